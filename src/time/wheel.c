@@ -1,0 +1,293 @@
+#include "time/wheel.h"
+
+#define DIGIT_BITS 6
+#define SLOT_COUNT 64
+
+_Static_assert(WEFT__WHEEL_SHIFT + DIGIT_BITS * WEFT__WHEEL_LEVELS == 64,
+               "the digits of a deadline cover a uint64_t, no bit twice");
+
+/* What an entry's `level` says when it is in none of the slots. */
+#define LEVEL_DUE WEFT__WHEEL_LEVELS
+#define LEVEL_NEVER (WEFT__WHEEL_LEVELS + 1)
+
+/* The most entries that next_deadline looks at in a slot above level 0. A wheel with few timers then
+ * names the exact deadline, and its thread is not woken once a level only to spread entries out;
+ * with more in a slot that wake-up is cheap beside what they cost anyway. */
+#define PEEK_MAX 16
+
+static unsigned level_shift(unsigned level)
+{
+    return WEFT__WHEEL_SHIFT + DIGIT_BITS * level;
+}
+
+static unsigned slot_at(unsigned level, uint64_t t_ns)
+{
+    return (unsigned)(t_ns >> level_shift(level)) % SLOT_COUNT;
+}
+
+/* The level of the highest digit in which the two differ. What differs only below the digits, within
+ * a slot of level 0, belongs to level 0. */
+static unsigned level_between(uint64_t now_ns, uint64_t deadline_ns)
+{
+    uint64_t differ = (now_ns ^ deadline_ns) >> WEFT__WHEEL_SHIFT;
+    return differ == 0 ? 0 : (63 - (unsigned)__builtin_clzll(differ)) / DIGIT_BITS;
+}
+
+/* When a slot has something to do on account of one entry: at the deadline in level 0, above it at
+ * the start of the slot. */
+static uint64_t event_ns(unsigned level, uint64_t deadline_ns)
+{
+    return level == 0 ? deadline_ns : deadline_ns >> level_shift(level) << level_shift(level);
+}
+
+static struct weft__wheel_entry *entry_of(struct weft__node *n)
+{
+    return WEFT__CONTAINER_OF(n, struct weft__wheel_entry, node);
+}
+
+static const struct weft__wheel_entry *entry_of_const(const struct weft__node *n)
+{
+    return WEFT__CONTAINER_OF(n, const struct weft__wheel_entry, node);
+}
+
+static bool earliest_slot(const struct weft__wheel *w, unsigned *ret_level, unsigned *ret_slot)
+{
+    for (unsigned level = 0; level < WEFT__WHEEL_LEVELS; level++) {
+        if (w->occupied[level] == 0)
+            continue;
+        *ret_level = level;
+        *ret_slot = (unsigned)__builtin_ctzll(w->occupied[level]);
+        return true;
+    }
+    return false;
+}
+
+static uint64_t earliest_in(const struct weft__node *head)
+{
+    uint64_t earliest_ns = WEFT_NEVER;
+    for (const struct weft__node *n = head->next; n != head; n = n->next)
+        if (entry_of_const(n)->deadline_ns < earliest_ns)
+            earliest_ns = entry_of_const(n)->deadline_ns;
+    return earliest_ns;
+}
+
+static void refresh_next(struct weft__wheel *w)
+{
+    unsigned level, slot;
+    if (!earliest_slot(w, &level, &slot))
+        w->next_ns = WEFT_NEVER;
+    else if (level == 0)
+        w->next_ns = earliest_in(&w->slot[0][slot]);
+    else
+        w->next_ns = event_ns(level, entry_of(w->slot[level][slot].next)->deadline_ns);
+    w->next_is_exact = true;
+}
+
+static void link_due(struct weft__wheel *w, struct weft__wheel_entry *e)
+{
+    e->level = LEVEL_DUE;
+    weft__list_push_back(&w->due, &e->node);
+}
+
+/* Puts an unlinked entry where its deadline belongs as seen from now_ns. */
+static void link_entry(struct weft__wheel *w, struct weft__wheel_entry *e)
+{
+    if (e->deadline_ns <= w->now_ns) {
+        link_due(w, e);
+        return;
+    }
+    unsigned level = level_between(w->now_ns, e->deadline_ns);
+    unsigned slot = slot_at(level, e->deadline_ns);
+    e->level = (uint8_t)level;
+    e->slot = (uint8_t)slot;
+    weft__list_push_back(&w->slot[level][slot], &e->node);
+    w->occupied[level] |= UINT64_C(1) << slot;
+}
+
+/* Empties the slot into `to`, in order. */
+static void empty_slot(struct weft__wheel *w, unsigned level, unsigned slot, struct weft__node *to)
+{
+    weft__list_splice_back(to, &w->slot[level][slot]);
+    w->occupied[level] &= ~(UINT64_C(1) << slot);
+}
+
+/* Moves what is due of a level-0 slot that has begun, and time as far as that allows. */
+static void take_slot(struct weft__wheel *w, unsigned slot, uint64_t now_ns)
+{
+    struct weft__node entries;
+    weft__list_init(&entries);
+    empty_slot(w, 0, slot, &entries);
+
+    uint64_t last_ns = entry_of(entries.next)->deadline_ns | ((UINT64_C(1) << WEFT__WHEEL_SHIFT) - 1);
+    /* Not beyond the slot, though now_ns may be years later: the slots that follow are taken one by
+     * one, and an entry that is inserted meanwhile for one of them still falls into its place. */
+    w->now_ns = now_ns < last_ns ? now_ns : last_ns;
+    for (struct weft__node *n; (n = weft__list_pop_front(&entries)) != NULL;)
+        link_entry(w, entry_of(n)); /* due, or back into the same slot */
+}
+
+/* Time reaches the start of a slot above level 0: its entries go to the levels below. */
+static void spread_slot(struct weft__wheel *w, unsigned level, unsigned slot)
+{
+    struct weft__node entries;
+    weft__list_init(&entries);
+    empty_slot(w, level, slot, &entries);
+
+    w->now_ns = event_ns(level, entry_of(entries.next)->deadline_ns);
+    for (struct weft__node *n; (n = weft__list_pop_front(&entries)) != NULL;)
+        link_entry(w, entry_of(n));
+}
+
+void weft__wheel_init(struct weft__wheel *w, uint64_t now_ns)
+{
+    w->now_ns = now_ns;
+    w->count = 0;
+    w->next_ns = WEFT_NEVER;
+    w->next_is_exact = true;
+    weft__list_init(&w->due);
+    weft__list_init(&w->never);
+    for (unsigned level = 0; level < WEFT__WHEEL_LEVELS; level++) {
+        w->occupied[level] = 0;
+        for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
+            weft__list_init(&w->slot[level][slot]);
+    }
+}
+
+void weft__wheel_entry_init(struct weft__wheel_entry *e)
+{
+    weft__list_init(&e->node);
+    e->deadline_ns = WEFT_NEVER;
+    e->level = 0;
+    e->slot = 0;
+}
+
+void weft__wheel_insert(struct weft__wheel *w, struct weft__wheel_entry *e, uint64_t deadline_ns)
+{
+    WEFT_DEBUG_ASSERT(!weft__wheel_entry_is_linked(e));
+    e->deadline_ns = deadline_ns;
+    w->count++;
+    if (deadline_ns == WEFT_NEVER) {
+        e->level = LEVEL_NEVER;
+        weft__list_push_back(&w->never, &e->node);
+        return;
+    }
+    link_entry(w, e);
+    if (e->level == LEVEL_DUE)
+        return;
+
+    /* next_ns, exact or not, is a lower bound for all the others. */
+    uint64_t at_ns = event_ns(e->level, deadline_ns);
+    if (at_ns <= w->next_ns) {
+        w->next_ns = at_ns;
+        w->next_is_exact = true;
+    }
+}
+
+void weft__wheel_remove(struct weft__wheel *w, struct weft__wheel_entry *e)
+{
+    if (!weft__wheel_entry_is_linked(e))
+        return;
+    weft__list_remove(&e->node);
+    w->count--;
+    if (e->level >= WEFT__WHEEL_LEVELS)
+        return;
+    if (weft__list_is_empty(&w->slot[e->level][e->slot]))
+        w->occupied[e->level] &= ~(UINT64_C(1) << e->slot);
+    if (event_ns(e->level, e->deadline_ns) == w->next_ns)
+        w->next_is_exact = false;
+}
+
+struct weft__wheel_entry *weft__wheel_take_due(struct weft__wheel *w, uint64_t now_ns)
+{
+    for (;;) {
+        struct weft__node *n = weft__list_pop_front(&w->due);
+        if (n != NULL) {
+            w->count--;
+            return entry_of(n);
+        }
+        if (now_ns < w->next_ns)
+            break; /* the usual case, two comparisons */
+        if (!w->next_is_exact) {
+            refresh_next(w);
+            continue;
+        }
+        unsigned level, slot;
+        if (!earliest_slot(w, &level, &slot))
+            break;
+        if (level == 0)
+            take_slot(w, slot, now_ns);
+        else
+            spread_slot(w, level, slot);
+        w->next_is_exact = false; /* next_ns remains a bound; the next event is found when needed */
+    }
+    /* No slot begins up to here, so no digit that any entry was linked by changes its meaning. */
+    if (now_ns > w->now_ns)
+        w->now_ns = now_ns;
+    return NULL;
+}
+
+uint64_t weft__wheel_next_deadline(struct weft__wheel *w)
+{
+    if (!weft__list_is_empty(&w->due))
+        return w->now_ns;
+    if (!w->next_is_exact)
+        refresh_next(w);
+
+    unsigned level, slot;
+    if (!earliest_slot(w, &level, &slot) || level == 0)
+        return w->next_ns;
+    uint64_t earliest_ns = WEFT_NEVER;
+    unsigned seen = 0;
+    const struct weft__node *head = &w->slot[level][slot];
+    for (const struct weft__node *n = head->next; n != head; n = n->next) {
+        if (++seen > PEEK_MAX)
+            return w->next_ns;
+        if (entry_of_const(n)->deadline_ns < earliest_ns)
+            earliest_ns = entry_of_const(n)->deadline_ns;
+    }
+    return earliest_ns;
+}
+
+static size_t check_list(const struct weft__wheel *w, const struct weft__node *head, unsigned level,
+                         unsigned slot)
+{
+    size_t count = 0;
+    for (const struct weft__node *n = head->next; n != head; n = n->next, count++) {
+        const struct weft__wheel_entry *e = entry_of_const(n);
+        WEFT_ASSERT(n->next->prev == n);
+        WEFT_ASSERT(n->prev->next == n);
+        WEFT_ASSERT(e->level == level);
+        if (level == LEVEL_DUE) {
+            WEFT_ASSERT(e->deadline_ns <= w->now_ns);
+        } else if (level == LEVEL_NEVER) {
+            WEFT_ASSERT(e->deadline_ns == WEFT_NEVER);
+        } else {
+            WEFT_ASSERT(e->deadline_ns != WEFT_NEVER);
+            WEFT_ASSERT(e->deadline_ns > w->now_ns);
+            WEFT_ASSERT(e->slot == slot);
+            WEFT_ASSERT(level_between(w->now_ns, e->deadline_ns) == level);
+            WEFT_ASSERT(slot_at(level, e->deadline_ns) == slot);
+            WEFT_ASSERT(w->next_ns <= event_ns(level, e->deadline_ns));
+        }
+    }
+    return count;
+}
+
+void weft__wheel_check(const struct weft__wheel *w)
+{
+    size_t count = check_list(w, &w->due, LEVEL_DUE, 0) + check_list(w, &w->never, LEVEL_NEVER, 0);
+    uint64_t next_ns = WEFT_NEVER;
+    for (unsigned level = 0; level < WEFT__WHEEL_LEVELS; level++) {
+        for (unsigned slot = 0; slot < SLOT_COUNT; slot++) {
+            const struct weft__node *head = &w->slot[level][slot];
+            size_t here = check_list(w, head, level, slot);
+            WEFT_ASSERT((here != 0) == (w->occupied[level] >> slot & 1));
+            count += here;
+            uint64_t event = here == 0 ? WEFT_NEVER : event_ns(level, earliest_in(head));
+            if (event < next_ns)
+                next_ns = event;
+        }
+    }
+    WEFT_ASSERT(count == w->count);
+    WEFT_ASSERT(!w->next_is_exact || w->next_ns == next_ns);
+}
