@@ -1,0 +1,120 @@
+# The usual commands, thin over CMake; each build has its own directory below build/.
+#
+#   make run [PORT=n]         builds the examples and starts the echo server
+#   make test                 builds the tests and runs them (installs what they need, Debian, as root)
+#   make install PREFIX=dir   installs headers, both libraries, pkg-config file and CMake package
+#   make bench                builds and runs the benchmarks
+#   make asan | tsan | memcheck | stress | cross-aarch64    the tests again, under these
+#   make format | lint        clang-format in place; all static checks
+#
+# V=1 shows the compiler's command lines, WERROR=1 makes warnings errors, CC=clang picks the compiler,
+# LABELS=unit picks the tests.
+
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+CMAKE ?= cmake
+CTEST ?= ctest
+BUILD ?= build
+
+configure = $(CMAKE) -S . -B $(1) -G "Unix Makefiles" \
+	$(if $(filter-out default,$(origin CC)),-DCMAKE_C_COMPILER=$(CC)) \
+	-DWEFT_WERROR=$(if $(WERROR),ON,OFF) $(2) >$(1).log 2>&1 || { cat $(1).log; exit 1; }
+build = $(CMAKE) --build $(1) -j $(JOBS) $(if $(V),--verbose,-- --no-print-directory)
+run_tests = cd $(1) && $(CTEST) --output-on-failure --no-tests=error -j $(JOBS) \
+	-L '^($(or $(LABELS),$(2)))$$' $(CTEST_FLAGS)
+
+empty :=
+space := $(empty) $(empty)
+labels = $(subst $(space),|,$(strip $(1)))
+tests_all = $(call labels,unit model api example check install)
+tests_code = $(call labels,unit api example)
+
+.PHONY: all run test install bench asan tsan memcheck stress cross-aarch64 format lint clean
+
+all:
+	@mkdir -p $(BUILD)
+	@$(call configure,$(BUILD)/release,-DCMAKE_BUILD_TYPE=Release -DWEFT_BUILD_TESTS=OFF)
+	@$(call build,$(BUILD)/release)
+
+run: all
+	$(BUILD)/release/examples/echo $(PORT)
+
+test:
+	@tools/install-test-deps
+	@mkdir -p $(BUILD)
+	@$(call configure,$(BUILD)/test,-DCMAKE_BUILD_TYPE=RelWithDebInfo -DWEFT_BUILD_TESTS=ON $(CMAKE_FLAGS))
+	@$(call build,$(BUILD)/test)
+	@$(call run_tests,$(BUILD)/test,$(tests_all))
+
+# Its own directory: the prefix decides paths, and a user's flags should not rebuild the rest.
+install:
+	@mkdir -p $(BUILD)
+	@$(call configure,$(BUILD)/install,-DCMAKE_BUILD_TYPE=RelWithDebInfo -DWEFT_BUILD_TESTS=OFF \
+		-DWEFT_BUILD_EXAMPLES=OFF -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS))
+	@$(call build,$(BUILD)/install)
+	@$(CMAKE) --install $(BUILD)/install
+	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
+
+bench:
+	@mkdir -p $(BUILD)
+	@$(call configure,$(BUILD)/bench,-DCMAKE_BUILD_TYPE=Release -DWEFT_BUILD_TESTS=OFF \
+		-DWEFT_BUILD_EXAMPLES=OFF -DWEFT_BUILD_BENCH=ON)
+	@$(call build,$(BUILD)/bench)
+	$(BUILD)/bench/bench/weft-bench $(BENCH_ARGS)
+
+# Fibers under a sanitizer need clang: gcc 12 dies of 8,128 fibers under TSan (see TRAPS in docs/design).
+asan: CC = clang
+asan:
+	@mkdir -p $(BUILD)
+	@$(call configure,$(BUILD)/asan,-DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 \
+		-DCMAKE_CXX_COMPILER=clang++ -DWEFT_SANITIZE=address$(,)undefined \
+		-DWEFT_TEST_UNDER=address -DWEFT_TEST_TIMEOUT_SCALE=3)
+	@$(call build,$(BUILD)/asan)
+	@for uar in 0 1; do \
+		echo "detect_stack_use_after_return=$$uar"; \
+		(ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=$$uar; export ASAN_OPTIONS; \
+		$(call run_tests,$(BUILD)/asan,$(tests_code))) || exit 1; \
+	done
+, := ,
+
+tsan: CC = clang
+tsan:
+	@mkdir -p $(BUILD)
+	@$(call configure,$(BUILD)/tsan,-DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 \
+		-DCMAKE_CXX_COMPILER=clang++ -DWEFT_SANITIZE=thread \
+		-DWEFT_TEST_UNDER=thread -DWEFT_TEST_TIMEOUT_SCALE=4)
+	@$(call build,$(BUILD)/tsan)
+	@$(call run_tests,$(BUILD)/tsan,$(tests_code))
+
+memcheck:
+	@mkdir -p $(BUILD)
+	@$(call configure,$(BUILD)/memcheck,-DCMAKE_BUILD_TYPE=RelWithDebInfo \
+		-DWEFT_TEST_LAUNCHER="valgrind;-q;--error-exitcode=99;--leak-check=full;--errors-for-leak-kinds=definite$(,)possible;--fair-sched=yes" \
+		-DWEFT_TEST_UNDER=memcheck -DWEFT_TEST_TIMEOUT_SCALE=5)
+	@$(call build,$(BUILD)/memcheck)
+	@$(call run_tests,$(BUILD)/memcheck,$(call labels,unit api))
+
+stress:
+	@mkdir -p $(BUILD)
+	@$(call configure,$(BUILD)/test,-DCMAKE_BUILD_TYPE=RelWithDebInfo -DWEFT_BUILD_TESTS=ON $(CMAKE_FLAGS))
+	@$(call build,$(BUILD)/test)
+	@$(call run_tests,$(BUILD)/test,stress)
+
+cross-aarch64:
+	@mkdir -p $(BUILD)
+	@tools/fetch-aarch64-cmocka $(BUILD)/sysroot-aarch64
+	@$(call configure,$(BUILD)/aarch64,-DCMAKE_BUILD_TYPE=RelWithDebInfo \
+		-DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake \
+		-DWEFT_SYSROOT_EXTRA=$(abspath $(BUILD))/sysroot-aarch64 \
+		-DWEFT_TEST_UNDER=aarch64 -DWEFT_TEST_TIMEOUT_SCALE=4)
+	@$(call build,$(BUILD)/aarch64)
+	@$(call run_tests,$(BUILD)/aarch64,$(call labels,unit api))
+
+format:
+	@tools/format
+
+lint:
+	@tools/lint $(BUILD)
+
+clean:
+	rm -rf $(BUILD)

@@ -1,0 +1,44 @@
+# The library, shared and static, from one set of position-independent objects: the static library
+# can go into a user's shared object, and the tests of one speak for the other.
+file(GLOB weft_sources CONFIGURE_DEPENDS
+    ${PROJECT_SOURCE_DIR}/src/*/*.c ${PROJECT_SOURCE_DIR}/src/fiber/*.S)
+list(SORT weft_sources)
+set(weft_map ${PROJECT_SOURCE_DIR}/src/weft.map)
+
+add_library(weft_objects OBJECT ${weft_sources})
+target_compile_definitions(weft_objects PRIVATE _GNU_SOURCE)
+target_include_directories(weft_objects PRIVATE
+    ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+target_link_libraries(weft_objects PRIVATE weft_warnings weft_hardening Threads::Threads)
+set_target_properties(weft_objects PROPERTIES
+    C_STANDARD 17 C_STANDARD_REQUIRED ON C_EXTENSIONS ON
+    C_VISIBILITY_PRESET hidden
+    POSITION_INDEPENDENT_CODE ON)
+
+add_library(weft SHARED $<TARGET_OBJECTS:weft_objects>)
+add_library(weft_static STATIC $<TARGET_OBJECTS:weft_objects>)
+add_library(weft::weft ALIAS weft)
+add_library(weft::weft_static ALIAS weft_static)
+
+# LINKER_LANGUAGE: CMake does not look into $<TARGET_OBJECTS> for it.
+set_target_properties(weft PROPERTIES
+    LINKER_LANGUAGE C
+    SOVERSION ${PROJECT_VERSION_MAJOR} VERSION ${PROJECT_VERSION}
+    LINK_DEPENDS ${weft_map})
+set_target_properties(weft_static PROPERTIES
+    LINKER_LANGUAGE C
+    OUTPUT_NAME weft EXPORT_NAME weft_static)
+# nodelete: dlclose() under live workers would unmap the code they run.
+target_link_options(weft PRIVATE
+    -Wl,--version-script=${weft_map} -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now
+    -Wl,-Bsymbolic-functions)
+if(NOT WEFT_SANITIZE)
+    target_link_options(weft PRIVATE -Wl,--no-undefined)
+endif()
+foreach(target weft weft_static)
+    target_include_directories(${target} INTERFACE
+        $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+        $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+endforeach()
+target_link_libraries(weft PRIVATE Threads::Threads)
+target_link_libraries(weft_static PUBLIC Threads::Threads)

@@ -1,0 +1,274 @@
+# Tests, found by where they lie:
+#
+#   tests/unit/<dir>/test_<name>.c   static library and src/ headers      label unit
+#   tests/model/test_<name>.c        src/ compiled with WEFT_MODEL        label model
+#   tests/api/test_<name>.c          static library, public headers       label api
+#                                    again with the shared library        label api-shared
+#   tests/stress/test_<name>.c       as api, long                         label stress
+#   tests/examples/<name>.sh or .py  gets the path of examples/<name>     label example
+#   tests/support/*.c                weft_test_support, linked to each of the above
+#   tests/support/tools/*.c          programs without weft; their directory is $WEFT_TEST_TOOLS
+#   tests/model/support/*.c          the explorer, linked to the model tests
+#
+# A test file may say how it wants to be run, in one comment at its top:
+#
+#   /* ctest: serial timeout=240 not-under=memcheck,thread (10 GiB of stacks) */
+#
+#   serial         nothing else runs beside it (api, stress and example tests are always serial: they
+#                  measure time)
+#   timeout=N      seconds, in place of 120 (stress: 300)
+#   not-under=...  is left out there, for the reason in parentheses, which is printed: address,
+#                  thread, memcheck, aarch64
+#
+# Tests find in their environment what they run under ($WEFT_TEST_UNDER, empty when natively), so that
+# they can do fewer rounds where each costs a hundred times as much.
+
+find_path(CMOCKA_INCLUDE_DIR cmocka.h)
+find_library(CMOCKA_LIBRARY cmocka)
+if(NOT CMOCKA_INCLUDE_DIR OR NOT CMOCKA_LIBRARY)
+    message(FATAL_ERROR "the tests need cmocka (Debian: libcmocka-dev); or set WEFT_BUILD_TESTS=OFF")
+endif()
+
+include(CheckLanguage)
+check_language(CXX)
+if(CMAKE_CXX_COMPILER)
+    enable_language(CXX)
+endif()
+
+set(tests_dir ${PROJECT_SOURCE_DIR}/tests)
+set(weft_tools_dir ${PROJECT_BINARY_DIR}/tests/support)
+set(weft_test_env
+    "WEFT_TEST_TOOLS=${weft_tools_dir}"
+    "WEFT_TEST_UNDER=${WEFT_TEST_UNDER}"
+    "WEFT_TEST_SOURCE=${PROJECT_SOURCE_DIR}")
+
+# Which headers a kind of test sees, and what else all of them share.
+function(weft_test_common target)
+    target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
+    target_include_directories(${target} PRIVATE ${tests_dir}/support)
+    target_include_directories(${target} SYSTEM PRIVATE ${CMOCKA_INCLUDE_DIR})
+    set_target_properties(${target} PROPERTIES
+        C_STANDARD 17 C_STANDARD_REQUIRED ON C_EXTENSIONS ON
+        CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON)
+    target_link_libraries(${target} PRIVATE weft_warnings Threads::Threads)
+endfunction()
+
+file(GLOB support_sources CONFIGURE_DEPENDS ${tests_dir}/support/*.c)
+set(support_library "")
+if(support_sources)
+    add_library(weft_test_support STATIC ${support_sources})
+    weft_test_common(weft_test_support)
+    target_include_directories(weft_test_support PRIVATE ${PROJECT_SOURCE_DIR}/include)
+    set(support_library weft_test_support)
+endif()
+
+# Clients that share no code with weft. In a cross build they are made for this machine: a test that
+# runs under an emulator starts them as ordinary programs.
+file(GLOB tool_sources CONFIGURE_DEPENDS ${tests_dir}/support/tools/*.c)
+if(CMAKE_CROSSCOMPILING AND tool_sources)
+    find_program(WEFT_HOST_CC NAMES gcc clang cc REQUIRED)
+endif()
+foreach(source IN LISTS tool_sources)
+    get_filename_component(name ${source} NAME_WE)
+    if(CMAKE_CROSSCOMPILING)
+        add_custom_command(OUTPUT ${weft_tools_dir}/${name}
+            COMMAND ${CMAKE_COMMAND} -E make_directory ${weft_tools_dir}
+            COMMAND ${WEFT_HOST_CC} -std=gnu17 -O2 -D_GNU_SOURCE -pthread
+                    -o ${weft_tools_dir}/${name} ${source}
+            DEPENDS ${source} VERBATIM)
+        add_custom_target(tool_${name} ALL DEPENDS ${weft_tools_dir}/${name})
+    else()
+        add_executable(tool_${name} ${source})
+        target_compile_definitions(tool_${name} PRIVATE _GNU_SOURCE)
+        target_link_libraries(tool_${name} PRIVATE weft_warnings Threads::Threads)
+        set_target_properties(tool_${name} PROPERTIES
+            OUTPUT_NAME ${name} RUNTIME_OUTPUT_DIRECTORY ${weft_tools_dir}
+            C_STANDARD 17 C_STANDARD_REQUIRED ON C_EXTENSIONS ON)
+    endif()
+endforeach()
+
+# Reads the "ctest:" comment of a test into <prefix>_SERIAL, _TIMEOUT and _SKIP.
+function(weft_test_directives source prefix timeout)
+    file(STRINGS ${source} line REGEX "ctest:" LIMIT_COUNT 1)
+    # The build files depend on the comment, hence on the file.
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source})
+    set(serial OFF)
+    set(skip OFF)
+    string(REGEX REPLACE "^.*ctest:" "" line "${line}")
+    string(REGEX REPLACE "\\(.*$" "" words "${line}")
+    string(REGEX REPLACE "\\*/.*$" "" words "${words}")
+    separate_arguments(words UNIX_COMMAND "${words}")
+    foreach(word IN LISTS words)
+        if(word STREQUAL "serial")
+            set(serial ON)
+        elseif(word MATCHES "^timeout=([0-9]+)$")
+            set(timeout ${CMAKE_MATCH_1})
+        elseif(word MATCHES "^not-under=([a-z0-9,]+)$")
+            string(REPLACE "," ";" places "${CMAKE_MATCH_1}")
+            foreach(place IN LISTS places)
+                if(NOT place MATCHES "^(address|thread|memcheck|aarch64)$")
+                    message(FATAL_ERROR "${source}: not-under=${place}: no such place")
+                endif()
+            endforeach()
+            if(WEFT_TEST_UNDER AND WEFT_TEST_UNDER IN_LIST places)
+                set(skip ON)
+                message(STATUS "not under ${WEFT_TEST_UNDER}: ${source}:${line}")
+            endif()
+        else()
+            message(FATAL_ERROR "${source}: ctest: '${word}' means nothing")
+        endif()
+    endforeach()
+    math(EXPR timeout "${timeout} * ${WEFT_TEST_TIMEOUT_SCALE}")
+    set(${prefix}_SERIAL ${serial} PARENT_SCOPE)
+    set(${prefix}_TIMEOUT ${timeout} PARENT_SCOPE)
+    set(${prefix}_SKIP ${skip} PARENT_SCOPE)
+endfunction()
+
+# weft_test(NAME n SOURCE s LABEL l LIBRARY lib [DIR d] [INTERNAL] [SERIAL] [TIMEOUT t])
+function(weft_test)
+    cmake_parse_arguments(T "INTERNAL;SERIAL" "NAME;SOURCE;LABEL;LIBRARY;DIR;TIMEOUT" "" ${ARGN})
+    if(T_SOURCE MATCHES "\\.cpp$" AND NOT CMAKE_CXX_COMPILER)
+        message(STATUS "no C++ compiler: ${T_NAME} left out")
+        return()
+    endif()
+    if(NOT T_TIMEOUT)
+        set(T_TIMEOUT 120)
+    endif()
+    weft_test_directives(${T_SOURCE} said ${T_TIMEOUT})
+    if(said_SKIP)
+        return()
+    endif()
+    if(T_SERIAL)
+        set(said_SERIAL ON)
+    endif()
+    string(REPLACE "/" "_" target "test_${T_NAME}")
+    string(REPLACE "." "_" target "${target}")
+    add_executable(${target} ${T_SOURCE})
+    weft_test_common(${target})
+    if(T_INTERNAL)
+        target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
+    endif()
+    target_link_libraries(${target} PRIVATE
+        ${support_library} ${T_LIBRARY} ${CMOCKA_LIBRARY} ${CMAKE_DL_LIBS})
+    set_target_properties(${target} PROPERTIES
+        RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/${T_LABEL})
+    foreach(tool IN LISTS tool_sources)
+        get_filename_component(tool ${tool} NAME_WE)
+        add_dependencies(${target} tool_${tool})
+    endforeach()
+    if(WEFT_TEST_LAUNCHER)
+        add_test(NAME ${T_NAME} COMMAND ${WEFT_TEST_LAUNCHER} $<TARGET_FILE:${target}>)
+    else()
+        add_test(NAME ${T_NAME} COMMAND ${target})
+    endif()
+    set_tests_properties(${T_NAME} PROPERTIES
+        LABELS ${T_LABEL} TIMEOUT ${said_TIMEOUT} RUN_SERIAL ${said_SERIAL}
+        ENVIRONMENT "${weft_test_env}")
+endfunction()
+
+file(GLOB unit_tests CONFIGURE_DEPENDS
+    ${tests_dir}/unit/*/test_*.c ${tests_dir}/unit/*/test_*.cpp)
+foreach(source IN LISTS unit_tests)
+    file(RELATIVE_PATH name ${tests_dir} ${source})
+    string(REGEX REPLACE "^(.*)/test_(.*)\\.(c|cpp)$" "\\1.\\2" name ${name})
+    string(REPLACE "/" "." name ${name})
+    weft_test(NAME ${name} SOURCE ${source} LABEL unit LIBRARY weft_static INTERNAL)
+endforeach()
+
+foreach(kind api stress)
+    set(limit 120)
+    if(kind STREQUAL "stress")
+        set(limit 300)
+    endif()
+    file(GLOB tests CONFIGURE_DEPENDS ${tests_dir}/${kind}/test_*.c ${tests_dir}/${kind}/test_*.cpp)
+    foreach(source IN LISTS tests)
+        get_filename_component(name ${source} NAME_WE)
+        string(REGEX REPLACE "^test_" "" name ${name})
+        weft_test(NAME ${kind}.${name} SOURCE ${source} LABEL ${kind} LIBRARY weft_static
+            SERIAL TIMEOUT ${limit})
+        if(WEFT_TEST_SHARED AND kind STREQUAL "api")
+            weft_test(NAME api-shared.${name} SOURCE ${source} LABEL api-shared LIBRARY weft
+                SERIAL TIMEOUT ${limit})
+        endif()
+    endforeach()
+endforeach()
+
+# Model tests: every atomic operation of src/ is a scheduling point of the explorer.
+file(GLOB model_tests CONFIGURE_DEPENDS ${tests_dir}/model/test_*.c)
+file(GLOB model_support CONFIGURE_DEPENDS ${tests_dir}/model/support/*.c)
+if(model_tests AND NOT WEFT_SANITIZE)
+    add_library(weft_model STATIC ${weft_sources} ${model_support})
+    target_compile_definitions(weft_model PUBLIC WEFT_MODEL PRIVATE _GNU_SOURCE)
+    target_include_directories(weft_model PUBLIC
+        ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${tests_dir}/model/support)
+    target_link_libraries(weft_model PUBLIC Threads::Threads PRIVATE weft_warnings)
+    set_target_properties(weft_model PROPERTIES C_STANDARD 17 C_EXTENSIONS ON)
+    foreach(source IN LISTS model_tests)
+        get_filename_component(name ${source} NAME_WE)
+        string(REGEX REPLACE "^test_" "" name ${name})
+        weft_test(NAME model.${name} SOURCE ${source} LABEL model LIBRARY weft_model INTERNAL)
+    endforeach()
+endif()
+
+# weft_script_test(NAME n LABEL l COMMAND ... [TIMEOUT t]): a test that is no program of ours.
+function(weft_script_test)
+    cmake_parse_arguments(T "SERIAL" "NAME;LABEL;TIMEOUT" "COMMAND" ${ARGN})
+    if(NOT T_TIMEOUT)
+        set(T_TIMEOUT 120)
+    endif()
+    math(EXPR timeout "${T_TIMEOUT} * ${WEFT_TEST_TIMEOUT_SCALE}")
+    add_test(NAME ${T_NAME} COMMAND ${T_COMMAND})
+    set_tests_properties(${T_NAME} PROPERTIES LABELS ${T_LABEL} TIMEOUT ${timeout}
+        RUN_SERIAL ${T_SERIAL} ENVIRONMENT "${weft_test_env}")
+endfunction()
+
+find_package(Python3 COMPONENTS Interpreter)
+if(NOT Python3_Interpreter_FOUND)
+    message(FATAL_ERROR "the tests need Python 3; or set WEFT_BUILD_TESTS=OFF")
+endif()
+
+file(GLOB example_scripts CONFIGURE_DEPENDS ${tests_dir}/examples/*.sh ${tests_dir}/examples/*.py)
+foreach(example IN LISTS weft_examples)
+    if(EXISTS ${tests_dir}/examples/${example}.sh)
+        set(command bash ${tests_dir}/examples/${example}.sh)
+    elseif(EXISTS ${tests_dir}/examples/${example}.py)
+        set(command ${Python3_EXECUTABLE} ${tests_dir}/examples/${example}.py)
+    else()
+        # An example that nothing checks is a failure, seen in the list of tests.
+        set(command ${tests_dir}/examples/${example}.sh)
+    endif()
+    weft_script_test(NAME example.${example} LABEL example SERIAL
+        COMMAND ${command} $<TARGET_FILE:example_${example}>)
+endforeach()
+
+# The checks of the tree do not depend on how it is built: once, natively.
+if(NOT WEFT_TEST_UNDER)
+    set(tools ${PROJECT_SOURCE_DIR}/tools)
+    weft_script_test(NAME check.layers LABEL check
+        COMMAND ${Python3_EXECUTABLE} ${tools}/check-layers ${PROJECT_SOURCE_DIR})
+    weft_script_test(NAME check.layers-self-test LABEL check
+        COMMAND ${Python3_EXECUTABLE} ${tools}/check-layers --self-test)
+    weft_script_test(NAME check.exports LABEL check
+        COMMAND ${Python3_EXECUTABLE} ${tools}/check-exports
+                ${CMAKE_C_COMPILER} ${PROJECT_SOURCE_DIR}/include $<TARGET_FILE:weft>)
+
+    foreach(compiler gcc clang g++ clang++)
+        string(MAKE_C_IDENTIFIER "WEFT_HEADERS_${compiler}" var)
+        find_program(${var} ${compiler})
+        if(${var})
+            weft_script_test(NAME headers.${compiler} LABEL check
+                COMMAND ${CMAKE_COMMAND} -E env bash
+                        ${tests_dir}/headers/check.sh ${${var}} ${PROJECT_SOURCE_DIR}/include)
+        endif()
+    endforeach()
+
+    if(NOT WEFT_SANITIZE)
+        foreach(way pkg-config find-package add-subdirectory)
+            weft_script_test(NAME install.${way} LABEL install TIMEOUT 240
+                COMMAND ${CMAKE_COMMAND} -E env
+                        "CC=${CMAKE_C_COMPILER}" "CMAKE=${CMAKE_COMMAND}"
+                        bash ${tests_dir}/install/${way}.sh
+                        ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+        endforeach()
+    endif()
+endif()
