@@ -1,0 +1,11 @@
+#!/bin/bash
+# A user's CMake project that finds the installed package.
+. "$(dirname "$0")/common.sh"
+install_weft
+"$CMAKE" -S "$here/user" -B "$work/build" -DCMAKE_C_COMPILER="$CC" \
+    -DCMAKE_PREFIX_PATH="$work/prefix" >"$work/log" || { cat "$work/log"; exit 1; }
+"$CMAKE" --build "$work/build" >"$work/log" || { cat "$work/log"; exit 1; }
+uses_shared "$work/build/user_shared" || { echo "not linked to libweft.so.0"; exit 1; }
+! uses_shared "$work/build/user_static" || { echo "static program needs libweft.so.0"; exit 1; }
+expect_version shared "$work/build/user_shared"
+expect_version static "$work/build/user_static"
