@@ -1,0 +1,68 @@
+/*
+ * Base: attributes, assertions, checked arithmetic, the log. Knows nothing of tasks.
+ */
+#ifndef WEFT_BASE_BASE_H
+#define WEFT_BASE_BASE_H
+
+#include <weft/base.h>
+
+#define WEFT__CACHE_LINE 64
+#define WEFT__LIKELY(x) __builtin_expect(!!(x), 1)
+#define WEFT__UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define WEFT__NOINLINE __attribute__((noinline))
+#define WEFT__COLD __attribute__((cold, noinline))
+#define WEFT__NORETURN __attribute__((noreturn))
+#define WEFT__ALIGNED(n) __attribute__((aligned(n)))
+
+#if defined(__SANITIZE_ADDRESS__)
+#define WEFT__ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define WEFT__ASAN 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define WEFT__TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define WEFT__TSAN 1
+#endif
+#endif
+
+/* Catches a mistake of ours after which going on would corrupt a user's data; stays in release
+ * builds. One condition, no side effects. */
+#define WEFT_ASSERT(cond)                                                                          \
+    (WEFT__LIKELY(cond) ? (void)0 : weft__assert_failed(#cond, __FILE__, __LINE__, __func__))
+#ifdef NDEBUG
+#define WEFT_DEBUG_ASSERT(cond) ((void)sizeof(cond))
+#else
+#define WEFT_DEBUG_ASSERT(cond) WEFT_ASSERT(cond)
+#endif
+
+WEFT__NORETURN WEFT__COLD void weft__assert_failed(const char *cond, const char *file, int line,
+                                                   const char *func);
+
+/* Formats one line and hands it to the sink of weft_log_set(). Keeps errno. Uses about 1 KiB of
+ * stack and no heap. */
+WEFT__COLD void weft__log(enum weft_log_level level, const char *fmt, ...) WEFT_PRINTF(2, 3);
+
+/*
+ * Reports misuse of the public function `call` and returns `rc`, so that a check reads
+ *     if (t == NULL)
+ *         return weft__misuse("weft_join", -EINVAL, "the handle is NULL", WEFT__CALLER);
+ * `caller` is the return address of the public function: the line names the object file, the
+ * symbol where it has one, and the offset.
+ */
+#define WEFT__CALLER __builtin_return_address(0)
+WEFT__COLD int weft__misuse(const char *call, int rc, const char *why, const void *caller);
+/* The same, for calls that know their place in the source. */
+WEFT__COLD int weft__misuse_at(const char *call, int rc, const char *why, const weft_site *site);
+
+/* Saturating: a deadline beyond the end of time is the end of time, WEFT_NEVER. */
+static inline uint64_t weft__add_sat(uint64_t a, uint64_t b)
+{
+    uint64_t sum;
+    return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+}
+
+#endif

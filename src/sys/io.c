@@ -1,0 +1,239 @@
+/*
+ * Descriptors: epoll, eventfd, files and sockets.
+ *
+ * errno is read right after each call and in no other directory: a fiber may resume on another
+ * thread, and compilers keep the address of errno across calls.
+ */
+#include "sys/sys.h"
+
+#include "base/base.h"
+#include "sys/table.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/eventfd.h>
+#include <time.h>
+
+/* Makes the call again while signals interrupt it; negative errno when it fails. */
+#define RETRY(call)                                                                                \
+    __extension__({                                                                                \
+        __typeof__(call) r_;                                                                       \
+        do                                                                                         \
+            r_ = (call);                                                                           \
+        while (WEFT__UNLIKELY(r_ < 0) && errno == EINTR);                                          \
+        if (r_ < 0)                                                                                \
+            r_ = -errno;                                                                           \
+        r_;                                                                                        \
+    })
+
+int weft__sys_epoll_create(void)
+{
+    return RETRY(weft__sys_table.epoll_create1(EPOLL_CLOEXEC));
+}
+
+int weft__sys_epoll_ctl(int epfd, int op, int fd, uint32_t events, uint64_t data)
+{
+    struct epoll_event event = {.events = events, .data = {.u64 = data}};
+    return RETRY(weft__sys_table.epoll_ctl(epfd, op, fd, &event));
+}
+
+/* Written once by whoever finds out, read by all: the kernel has no epoll_pwait2. */
+static weft__a32 lacks_pwait2;
+
+int weft__sys_epoll_wait(int epfd, struct epoll_event *events, int max, uint64_t timeout_ns)
+{
+    int n;
+    if (timeout_ns != 0 && timeout_ns != WEFT_NEVER &&
+        weft__a32_load_relaxed(&lacks_pwait2) == 0) {
+        struct timespec ts = {
+            .tv_sec = (time_t)(timeout_ns / WEFT_SEC),
+            .tv_nsec = (long)(timeout_ns % WEFT_SEC),
+        };
+        n = weft__sys_table.epoll_pwait2(epfd, events, max, &ts);
+        if (n >= 0)
+            return n;
+        if (errno == EINTR)
+            return 0;
+        /* EPERM is how filters of system calls refuse a number that they do not know. */
+        if (errno != ENOSYS && errno != EPERM)
+            return -errno;
+        weft__a32_store_relaxed(&lacks_pwait2, 1);
+    }
+    /* Round up: woken early, the caller would find time left and sleep again. */
+    uint64_t timeout_ms = timeout_ns / WEFT_MS + (timeout_ns % WEFT_MS != 0);
+    int ms = timeout_ns == WEFT_NEVER ? -1 : timeout_ms > INT_MAX ? INT_MAX : (int)timeout_ms;
+    n = weft__sys_table.epoll_wait(epfd, events, max, ms);
+    if (n < 0)
+        return errno == EINTR ? 0 : -errno;
+    return n;
+}
+
+int weft__sys_eventfd_create(void)
+{
+    return RETRY(weft__sys_table.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
+
+void weft__sys_eventfd_signal(int fd)
+{
+    uint64_t one = 1;
+    /* EAGAIN: the counter is full, so the reader has a wake-up coming already. */
+    (void)RETRY(weft__sys_table.write(fd, &one, sizeof(one)));
+}
+
+void weft__sys_eventfd_drain(int fd)
+{
+    uint64_t count;
+    /* EAGAIN: nothing was signalled. */
+    (void)RETRY(weft__sys_table.read(fd, &count, sizeof(count)));
+}
+
+int weft__sys_close(int fd)
+{
+    /* Linux has released the number also when it says EINTR: once more would close a stranger's. */
+    if (weft__sys_table.close(fd) == 0 || errno == EINTR)
+        return 0;
+    return -errno;
+}
+
+int weft__sys_set_nonblocking(int fd)
+{
+    int flags = RETRY(weft__sys_table.fcntl(fd, F_GETFL, 0));
+    if (flags < 0)
+        return flags;
+    if (flags & O_NONBLOCK)
+        return 0;
+    return RETRY(weft__sys_table.fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+}
+
+int weft__sys_is_nonblocking(int fd)
+{
+    int flags = RETRY(weft__sys_table.fcntl(fd, F_GETFL, 0));
+    return flags < 0 ? flags : (flags & O_NONBLOCK) != 0;
+}
+
+ssize_t weft__sys_read(int fd, void *buf, size_t len)
+{
+    return RETRY(weft__sys_table.read(fd, buf, len));
+}
+
+ssize_t weft__sys_write(int fd, const void *buf, size_t len)
+{
+    return RETRY(weft__sys_table.write(fd, buf, len));
+}
+
+ssize_t weft__sys_readv(int fd, const struct iovec *iov, int count)
+{
+    return RETRY(weft__sys_table.readv(fd, iov, count));
+}
+
+ssize_t weft__sys_writev(int fd, const struct iovec *iov, int count)
+{
+    return RETRY(weft__sys_table.writev(fd, iov, count));
+}
+
+int weft__sys_socket(int domain, int type, int protocol)
+{
+    return RETRY(
+        weft__sys_table.socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
+}
+
+int weft__sys_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    return RETRY(weft__sys_table.bind(fd, addr, len));
+}
+
+int weft__sys_listen(int fd, int backlog)
+{
+    return RETRY(weft__sys_table.listen(fd, backlog));
+}
+
+int weft__sys_accept(int fd, struct sockaddr *addr, socklen_t *len)
+{
+    return RETRY(weft__sys_table.accept4(fd, addr, len, SOCK_NONBLOCK | SOCK_CLOEXEC));
+}
+
+int weft__sys_connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    if (weft__sys_table.connect(fd, addr, len) == 0)
+        return 0;
+    /* An interrupted connect goes on in the background; a second call would say EALREADY. */
+    return errno == EINTR ? -EINPROGRESS : -errno;
+}
+
+ssize_t weft__sys_recv(int fd, void *buf, size_t len, int flags)
+{
+    return RETRY(weft__sys_table.recv(fd, buf, len, flags));
+}
+
+ssize_t weft__sys_send(int fd, const void *buf, size_t len, int flags)
+{
+    return RETRY(weft__sys_table.send(fd, buf, len, flags | MSG_NOSIGNAL));
+}
+
+ssize_t weft__sys_recvmsg(int fd, struct msghdr *msg, int flags)
+{
+    return RETRY(weft__sys_table.recvmsg(fd, msg, flags | MSG_CMSG_CLOEXEC));
+}
+
+ssize_t weft__sys_sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+    return RETRY(weft__sys_table.sendmsg(fd, msg, flags | MSG_NOSIGNAL));
+}
+
+int weft__sys_shutdown(int fd, int how)
+{
+    return RETRY(weft__sys_table.shutdown(fd, how));
+}
+
+int weft__sys_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+    return RETRY(weft__sys_table.getsockopt(fd, level, name, value, len));
+}
+
+int weft__sys_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+    return RETRY(weft__sys_table.setsockopt(fd, level, name, value, len));
+}
+
+int weft__sys_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
+{
+    return RETRY(weft__sys_table.getsockname(fd, addr, len));
+}
+
+int weft__sys_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
+{
+    return RETRY(weft__sys_table.getpeername(fd, addr, len));
+}
+
+ssize_t weft__sys_read_file(const char *path, char *buf, size_t cap)
+{
+    if (cap == 0)
+        return -EINVAL;
+    int fd = RETRY(weft__sys_table.open(path, O_RDONLY | O_CLOEXEC));
+    if (fd < 0)
+        return fd;
+    size_t len = 0;
+    ssize_t n = 1;
+    while (n > 0 && len < cap - 1) {
+        n = weft__sys_read(fd, buf + len, cap - 1 - len);
+        if (n > 0)
+            len += (size_t)n;
+    }
+    (void)weft__sys_close(fd); /* read-only: nothing to lose */
+    if (n < 0)
+        return n;
+    buf[len] = '\0';
+    return (ssize_t)len;
+}
+
+void weft__sys_write_all(int fd, const char *buf, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = RETRY(weft__sys_table.write(fd, buf, len));
+        if (n <= 0)
+            return; /* nobody to tell */
+        buf += n;
+        len -= (size_t)n;
+    }
+}

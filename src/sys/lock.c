@@ -1,0 +1,52 @@
+/*
+ * The slow half of the lock.
+ */
+#include "sys/lock.h"
+
+/* About a microsecond: as long as the sections that the lock guards, a tenth of waking a core. */
+#define SPIN_TRIES 40
+
+#ifndef NDEBUG
+static __thread unsigned held_count;
+
+/* Accessors with the barrier of STYLE.md: a thread that holds no lock may change under a fiber. */
+WEFT__NOINLINE unsigned weft__lock_held_count(void)
+{
+    unsigned count = held_count;
+    __asm__ volatile("" : "+r"(count));
+    return count;
+}
+
+WEFT__NOINLINE void weft__lock_count_add(int delta)
+{
+    unsigned *count = &held_count;
+    __asm__ volatile("" : "+r"(count));
+    WEFT_ASSERT(delta > 0 || *count > 0); /* released by a thread that does not hold it */
+    *count += (unsigned)delta;
+}
+#endif
+
+void weft__lock_slow(struct weft__lock *l)
+{
+    for (int i = 0; i < SPIN_TRIES; i++) {
+        /* Look before trying: a failing compare-exchange still pulls the line away from the
+         * holder, who needs it to release. */
+        uint32_t word = weft__a32_load_relaxed(&l->word);
+        if (word == 0 && weft__a32_cas_weak_acquire(&l->word, &word, 1))
+            return;
+        if (word == 2)
+            break; /* others sleep already: do not jump over them for long */
+        weft__cpu_relax();
+    }
+    /* From here on the word is taken as 2, since we cannot know whether others sleep too: at worst
+     * the release makes one wake call for nobody. acquire as in weft__lock_acquire. */
+    while (weft__a32_swap_acquire(&l->word, 2) != 0) {
+        /* -EAGAIN and wake-ups for nothing: look again. */
+        (void)weft__sys_futex_wait(&l->word, 2, WEFT_NEVER);
+    }
+}
+
+void weft__lock_wake(struct weft__lock *l)
+{
+    weft__sys_futex_wake(&l->word, 1);
+}

@@ -1,0 +1,65 @@
+/*
+ * A lock for threads: one word, futex behind it. For short critical sections that never suspend; the
+ * debug build counts the locks a thread holds so that the fiber switch can assert zero.
+ *
+ * Source: the three-state lock of Ulrich Drepper, "Futexes are tricky" (2011), section 5.
+ */
+#ifndef WEFT_SYS_LOCK_H
+#define WEFT_SYS_LOCK_H
+
+#include "base/base.h"
+#include "sys/sys.h"
+
+struct weft__lock {
+    weft__a32 word; /* 0 free, 1 held, 2 held and maybe waited for; written by lockers */
+};
+
+#ifndef NDEBUG
+unsigned weft__lock_held_count(void); /* locks this thread holds */
+void weft__lock_count_add(int delta);
+#else
+static inline unsigned weft__lock_held_count(void)
+{
+    return 0;
+}
+static inline void weft__lock_count_add(int delta)
+{
+    (void)delta;
+}
+#endif
+
+WEFT__COLD void weft__lock_slow(struct weft__lock *l);
+WEFT__COLD void weft__lock_wake(struct weft__lock *l);
+
+static inline void weft__lock_init(struct weft__lock *l)
+{
+    weft__a32_store_relaxed(&l->word, 0);
+}
+
+static inline void weft__lock_acquire(struct weft__lock *l)
+{
+    uint32_t free = 0;
+    /* acquire pairs with the release in weft__lock_release: what the last holder wrote is seen. */
+    if (WEFT__UNLIKELY(!weft__a32_cas_acquire(&l->word, &free, 1)))
+        weft__lock_slow(l);
+    weft__lock_count_add(1);
+}
+
+static inline bool weft__lock_try_acquire(struct weft__lock *l)
+{
+    uint32_t free = 0;
+    if (!weft__a32_cas_acquire(&l->word, &free, 1))
+        return false;
+    weft__lock_count_add(1);
+    return true;
+}
+
+static inline void weft__lock_release(struct weft__lock *l)
+{
+    weft__lock_count_add(-1);
+    /* release publishes the section; a 2 says that somebody may sleep on the word. */
+    if (WEFT__UNLIKELY(weft__a32_swap_release(&l->word, 0) == 2))
+        weft__lock_wake(l);
+}
+
+#endif

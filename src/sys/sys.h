@@ -1,0 +1,124 @@
+/*
+ * System calls: the one place that reads errno. Every function returns 0, a count or a descriptor,
+ * or a negative errno. EINTR never leaves this directory: a call that was interrupted is made again.
+ *
+ * Calls go through a table (weft__sys_table) that tests replace, so that any of them can be made to
+ * fail; the allocator goes through it too.
+ */
+#ifndef WEFT_SYS_SYS_H
+#define WEFT_SYS_SYS_H
+
+#include "atomic/atomic.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+/* ---- memory ---- */
+
+void *weft__malloc(size_t bytes); /* NULL when out of memory */
+void *weft__calloc(size_t count, size_t bytes);
+void *weft__aligned_alloc(size_t alignment, size_t bytes); /* freed by weft__free */
+void weft__free(void *p);
+/* Private anonymous reserved memory, MAP_NORESERVE; *ret is aligned to `alignment` (a power of two,
+ * at least a page). -ENOMEM. */
+int weft__sys_map(size_t bytes, size_t alignment, void **ret);
+void weft__sys_unmap(void *p, size_t bytes);
+int weft__sys_protect_none(void *p, size_t bytes);
+int weft__sys_advise(void *p, size_t bytes, int advice);
+size_t weft__sys_page_size(void); /* cached */
+
+/* MADV_GUARD_INSTALL (Linux 6.13): any access faults, without a mapping of its own. -EINVAL where the kernel
+ * lacks it, and under mlockall. */
+int weft__sys_guard(void *p, size_t bytes);
+/* Tries the above on a page. Its result alone proves nothing: emulators take unknown advice for granted. */
+bool weft__sys_guard_works(void);
+/* The page is in memory; one that was never touched is so under mlockall only. */
+bool weft__sys_is_resident(void *page);
+
+/* ---- clock ---- */
+
+uint64_t weft__sys_now_ns(void); /* CLOCK_MONOTONIC */
+
+/* ---- futex; private to the process ---- */
+
+/* Waits while *word == expected. 0 when woken (maybe for nothing), -EAGAIN when the word differed,
+ * -ETIMEDOUT at deadline_ns (absolute CLOCK_MONOTONIC; WEFT_NEVER: none). */
+int weft__sys_futex_wait(weft__a32 *word, uint32_t expected, uint64_t deadline_ns);
+void weft__sys_futex_wake(weft__a32 *word, int count);
+
+/* ---- descriptors: all made non-blocking and close-on-exec ---- */
+
+int weft__sys_epoll_create(void);
+int weft__sys_epoll_ctl(int epfd, int op, int fd, uint32_t events, uint64_t data);
+/* Waits at most timeout_ns (WEFT_NEVER: no limit; 0: no waiting), with nanosecond resolution where the
+ * kernel has epoll_pwait2 and rounded up to milliseconds elsewhere. An interrupted wait returns 0. */
+int weft__sys_epoll_wait(int epfd, struct epoll_event *events, int max, uint64_t timeout_ns);
+int weft__sys_eventfd_create(void);
+void weft__sys_eventfd_signal(int fd);
+void weft__sys_eventfd_drain(int fd);
+int weft__sys_close(int fd); /* never retried */
+int weft__sys_set_nonblocking(int fd);
+int weft__sys_is_nonblocking(int fd); /* 0, 1 or an error */
+
+ssize_t weft__sys_read(int fd, void *buf, size_t len);
+ssize_t weft__sys_write(int fd, const void *buf, size_t len);
+ssize_t weft__sys_readv(int fd, const struct iovec *iov, int count);
+ssize_t weft__sys_writev(int fd, const struct iovec *iov, int count);
+
+/* Sockets. Every send carries MSG_NOSIGNAL. */
+int weft__sys_socket(int domain, int type, int protocol);
+int weft__sys_bind(int fd, const struct sockaddr *addr, socklen_t len);
+int weft__sys_listen(int fd, int backlog);
+int weft__sys_accept(int fd, struct sockaddr *addr, socklen_t *len);
+int weft__sys_connect(int fd, const struct sockaddr *addr, socklen_t len); /* -EINPROGRESS */
+ssize_t weft__sys_recv(int fd, void *buf, size_t len, int flags);
+ssize_t weft__sys_send(int fd, const void *buf, size_t len, int flags);
+ssize_t weft__sys_recvmsg(int fd, struct msghdr *msg, int flags);
+ssize_t weft__sys_sendmsg(int fd, const struct msghdr *msg, int flags);
+int weft__sys_shutdown(int fd, int how);
+int weft__sys_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
+int weft__sys_setsockopt(int fd, int level, int name, const void *value, socklen_t len);
+int weft__sys_getsockname(int fd, struct sockaddr *addr, socklen_t *len);
+int weft__sys_getpeername(int fd, struct sockaddr *addr, socklen_t *len);
+
+/* ---- threads ---- */
+
+struct weft__thread {
+    unsigned long handle; /* pthread_t */
+};
+/* Starts a thread with all signals blocked but the synchronous ones (SIGSEGV SIGBUS SIGFPE SIGILL
+ * SIGTRAP SIGABRT), named `name` (at most 15 bytes shown). -EAGAIN, -ENOMEM. */
+int weft__sys_thread_start(struct weft__thread *t, const char *name, void *(*fn)(void *), void *arg);
+void weft__sys_thread_join(struct weft__thread *t);
+void weft__sys_thread_detach(struct weft__thread *t);
+int weft__sys_thread_id(void); /* gettid */
+
+/* CPUs this process may use: the affinity mask, lowered by the cgroup (v2 cpu.max, v1 cfs quota) rounded
+ * up; at least 1. */
+unsigned weft__sys_cpu_count(void);
+
+/* Signals: thin, for src/fiber's fault handler. */
+int weft__sys_sigaltstack(const stack_t *set, stack_t *ret);
+int weft__sys_sigaction(int signo, const struct sigaction *set, struct sigaction *ret);
+
+/* Whole contents of a small file into buf, NUL-terminated; length or error. */
+ssize_t weft__sys_read_file(const char *path, char *buf, size_t cap);
+
+/* 64 random bits for seeds and ids. */
+uint64_t weft__sys_random(void);
+
+/* Writes all of buf to fd, for messages from signal handlers too: async-signal-safe. */
+void weft__sys_write_all(int fd, const char *buf, size_t len);
+
+/* True in a forked child of the process that first called weft__sys_fork_guard_init(): a sentinel page with
+ * MADV_WIPEONFORK reads 0 there. One load. */
+void weft__sys_fork_guard_init(void);
+bool weft__sys_is_forked_child(void);
+
+#endif

@@ -1,0 +1,187 @@
+/*
+ * Threads, clock, futex, randomness, signals and the fork guard.
+ */
+#include "sys/sys.h"
+
+#include "base/base.h"
+#include "sys/table.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+
+_Static_assert(sizeof(pthread_t) == sizeof(unsigned long), "weft__thread holds a pthread_t");
+
+/* ---- clock ---- */
+
+uint64_t weft__sys_now_ns(void)
+{
+    struct timespec ts;
+    (void)weft__sys_table.clock_gettime(CLOCK_MONOTONIC, &ts); /* always there on Linux */
+    return (uint64_t)ts.tv_sec * WEFT_SEC + (uint64_t)ts.tv_nsec;
+}
+
+/* ---- futex ---- */
+
+int weft__sys_futex_wait(weft__a32 *word, uint32_t expected, uint64_t deadline_ns)
+{
+    struct timespec ts = {
+        .tv_sec = (time_t)(deadline_ns / WEFT_SEC),
+        .tv_nsec = (long)(deadline_ns % WEFT_SEC),
+    };
+    const struct timespec *timeout = deadline_ns == WEFT_NEVER ? NULL : &ts;
+    for (;;) {
+        /* The BITSET form, because its timeout is absolute: made again after a signal, the call
+         * still ends when it should. */
+        if (weft__sys_table.futex((uint32_t *)word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG,
+                                  expected, timeout, FUTEX_BITSET_MATCH_ANY) == 0)
+            return 0;
+        if (errno != EINTR)
+            return -errno;
+    }
+}
+
+void weft__sys_futex_wake(weft__a32 *word, int count)
+{
+    (void)weft__sys_table.futex((uint32_t *)word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, (uint32_t)count,
+                                NULL, 0);
+}
+
+/* ---- threads ---- */
+
+struct start {
+    void *(*fn)(void *);
+    void *arg;
+    char name[16];
+};
+
+static void *run_thread(void *arg)
+{
+    struct start start = *(struct start *)arg;
+    weft__free(arg);
+    if (start.name[0] != '\0')
+        (void)pthread_setname_np(pthread_self(), start.name); /* for debuggers; may be refused */
+    return start.fn(start.arg);
+}
+
+int weft__sys_thread_start(struct weft__thread *t, const char *name, void *(*fn)(void *), void *arg)
+{
+    struct start *start = weft__malloc(sizeof(*start));
+    if (start == NULL)
+        return -ENOMEM;
+    *start = (struct start){.fn = fn, .arg = arg};
+    if (name != NULL)
+        strncpy(start->name, name, sizeof(start->name) - 1);
+
+    /* Blocked before the thread exists, so that no signal of the program's reaches it, ever. */
+    static const int synchronous[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
+    sigset_t blocked, saved;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof(synchronous) / sizeof(synchronous[0]); i++)
+        sigdelset(&blocked, synchronous[i]);
+    (void)pthread_sigmask(SIG_SETMASK, &blocked, &saved); /* fails for a bad `how` only */
+    pthread_t handle;
+    int rc = weft__sys_table.pthread_create(&handle, NULL, run_thread, start);
+    (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);
+    if (rc != 0) {
+        weft__free(start);
+        return -rc;
+    }
+    t->handle = handle;
+    return 0;
+}
+
+void weft__sys_thread_join(struct weft__thread *t)
+{
+    int rc = weft__sys_table.pthread_join(t->handle, NULL);
+    WEFT_ASSERT(rc == 0); /* else its memory would go while it runs */
+}
+
+void weft__sys_thread_detach(struct weft__thread *t)
+{
+    int rc = weft__sys_table.pthread_detach(t->handle);
+    WEFT_ASSERT(rc == 0);
+}
+
+int weft__sys_thread_id(void)
+{
+    return (int)syscall(SYS_gettid);
+}
+
+/* ---- randomness ---- */
+
+uint64_t weft__sys_random(void)
+{
+    uint64_t x;
+    ssize_t n;
+    do
+        n = weft__sys_table.getrandom(&x, sizeof(x), 0);
+    while (n < 0 && errno == EINTR);
+    if (n == (ssize_t)sizeof(x))
+        return x;
+    /* No random numbers from the kernel: seeds and ids need to differ, not to be secret. The mixing
+     * is the finalizer of SplitMix64. */
+    static weft__a64 counter;
+    x = weft__sys_now_ns() + (weft__a64_add_relaxed(&counter, 1) << 40) + (uintptr_t)&x;
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+/* ---- signals ---- */
+
+int weft__sys_sigaltstack(const stack_t *set, stack_t *ret)
+{
+    return weft__sys_table.sigaltstack(set, ret) == 0 ? 0 : -errno;
+}
+
+int weft__sys_sigaction(int signo, const struct sigaction *set, struct sigaction *ret)
+{
+    return weft__sys_table.sigaction(signo, set, ret) == 0 ? 0 : -errno;
+}
+
+/* ---- fork ---- */
+
+static weft__a32 before_init = {1};
+
+/* The word that reads 1 in this process and 0 in its forked children; written once, by init. */
+static weft__aptr fork_word = {&before_init};
+
+/* For kernels (and emulators) without MADV_WIPEONFORK. Takes no lock. */
+static void clear_fork_word(void)
+{
+    weft__a32 *word = weft__aptr_load_acquire(&fork_word);
+    weft__a32_store_relaxed(word, 0);
+}
+
+void weft__sys_fork_guard_init(void)
+{
+    if (weft__aptr_load_acquire(&fork_word) != &before_init)
+        return;
+    void *page;
+    if (weft__sys_map(weft__sys_page_size(), weft__sys_page_size(), &page) < 0)
+        return; /* children are then not told apart; the next init tries again */
+    bool wiped = weft__sys_advise(page, weft__sys_page_size(), MADV_WIPEONFORK) == 0;
+    weft__a32_store_relaxed(page, 1);
+    void *old = &before_init;
+    /* release publishes the 1. Of several threads one installs its page. */
+    if (!weft__aptr_cas_acq_rel(&fork_word, &old, page))
+        weft__sys_unmap(page, weft__sys_page_size());
+    else if (!wiped)
+        (void)pthread_atfork(NULL, NULL, clear_fork_word);
+}
+
+bool weft__sys_is_forked_child(void)
+{
+    /* acquire pairs with init: the page holds its 1 by the time we look. */
+    const weft__a32 *word = weft__aptr_load_acquire(&fork_word);
+    return weft__a32_load_relaxed(word) == 0;
+}
