@@ -1,0 +1,177 @@
+#include "sched/runq.h"
+
+#define MASK (WEFT__RUNQ_CAP - 1)
+
+_Static_assert((WEFT__RUNQ_CAP & MASK) == 0, "slots are picked by masking");
+
+/*
+ * Why reading a slot before winning it is safe. All writes to head are compare-exchanges that add to
+ * it, so they form one chain. The owner overwrites the slot of index i only after it has seen a head
+ * above i; then the link of the chain that starts at or below i exists already, a second
+ * compare-exchange from there fails, and whatever was read from the slot is dropped. Success thus
+ * means that no slot from the old head on had been overwritten when it was read, whatever the orders;
+ * these are needed for what is *in* the tasks, and for a reader that is done against a writer
+ * that comes after, and stand at each operation.
+ */
+
+/* How many tasks lie between a head and a tail that were read one after the other, in this order.
+ * The owner alone reads two values that existed at the same moment; for others head may have moved on
+ * since, and the difference be larger than the ring. Then the compare-exchange would fail. */
+static uint32_t count_between(uint32_t head, uint32_t tail)
+{
+    return tail - head;
+}
+
+static uint32_t half_rounded_up(uint32_t count)
+{
+    return count - count / 2;
+}
+
+/* Owner only. Free slots behind tail. */
+static uint32_t room(const struct weft__runq *q, uint32_t tail)
+{
+    /* acquire pairs with the release of whoever moved head in steal_half: the thief is done reading
+     * the slot before we see its head, hence before we write that slot again. The owner's own moves
+     * are compare-exchanges too and so continue the release sequence of the thief before them. */
+    uint32_t used = count_between(weft__a32_load_acquire(&q->head), tail);
+    WEFT_DEBUG_ASSERT(used <= WEFT__RUNQ_CAP);
+    return WEFT__RUNQ_CAP - used;
+}
+
+void weft__runq_init(struct weft__runq *q)
+{
+    weft__a32_store_relaxed(&q->head, 0);
+    weft__a32_store_relaxed(&q->tail, 0);
+    for (unsigned i = 0; i < WEFT__RUNQ_CAP; i++)
+        weft__aptr_store_relaxed(&q->slot[i], NULL);
+}
+
+bool weft__runq_push(struct weft__runq *q, struct weft__task *task)
+{
+    WEFT_DEBUG_ASSERT(task != NULL);
+    uint32_t tail = weft__a32_load_relaxed(&q->tail); /* our own last store */
+    if (room(q, tail) == 0)
+        return false;
+    weft__aptr_store_relaxed(&q->slot[tail & MASK], task);
+    /* release publishes the slot, and all that was written into the task before the push, to the
+     * acquire of tail in steal_half. */
+    weft__a32_store_release(&q->tail, tail + 1);
+    return true;
+}
+
+bool weft__runq_push_seq_cst(struct weft__runq *q, struct weft__task *task)
+{
+    WEFT_DEBUG_ASSERT(task != NULL);
+    uint32_t tail = weft__a32_load_relaxed(&q->tail); /* our own last store */
+    if (room(q, tail) == 0)
+        return false;
+    weft__aptr_store_relaxed(&q->slot[tail & MASK], task);
+    /* seq_cst: release as above, and pairs with is_empty_seq_cst: store the task, then look for the
+     * idle; announce idleness, then look for tasks. Weaker, both may miss. */
+    weft__a32_store_seq_cst(&q->tail, tail + 1);
+    return true;
+}
+
+struct weft__task *weft__runq_pop(struct weft__runq *q)
+{
+    uint32_t tail = weft__a32_load_relaxed(&q->tail); /* our own last store */
+    uint32_t head = weft__a32_load_relaxed(&q->head); /* only a guess, the exchange settles it */
+    while (head != tail) {
+        /* Our own store, and nobody else writes slots. */
+        struct weft__task *task = weft__aptr_load_relaxed(&q->slot[head & MASK]);
+        /* release pairs with the acquire of head in steal_half: who sees this head sees a tail that
+         * is not behind it. Failure needs nothing, it only brings a newer guess. */
+        if (weft__a32_cas_weak_release(&q->head, &head, head + 1))
+            return task;
+    }
+    return NULL;
+}
+
+unsigned weft__runq_steal_half(struct weft__runq *from, struct weft__runq *to,
+                               struct weft__task **ret_first)
+{
+    WEFT_DEBUG_ASSERT(from != to);
+    uint32_t to_tail = weft__a32_load_relaxed(&to->tail); /* our own last store */
+    uint32_t to_room = room(to, to_tail);                 /* can only grow under us */
+
+    for (;;) {
+        /* acquire, and before tail: tail is then not behind head, and their difference not negative.
+         * Pairs with the release of whoever moved head. */
+        uint32_t head = weft__a32_load_acquire(&from->head);
+        /* acquire pairs with the release of tail in push: the slots, and what is in the tasks. */
+        uint32_t count = count_between(head, weft__a32_load_acquire(&from->tail));
+        if (count == 0)
+            return 0;
+        if (count > WEFT__RUNQ_CAP)
+            continue; /* head has moved on since it was read */
+        uint32_t take = half_rounded_up(count);
+        if (take > to_room + 1)
+            take = to_room + 1; /* the first one needs no slot */
+
+        struct weft__task *first = weft__aptr_load_relaxed(&from->slot[head & MASK]);
+        /* Straight into the free slots of `to`, where nobody looks as long as tail is not moved: if
+         * the exchange fails they stay free. */
+        for (uint32_t i = 1; i < take; i++) {
+            struct weft__task *task = weft__aptr_load_relaxed(&from->slot[(head + i) & MASK]);
+            weft__aptr_store_relaxed(&to->slot[(to_tail + i - 1) & MASK], task);
+        }
+        /* release pairs with the acquire in room(): we are done reading before `from`'s owner may
+         * write these slots again. Failure loads both counters anew. */
+        if (!weft__a32_cas_release(&from->head, &head, head + take))
+            continue;
+
+        /* seq_cst, not release: a thief that finds more than it needs looks for idle workers next, as
+         * after push_seq_cst. Beside a steal the difference does not show. */
+        if (take > 1)
+            weft__a32_store_seq_cst(&to->tail, to_tail + take - 1);
+        *ret_first = first;
+        return take;
+    }
+}
+
+unsigned weft__runq_take_half(struct weft__runq *q, struct weft__task **tasks, unsigned max)
+{
+    uint32_t tail = weft__a32_load_relaxed(&q->tail); /* our own last store */
+    uint32_t head = weft__a32_load_relaxed(&q->head); /* only a guess, as in pop */
+    while (max != 0 && head != tail) {
+        uint32_t take = half_rounded_up(count_between(head, tail));
+        if (take > max)
+            take = max;
+        for (uint32_t i = 0; i < take; i++)
+            tasks[i] = weft__aptr_load_relaxed(&q->slot[(head + i) & MASK]);
+        if (weft__a32_cas_weak_release(&q->head, &head, head + take)) /* release: as in pop */
+            return take;
+    }
+    return 0;
+}
+
+unsigned weft__runq_len(const struct weft__runq *q)
+{
+    /* acquire so that tail is not behind head; see steal_half. */
+    uint32_t head = weft__a32_load_acquire(&q->head);
+    uint32_t count = count_between(head, weft__a32_load_relaxed(&q->tail));
+    return count <= WEFT__RUNQ_CAP ? count : WEFT__RUNQ_CAP;
+}
+
+bool weft__runq_is_empty_seq_cst(const struct weft__runq *q)
+{
+    /* head first. Then equality means that the queue was empty when tail was read: head had not
+     * passed tail then and cannot be behind what was read before. A head that has moved on since
+     * makes an empty queue look used, which costs the caller one more search. seq_cst on tail pairs
+     * with the stores of tail in push_seq_cst and steal_half. */
+    uint32_t head = weft__a32_load_seq_cst(&q->head);
+    return head == weft__a32_load_seq_cst(&q->tail);
+}
+
+void weft__runq_check(const struct weft__runq *q)
+{
+    uint32_t head = weft__a32_load_acquire(&q->head);
+    uint32_t count = count_between(head, weft__a32_load_acquire(&q->tail));
+    WEFT_ASSERT(count <= WEFT__RUNQ_CAP);
+    for (uint32_t i = 0; i < count; i++) {
+        const void *task = weft__aptr_load_relaxed(&q->slot[(head + i) & MASK]);
+        WEFT_ASSERT(task != NULL);
+        for (uint32_t j = 0; j < i; j++)
+            WEFT_ASSERT(weft__aptr_load_relaxed(&q->slot[(head + j) & MASK]) != task);
+    }
+}

@@ -1,0 +1,81 @@
+/*
+ * Local run queue: a bounded FIFO ring with one owner and many thieves.
+ *
+ * A full queue is reported, not grown: the caller spills to the injection queue, so a burst on one
+ * worker becomes visible to all. head and tail count up for ever and are masked only to pick a slot,
+ * so full and empty differ without a spare slot, and a stale head passes for a live one only after
+ * 2^32 pops inside one steal.
+ *
+ * "Owner" is whoever runs the worker that the queue belongs to, one thread at a time; a worker that
+ * is handed to another thread takes its queue along, and the handing over orders the two.
+ */
+#ifndef WEFT_SCHED_RUNQ_H
+#define WEFT_SCHED_RUNQ_H
+
+#include "atomic/atomic.h"
+#include "base/base.h"
+
+/* A power of two. The model explorer needs few, so that it gets to full and wrapped soon. */
+#ifdef WEFT_MODEL
+#define WEFT__RUNQ_CAP 4
+#else
+#define WEFT__RUNQ_CAP 256
+#endif
+
+struct weft__task;
+
+struct weft__runq {
+    weft__a32 head; /* written by owner and thieves, by compare-exchange; read by all */
+    weft__a32 tail; /* written by the owner alone; read by all */
+
+    /* Written by the owner, read by all. Atomic because a thief reads a slot before it has won it:
+     * if the owner reuses the slot meanwhile, the thief's compare-exchange fails and what it read
+     * is dropped. */
+    weft__aptr slot[WEFT__RUNQ_CAP];
+};
+
+void weft__runq_init(struct weft__runq *q);
+
+/* Owner only. False when full; the task stays the caller's. */
+WEFT_MUST_CHECK
+bool weft__runq_push(struct weft__runq *q, struct weft__task *task);
+
+/*
+ * The same, for a caller that looks for idle workers afterwards: the push is ordered before the
+ * caller's later seq_cst load of an idle flag, as weft__runq_is_empty_seq_cst() is ordered after an
+ * idle worker's seq_cst store to it. Of the two sides at least one sees the other.
+ */
+WEFT_MUST_CHECK
+bool weft__runq_push_seq_cst(struct weft__runq *q, struct weft__task *task);
+
+/* Owner only. The oldest task, or NULL when empty. */
+struct weft__task *weft__runq_pop(struct weft__runq *q);
+
+/*
+ * Takes the older half of `from`, rounded up: the oldest task is returned in *ret_first, to be run at
+ * once, the others go to the end of `to`; fewer when `to` has not the room. Nothing is seen twice and
+ * the order is kept. The tasks in `to` are published as by weft__runq_push_seq_cst(), so a thief that
+ * looks for idle workers afterwards may pass them on.
+ *
+ * Owner of `to` only, which is another queue than `from`. Returns how many were taken, *ret_first
+ * included; 0 when `from` is empty. A queue that others empty meanwhile reads as empty; one they
+ * only shorten is tried again.
+ */
+unsigned weft__runq_steal_half(struct weft__runq *from, struct weft__runq *to,
+                               struct weft__task **ret_first);
+
+/* Owner only. Takes the older half, rounded up, at most max, into tasks[]; returns how many. For
+ * spilling: half, not one, or a producer that outruns the thieves would spill on every push. */
+unsigned weft__runq_take_half(struct weft__runq *q, struct weft__task **tasks, unsigned max);
+
+/* Any thread; was true at some moment for the owner, an estimate for the others. */
+unsigned weft__runq_len(const struct weft__runq *q);
+
+/* Any thread. For the look at all queues after announcing idleness, see push_seq_cst. What a thief has
+ * taken and not yet put into its own queue is in none: that thief is awake and will. */
+bool weft__runq_is_empty_seq_cst(const struct weft__runq *q);
+
+/* Asserts the invariants; for tests, while nobody else works on the queue. */
+void weft__runq_check(const struct weft__runq *q);
+
+#endif
