@@ -8,8 +8,8 @@
 #   make format | lint        clang-format in place; all static checks
 #
 # V=1 shows the compiler's command lines, WERROR=1 makes warnings errors, LABELS=unit picks the tests.
-# CC=clang, BUILD_TYPE=Debug and SHARED=1 (the API tests against the shared library too) want a BUILD
-# directory of their own.
+# CC=clang, BUILD_TYPE=Debug, SHARED=1 (the API tests against the shared library too) and VARIANTS=1
+# (other optimizations, for the tests that ask for it) want a BUILD directory of their own.
 
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -20,13 +20,14 @@ BUILD_TYPE ?= RelWithDebInfo
 
 configure = $(CMAKE) -S . -B $(1) -G "Unix Makefiles" \
 	$(if $(filter-out default,$(origin CC)),-DCMAKE_C_COMPILER=$(CC)) \
-	-DWEFT_WERROR=$(if $(WERROR),ON,OFF) $(2) >$(1).log 2>&1 || { cat $(1).log; exit 1; }
+	-DWEFT_WERROR=$(if $(WERROR),ON,OFF) $(2) >$(1).log 2>&1 || { cat $(1).log; exit 1; }; \
+	sed -n 's/^-- not under/not under/p' $(1).log
 build = $(CMAKE) --build $(1) -j $(JOBS) $(if $(V),--verbose,-- --no-print-directory)
 run_tests = cd $(1) && $(CTEST) --output-on-failure --no-tests=error -j $(JOBS) \
 	-L '^($(or $(LABELS),$(2)))$$' $(CTEST_FLAGS)
 
 test_options = -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) -DWEFT_BUILD_TESTS=ON \
-	-DWEFT_TEST_SHARED=$(if $(SHARED),ON,OFF)
+	-DWEFT_TEST_SHARED=$(if $(SHARED),ON,OFF) -DWEFT_TEST_VARIANTS=$(if $(VARIANTS),ON,OFF)
 
 , := ,
 empty :=
@@ -110,6 +111,7 @@ cross-aarch64:
 	@tools/fetch-aarch64-cmocka $(BUILD)/sysroot-aarch64
 	@$(call configure,$(BUILD)/aarch64,-DCMAKE_BUILD_TYPE=RelWithDebInfo \
 		-DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake \
+		-DWEFT_TEST_VARIANTS=$(if $(VARIANTS),ON,OFF) \
 		-DWEFT_SYSROOT_EXTRA=$(abspath $(BUILD))/sysroot-aarch64 \
 		-DWEFT_TEST_UNDER=aarch64 -DWEFT_TEST_TIMEOUT_SCALE=4)
 	@$(call build,$(BUILD)/aarch64)

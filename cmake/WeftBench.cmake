@@ -6,6 +6,5 @@ if(weft_bench_sources)
     target_include_directories(weft-bench PRIVATE ${PROJECT_SOURCE_DIR}/src)
     target_link_libraries(weft-bench PRIVATE weft_warnings weft_hardening weft_static)
     set_target_properties(weft-bench PROPERTIES
-        RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench
-        C_STANDARD 17 C_STANDARD_REQUIRED ON C_EXTENSIONS ON)
+        RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
 endif()

@@ -8,6 +8,5 @@ foreach(source IN LISTS weft_example_sources)
     target_link_libraries(example_${name} PRIVATE weft_warnings weft_static)
     set_target_properties(example_${name} PROPERTIES
         OUTPUT_NAME ${name}
-        RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/examples
-        C_STANDARD 17 C_STANDARD_REQUIRED ON C_EXTENSIONS ON)
+        RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/examples)
 endforeach()

@@ -14,8 +14,10 @@ function(weft_add_flag target)
     endforeach()
 endfunction()
 
+# The dialect as a flag: CMake before 3.21 does not know C_STANDARD 17.
 add_library(weft_warnings INTERFACE)
 target_compile_options(weft_warnings INTERFACE
+    $<$<COMPILE_LANGUAGE:C>:-std=gnu17>
     -Wall -Wextra -Wshadow -Werror=vla
     $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes>
     $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes>)

@@ -11,7 +11,6 @@ target_include_directories(weft_objects PRIVATE
     ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
 target_link_libraries(weft_objects PRIVATE weft_warnings weft_hardening Threads::Threads)
 set_target_properties(weft_objects PROPERTIES
-    C_STANDARD 17 C_STANDARD_REQUIRED ON C_EXTENSIONS ON
     C_VISIBILITY_PRESET hidden
     POSITION_INDEPENDENT_CODE ON)
 

@@ -19,6 +19,9 @@
 #   timeout=N      seconds, in place of 120 (stress: 300)
 #   not-under=...  is left out there, for the reason in parentheses, which is printed: address,
 #                  thread, memcheck, aarch64
+#   variants       with WEFT_TEST_VARIANTS also built, library and all, at -O0, -O2 and -O3, as
+#                  position-independent code and not, and with link-time optimization: for what
+#                  depends on how the compiler sees a suspension (unit tests)
 #
 # Tests find in their environment what they run under ($WEFT_TEST_UNDER, empty when natively), so that
 # they can do fewer rounds where each costs a hundred times as much.
@@ -48,7 +51,6 @@ function(weft_test_common target)
     target_include_directories(${target} PRIVATE ${tests_dir}/support)
     target_include_directories(${target} SYSTEM PRIVATE ${CMOCKA_INCLUDE_DIR})
     set_target_properties(${target} PROPERTIES
-        C_STANDARD 17 C_STANDARD_REQUIRED ON C_EXTENSIONS ON
         CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON)
     target_link_libraries(${target} PRIVATE weft_warnings Threads::Threads)
 endfunction()
@@ -82,18 +84,18 @@ foreach(source IN LISTS tool_sources)
         target_compile_definitions(tool_${name} PRIVATE _GNU_SOURCE)
         target_link_libraries(tool_${name} PRIVATE weft_warnings Threads::Threads)
         set_target_properties(tool_${name} PROPERTIES
-            OUTPUT_NAME ${name} RUNTIME_OUTPUT_DIRECTORY ${weft_tools_dir}
-            C_STANDARD 17 C_STANDARD_REQUIRED ON C_EXTENSIONS ON)
+            OUTPUT_NAME ${name} RUNTIME_OUTPUT_DIRECTORY ${weft_tools_dir})
     endif()
 endforeach()
 
-# Reads the "ctest:" comment of a test into <prefix>_SERIAL, _TIMEOUT and _SKIP.
+# Reads the "ctest:" comment of a test into <prefix>_SERIAL, _TIMEOUT, _SKIP and _VARIANTS.
 function(weft_test_directives source prefix timeout)
     file(STRINGS ${source} line REGEX "ctest:" LIMIT_COUNT 1)
     # The build files depend on the comment, hence on the file.
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source})
     set(serial OFF)
     set(skip OFF)
+    set(variants OFF)
     string(REGEX REPLACE "^.*ctest:" "" line "${line}")
     string(REGEX REPLACE "\\(.*$" "" words "${line}")
     string(REGEX REPLACE "\\*/.*$" "" words "${words}")
@@ -101,6 +103,8 @@ function(weft_test_directives source prefix timeout)
     foreach(word IN LISTS words)
         if(word STREQUAL "serial")
             set(serial ON)
+        elseif(word STREQUAL "variants")
+            set(variants ON)
         elseif(word MATCHES "^timeout=([0-9]+)$")
             set(timeout ${CMAKE_MATCH_1})
         elseif(word MATCHES "^not-under=([a-z0-9,]+)$")
@@ -112,7 +116,8 @@ function(weft_test_directives source prefix timeout)
             endforeach()
             if(WEFT_TEST_UNDER AND WEFT_TEST_UNDER IN_LIST places)
                 set(skip ON)
-                message(STATUS "not under ${WEFT_TEST_UNDER}: ${source}:${line}")
+                string(REGEX REPLACE " *\\*/.*$" "" said "${line}")
+                message(STATUS "not under ${WEFT_TEST_UNDER}: ${source}:${said}")
             endif()
         else()
             message(FATAL_ERROR "${source}: ctest: '${word}' means nothing")
@@ -122,7 +127,50 @@ function(weft_test_directives source prefix timeout)
     set(${prefix}_SERIAL ${serial} PARENT_SCOPE)
     set(${prefix}_TIMEOUT ${timeout} PARENT_SCOPE)
     set(${prefix}_SKIP ${skip} PARENT_SCOPE)
+    set(${prefix}_VARIANTS ${variants} PARENT_SCOPE)
 endfunction()
+
+# One test program, for weft_test(), whose said_* it reads.
+function(weft_test_program name source label library)
+    string(REGEX REPLACE "[/.]" "_" target "test_${name}")
+    add_executable(${target} ${source} ${ARGN})
+    weft_test_common(${target})
+    if(said_INTERNAL)
+        target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
+    endif()
+    target_link_libraries(${target} PRIVATE
+        ${support_library} ${library} ${CMOCKA_LIBRARY} ${CMAKE_DL_LIBS})
+    set_target_properties(${target} PROPERTIES
+        RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/${label})
+    foreach(tool IN LISTS tool_sources)
+        get_filename_component(tool ${tool} NAME_WE)
+        add_dependencies(${target} tool_${tool})
+    endforeach()
+    if(WEFT_TEST_LAUNCHER)
+        add_test(NAME ${name} COMMAND ${WEFT_TEST_LAUNCHER} $<TARGET_FILE:${target}>)
+    else()
+        add_test(NAME ${name} COMMAND ${target})
+    endif()
+    set_tests_properties(${name} PROPERTIES
+        LABELS ${label} TIMEOUT ${said_TIMEOUT} RUN_SERIAL ${said_SERIAL}
+        ENVIRONMENT "${weft_test_env}")
+endfunction()
+
+# The test with all of the library compiled into it, with these flags.
+macro(weft_test_variant variant flags code)
+    weft_test_program(${T_NAME}.${variant} ${T_SOURCE} ${T_LABEL} "" ${weft_sources})
+    string(REGEX REPLACE "[/.]" "_" target "test_${T_NAME}.${variant}")
+    target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/include)
+    target_link_libraries(${target} PRIVATE weft_hardening)
+    target_compile_options(${target} PRIVATE ${flags})
+    target_link_options(${target} PRIVATE ${flags})
+    if(${code} STREQUAL "pic")
+        set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+    else()
+        target_compile_options(${target} PRIVATE -fno-pic -fno-pie)
+        target_link_options(${target} PRIVATE -no-pie)
+    endif()
+endmacro()
 
 # weft_test(NAME n SOURCE s LABEL l LIBRARY lib [DIR d] [INTERNAL] [SERIAL] [TIMEOUT t])
 function(weft_test)
@@ -141,29 +189,16 @@ function(weft_test)
     if(T_SERIAL)
         set(said_SERIAL ON)
     endif()
-    string(REPLACE "/" "_" target "test_${T_NAME}")
-    string(REPLACE "." "_" target "${target}")
-    add_executable(${target} ${T_SOURCE})
-    weft_test_common(${target})
-    if(T_INTERNAL)
-        target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
+    set(said_INTERNAL ${T_INTERNAL})
+    weft_test_program(${T_NAME} ${T_SOURCE} ${T_LABEL} "${T_LIBRARY}")
+    if(said_VARIANTS AND WEFT_TEST_VARIANTS)
+        foreach(level O0 O2 O3)
+            foreach(code pic no-pic)
+                weft_test_variant(${level}-${code} "-${level}" ${code})
+            endforeach()
+        endforeach()
+        weft_test_variant(O2-lto "-O2;-flto" no-pic)
     endif()
-    target_link_libraries(${target} PRIVATE
-        ${support_library} ${T_LIBRARY} ${CMOCKA_LIBRARY} ${CMAKE_DL_LIBS})
-    set_target_properties(${target} PROPERTIES
-        RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/${T_LABEL})
-    foreach(tool IN LISTS tool_sources)
-        get_filename_component(tool ${tool} NAME_WE)
-        add_dependencies(${target} tool_${tool})
-    endforeach()
-    if(WEFT_TEST_LAUNCHER)
-        add_test(NAME ${T_NAME} COMMAND ${WEFT_TEST_LAUNCHER} $<TARGET_FILE:${target}>)
-    else()
-        add_test(NAME ${T_NAME} COMMAND ${target})
-    endif()
-    set_tests_properties(${T_NAME} PROPERTIES
-        LABELS ${T_LABEL} TIMEOUT ${said_TIMEOUT} RUN_SERIAL ${said_SERIAL}
-        ENVIRONMENT "${weft_test_env}")
 endfunction()
 
 file(GLOB unit_tests CONFIGURE_DEPENDS
@@ -202,7 +237,6 @@ if(model_tests AND NOT WEFT_SANITIZE)
     target_include_directories(weft_model PUBLIC
         ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${tests_dir}/model/support)
     target_link_libraries(weft_model PUBLIC Threads::Threads PRIVATE weft_warnings)
-    set_target_properties(weft_model PROPERTIES C_STANDARD 17 C_EXTENSIONS ON)
     foreach(source IN LISTS model_tests)
         get_filename_component(name ${source} NAME_WE)
         string(REGEX REPLACE "^test_" "" name ${name})
