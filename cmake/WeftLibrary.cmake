@@ -7,6 +7,9 @@ set(weft_map ${PROJECT_SOURCE_DIR}/src/weft.map)
 
 add_library(weft_objects OBJECT ${weft_sources})
 target_compile_definitions(weft_objects PRIVATE _GNU_SOURCE)
+if(WEFT_FIBER_UCONTEXT)
+    target_compile_definitions(weft_objects PRIVATE WEFT__FIBER_UCONTEXT)
+endif()
 target_include_directories(weft_objects PRIVATE
     ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
 target_link_libraries(weft_objects PRIVATE weft_warnings weft_hardening Threads::Threads)

@@ -20,8 +20,8 @@
 #   not-under=...  is left out there, for the reason in parentheses, which is printed: address,
 #                  thread, memcheck, aarch64
 #   variants       with WEFT_TEST_VARIANTS also built, library and all, at -O0, -O2 and -O3, as
-#                  position-independent code and not, and with link-time optimization: for what
-#                  depends on how the compiler sees a suspension (unit tests)
+#                  position-independent code and not, with link-time optimization, and with the
+#                  switch through ucontext: for what depends on how the compiler sees a suspension
 #
 # Tests find in their environment what they run under ($WEFT_TEST_UNDER, empty when natively), so that
 # they can do fewer rounds where each costs a hundred times as much.
@@ -198,6 +198,7 @@ function(weft_test)
             endforeach()
         endforeach()
         weft_test_variant(O2-lto "-O2;-flto" no-pic)
+        weft_test_variant(O2-ucontext "-O2;-DWEFT__FIBER_UCONTEXT" pic)
     endif()
 endfunction()
 
