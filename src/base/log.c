@@ -21,9 +21,9 @@
 static const char prefix[] = "weft: ";
 #define PREFIX_BYTES (sizeof(prefix) - 1)
 
-static uint32_t sink_seq;    /* odd while a writer is inside; written by compare-exchange */
-static weft_log_fn sink_fn;  /* written by the thread that made sink_seq odd, read by all */
-static void *sink_arg;       /* the same */
+static uint32_t sink_seq;   /* odd while a writer is inside; written by compare-exchange */
+static weft_log_fn sink_fn; /* written by the thread that made sink_seq odd, read by all */
+static void *sink_arg;      /* the same */
 
 void weft_log_set(weft_log_fn fn, void *arg)
 {

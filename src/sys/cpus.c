@@ -50,7 +50,8 @@ static bool list_has(const char *list, const char *end, const char *word)
 }
 
 /* Splits off the next word of [*at, end); false at the end. */
-static bool next_word(const char **at, const char *end, const char **ret_start, const char **ret_end)
+static bool next_word(const char **at, const char *end, const char **ret_start,
+                      const char **ret_end)
 {
     while (*at < end && **at == ' ')
         (*at)++;
@@ -135,8 +136,7 @@ bool weft__cgroup_join(const struct weft__cgroup_mount *mount, const char *path,
         root_len = 0; /* "/": every path is below it */
     const char *below = path;
     bool inside = strncmp(path, mount->root, root_len) == 0 &&
-                  (path[root_len] == '/' || path[root_len] == '\0') &&
-                  strncmp(path, "/..", 3) != 0;
+                  (path[root_len] == '/' || path[root_len] == '\0') && strncmp(path, "/..", 3) != 0;
     below = inside ? path + root_len : "";
     if (strcmp(below, "/") == 0)
         below = "";

@@ -44,8 +44,7 @@ static weft__a32 lacks_pwait2;
 int weft__sys_epoll_wait(int epfd, struct epoll_event *events, int max, uint64_t timeout_ns)
 {
     int n;
-    if (timeout_ns != 0 && timeout_ns != WEFT_NEVER &&
-        weft__a32_load_relaxed(&lacks_pwait2) == 0) {
+    if (timeout_ns != 0 && timeout_ns != WEFT_NEVER && weft__a32_load_relaxed(&lacks_pwait2) == 0) {
         struct timespec ts = {
             .tv_sec = (time_t)(timeout_ns / WEFT_SEC),
             .tv_nsec = (long)(timeout_ns % WEFT_SEC),
@@ -134,8 +133,7 @@ ssize_t weft__sys_writev(int fd, const struct iovec *iov, int count)
 
 int weft__sys_socket(int domain, int type, int protocol)
 {
-    return RETRY(
-        weft__sys_table.socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
+    return RETRY(weft__sys_table.socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
 }
 
 int weft__sys_bind(int fd, const struct sockaddr *addr, socklen_t len)

@@ -94,7 +94,8 @@ struct weft__thread {
 };
 /* Starts a thread with all signals blocked but the synchronous ones (SIGSEGV SIGBUS SIGFPE SIGILL
  * SIGTRAP SIGABRT), named `name` (at most 15 bytes shown). -EAGAIN, -ENOMEM. */
-int weft__sys_thread_start(struct weft__thread *t, const char *name, void *(*fn)(void *), void *arg);
+int weft__sys_thread_start(struct weft__thread *t, const char *name, void *(*fn)(void *),
+                           void *arg);
 void weft__sys_thread_join(struct weft__thread *t);
 void weft__sys_thread_detach(struct weft__thread *t);
 int weft__sys_thread_id(void); /* gettid */

@@ -1,0 +1,137 @@
+/*
+ * Fibers: starting them, and telling others of every switch.
+ */
+#include "fiber/fiber.h"
+
+#include "sys/lock.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#ifdef WEFT__ASAN
+#include <sanitizer/common_interface_defs.h>
+#endif
+#ifdef WEFT__TSAN
+void *__tsan_get_current_fiber(void);
+void *__tsan_create_fiber(unsigned flags);
+void __tsan_switch_to_fiber(void *fiber, unsigned flags);
+/* With this flag a switch orders nothing, so that two tasks that only happened to share a worker still
+ * race; the scheduler's functions are then built with no_sanitize_thread. */
+#ifdef WEFT_TSAN_NO_SYNC
+#define TSAN_FLAGS 1u
+#else
+#define TSAN_FLAGS 0u
+#endif
+#endif
+
+int weft__fiber_check_cpu(void)
+{
+#if defined(__x86_64__)
+    uint64_t ssp = 0;
+    /* Does nothing on a processor without shadow stacks, and with them switched off. */
+    __asm__ volatile("rdsspq %0" : "+r"(ssp));
+    if (ssp != 0)
+        return -ENOTSUP;
+#endif
+    return 0;
+}
+
+void weft__fiber_init(struct weft__stack *s, void (*entry)(void *), void *arg)
+{
+    s->cxa[0] = s->cxa[1] = NULL;
+    s->asan_fake = NULL;
+#ifdef WEFT__TSAN
+    /* Kept with the stack, for every fiber that will run on it: creating one is dear. */
+    if (s->tsan_fiber == NULL)
+        s->tsan_fiber = __tsan_create_fiber(0);
+#endif
+    s->sp = weft__fiber_prepare(s->hi, entry, arg);
+}
+
+void weft__fiber_adopt_thread(struct weft__stack *s)
+{
+    memset(s, 0, sizeof(*s));
+#ifdef WEFT__ASAN
+    /* ASan alone wants to know where the stack lies. Asking is dear on the main thread. */
+    pthread_attr_t attr;
+    void *lo = NULL;
+    size_t bytes = 0;
+    if (pthread_getattr_np(pthread_self(), &attr) == 0) {
+        pthread_attr_getstack(&attr, &lo, &bytes);
+        pthread_attr_destroy(&attr);
+    }
+    s->lo = lo;
+    s->hi = s->lo + bytes;
+#endif
+#ifdef WEFT__TSAN
+    s->tsan_fiber = __tsan_get_current_fiber();
+#endif
+}
+
+void weft__fiber_unadopt_thread(struct weft__stack *s)
+{
+    memset(s, 0, sizeof(*s)); /* a switch to it faults at once */
+}
+
+/* The caught exceptions belong to the thread in libstdc++ and libc++ and to the fiber in truth: two
+ * fibers parked in `catch` blocks would swap them. */
+static inline void switch_cxa(struct weft__stack *from, const struct weft__stack *to)
+{
+    if (__cxa_get_globals == NULL)
+        return;
+    void *globals = __cxa_get_globals();
+    memcpy(from->cxa, globals, sizeof(from->cxa));
+    memcpy(globals, to->cxa, sizeof(to->cxa));
+}
+
+#ifdef WEFT_TSAN_NO_SYNC
+__attribute__((no_sanitize_thread))
+#endif
+void weft__fiber_switch_told(struct weft__stack *from, struct weft__stack *to)
+{
+    /* A lock of ours held across a switch lets a second fiber of the thread in, or is released by
+     * another thread. */
+    WEFT_DEBUG_ASSERT(weft__lock_held_count() == 0);
+    WEFT_DEBUG_ASSERT(from != to);
+    WEFT_DEBUG_ASSERT(to->sp != NULL);
+    switch_cxa(from, to);
+#ifdef WEFT__ASAN
+    __sanitizer_start_switch_fiber(&from->asan_fake, to->lo, (size_t)(to->hi - to->lo));
+#endif
+#ifdef WEFT__TSAN
+    /* In this function, not in a helper of its own: clang 14 crashes there. */
+    __tsan_switch_to_fiber(to->tsan_fiber, TSAN_FLAGS);
+#endif
+    weft__fiber_swap(&from->sp, &to->sp);
+#ifdef WEFT__ASAN
+    __sanitizer_finish_switch_fiber(from->asan_fake, NULL, NULL);
+#endif
+}
+
+#ifdef WEFT_TSAN_NO_SYNC
+__attribute__((no_sanitize_thread))
+#endif
+void weft__fiber_switch_final(struct weft__stack *from, struct weft__stack *to)
+{
+    WEFT_DEBUG_ASSERT(weft__lock_held_count() == 0);
+    WEFT_DEBUG_ASSERT(from != to);
+    switch_cxa(from, to);
+#ifdef WEFT__ASAN
+    __sanitizer_start_switch_fiber(NULL, to->lo, (size_t)(to->hi - to->lo));
+#endif
+#ifdef WEFT__TSAN
+    __tsan_switch_to_fiber(to->tsan_fiber, TSAN_FLAGS);
+#endif
+    weft__fiber_swap(&from->sp, &to->sp);
+    __builtin_trap(); /* somebody resumed a fiber that had ended */
+}
+
+void weft__fiber_entered(struct weft__stack *self)
+{
+#ifdef WEFT__ASAN
+    __sanitizer_finish_switch_fiber(self->asan_fake, NULL, NULL);
+#else
+    (void)self;
+#endif
+}
