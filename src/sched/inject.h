@@ -10,12 +10,8 @@
 
 #include "atomic/atomic.h"
 #include "base/base.h"
+#include "base/list.h"
 #include "sys/lock.h"
-
-/* Embedded in what is queued; belongs to the queue while it is linked. */
-struct weft__qnode {
-    struct weft__qnode *next;
-};
 
 struct weft__inject {
     struct weft__lock lock;

@@ -118,7 +118,8 @@ static void take_slot(struct weft__wheel *w, unsigned slot, uint64_t now_ns)
     weft__list_init(&entries);
     empty_slot(w, 0, slot, &entries);
 
-    uint64_t last_ns = entry_of(entries.next)->deadline_ns | ((UINT64_C(1) << WEFT__WHEEL_SHIFT) - 1);
+    uint64_t last_ns =
+        entry_of(entries.next)->deadline_ns | ((UINT64_C(1) << WEFT__WHEEL_SHIFT) - 1);
     /* Not beyond the slot, though now_ns may be years later: the slots that follow are taken one by
      * one, and an entry that is inserted meanwhile for one of them still falls into its place. */
     w->now_ns = now_ns < last_ns ? now_ns : last_ns;

@@ -29,8 +29,8 @@ struct weft__wheel_entry {
 };
 
 struct weft__wheel {
-    uint64_t now_ns; /* everything due up to this time is out of the slots */
-    size_t count;    /* entries linked, wherever */
+    uint64_t now_ns;                       /* everything due up to this time is out of the slots */
+    size_t count;                          /* entries linked, wherever */
     uint64_t occupied[WEFT__WHEEL_LEVELS]; /* bit s of level l: slot[l][s] is not empty */
 
     /* No slot has anything to do before next_ns. While next_is_exact, at next_ns one has: the

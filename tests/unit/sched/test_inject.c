@@ -52,9 +52,10 @@ static bool push_chain(size_t first, size_t count)
 {
     for (size_t i = first; i + 1 < first + count; i++)
         items[i].node.next = &items[i + 1].node;
-    items[first + count - 1].node.next = &items[0].node; /* stale, as in a task that was queued before */
-    bool pushed = weft__inject_push_chain(&queue, &items[first].node, &items[first + count - 1].node,
-                                          count);
+    items[first + count - 1].node.next =
+        &items[0].node; /* stale, as in a task that was queued before */
+    bool pushed =
+        weft__inject_push_chain(&queue, &items[first].node, &items[first + count - 1].node, count);
     weft__inject_check(&queue);
     return pushed;
 }
