@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by the three tests: arguments, a directory to throw away, an installed prefix.
 set -eu
 source=$1

@@ -6,7 +6,8 @@
 
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)
-#define HEADER_VERSION TEXT(WEFT_VERSION_MAJOR) "." TEXT(WEFT_VERSION_MINOR) "." TEXT(WEFT_VERSION_PATCH)
+#define HEADER_VERSION                                                                             \
+    TEXT(WEFT_VERSION_MAJOR) "." TEXT(WEFT_VERSION_MINOR) "." TEXT(WEFT_VERSION_PATCH)
 
 int main(void)
 {
