@@ -42,9 +42,9 @@ _Static_assert((size_t)1 << (CLASS_SHIFT + WEFT__STACK_CLASSES - 1) == WEFT__STA
  * own are below 16 KiB. A page would save 0.06 us and 120 bytes of page table. */
 #define GUARD_BYTES ((size_t)64 << 10)
 
-/* 16 colours of two lines use half a page at most, and leave the other half of it to the frames. */
-#define COLOURS 16
-#define COLOUR_BYTES 128
+/* 32 colours of a line each use half a page at most, and leave the other half of it to the frames. */
+#define COLOURS 32
+#define COLOUR_BYTES 64
 #define HEADER_BYTES 128
 _Static_assert(sizeof(struct weft__stack) <= HEADER_BYTES, "the header fits its place");
 _Static_assert(offsetof(struct weft__stack, cxa) <= WEFT__CACHE_LINE,

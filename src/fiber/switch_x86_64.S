@@ -26,78 +26,53 @@
 weft__fiber_swap:
         .cfi_startproc
         endbr64
-        pushq   %rbp
-        .cfi_adjust_cfa_offset 8
-        .cfi_rel_offset rbp, 0
-        pushq   %rbx
-        .cfi_adjust_cfa_offset 8
-        .cfi_rel_offset rbx, 0
-        pushq   %r12
-        .cfi_adjust_cfa_offset 8
-        .cfi_rel_offset r12, 0
-        pushq   %r13
-        .cfi_adjust_cfa_offset 8
-        .cfi_rel_offset r13, 0
-        pushq   %r14
-        .cfi_adjust_cfa_offset 8
-        .cfi_rel_offset r14, 0
-        pushq   %r15
-        .cfi_adjust_cfa_offset 8
-        .cfi_rel_offset r15, 0
-        subq    $8, %rsp
-        .cfi_adjust_cfa_offset 8
+        /* Plain moves, not push and pop: a pop from the stack just loaded waits for the processor's
+         * stack engine, which cost 1 ns of 7. */
+        leaq    -56(%rsp), %rsp
+        .cfi_adjust_cfa_offset 56
+        movq    %rbp, 48(%rsp)
+        .cfi_rel_offset rbp, 48
+        movq    %rbx, 40(%rsp)
+        .cfi_rel_offset rbx, 40
+        movq    %r12, 32(%rsp)
+        .cfi_rel_offset r12, 32
+        movq    %r13, 24(%rsp)
+        .cfi_rel_offset r13, 24
+        movq    %r14, 16(%rsp)
+        .cfi_rel_offset r14, 16
+        movq    %r15, 8(%rsp)
+        .cfi_rel_offset r15, 8
+        /* 2 ns and 1.5 ns of the whole. */
         stmxcsr (%rsp)
         fnstcw  4(%rsp)
-        movl    (%rsp), %eax
-        movzwl  4(%rsp), %ecx
+        movq    (%rsi), %rax
         movq    %rsp, (%rdi)
-        /* The other context has the same shape, so what is said above of this frame holds on. */
-        movq    (%rsi), %rsp
+        movl    (%rsp), %ecx
+        movzwl  4(%rsp), %r8d
+        /* From here on we stand in the other context, which has the same shape, but still on this
+         * stack: a signal finds room below rsp. */
+        .cfi_def_cfa rax, 64
+        movq    56(%rax), %rdx
+        movq    48(%rax), %rbp
+        movq    40(%rax), %rbx
+        movq    32(%rax), %r12
+        movq    24(%rax), %r13
+        movq    16(%rax), %r14
+        movq    8(%rax), %r15
         /* Loading a control word is dear and almost never needed: reload only what differs. */
-        cmpl    (%rsp), %eax
+        cmpl    (%rax), %ecx
         jne     3f
-1:      cmpw    4(%rsp), %cx
+1:      cmpw    4(%rax), %r8w
         jne     4f
-2:      addq    $8, %rsp
-        .cfi_adjust_cfa_offset -8
-        popq    %r15
-        .cfi_adjust_cfa_offset -8
-        .cfi_restore r15
-        popq    %r14
-        .cfi_adjust_cfa_offset -8
-        .cfi_restore r14
-        popq    %r13
-        .cfi_adjust_cfa_offset -8
-        .cfi_restore r13
-        popq    %r12
-        .cfi_adjust_cfa_offset -8
-        .cfi_restore r12
-        popq    %rbx
-        .cfi_adjust_cfa_offset -8
-        .cfi_restore rbx
-        popq    %rbp
-        .cfi_adjust_cfa_offset -8
-        .cfi_restore rbp
+        /* What was loaded stays readable below rsp, in the red zone, for unwinders. */
+2:      leaq    64(%rax), %rsp
         /* Not ret: the processor would predict a return to whoever called this on the stack that
          * was left, always wrongly (5 ns against 28 measured). notrack, because a return address
          * carries no endbr64. */
-        popq    %rdx
-        .cfi_adjust_cfa_offset -8
-        .cfi_register rip, rdx
         notrack jmp *%rdx
-
-        /* Out of the way, with the frame as it was at 1 and 2. */
-        .cfi_adjust_cfa_offset 64
-        .cfi_rel_offset rip, 56
-        .cfi_rel_offset rbp, 48
-        .cfi_rel_offset rbx, 40
-        .cfi_rel_offset r12, 32
-        .cfi_rel_offset r13, 24
-        .cfi_rel_offset r14, 16
-        .cfi_rel_offset r15, 8
-3:      ldmxcsr (%rsp)
+3:      ldmxcsr (%rax)
         jmp     1b
-4:      fldcw   4(%rsp)
+4:      fldcw   4(%rax)
         jmp     2b
         .cfi_endproc
         .size   weft__fiber_swap, .-weft__fiber_swap

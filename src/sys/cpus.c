@@ -6,6 +6,7 @@
 
 #include "base/base.h"
 #include "sys/sys.h"
+#include "sys/error.h"
 #include "sys/table.h"
 
 #include <errno.h>
@@ -224,7 +225,7 @@ static unsigned affinity_cpus(void)
         cpu_set_t *set = weft__calloc(1, bytes);
         if (set == NULL)
             return 0;
-        int rc = weft__sys_table.sched_getaffinity(0, bytes, set) == 0 ? 0 : -errno;
+        int rc = weft__sys_table.sched_getaffinity(0, bytes, set) == 0 ? 0 : weft__sys_error();
         int count = rc == 0 ? CPU_COUNT_S(bytes, set) : 0;
         weft__free(set);
         if (rc != -EINVAL)

@@ -2,11 +2,12 @@
  * Descriptors: epoll, eventfd, files and sockets.
  *
  * errno is read right after each call and in no other directory: a fiber may resume on another
- * thread, and compilers keep the address of errno across calls.
+ * thread, and compilers keep the address of errno across calls (see error.h).
  */
 #include "sys/sys.h"
 
 #include "base/base.h"
+#include "sys/error.h"
 #include "sys/table.h"
 
 #include <errno.h>
@@ -19,11 +20,11 @@
 #define RETRY(call)                                                                                \
     __extension__({                                                                                \
         __typeof__(call) r_;                                                                       \
-        do                                                                                         \
+        do {                                                                                       \
             r_ = (call);                                                                           \
-        while (WEFT__UNLIKELY(r_ < 0) && errno == EINTR);                                          \
-        if (r_ < 0)                                                                                \
-            r_ = -errno;                                                                           \
+            if (WEFT__UNLIKELY(r_ < 0))                                                            \
+                r_ = weft__sys_error();                                                            \
+        } while (WEFT__UNLIKELY(r_ == -EINTR));                                                    \
         r_;                                                                                        \
     })
 
@@ -52,19 +53,22 @@ int weft__sys_epoll_wait(int epfd, struct epoll_event *events, int max, uint64_t
         n = weft__sys_table.epoll_pwait2(epfd, events, max, &ts);
         if (n >= 0)
             return n;
-        if (errno == EINTR)
+        int rc = weft__sys_error();
+        if (rc == -EINTR)
             return 0;
         /* EPERM is how filters of system calls refuse a number that they do not know. */
-        if (errno != ENOSYS && errno != EPERM)
-            return -errno;
+        if (rc != -ENOSYS && rc != -EPERM)
+            return rc;
         weft__a32_store_relaxed(&lacks_pwait2, 1);
     }
     /* Round up: woken early, the caller would find time left and sleep again. */
     uint64_t timeout_ms = timeout_ns / WEFT_MS + (timeout_ns % WEFT_MS != 0);
     int ms = timeout_ns == WEFT_NEVER ? -1 : timeout_ms > INT_MAX ? INT_MAX : (int)timeout_ms;
     n = weft__sys_table.epoll_wait(epfd, events, max, ms);
-    if (n < 0)
-        return errno == EINTR ? 0 : -errno;
+    if (n < 0) {
+        int rc = weft__sys_error();
+        return rc == -EINTR ? 0 : rc;
+    }
     return n;
 }
 
@@ -90,9 +94,8 @@ void weft__sys_eventfd_drain(int fd)
 int weft__sys_close(int fd)
 {
     /* Linux has released the number also when it says EINTR: once more would close a stranger's. */
-    if (weft__sys_table.close(fd) == 0 || errno == EINTR)
-        return 0;
-    return -errno;
+    int rc = weft__sys_table.close(fd) == 0 ? 0 : weft__sys_error();
+    return rc == -EINTR ? 0 : rc;
 }
 
 int weft__sys_set_nonblocking(int fd)
@@ -156,7 +159,8 @@ int weft__sys_connect(int fd, const struct sockaddr *addr, socklen_t len)
     if (weft__sys_table.connect(fd, addr, len) == 0)
         return 0;
     /* An interrupted connect goes on in the background; a second call would say EALREADY. */
-    return errno == EINTR ? -EINPROGRESS : -errno;
+    int rc = weft__sys_error();
+    return rc == -EINTR ? -EINPROGRESS : rc;
 }
 
 ssize_t weft__sys_recv(int fd, void *buf, size_t len, int flags)

@@ -4,6 +4,7 @@
 #include "sys/sys.h"
 
 #include "base/base.h"
+#include "sys/error.h"
 #include "sys/table.h"
 
 #include <errno.h>
@@ -59,7 +60,7 @@ int weft__sys_map(size_t bytes, size_t alignment, void **ret)
     char *p = weft__sys_table.mmap(NULL, total, PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
-        return -errno;
+        return weft__sys_error();
     char *aligned = (char *)(((uintptr_t)p + alignment - 1) & ~(uintptr_t)(alignment - 1));
     /* Trimming can fail only where it would split a neighbour that the kernel merged with ours, at
      * the limit of mappings; then the untouched ends stay mapped, which costs address space alone. */
@@ -81,7 +82,7 @@ void weft__sys_unmap(void *p, size_t bytes)
 
 int weft__sys_protect_none(void *p, size_t bytes)
 {
-    return weft__sys_table.mprotect(p, bytes, PROT_NONE) == 0 ? 0 : -errno;
+    return weft__sys_table.mprotect(p, bytes, PROT_NONE) == 0 ? 0 : weft__sys_error();
 }
 
 int weft__sys_advise(void *p, size_t bytes, int advice)
@@ -89,8 +90,9 @@ int weft__sys_advise(void *p, size_t bytes, int advice)
     for (;;) {
         if (weft__sys_table.madvise(p, bytes, advice) == 0)
             return 0;
-        if (errno != EINTR)
-            return -errno;
+        int rc = weft__sys_error();
+        if (rc != -EINTR)
+            return rc;
     }
 }
 
@@ -108,7 +110,7 @@ bool weft__sys_guard_works(void)
         return false;
     bool works = false;
     if (weft__sys_advise(page, weft__sys_page_size(), MADV_GUARD_INSTALL) == 0)
-        works = weft__sys_table.access(page, F_OK) != 0 && errno == EFAULT;
+        works = weft__sys_table.access(page, F_OK) != 0 && weft__sys_error() == -EFAULT;
     weft__sys_unmap(page, weft__sys_page_size());
     return works;
 }

@@ -4,6 +4,7 @@
 #include "sys/sys.h"
 
 #include "base/base.h"
+#include "sys/error.h"
 #include "sys/table.h"
 
 #include <errno.h>
@@ -44,8 +45,9 @@ int weft__sys_futex_wait(weft__a32 *word, uint32_t expected, uint64_t deadline_n
         if (weft__sys_table.futex((uint32_t *)word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG,
                                   expected, timeout, FUTEX_BITSET_MATCH_ANY) == 0)
             return 0;
-        if (errno != EINTR)
-            return -errno;
+        int rc = weft__sys_error();
+        if (rc != -EINTR)
+            return rc;
     }
 }
 
@@ -124,7 +126,7 @@ uint64_t weft__sys_random(void)
     ssize_t n;
     do
         n = weft__sys_table.getrandom(&x, sizeof(x), 0);
-    while (n < 0 && errno == EINTR);
+    while (n < 0 && weft__sys_error() == -EINTR);
     if (n == (ssize_t)sizeof(x))
         return x;
     /* No random numbers from the kernel: seeds and ids need to differ, not to be secret. The mixing
@@ -140,12 +142,12 @@ uint64_t weft__sys_random(void)
 
 int weft__sys_sigaltstack(const stack_t *set, stack_t *ret)
 {
-    return weft__sys_table.sigaltstack(set, ret) == 0 ? 0 : -errno;
+    return weft__sys_table.sigaltstack(set, ret) == 0 ? 0 : weft__sys_error();
 }
 
 int weft__sys_sigaction(int signo, const struct sigaction *set, struct sigaction *ret)
 {
-    return weft__sys_table.sigaction(signo, set, ret) == 0 ? 0 : -errno;
+    return weft__sys_table.sigaction(signo, set, ret) == 0 ? 0 : weft__sys_error();
 }
 
 /* ---- fork ---- */

@@ -1,0 +1,15 @@
+/*
+ * The one way to read errno.
+ */
+#include "sys/error.h"
+
+#include "base/base.h"
+
+#include <errno.h>
+
+WEFT__NOINLINE int weft__sys_error(void)
+{
+    int error = -errno;
+    __asm__ volatile("" : "+r"(error)); /* keeps two calls two */
+    return error;
+}
