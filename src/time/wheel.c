@@ -10,7 +10,7 @@ _Static_assert(WEFT__WHEEL_SHIFT + DIGIT_BITS * WEFT__WHEEL_LEVELS == 64,
 #define LEVEL_DUE WEFT__WHEEL_LEVELS
 #define LEVEL_NEVER (WEFT__WHEEL_LEVELS + 1)
 
-/* The most entries that next_deadline looks at in a slot above level 0. A wheel with few timers then
+/* The most entries that are looked at in a slot above level 0 to answer next_deadline. A wheel with few timers then
  * names the exact deadline, and its thread is not woken once a level only to spread entries out;
  * with more in a slot that wake-up is cheap beside what they cost anyway. */
 #define PEEK_MAX 16
@@ -71,16 +71,35 @@ static uint64_t earliest_in(const struct weft__node *head)
     return earliest_ns;
 }
 
+/* The earliest deadline of a slot above level 0, or its start when that would take too long. */
+static uint64_t peek_into(const struct weft__node *head, uint64_t start_ns)
+{
+    uint64_t earliest_ns = WEFT_NEVER;
+    unsigned seen = 0;
+    for (const struct weft__node *n = head->next; n != head; n = n->next) {
+        if (++seen > PEEK_MAX)
+            return start_ns;
+        if (entry_of_const(n)->deadline_ns < earliest_ns)
+            earliest_ns = entry_of_const(n)->deadline_ns;
+    }
+    return earliest_ns;
+}
+
 static void refresh_next(struct weft__wheel *w)
 {
     unsigned level, slot;
-    if (!earliest_slot(w, &level, &slot))
-        w->next_ns = WEFT_NEVER;
-    else if (level == 0)
-        w->next_ns = earliest_in(&w->slot[0][slot]);
-    else
-        w->next_ns = event_ns(level, entry_of(w->slot[level][slot].next)->deadline_ns);
     w->next_is_exact = true;
+    if (!earliest_slot(w, &level, &slot)) {
+        w->next_ns = w->wake_ns = WEFT_NEVER;
+        return;
+    }
+    const struct weft__node *head = &w->slot[level][slot];
+    if (level == 0) {
+        w->next_ns = w->wake_ns = earliest_in(head);
+        return;
+    }
+    w->next_ns = event_ns(level, entry_of_const(head->next)->deadline_ns);
+    w->wake_ns = peek_into(head, w->next_ns);
 }
 
 static void link_due(struct weft__wheel *w, struct weft__wheel_entry *e)
@@ -143,7 +162,7 @@ void weft__wheel_init(struct weft__wheel *w, uint64_t now_ns)
 {
     w->now_ns = now_ns;
     w->count = 0;
-    w->next_ns = WEFT_NEVER;
+    w->next_ns = w->wake_ns = WEFT_NEVER;
     w->next_is_exact = true;
     weft__list_init(&w->due);
     weft__list_init(&w->never);
@@ -178,9 +197,12 @@ void weft__wheel_insert(struct weft__wheel *w, struct weft__wheel_entry *e, uint
 
     /* next_ns, exact or not, is a lower bound for all the others. */
     uint64_t at_ns = event_ns(e->level, deadline_ns);
-    if (at_ns <= w->next_ns) {
+    if (at_ns < w->next_ns) {
         w->next_ns = at_ns;
+        w->wake_ns = deadline_ns;
         w->next_is_exact = true;
+    } else if (at_ns == w->next_ns && deadline_ns < w->wake_ns) {
+        w->wake_ns = deadline_ns;
     }
 }
 
@@ -192,9 +214,11 @@ void weft__wheel_remove(struct weft__wheel *w, struct weft__wheel_entry *e)
     w->count--;
     if (e->level >= WEFT__WHEEL_LEVELS)
         return;
-    if (weft__list_is_empty(&w->slot[e->level][e->slot]))
+    bool was_last = weft__list_is_empty(&w->slot[e->level][e->slot]);
+    if (was_last)
         w->occupied[e->level] &= ~(UINT64_C(1) << e->slot);
-    if (event_ns(e->level, e->deadline_ns) == w->next_ns)
+    if (event_ns(e->level, e->deadline_ns) == w->next_ns &&
+        (was_last || e->deadline_ns == w->wake_ns))
         w->next_is_exact = false;
 }
 
@@ -227,26 +251,26 @@ struct weft__wheel_entry *weft__wheel_take_due(struct weft__wheel *w, uint64_t n
     return NULL;
 }
 
+struct weft__wheel_entry *weft__wheel_take_any(struct weft__wheel *w)
+{
+    struct weft__node *head = &w->due;
+    unsigned level, slot;
+    if (weft__list_is_empty(head))
+        head = earliest_slot(w, &level, &slot) ? &w->slot[level][slot] : &w->never;
+    if (weft__list_is_empty(head))
+        return NULL;
+    struct weft__wheel_entry *e = entry_of(head->next);
+    weft__wheel_remove(w, e);
+    return e;
+}
+
 uint64_t weft__wheel_next_deadline(struct weft__wheel *w)
 {
     if (!weft__list_is_empty(&w->due))
         return w->now_ns;
     if (!w->next_is_exact)
         refresh_next(w);
-
-    unsigned level, slot;
-    if (!earliest_slot(w, &level, &slot) || level == 0)
-        return w->next_ns;
-    uint64_t earliest_ns = WEFT_NEVER;
-    unsigned seen = 0;
-    const struct weft__node *head = &w->slot[level][slot];
-    for (const struct weft__node *n = head->next; n != head; n = n->next) {
-        if (++seen > PEEK_MAX)
-            return w->next_ns;
-        if (entry_of_const(n)->deadline_ns < earliest_ns)
-            earliest_ns = entry_of_const(n)->deadline_ns;
-    }
-    return earliest_ns;
+    return w->wake_ns;
 }
 
 static size_t check_list(const struct weft__wheel *w, const struct weft__node *head, unsigned level,
@@ -277,18 +301,24 @@ static size_t check_list(const struct weft__wheel *w, const struct weft__node *h
 void weft__wheel_check(const struct weft__wheel *w)
 {
     size_t count = check_list(w, &w->due, LEVEL_DUE, 0) + check_list(w, &w->never, LEVEL_NEVER, 0);
-    uint64_t next_ns = WEFT_NEVER;
     for (unsigned level = 0; level < WEFT__WHEEL_LEVELS; level++) {
         for (unsigned slot = 0; slot < SLOT_COUNT; slot++) {
-            const struct weft__node *head = &w->slot[level][slot];
-            size_t here = check_list(w, head, level, slot);
+            size_t here = check_list(w, &w->slot[level][slot], level, slot);
             WEFT_ASSERT((here != 0) == (w->occupied[level] >> slot & 1));
             count += here;
-            uint64_t event = here == 0 ? WEFT_NEVER : event_ns(level, earliest_in(head));
-            if (event < next_ns)
-                next_ns = event;
         }
     }
     WEFT_ASSERT(count == w->count);
-    WEFT_ASSERT(!w->next_is_exact || w->next_ns == next_ns);
+
+    if (!w->next_is_exact)
+        return;
+    unsigned level, slot;
+    if (!earliest_slot(w, &level, &slot)) {
+        WEFT_ASSERT(w->next_ns == WEFT_NEVER);
+        WEFT_ASSERT(w->wake_ns == WEFT_NEVER);
+        return;
+    }
+    uint64_t earliest_ns = earliest_in(&w->slot[level][slot]);
+    WEFT_ASSERT(w->next_ns == event_ns(level, earliest_ns));
+    WEFT_ASSERT(w->wake_ns == w->next_ns || w->wake_ns == earliest_ns);
 }

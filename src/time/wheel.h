@@ -34,9 +34,10 @@ struct weft__wheel {
     uint64_t occupied[WEFT__WHEEL_LEVELS]; /* bit s of level l: slot[l][s] is not empty */
 
     /* No slot has anything to do before next_ns. While next_is_exact, at next_ns one has: the
-     * earliest deadline of level 0, or the start of the earliest slot above it. Removing the entry
-     * that decided makes it inexact, which costs nothing; finding the next one waits until asked. */
-    uint64_t next_ns;
+     * earliest deadline of level 0, or the start of the earliest slot above it; and wake_ns is what
+     * next_deadline answers on behalf of the slots. Removing the entry that decided makes them
+     * inexact, which costs nothing; finding the next one waits until asked. */
+    uint64_t next_ns, wake_ns;
     bool next_is_exact;
 
     struct weft__node due;   /* out of the slots and not yet taken, or inserted at or before now */
@@ -68,6 +69,10 @@ void weft__wheel_remove(struct weft__wheel *w, struct weft__wheel_entry *e);
  */
 struct weft__wheel_entry *weft__wheel_take_due(struct weft__wheel *w, uint64_t now_ns);
 
+/* Unlinks and returns any entry, due or not, those of WEFT_NEVER included; NULL when there is none. For
+ * shutting down: time stays where it is. */
+struct weft__wheel_entry *weft__wheel_take_any(struct weft__wheel *w);
+
 /*
  * Returns a time at which take_due has something to do; WEFT_NEVER when there is none. It is
  *   now_ns                  when an entry is due already
@@ -75,7 +80,7 @@ struct weft__wheel_entry *weft__wheel_take_due(struct weft__wheel *w, uint64_t n
  *                           with few others
  *   a time before that      otherwise: the start of the slot, where take_due spreads its entries out
  * so never later than the earliest deadline that is still ahead, and calling take_due at the time
- * returned always makes progress.
+ * returned always makes progress. O(1) unless the entry that decided was taken or removed.
  */
 uint64_t weft__wheel_next_deadline(struct weft__wheel *w);
 

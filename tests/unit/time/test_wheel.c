@@ -250,6 +250,24 @@ static void never_does_not_fire(void **state)
     assert_int_equal(wheel.count, 0);
 }
 
+static void take_any_yields_everything_however_far(void **state)
+{
+    (void)state;
+    static struct weft__wheel_entry e[66];
+    weft__wheel_init(&wheel, 1000);
+    for (unsigned i = 0; i < 66; i++) {
+        weft__wheel_entry_init(&e[i]);
+        weft__wheel_insert(&wheel, &e[i], i < 64 ? UINT64_C(1) << i : WEFT_NEVER);
+    }
+    for (unsigned left = 66; left > 0; left--) {
+        assert_int_equal(wheel.count, left);
+        assert_non_null(weft__wheel_take_any(&wheel));
+        weft__wheel_check(&wheel);
+    }
+    assert_null(weft__wheel_take_any(&wheel));
+    assert_true(wheel.now_ns == 1000);
+}
+
 static void the_end_of_time_neither_wraps_nor_fires_early(void **state)
 {
     (void)state;
@@ -293,6 +311,25 @@ static void few_timers_name_their_exact_deadline_however_far(void **state)
     assert_true(weft__wheel_next_deadline(&wheel) == 3600 * WEFT_SEC + 3);
     weft__wheel_remove(&wheel, &near);
     assert_true(weft__wheel_next_deadline(&wheel) == 3600 * WEFT_SEC + 7);
+}
+
+static void a_crowded_slot_names_its_start_until_it_is_empty(void **state)
+{
+    (void)state;
+    static struct weft__wheel_entry e[40];
+    weft__wheel_init(&wheel, 0);
+    for (unsigned i = 0; i < 40; i++) {
+        weft__wheel_entry_init(&e[i]);
+        weft__wheel_insert(&wheel, &e[i], (SLOT_NS << 24) + 5000 - i);
+    }
+    weft__wheel_remove(&wheel,
+                       &e[39]); /* the one that decided; the others are too many to look at */
+    assert_true(weft__wheel_next_deadline(&wheel) == SLOT_NS << 24);
+    for (unsigned i = 0; i < 39; i++) {
+        weft__wheel_remove(&wheel, &e[i]);
+        weft__wheel_check(&wheel);
+    }
+    assert_true(weft__wheel_next_deadline(&wheel) == WEFT_NEVER);
 }
 
 /* Sleeping until next_deadline again and again must end, and soon: one step a level at most, beside
@@ -543,9 +580,11 @@ int main(void)
         cmocka_unit_test(entry_removed_while_due_is_not_taken),
         cmocka_unit_test(entry_may_be_inserted_again_from_within_the_loop),
         cmocka_unit_test(never_does_not_fire),
+        cmocka_unit_test(take_any_yields_everything_however_far),
         cmocka_unit_test(the_end_of_time_neither_wraps_nor_fires_early),
         cmocka_unit_test(time_never_goes_backwards),
         cmocka_unit_test(few_timers_name_their_exact_deadline_however_far),
+        cmocka_unit_test(a_crowded_slot_names_its_start_until_it_is_empty),
         cmocka_unit_test(sleeping_until_next_deadline_reaches_every_entry),
         cmocka_unit_test(jump_of_a_century_skips_what_is_empty),
         cmocka_unit_test(random_operations_agree_with_a_sorted_list),
