@@ -153,6 +153,14 @@ unsigned weft__runq_len(const struct weft__runq *q)
     return count <= WEFT__RUNQ_CAP ? count : WEFT__RUNQ_CAP;
 }
 
+unsigned weft__runq_len_seq_cst(const struct weft__runq *q)
+{
+    /* As is_empty_seq_cst below. */
+    uint32_t head = weft__a32_load_seq_cst(&q->head);
+    uint32_t count = count_between(head, weft__a32_load_seq_cst(&q->tail));
+    return count <= WEFT__RUNQ_CAP ? count : WEFT__RUNQ_CAP;
+}
+
 bool weft__runq_is_empty_seq_cst(const struct weft__runq *q)
 {
     /* head first. Then equality means that the queue was empty when tail was read: head had not

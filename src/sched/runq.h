@@ -75,6 +75,10 @@ unsigned weft__runq_len(const struct weft__runq *q);
  * taken and not yet put into its own queue is in none: that thief is awake and will. */
 bool weft__runq_is_empty_seq_cst(const struct weft__runq *q);
 
+/* The same for those who care how many: never too few, as seen by who pushed with push_seq_cst; too many
+ * when the queue was popped from meanwhile. */
+unsigned weft__runq_len_seq_cst(const struct weft__runq *q);
+
 /* Asserts the invariants; for tests, while nobody else works on the queue. */
 void weft__runq_check(const struct weft__runq *q);
 

@@ -47,6 +47,7 @@ static void push_numbers(struct weft__runq *q, uintptr_t first, unsigned count)
 static void expect_numbers(struct weft__runq *q, uintptr_t first, unsigned count)
 {
     assert_int_equal(weft__runq_len(q), count);
+    assert_int_equal(weft__runq_len_seq_cst(q), count);
     for (unsigned i = 0; i < count; i++)
         assert_ptr_equal(weft__runq_pop(q), fake_task(first + i));
     assert_null(weft__runq_pop(q));
