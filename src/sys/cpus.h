@@ -9,8 +9,8 @@
 
 /* Where a hierarchy of control groups is mounted: the group that is its root, and the directory. */
 struct weft__cgroup_mount {
-    char root[1024];
-    char point[1024];
+    char root[512];
+    char point[512];
 };
 
 /*

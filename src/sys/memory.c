@@ -60,7 +60,7 @@ int weft__sys_map(size_t bytes, size_t alignment, void **ret)
     char *p = weft__sys_table.mmap(NULL, total, PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
-        return weft__sys_error();
+        return -ENOMEM; /* also for EAGAIN, the limit of locked memory */
     char *aligned = (char *)(((uintptr_t)p + alignment - 1) & ~(uintptr_t)(alignment - 1));
     /* Trimming can fail only where it would split a neighbour that the kernel merged with ours, at
      * the limit of mappings; then the untouched ends stay mapped, which costs address space alone. */

@@ -157,7 +157,8 @@ static weft__a32 before_init = {1};
 /* The word that reads 1 in this process and 0 in its forked children; written once, by init. */
 static weft__aptr fork_word = {&before_init};
 
-/* For kernels (and emulators) without MADV_WIPEONFORK. Takes no lock. */
+/* For kernels without MADV_WIPEONFORK, and emulators that only pretend. Takes no lock. It is not enough by
+ * itself: a child made by the bare system call runs no handlers. */
 static void clear_fork_word(void)
 {
     weft__a32 *word = weft__aptr_load_acquire(&fork_word);
@@ -171,13 +172,13 @@ void weft__sys_fork_guard_init(void)
     void *page;
     if (weft__sys_map(weft__sys_page_size(), weft__sys_page_size(), &page) < 0)
         return; /* children are then not told apart; the next init tries again */
-    bool wiped = weft__sys_advise(page, weft__sys_page_size(), MADV_WIPEONFORK) == 0;
+    (void)weft__sys_advise(page, weft__sys_page_size(), MADV_WIPEONFORK);
     weft__a32_store_relaxed(page, 1);
     void *old = &before_init;
     /* release publishes the 1. Of several threads one installs its page. */
     if (!weft__aptr_cas_acq_rel(&fork_word, &old, page))
         weft__sys_unmap(page, weft__sys_page_size());
-    else if (!wiped)
+    else
         (void)pthread_atfork(NULL, NULL, clear_fork_word);
 }
 

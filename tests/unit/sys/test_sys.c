@@ -1,0 +1,524 @@
+/*
+ * System calls: interrupted ones are made again, errors come back negative, and what is promised about
+ * timeouts, flags, threads and memory.
+ */
+#include "base/base.h"
+#include "sys/sys.h"
+#include "sys/table.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static struct weft__sys_table real;
+static int calls;
+
+static int setup(void **state)
+{
+    (void)state;
+    real = weft__sys_table;
+    calls = 0;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    weft__sys_table = real;
+    return 0;
+}
+
+/* ---- interruptions ---- */
+
+static ssize_t read_interrupted_twice(int fd, void *buf, size_t len)
+{
+    if (++calls <= 2) {
+        errno = EINTR;
+        return -1;
+    }
+    return real.read(fd, buf, len);
+}
+
+static void an_interrupted_read_is_made_again(void **state)
+{
+    (void)state;
+    int fd[2];
+    char c = 0;
+    assert_int_equal(pipe(fd), 0);
+    assert_int_equal(weft__sys_write(fd[1], "x", 1), 1);
+    weft__sys_table.read = read_interrupted_twice;
+    assert_int_equal(weft__sys_read(fd[0], &c, 1), 1);
+    assert_int_equal(c, 'x');
+    assert_int_equal(calls, 3);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+static void errors_are_negative_errno(void **state)
+{
+    (void)state;
+    char c;
+    assert_int_equal(weft__sys_read(-1, &c, 1), -EBADF);
+    assert_int_equal(weft__sys_listen(-1, 1), -EBADF);
+    assert_int_equal(weft__sys_is_nonblocking(-1), -EBADF);
+}
+
+static int connect_interrupted(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    (void)fd, (void)addr, (void)len;
+    calls++;
+    errno = EINTR;
+    return -1;
+}
+
+static void an_interrupted_connect_is_in_progress(void **state)
+{
+    (void)state;
+    struct sockaddr addr = {.sa_family = AF_INET};
+    weft__sys_table.connect = connect_interrupted;
+    assert_int_equal(weft__sys_connect(3, &addr, sizeof(addr)), -EINPROGRESS);
+    assert_int_equal(calls, 1);
+}
+
+static int close_interrupted(int fd)
+{
+    (void)fd;
+    calls++;
+    errno = EINTR;
+    return -1;
+}
+
+static void close_is_never_made_again(void **state)
+{
+    (void)state;
+    weft__sys_table.close = close_interrupted;
+    assert_int_equal(weft__sys_close(1000), 0);
+    assert_int_equal(calls, 1);
+}
+
+/* ---- epoll ---- */
+
+static int timeout_ms_seen;
+static int epoll_wait_recorded(int epfd, struct epoll_event *events, int max, int timeout_ms)
+{
+    (void)epfd, (void)events, (void)max;
+    calls++;
+    timeout_ms_seen = timeout_ms;
+    return 0;
+}
+static struct timespec timeout_seen;
+static int pwait2_recorded(int epfd, struct epoll_event *events, int max,
+                           const struct timespec *timeout)
+{
+    (void)epfd, (void)events, (void)max;
+    timeout_seen = *timeout;
+    return 0;
+}
+static int pwait2_calls;
+static int pwait2_missing(int epfd, struct epoll_event *events, int max,
+                          const struct timespec *timeout)
+{
+    (void)epfd, (void)events, (void)max, (void)timeout;
+    pwait2_calls++;
+    errno = ENOSYS;
+    return -1;
+}
+static int pwait2_interrupted(int epfd, struct epoll_event *events, int max,
+                              const struct timespec *timeout)
+{
+    (void)epfd, (void)events, (void)max, (void)timeout;
+    errno = EINTR;
+    return -1;
+}
+
+static void no_wait_and_endless_wait_need_no_timespec(void **state)
+{
+    (void)state;
+    struct epoll_event e;
+    weft__sys_table.epoll_wait = epoll_wait_recorded;
+    assert_int_equal(weft__sys_epoll_wait(3, &e, 1, 0), 0);
+    assert_int_equal(timeout_ms_seen, 0);
+    assert_int_equal(weft__sys_epoll_wait(3, &e, 1, WEFT_NEVER), 0);
+    assert_int_equal(timeout_ms_seen, -1);
+    assert_int_equal(calls, 2);
+}
+
+static void timeouts_have_nanoseconds(void **state)
+{
+    (void)state;
+    struct epoll_event e;
+    weft__sys_table.epoll_pwait2 = pwait2_recorded;
+    assert_int_equal(weft__sys_epoll_wait(3, &e, 1, 2 * WEFT_SEC + 1), 0);
+    assert_int_equal(timeout_seen.tv_sec, 2);
+    assert_int_equal(timeout_seen.tv_nsec, 1);
+    assert_int_equal(weft__sys_epoll_wait(3, &e, 1, WEFT_NEVER - 1), 0);
+    assert_in_range(timeout_seen.tv_nsec, 0, 999999999);
+}
+
+static void an_interrupted_wait_returns_no_events(void **state)
+{
+    (void)state;
+    struct epoll_event e;
+    weft__sys_table.epoll_pwait2 = pwait2_interrupted;
+    assert_int_equal(weft__sys_epoll_wait(3, &e, 1, WEFT_MS), 0);
+}
+
+/* Leaves the process without epoll_pwait2: the last of the epoll tests. */
+static void without_pwait2_milliseconds_are_rounded_up(void **state)
+{
+    (void)state;
+    struct epoll_event e;
+    weft__sys_table.epoll_pwait2 = pwait2_missing;
+    weft__sys_table.epoll_wait = epoll_wait_recorded;
+    assert_int_equal(weft__sys_epoll_wait(3, &e, 1, 1), 0);
+    assert_int_equal(timeout_ms_seen, 1);
+    assert_int_equal(weft__sys_epoll_wait(3, &e, 1, 2 * WEFT_MS), 0);
+    assert_int_equal(timeout_ms_seen, 2);
+    assert_int_equal(weft__sys_epoll_wait(3, &e, 1, 2 * WEFT_MS + 1), 0);
+    assert_int_equal(timeout_ms_seen, 3);
+    assert_int_equal(weft__sys_epoll_wait(3, &e, 1, WEFT_NEVER - 1), 0);
+    assert_int_equal(timeout_ms_seen, INT32_MAX);
+    assert_in_range(pwait2_calls, 0, 1); /* remembered, maybe from an earlier test */
+}
+
+static void an_eventfd_wakes_epoll_until_it_is_drained(void **state)
+{
+    (void)state;
+    struct epoll_event e;
+    int ep = weft__sys_epoll_create();
+    int fd = weft__sys_eventfd_create();
+    assert_true(ep >= 0 && fd >= 0);
+    assert_int_equal(weft__sys_epoll_ctl(ep, EPOLL_CTL_ADD, fd, EPOLLIN, 42), 0);
+    assert_int_equal(weft__sys_epoll_wait(ep, &e, 1, 0), 0);
+    weft__sys_eventfd_signal(fd);
+    weft__sys_eventfd_signal(fd);
+    assert_int_equal(weft__sys_epoll_wait(ep, &e, 1, WEFT_SEC), 1);
+    assert_true(e.data.u64 == 42);
+    weft__sys_eventfd_drain(fd);
+    weft__sys_eventfd_drain(fd); /* nothing there: does not block */
+    assert_int_equal(weft__sys_epoll_wait(ep, &e, 1, 0), 0);
+    assert_int_equal(weft__sys_close(fd), 0);
+    assert_int_equal(weft__sys_close(ep), 0);
+}
+
+/* ---- descriptors ---- */
+
+static int send_flags;
+static ssize_t send_recorded(int fd, const void *buf, size_t len, int flags)
+{
+    (void)fd, (void)buf;
+    send_flags = flags;
+    return (ssize_t)len;
+}
+static ssize_t sendmsg_recorded(int fd, const struct msghdr *msg, int flags)
+{
+    (void)fd, (void)msg;
+    send_flags = flags;
+    return 0;
+}
+
+static void every_send_is_without_sigpipe(void **state)
+{
+    (void)state;
+    struct msghdr msg = {0};
+    weft__sys_table.send = send_recorded;
+    weft__sys_table.sendmsg = sendmsg_recorded;
+    assert_int_equal(weft__sys_send(3, "x", 1, MSG_MORE), 1);
+    assert_int_equal(send_flags, MSG_MORE | MSG_NOSIGNAL);
+    assert_int_equal(weft__sys_sendmsg(3, &msg, 0), 0);
+    assert_int_equal(send_flags, MSG_NOSIGNAL);
+}
+
+static void sockets_are_nonblocking_and_closed_on_exec(void **state)
+{
+    (void)state;
+    int fd = weft__sys_socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(weft__sys_is_nonblocking(fd), 1);
+    assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+    assert_int_equal(weft__sys_close(fd), 0);
+}
+
+static void set_nonblocking_keeps_other_flags(void **state)
+{
+    (void)state;
+    int fd = open("/dev/null", O_WRONLY | O_APPEND);
+    assert_true(fd >= 0);
+    assert_int_equal(weft__sys_is_nonblocking(fd), 0);
+    assert_int_equal(weft__sys_set_nonblocking(fd), 0);
+    assert_int_equal(weft__sys_is_nonblocking(fd), 1);
+    assert_int_equal(fcntl(fd, F_GETFL) & O_APPEND, O_APPEND);
+    close(fd);
+}
+
+static void a_file_larger_than_the_buffer_is_cut_and_terminated(void **state)
+{
+    (void)state;
+    char buf[8];
+    memset(buf, 'z', sizeof(buf));
+    assert_int_equal(weft__sys_read_file("/proc/self/status", buf, sizeof(buf)), 7);
+    assert_int_equal(buf[7], '\0');
+    assert_int_equal(weft__sys_read_file("/does/not/exist", buf, sizeof(buf)), -ENOENT);
+    assert_int_equal(weft__sys_read_file("/proc", buf, sizeof(buf)), -EISDIR);
+    assert_int_equal(weft__sys_read_file("/proc/self/status", buf, 0), -EINVAL);
+}
+
+/* ---- memory ---- */
+
+static void mappings_are_aligned_and_zero(void **state)
+{
+    (void)state;
+    for (size_t alignment = weft__sys_page_size(); alignment <= (size_t)4 << 20; alignment *= 2) {
+        void *p;
+        assert_int_equal(weft__sys_map(3 * weft__sys_page_size(), alignment, &p), 0);
+        assert_int_equal((uintptr_t)p % alignment, 0);
+        assert_int_equal(((char *)p)[3 * weft__sys_page_size() - 1], 0);
+        weft__sys_unmap(p, 3 * weft__sys_page_size());
+    }
+}
+
+static void a_mapping_too_large_is_refused(void **state)
+{
+    (void)state;
+    void *p = &p;
+    assert_int_equal(weft__sys_map((size_t)1 << 60, 4096, &p), -ENOMEM);
+    assert_int_equal(weft__sys_map(SIZE_MAX & ~(size_t)4095, 1 << 21, &p), -ENOMEM);
+    assert_ptr_equal(p, &p);
+}
+
+static void aligned_allocations_may_have_any_size(void **state)
+{
+    (void)state;
+    void *p = weft__aligned_alloc(64, 100);
+    assert_non_null(p);
+    assert_int_equal((uintptr_t)p % 64, 0);
+    weft__free(p);
+    assert_null(weft__aligned_alloc(64, SIZE_MAX));
+}
+
+static void *no_memory(size_t bytes)
+{
+    (void)bytes;
+    return NULL;
+}
+
+static void the_allocator_can_be_made_to_fail(void **state)
+{
+    (void)state;
+    weft__sys_table.malloc = no_memory;
+    assert_null(weft__malloc(1));
+}
+
+static void untouched_pages_are_not_resident(void **state)
+{
+    (void)state;
+    char *p;
+    assert_int_equal(weft__sys_map(weft__sys_page_size(), weft__sys_page_size(), (void **)&p), 0);
+    assert_false(weft__sys_is_resident(p));
+    *(volatile char *)p = 1;
+    assert_true(weft__sys_is_resident(p));
+    weft__sys_unmap(p, weft__sys_page_size());
+}
+
+/* ---- futex, clock, randomness ---- */
+
+static void a_futex_wait_ends_at_its_deadline(void **state)
+{
+    (void)state;
+    weft__a32 word = {5};
+    assert_int_equal(weft__sys_futex_wait(&word, 4, WEFT_NEVER), -EAGAIN);
+    uint64_t deadline = weft__sys_now_ns() + 5 * WEFT_MS;
+    assert_int_equal(weft__sys_futex_wait(&word, 5, deadline), -ETIMEDOUT);
+    assert_true(weft__sys_now_ns() >= deadline);
+    assert_int_equal(weft__sys_futex_wait(&word, 5, 0), -ETIMEDOUT);
+}
+
+static void *wake_it(void *arg)
+{
+    weft__a32 *word = arg;
+    weft__a32_store_seq_cst(word, 1);
+    weft__sys_futex_wake(word, 1);
+    return NULL;
+}
+
+static void a_futex_wait_is_woken(void **state)
+{
+    (void)state;
+    weft__a32 word = {0};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, wake_it, &word), 0);
+    while (weft__a32_load_seq_cst(&word) == 0)
+        (void)weft__sys_futex_wait(&word, 0, WEFT_NEVER);
+    pthread_join(thread, NULL);
+}
+
+static ssize_t no_random(void *buf, size_t len, unsigned flags)
+{
+    (void)buf, (void)len, (void)flags;
+    errno = ENOSYS;
+    return -1;
+}
+
+static void random_numbers_differ_also_without_the_kernel(void **state)
+{
+    (void)state;
+    assert_true(weft__sys_random() != weft__sys_random());
+    weft__sys_table.getrandom = no_random;
+    uint64_t a = weft__sys_random(), b = weft__sys_random();
+    assert_true(a != b);
+}
+
+/* ---- threads ---- */
+
+struct thread_seen {
+    sigset_t blocked;
+    char name[16];
+    int id;
+};
+
+static void *look_around(void *arg)
+{
+    struct thread_seen *seen = arg;
+    pthread_sigmask(SIG_SETMASK, NULL, &seen->blocked);
+    pthread_getname_np(pthread_self(), seen->name, sizeof(seen->name));
+    seen->id = weft__sys_thread_id();
+    return NULL;
+}
+
+static void threads_take_no_signals_but_faults(void **state)
+{
+    (void)state;
+    struct weft__thread t;
+    struct thread_seen seen;
+    sigset_t before, after;
+    pthread_sigmask(SIG_SETMASK, NULL, &before);
+    assert_int_equal(weft__sys_thread_start(&t, "a name of more than 15", look_around, &seen), 0);
+    weft__sys_thread_join(&t);
+    pthread_sigmask(SIG_SETMASK, NULL, &after);
+    assert_memory_equal(&before, &after, sizeof(unsigned long));
+    assert_true(sigismember(&seen.blocked, SIGINT));
+    assert_true(sigismember(&seen.blocked, SIGCHLD));
+    assert_true(sigismember(&seen.blocked, SIGPROF));
+    assert_false(sigismember(&seen.blocked, SIGSEGV));
+    assert_false(sigismember(&seen.blocked, SIGFPE));
+    assert_false(sigismember(&seen.blocked, SIGABRT));
+    assert_int_not_equal(seen.id, weft__sys_thread_id());
+    const char *under = getenv("WEFT_TEST_UNDER");
+    if (under == NULL || under[0] == '\0') /* emulators have names of their own */
+        assert_string_equal(seen.name, "a name of more ");
+}
+
+static int no_thread(pthread_t *t, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
+{
+    (void)t, (void)attr, (void)fn, (void)arg;
+    return EAGAIN;
+}
+
+static void a_thread_that_cannot_start_is_reported(void **state)
+{
+    (void)state;
+    struct weft__thread t;
+    struct thread_seen seen;
+    weft__sys_table.pthread_create = no_thread;
+    assert_int_equal(weft__sys_thread_start(&t, "x", look_around, &seen), -EAGAIN);
+    weft__sys_table.malloc = no_memory;
+    assert_int_equal(weft__sys_thread_start(&t, "x", look_around, &seen), -ENOMEM);
+}
+
+/* ---- fork ---- */
+
+static int forked_child_sees(void)
+{
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        _exit(weft__sys_is_forked_child() ? 7 : 0);
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static int madvise_missing(void *p, size_t len, int advice)
+{
+    (void)p, (void)len, (void)advice;
+    errno = EINVAL;
+    return -1;
+}
+
+/* In a child, since the guard is set once for a process. */
+static void a_forked_child_knows_without_kernel_help(void **state)
+{
+    (void)state;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        weft__sys_table.madvise = madvise_missing;
+        weft__sys_fork_guard_init();
+        if (weft__sys_is_forked_child())
+            _exit(1);
+        _exit(forked_child_sees());
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 7);
+}
+
+static void a_forked_child_knows(void **state)
+{
+    (void)state;
+    assert_false(weft__sys_is_forked_child());
+    assert_int_equal(forked_child_sees(), 0); /* nobody asked for the guard */
+    weft__sys_fork_guard_init();
+    weft__sys_fork_guard_init();
+    assert_false(weft__sys_is_forked_child());
+    assert_int_equal(forked_child_sees(), 7);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(an_interrupted_read_is_made_again),
+        TEST(errors_are_negative_errno),
+        TEST(an_interrupted_connect_is_in_progress),
+        TEST(close_is_never_made_again),
+        TEST(no_wait_and_endless_wait_need_no_timespec),
+        TEST(timeouts_have_nanoseconds),
+        TEST(an_interrupted_wait_returns_no_events),
+        TEST(an_eventfd_wakes_epoll_until_it_is_drained),
+        TEST(without_pwait2_milliseconds_are_rounded_up),
+        TEST(every_send_is_without_sigpipe),
+        TEST(sockets_are_nonblocking_and_closed_on_exec),
+        TEST(set_nonblocking_keeps_other_flags),
+        TEST(a_file_larger_than_the_buffer_is_cut_and_terminated),
+        TEST(mappings_are_aligned_and_zero),
+        TEST(a_mapping_too_large_is_refused),
+        TEST(aligned_allocations_may_have_any_size),
+        TEST(the_allocator_can_be_made_to_fail),
+        TEST(untouched_pages_are_not_resident),
+        TEST(a_futex_wait_ends_at_its_deadline),
+        TEST(a_futex_wait_is_woken),
+        TEST(random_numbers_differ_also_without_the_kernel),
+        TEST(threads_take_no_signals_but_faults),
+        TEST(a_thread_that_cannot_start_is_reported),
+        TEST(a_forked_child_knows_without_kernel_help),
+        TEST(a_forked_child_knows),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
