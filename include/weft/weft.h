@@ -1,0 +1,17 @@
+/*
+ * weft: an asynchronous task runtime for C. This header includes all the others but <weft/errno.h>, which changes what errno means.
+ */
+#ifndef WEFT_WEFT_H
+#define WEFT_WEFT_H
+
+#include <weft/base.h>
+#include <weft/future.h>
+#include <weft/io.h>
+#include <weft/net.h>
+#include <weft/panic.h>
+#include <weft/runtime.h>
+#include <weft/stream.h>
+#include <weft/task.h>
+#include <weft/time.h>
+
+#endif
