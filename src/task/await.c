@@ -1,0 +1,287 @@
+/*
+ * The awaiting path: what happens to a task that waits, in every case.
+ *
+ * begin    who calls; abort; WEFT_NO_WAIT; budget
+ * loop     poll: ready wins. Pending: has a deadline passed? Else park. Resumed: aborted? Else poll again.
+ *
+ * Primitives know poll and cancel only.
+ */
+#include "task/panic.h"
+#include "task/slab.h"
+#include "task/spawn.h"
+#include "task/state.h"
+#include "task/timeout.h"
+
+#include <weft/runtime.h>
+
+#include <errno.h>
+#include <sched.h>
+
+/* Aborts do not reach through a shield, except shutdown's second phase. */
+static inline bool abort_is_due(const struct weft__task *t, uint64_t state)
+{
+    if (WEFT__LIKELY(!(state & (WEFT__TASK_ABORT | WEFT__TASK_UNWIND))))
+        return false;
+    if (t->kind >= WEFT__TASK_BLOCKING || t->locals->is_panicking || t->locals->is_unwinding)
+        return false; /* a job that runs is not aborted; cleanups may wait */
+    return t->locals->shield_depth == 0 || (state & WEFT__TASK_UNWIND);
+}
+
+static WEFT__NOINLINE void yield_forced(struct weft__task *t)
+{
+    weft__a64_add_relaxed(&t->core->forced_yields, 1);
+    t->core->ops->yield(t);
+}
+
+/* An abort took effect: the wait returns -ECANCELED, or does not return. */
+static WEFT__NOINLINE int aborted(struct weft__task *t)
+{
+    struct weft__locals *l = t->locals;
+    bool must_unwind = t->on_abort == WEFT_ON_ABORT_UNWIND ||
+                       (weft__a64_load_relaxed(&t->state) & WEFT__TASK_UNWIND);
+    l->abort_seen = true;
+    if (must_unwind && l->boundary == NULL)
+        weft__task_end_early(t, WEFT_OUTCOME_CANCELLED, NULL);
+    /* A body that ignores this and calls again must not keep the worker. */
+    if (t->budget == 0 || --t->budget == 0)
+        yield_forced(t);
+    return -ECANCELED;
+}
+
+static WEFT__NOINLINE struct weft__task *thread_task(struct weft__ctx *c)
+{
+    if (c->core == NULL || c->in_hook)
+        return NULL;
+    if (c->thread_task && c->thread_task->core == c->core)
+        return c->thread_task;
+    weft__thread_task_drop(c);
+    c->thread_task = weft__thread_task_create(c->core, WEFT__TASK_THREAD);
+    if (c->thread_task)
+        c->thread_task->locals = &c->locals;
+    return c->thread_task;
+}
+
+struct weft__task *weft__wait_task(void)
+{
+    struct weft__ctx *c = weft__ctx_now();
+    if (c == NULL)
+        return NULL;
+    return c->current ? c->current : thread_task(c);
+}
+
+static WEFT__NOINLINE int begin_slow(struct weft__task *t, const char *call, const void *caller)
+{
+    if (t == NULL) {
+        struct weft__ctx *c = weft__ctx_now();
+        if (c && c->core && !c->in_hook)
+            return -ENOMEM;
+        return weft__misuse(call, -EPERM,
+                            c && c->in_hook ? "a hook must not wait"
+                                            : "the caller is in no runtime (a task, or inside weft_enter())",
+                            caller);
+    }
+    if (weft__sys_is_forked_child())
+        return weft__misuse(call, -EPERM, "this is a forked child; start a runtime of its own", caller);
+    if (t->kind == WEFT__TASK_FUTURE)
+        return weft__misuse(call, -EPERM, "nothing may suspend inside a polled future's poll()",
+                            caller);
+    if (t->locals->no_wait_depth)
+        return weft__misuse(call, -EPERM, "a wait inside WEFT_NO_WAIT", caller);
+    return 0;
+}
+
+int weft__wait_begin(const char *call, const void *caller)
+{
+    struct weft__task *t = weft__wait_task();
+    if (WEFT__UNLIKELY(t == NULL || t->kind == WEFT__TASK_FUTURE || t->locals->no_wait_depth ||
+                       weft__sys_is_forked_child()))
+        return begin_slow(t, call, caller);
+    /* relaxed: an abort that arrives this moment is as good as one that arrives after the wait */
+    if (abort_is_due(t, weft__a64_load_relaxed(&t->state)))
+        return aborted(t);
+    if (WEFT__LIKELY(t->budget > 1)) {
+        t->budget--;
+        return 0;
+    }
+    if (t->kind >= WEFT__TASK_BLOCKING || t->locals->unconstrained_depth)
+        return 0;
+    yield_forced(t);
+    if (abort_is_due(t, weft__a64_load_relaxed(&t->state)))
+        return aborted(t);
+    /* A loop over ready waits never parks, so no timer of its scopes is ever looked at but here. */
+    if (t->locals->timeout && weft__timeout_check_now(t))
+        return -ETIMEDOUT;
+    return 0;
+}
+
+static inline void park(struct weft__task *t)
+{
+    if (WEFT__LIKELY(t->kind <= WEFT__TASK_FUTURE))
+        t->core->ops->park(t);
+    else
+        weft__task_park_thread(t);
+}
+
+int weft__wait_for(weft_future *f)
+{
+    struct weft__task *t = weft__wait_task();
+    if (WEFT__UNLIKELY(t == NULL))
+        return -EPERM;
+    for (;;) {
+        int rc = f->ops->poll(f, weft__task_waker(t));
+        if (rc != WEFT_PENDING)
+            return rc;
+        if (t->locals->timeout && weft__timeout_check(t)) {
+            f->ops->cancel(f);
+            return -ETIMEDOUT;
+        }
+        weft__aptr_store_relaxed(&t->waiting_for, (void *)(uintptr_t)f->ops);
+        park(t);
+        weft__aptr_store_relaxed(&t->waiting_for, NULL);
+        /* The task is the same one, but maybe not the thread. */
+        weft__task_clear_notified(t);
+        if (WEFT__UNLIKELY(abort_is_due(t, weft__a64_load_relaxed(&t->state)))) {
+            f->ops->cancel(f);
+            return aborted(t);
+        }
+    }
+}
+
+int weft_await(weft_future *f)
+{
+    if (f == NULL || f->ops == NULL || f->ops->poll == NULL || f->ops->cancel == NULL)
+        return weft__misuse("weft_await", -EINVAL, "the future is NULL or has no operations",
+                            WEFT__CALLER);
+    int rc = weft__wait_begin("weft_await", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    return weft__wait_for(f);
+}
+
+int weft_future_poll(weft_future *f, weft_waker *waker)
+{
+    struct weft__task *t = weft__task_current();
+    if (t && t->kind <= WEFT__TASK_FUTURE && !t->locals->unconstrained_depth) {
+        if (t->budget == 0) {
+            weft__a64_add_relaxed(&t->core->forced_yields, 1);
+            weft_waker_wake(waker);
+            return WEFT_PENDING;
+        }
+        t->budget--;
+    }
+    return f->ops->poll(f, waker);
+}
+
+void weft_future_cancel(weft_future *f)
+{
+    f->ops->cancel(f);
+}
+
+/* ---- yield ---- */
+
+int weft_yield(void)
+{
+    struct weft__ctx *c = weft__ctx_now();
+    struct weft__task *t = c ? c->current : NULL;
+    if (t == NULL || t->kind >= WEFT__TASK_BLOCKING) {
+        sched_yield();
+        return 0;
+    }
+    if (t->kind == WEFT__TASK_FUTURE || t->locals->no_wait_depth)
+        return begin_slow(t, "weft_yield", WEFT__CALLER);
+    uint64_t s = weft__a64_load_relaxed(&t->state);
+    if (abort_is_due(t, s))
+        return aborted(t);
+    t->core->ops->yield(t);
+    if (abort_is_due(t, weft__a64_load_relaxed(&t->state)))
+        return aborted(t);
+    if (t->locals->timeout && weft__timeout_check_now(t))
+        return -ETIMEDOUT;
+    return 0;
+}
+
+int weft_consume_budget(void)
+{
+    struct weft__task *t = weft__task_current();
+    if (t == NULL)
+        return 0;
+    return weft__wait_begin("weft_consume_budget", WEFT__CALLER);
+}
+
+/* ---- modes ---- */
+
+void weft__mode_enter(weft__mode_scope *s, enum weft__mode mode)
+{
+    struct weft__locals *l = weft__locals_now();
+    s->mode = mode;
+    switch (mode) {
+    case WEFT__MODE_SHIELD:
+        l->shield_depth++;
+        s->saved = l->timeout;
+        l->timeout = NULL;
+        break;
+    case WEFT__MODE_UNCONSTRAINED:
+        l->unconstrained_depth++;
+        break;
+    case WEFT__MODE_NO_WAIT:
+        l->no_wait_depth++;
+        break;
+    }
+}
+
+void weft__mode_leave(weft__mode_scope *s)
+{
+    if (s->left)
+        return;
+    s->left = true;
+    struct weft__locals *l = weft__locals_now();
+    switch (s->mode) {
+    case WEFT__MODE_SHIELD:
+        l->shield_depth--;
+        l->timeout = s->saved;
+        break;
+    case WEFT__MODE_UNCONSTRAINED:
+        l->unconstrained_depth--;
+        break;
+    case WEFT__MODE_NO_WAIT:
+        l->no_wait_depth--;
+        break;
+    }
+}
+
+/* ---- the task itself ---- */
+
+static struct weft__task *self_task(void)
+{
+    struct weft__ctx *c = weft__ctx_now();
+    if (c == NULL)
+        return NULL;
+    struct weft__task *t = c->current ? c->current : c->in_place_task;
+    return t && t->kind != WEFT__TASK_THREAD ? t : NULL;
+}
+
+uint64_t weft_self_try_id(void)
+{
+    struct weft__task *t = self_task();
+    return t ? weft__a64_load_relaxed(&t->id) : 0;
+}
+
+uint64_t weft_self_id(void)
+{
+    uint64_t id = weft_self_try_id();
+    if (id == 0)
+        (void)weft__misuse("weft_self_id", -EPERM, "the caller is no task", WEFT__CALLER);
+    return id;
+}
+
+const char *weft_self_name(void)
+{
+    struct weft__task *t = self_task();
+    return t && t->cold ? t->cold->name : "";
+}
+
+bool weft_self_is_aborted(void)
+{
+    struct weft__task *t = self_task();
+    return t && abort_is_due(t, weft__a64_load_relaxed(&t->state));
+}

@@ -1,0 +1,25 @@
+#include "task/task.h"
+
+#include "sys/sys.h"
+
+__thread struct weft__ctx *weft__tls_ctx
+    __attribute__((visibility("hidden"), used, tls_model("initial-exec")));
+
+static __thread struct weft__ctx tls_storage __attribute__((tls_model("initial-exec")));
+
+/* The out-of-line accessor: for sanitizer builds, which do not see the loads of an asm, and other architectures. */
+WEFT__NOINLINE struct weft__ctx *weft__ctx_load(void)
+{
+    struct weft__ctx *c = weft__tls_ctx;
+    __asm__ volatile("" : "+r"(c)); /* keeps two calls two */
+    return c;
+}
+
+WEFT__NOINLINE struct weft__ctx *weft__ctx_get(void)
+{
+    if (weft__tls_ctx == NULL)
+        weft__tls_ctx = &tls_storage;
+    struct weft__ctx *c = weft__tls_ctx;
+    __asm__ volatile("" : "+r"(c));
+    return c;
+}

@@ -1,0 +1,275 @@
+#include "task/panic.h"
+#include "task/state.h"
+
+#include <weft/task.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A handle is the task's address with the slot's generation in the low bits, so that a spent one is found out as long as the
+ * runtime lives. NULL when it is not valid. */
+static struct weft__task *task_of(const weft_task *handle)
+{
+    uintptr_t bits = (uintptr_t)handle;
+    if (bits < 4096)
+        return NULL;
+    struct weft__task *t = (struct weft__task *)(bits & ~(uintptr_t)63);
+    uint64_t s = weft__a64_load_acquire(&t->state);
+    if ((s & WEFT__TASK_REFS_MASK) == 0 || !(s & WEFT__TASK_HANDLE) ||
+        (t->generation & 63) != (bits & 63))
+        return NULL;
+    return t;
+}
+
+static int spent(const char *call, const weft_task *handle, const void *caller)
+{
+    return weft__misuse(call, -EINVAL,
+                        handle ? "the handle was joined or detached before" : "the handle is NULL",
+                        caller);
+}
+
+/* ---- the wait ---- */
+
+static int join_poll(weft_future *f, weft_waker *waker)
+{
+    weft_join_future *j = WEFT__CONTAINER_OF(f, weft_join_future, future);
+    struct weft__task *t = task_of(j->task);
+    if (t == NULL)
+        return -EINVAL;
+    return weft__task_set_joiner(t, waker) ? WEFT_PENDING : 0;
+}
+
+static void join_cancel(weft_future *f)
+{
+    weft_join_future *j = WEFT__CONTAINER_OF(f, weft_join_future, future);
+    struct weft__task *t = task_of(j->task);
+    if (t)
+        weft__task_clear_joiner(t);
+}
+
+static const weft_future_ops join_ops = {join_poll, join_cancel, "join"};
+
+void weft_join_future_init(weft_join_future *f, weft_task *task)
+{
+    f->future.ops = &join_ops;
+    f->task = task;
+}
+
+/* ---- taking the outcome ---- */
+
+static void take(struct weft__task *t, weft_outcome *ret)
+{
+    if (ret) {
+        memset(ret, 0, sizeof *ret);
+        ret->task_id = weft__a64_load_relaxed(&t->id);
+        ret->kind = (enum weft_outcome_kind)t->outcome;
+        if (ret->kind == WEFT_OUTCOME_PANICKED)
+            ret->panic = t->result.panic;
+        else if (ret->kind == WEFT_OUTCOME_VALUE)
+            ret->value = t->result.value;
+        t->outcome = WEFT__OUTCOME_TAKEN;
+    } else {
+        weft__outcome_drop(t);
+    }
+    weft__task_drop_handle(t);
+}
+
+int weft_join(weft_task *task, weft_outcome *ret_outcome)
+{
+    struct weft__task *t = task_of(task);
+    if (t == NULL)
+        return spent("weft_join", task, WEFT__CALLER);
+    if (t == weft__task_current())
+        return weft__misuse("weft_join", -EDEADLK, "a task joins itself", WEFT__CALLER);
+    int rc = weft__wait_begin("weft_join", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    if (!(weft__a64_load_acquire(&t->state) & WEFT__TASK_DONE)) {
+        weft_join_future j;
+        weft_join_future_init(&j, task);
+        rc = weft__wait_for(&j.future);
+        if (rc < 0)
+            return rc;
+    }
+    take(t, ret_outcome);
+    return 0;
+}
+
+int weft_try_join(weft_task *task, weft_outcome *ret_outcome)
+{
+    struct weft__task *t = task_of(task);
+    if (t == NULL)
+        return spent("weft_try_join", task, WEFT__CALLER);
+    if (!(weft__a64_load_acquire(&t->state) & WEFT__TASK_DONE))
+        return -EAGAIN;
+    take(t, ret_outcome);
+    return 0;
+}
+
+void weft_task_detach(weft_task *task)
+{
+    if (task == NULL)
+        return;
+    struct weft__task *t = task_of(task);
+    if (t == NULL) {
+        (void)spent("weft_task_detach", task, WEFT__CALLER);
+        return;
+    }
+    if (!weft__task_detach(t))
+        return;
+    if (t->outcome == WEFT_OUTCOME_PANICKED)
+        weft__panic_report(t->result.panic, "nobody joins");
+    weft__outcome_drop(t);
+    weft__task_drop_handle(t);
+}
+
+void weft_task_abort_detach(weft_task *task)
+{
+    if (task == NULL)
+        return;
+    (void)weft_abort(task); /* a spent handle is reported by the detach */
+    weft_task_detach(task);
+}
+
+void weft_task_guard_release(weft_task_guard *g)
+{
+    weft_task *task = g->task;
+    g->task = NULL;
+    weft_task_abort_detach(task);
+}
+
+weft_task *weft_task_guard_disarm(weft_task_guard *g)
+{
+    weft_task *task = g->task;
+    g->task = NULL;
+    return task;
+}
+
+/* ---- outcomes ---- */
+
+void weft_outcome_fini(weft_outcome *o)
+{
+    if (o == NULL)
+        return;
+    weft_panic_free(o->panic);
+    o->panic = NULL;
+}
+
+int weft_outcome_error(const weft_outcome *o)
+{
+    switch (o->kind) {
+    case WEFT_OUTCOME_VALUE:
+        return 0;
+    case WEFT_OUTCOME_PANICKED:
+        return -EOWNERDEAD;
+    case WEFT_OUTCOME_CANCELLED:
+        return -ECANCELED;
+    }
+    return -EINVAL;
+}
+
+int weft_outcome_describe(const weft_outcome *o, char *buf, size_t cap)
+{
+    unsigned long long id = o->task_id;
+    switch (o->kind) {
+    case WEFT_OUTCOME_VALUE:
+        return snprintf(buf, cap, "task %llu returned a value", id);
+    case WEFT_OUTCOME_CANCELLED:
+        return snprintf(buf, cap, "task %llu was cancelled", id);
+    case WEFT_OUTCOME_PANICKED:
+        if (weft_panic_message(o->panic)[0])
+            return snprintf(buf, cap, "task %llu panicked with message \"%s\"", id,
+                            weft_panic_message(o->panic));
+        return snprintf(buf, cap, "task %llu panicked", id);
+    }
+    return snprintf(buf, cap, "task %llu: no outcome", id);
+}
+
+/* ---- abort ---- */
+
+static void abort_task(struct weft__task *t)
+{
+    if (weft__task_set_aborted(t, WEFT__TASK_ABORT))
+        weft__task_schedule(t);
+}
+
+int weft_abort(weft_task *task)
+{
+    struct weft__task *t = task_of(task);
+    if (t == NULL)
+        return spent("weft_abort", task, WEFT__CALLER);
+    abort_task(t);
+    return 0;
+}
+
+weft_abort_handle *weft_task_abort_handle(weft_task *task)
+{
+    struct weft__task *t = task_of(task);
+    if (t == NULL) {
+        (void)spent("weft_task_abort_handle", task, WEFT__CALLER);
+        return NULL;
+    }
+    weft__task_ref(t);
+    return (weft_abort_handle *)t;
+}
+
+static struct weft__task *task_of_abort_handle(const weft_abort_handle *h)
+{
+    return (struct weft__task *)(uintptr_t)h;
+}
+
+weft_abort_handle *weft_abort_handle_ref(weft_abort_handle *h)
+{
+    if (h)
+        weft__task_ref(task_of_abort_handle(h));
+    return h;
+}
+
+void weft_abort_handle_unref(weft_abort_handle *h)
+{
+    if (h)
+        weft__task_unref(task_of_abort_handle(h));
+}
+
+void weft_abort_handle_abort(weft_abort_handle *h)
+{
+    if (h)
+        abort_task(task_of_abort_handle(h));
+}
+
+uint64_t weft_abort_handle_id(const weft_abort_handle *h)
+{
+    return h ? weft__a64_load_relaxed(&task_of_abort_handle(h)->id) : 0;
+}
+
+bool weft_abort_handle_is_finished(const weft_abort_handle *h)
+{
+    return h && (weft__a64_load_acquire(&task_of_abort_handle(h)->state) & WEFT__TASK_DONE);
+}
+
+/* ---- what a handle knows ---- */
+
+bool weft_task_is_finished(const weft_task *task)
+{
+    struct weft__task *t = task_of(task);
+    return t && (weft__a64_load_acquire(&t->state) & WEFT__TASK_DONE);
+}
+
+uint64_t weft_task_id(const weft_task *task)
+{
+    struct weft__task *t = task_of(task);
+    return t ? weft__a64_load_relaxed(&t->id) : 0;
+}
+
+const char *weft_task_name(const weft_task *task)
+{
+    struct weft__task *t = task_of(task);
+    return t && t->cold ? t->cold->name : "";
+}
+
+const weft_site *weft_task_site(const weft_task *task)
+{
+    struct weft__task *t = task_of(task);
+    return t ? t->site : NULL;
+}

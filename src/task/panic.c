@@ -1,0 +1,360 @@
+#include "task/panic.h"
+
+#include "task/state.h"
+#include "task/timeout.h"
+
+#include <weft/panic.h>
+#include <weft/runtime.h>
+
+#include <errno.h>
+#include <execinfo.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* When even the record of a panic finds no memory: the task still ends as panicked. Shared and never freed. */
+static weft_panic_info spare = {.message = "out of memory while panicking", .is_static = true};
+
+struct weft__locals *weft__locals_now(void)
+{
+    struct weft__ctx *c = weft__ctx_get();
+    return c->current ? c->current->locals : &c->locals;
+}
+
+const char *weft__task_label(const struct weft__task *t, char *buf, size_t cap)
+{
+    const char *name = t->cold ? t->cold->name : "";
+    if (name[0])
+        (void)snprintf(buf, cap, "task %llu \"%s\"",
+                       (unsigned long long)weft__a64_load_relaxed(&t->id), name);
+    else
+        (void)snprintf(buf, cap, "task %llu", (unsigned long long)weft__a64_load_relaxed(&t->id));
+    return buf;
+}
+
+/* ---- raising ---- */
+
+static weft_panic_info *info_create(const weft_site *site)
+{
+    weft_panic_info *info = weft__calloc(1, sizeof *info);
+    if (info == NULL)
+        return &spare;
+    info->site = site;
+    struct weft__task *t = weft__task_current();
+    if (t) {
+        if (t->kind != WEFT__TASK_THREAD)
+            info->task_id = weft__a64_load_relaxed(&t->id);
+        if (t->cold)
+            memcpy(info->task_name, t->cold->name, sizeof info->task_name);
+    }
+    int n = backtrace(info->frames, WEFT__PANIC_FRAMES);
+    info->frame_count = n > 0 ? (size_t)n : 0;
+    return info;
+}
+
+static WEFT__NORETURN void raise_panic(weft_panic_info *info)
+{
+    struct weft__task *t = weft__task_current();
+    struct weft__locals *l = weft__locals_now();
+    struct weft__boundary *b = l->boundary;
+    if (b == NULL && t == NULL) {
+        weft__panic_report(info, "outside a task");
+        abort();
+    }
+    l->is_panicking = true;
+    if (b == NULL)
+        weft__task_end_early(t, WEFT_OUTCOME_PANICKED, info);
+    b->panic = info;
+    weft_panic_info *more = weft__run_cleanups(l, b->cleanups);
+    if (more) {
+        weft__panic_report(more, "in a cleanup of a panicking callback");
+        weft_panic_free(more);
+    }
+    longjmp(b->env, 1);
+}
+
+void weft__panic_at(const weft_site *site, const char *fmt, ...)
+{
+    weft_panic_info *info = info_create(site);
+    if (!info->is_static) {
+        va_list ap;
+        va_start(ap, fmt);
+        (void)vsnprintf(info->message, sizeof info->message, fmt, ap);
+        va_end(ap);
+    }
+    raise_panic(info);
+}
+
+void weft__panic_payload_at(const weft_site *site, void *payload, void (*drop)(void *payload))
+{
+    weft_panic_info *info = info_create(site);
+    if (info->is_static) {
+        if (drop)
+            drop(payload); /* there is no record to carry it */
+    } else {
+        info->has_payload = true;
+        info->payload = payload;
+        info->drop_payload = drop;
+    }
+    raise_panic(info);
+}
+
+void weft_panic_resume(weft_panic_info *info)
+{
+    if (info == NULL)
+        weft__panic_at(WEFT_SITE, "weft_panic_resume: no panic to raise again");
+    raise_panic(info);
+}
+
+/* ---- the record ---- */
+
+const char *weft_panic_message(const weft_panic_info *info)
+{
+    return info ? info->message : "";
+}
+
+const weft_site *weft_panic_site(const weft_panic_info *info)
+{
+    return info ? info->site : NULL;
+}
+
+uint64_t weft_panic_task_id(const weft_panic_info *info)
+{
+    return info ? info->task_id : 0;
+}
+
+size_t weft_panic_backtrace(const weft_panic_info *info, void *const **ret_frames)
+{
+    if (info == NULL)
+        return 0;
+    *ret_frames = info->frames;
+    return info->frame_count;
+}
+
+int weft_panic_take_payload(weft_panic_info *info, void **ret_payload)
+{
+    if (info == NULL)
+        return weft__misuse("weft_panic_take_payload", -EINVAL, "the outcome is not a panic",
+                            WEFT__CALLER);
+    if (!info->has_payload || info->payload_taken)
+        return -ENOENT;
+    info->payload_taken = true;
+    *ret_payload = info->payload;
+    return 0;
+}
+
+void weft_panic_free(weft_panic_info *info)
+{
+    if (info == NULL || info->is_static)
+        return;
+    if (info->has_payload && !info->payload_taken && info->drop_payload) {
+        info->payload_taken = true;
+        weft_panic_info *more = weft__call_contained(info->drop_payload, info->payload);
+        if (more) {
+            weft__panic_report(more, "while a panic's payload was dropped");
+            weft_panic_free(more);
+        }
+    }
+    weft__free(info);
+}
+
+void weft__panic_report(const weft_panic_info *info, const char *what)
+{
+    const weft_site *site = info->site;
+    char frames[24 * 8 + 1] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < info->frame_count && i < 8; i++)
+        used += (size_t)snprintf(frames + used, sizeof frames - used, " %p", info->frames[i]);
+    weft__log(WEFT_LOG_ERROR, "panic %s: task %llu%s%s%s: %s%s (at %s:%d in %s; backtrace%s)", what,
+              (unsigned long long)info->task_id, info->task_name[0] ? " \"" : "", info->task_name,
+              info->task_name[0] ? "\"" : "", info->has_payload ? "(payload)" : "", info->message,
+              site ? site->file : "?", site ? site->line : 0, site ? site->func : "?", frames);
+}
+
+bool weft_self_is_panicking(void)
+{
+    return weft__locals_now()->is_panicking;
+}
+
+/* ---- containment ---- */
+
+/* setjmp lives alone in its function: nothing that changes between the two returns is kept in a register. */
+static WEFT__NOINLINE bool call_inside(struct weft__boundary *b, void (*fn)(void *arg), void *arg)
+{
+    if (setjmp(b->env) != 0)
+        return false;
+    fn(arg);
+    return true;
+}
+
+weft_panic_info *weft__call_contained(void (*fn)(void *arg), void *arg)
+{
+    struct weft__locals *l = weft__locals_now();
+    struct weft__boundary b;
+    b.cleanups = l->cleanups;
+    b.outer = l->boundary;
+    b.panic = NULL;
+    bool was_panicking = l->is_panicking;
+    struct weft_timeout *top = l->timeout_top, *timeout = l->timeout;
+    uint16_t shield = l->shield_depth, no_wait = l->no_wait_depth;
+    uint16_t unconstrained = l->unconstrained_depth;
+    l->boundary = &b;
+    bool ok = call_inside(&b, fn, arg);
+    l = weft__locals_now(); /* of a task the same; a plain thread does not move either */
+    l->boundary = b.outer;
+    if (ok)
+        return NULL;
+    weft__timeouts_drop(l, top);
+    l->timeout = timeout;
+    l->shield_depth = shield;
+    l->no_wait_depth = no_wait;
+    l->unconstrained_depth = unconstrained;
+    l->is_panicking = was_panicking;
+    return b.panic;
+}
+
+/* ---- cleanups ---- */
+
+static weft_cleanup **cleanup_stack(void)
+{
+    return &weft__locals_now()->cleanups;
+}
+
+void weft__cleanup_enter(weft_cleanup *c)
+{
+    weft_cleanup **top = cleanup_stack();
+    c->below = *top;
+    *top = c;
+}
+
+void weft__cleanup_leave(weft_cleanup *c)
+{
+    weft_cleanup **top = cleanup_stack();
+    if (WEFT__UNLIKELY(*top != c))
+        weft__log(WEFT_LOG_ERROR,
+                  "WEFT_DEFER: a block was left by longjmp; its cleanups are lost "
+                  "(weft_cleanup_rewind() before the longjmp runs them)");
+    *top = c->below; /* popped before it is called: a panic inside does not run it twice */
+    c->fn(c->arg);
+}
+
+weft_cleanup *weft_cleanup_mark(void)
+{
+    return *cleanup_stack();
+}
+
+void weft_cleanup_rewind(weft_cleanup *mark)
+{
+    weft_cleanup **top = cleanup_stack();
+    while (*top != mark && *top != NULL) {
+        weft_cleanup *c = *top;
+        *top = c->below;
+        c->fn(c->arg);
+        top = cleanup_stack(); /* the handler may have waited */
+    }
+}
+
+weft_panic_info *weft__run_cleanups(struct weft__locals *l, weft_cleanup *mark)
+{
+    weft_panic_info *first = NULL;
+    struct weft_timeout *timeout = l->timeout;
+    l->timeout = NULL;
+    l->shield_depth++;
+    uint16_t no_wait = l->no_wait_depth;
+    l->no_wait_depth = 0;
+    while (l->cleanups != mark && l->cleanups != NULL) {
+        weft_cleanup *c = l->cleanups;
+        l->cleanups = c->below;
+        weft_panic_info *info = weft__call_contained(c->fn, c->arg);
+        if (info == NULL)
+            continue;
+        weft__panic_report(info, "in a cleanup");
+        if (first == NULL)
+            first = info;
+        else
+            weft_panic_free(info);
+    }
+    l->no_wait_depth = no_wait;
+    l->shield_depth--;
+    l->timeout = timeout;
+    return first;
+}
+
+/* ---- the end of a task ---- */
+
+void weft__task_end_early(struct weft__task *self, enum weft_outcome_kind kind,
+                          weft_panic_info *info)
+{
+    struct weft__locals *l = self->locals;
+    l->is_panicking = kind == WEFT_OUTCOME_PANICKED;
+    l->is_unwinding = kind == WEFT_OUTCOME_CANCELLED;
+    weft_panic_info *more = weft__run_cleanups(l, NULL);
+    weft__timeouts_drop(l, NULL);
+    if (more && kind == WEFT_OUTCOME_CANCELLED) {
+        kind = WEFT_OUTCOME_PANICKED;
+        info = more;
+    } else {
+        weft_panic_free(more);
+    }
+    struct weft__core *core = self->core;
+    struct weft__stack *stack = l->stack;
+    weft__task_complete(self, kind, NULL, info);
+    core->ops->exit(core, stack);
+}
+
+
+static void drop(void (*fn)(void *), void *arg, const char *what)
+{
+    weft_panic_info *info = weft__call_contained(fn, arg);
+    if (info) {
+        weft__panic_report(info, what);
+        weft_panic_free(info);
+    }
+}
+
+void weft__task_complete(struct weft__task *self, enum weft_outcome_kind kind, void *value,
+                         weft_panic_info *info)
+{
+    struct weft__task_cold *cold = self->cold;
+    if (self->kind == WEFT__TASK_FUTURE && cold && cold->drop_arg)
+        drop(cold->drop_arg, self->arg, "while a task's future was dropped");
+
+    if (kind == WEFT_OUTCOME_CANCELLED && value && cold && cold->drop_result)
+        drop(cold->drop_result, value, "while a task's result was dropped");
+
+    self->outcome = (uint8_t)kind;
+    if (kind == WEFT_OUTCOME_PANICKED)
+        self->result.panic = info;
+    else
+        self->result.value = value;
+    weft_waker *joiner;
+    while (!weft__task_set_done(self, &joiner)) {
+        /* The handle is gone, now or since long, so nobody but us can drop the outcome. */
+        if (kind == WEFT_OUTCOME_PANICKED) {
+            weft__panic_report(info, "nobody joins");
+            if (self->core->panics_shut_down)
+                self->core->ops->unhandled_panic(self->core);
+        }
+        weft__outcome_drop(self);
+    }
+    if (joiner)
+        weft__waker_wake_release(joiner);
+}
+
+void weft__outcome_drop(struct weft__task *t)
+{
+    enum weft_outcome_kind kind = (enum weft_outcome_kind)t->outcome;
+    t->outcome = WEFT__OUTCOME_TAKEN;
+    if (kind == WEFT_OUTCOME_PANICKED)
+        weft_panic_free(t->result.panic);
+    else if (kind == WEFT_OUTCOME_VALUE && t->cold && t->cold->drop_result)
+        drop(t->cold->drop_result, t->result.value, "while a task's result was dropped");
+}
+
+void weft__task_complete_unstarted(struct weft__task *self)
+{
+    if (self->kind != WEFT__TASK_FUTURE && self->cold && self->cold->drop_arg)
+        drop(self->cold->drop_arg, self->arg, "while a task's argument was dropped");
+    weft__task_complete(self, WEFT_OUTCOME_CANCELLED, NULL, NULL);
+}

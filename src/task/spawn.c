@@ -1,0 +1,253 @@
+#include "task/spawn.h"
+
+#include "task/panic.h"
+#include "task/slab.h"
+#include "task/state.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Ids are handed out in blocks, so that spawning on many workers does not share a line. */
+#define ID_BLOCK 1024
+static weft__a64 id_next = {1};
+static __thread struct {
+    uint64_t next, end;
+} tls_ids __attribute__((tls_model("initial-exec")));
+
+/* Never suspends inside, so the thread stays the same. */
+static WEFT__NOINLINE uint64_t id_take(void)
+{
+    if (tls_ids.next == tls_ids.end) {
+        tls_ids.next = weft__a64_add_relaxed(&id_next, ID_BLOCK);
+        tls_ids.end = tls_ids.next + ID_BLOCK;
+    }
+    return tls_ids.next++;
+}
+
+static struct weft__task *task_alloc(struct weft__core *core)
+{
+    struct weft__ctx *c = weft__ctx_now();
+    return weft__slab_alloc(core->slab,
+                            c && c->cache_core == core ? c->slab_cache : NULL);
+}
+
+static void task_init(struct weft__task *t, struct weft__core *core, enum weft__task_kind kind,
+                      uint64_t id)
+{
+    t->core = core;
+    t->fn = NULL;
+    t->arg = NULL;
+    t->result.value = NULL;
+    t->join_waker = NULL;
+    t->stack = NULL;
+    t->locals = NULL;
+    weft__aptr_store_relaxed(&t->waiting_for, NULL);
+    weft__a64_store_relaxed(&t->id, id);
+    t->site = NULL;
+    t->cold = NULL;
+    weft__a32_store_relaxed(&t->thread_word, 0);
+    t->budget = core->budget;
+    t->kind = (uint8_t)kind;
+    t->outcome = WEFT_OUTCOME_CANCELLED;
+    t->on_abort = WEFT_ON_ABORT_RETURN;
+    t->started = false;
+    t->has_arg_copy = false;
+}
+
+struct weft__task *weft__thread_task_create(struct weft__core *core, enum weft__task_kind kind)
+{
+    struct weft__task *t = task_alloc(core);
+    if (t == NULL)
+        return NULL;
+    task_init(t, core, kind, 0);
+    t->outcome = WEFT__OUTCOME_TAKEN;
+    /* release publishes the fields to walks of the registry */
+    weft__a64_store_release(&t->state, WEFT__TASK_REF);
+    return t;
+}
+
+void weft__thread_task_destroy(struct weft__task *t)
+{
+    weft_waker *joiner;
+    t->outcome = WEFT__OUTCOME_TAKEN;
+    if (weft__task_set_done(t, &joiner) && joiner)
+        weft__waker_wake_release(joiner);
+}
+
+void weft__thread_task_drop(struct weft__ctx *c)
+{
+    struct weft__task *t = c->thread_task;
+    c->thread_task = NULL;
+    if (t)
+        weft__thread_task_destroy(t);
+}
+
+static bool needs_cold(const weft_spawn_options *o)
+{
+    return o->name || o->stack_bytes || o->drop_arg || o->drop_result ||
+           o->arg_bytes > WEFT__TASK_INLINE_ARG;
+}
+
+static int cold_create(const weft_spawn_options *o, const void *arg, struct weft__task_cold **ret)
+{
+    struct weft__task_cold *cold = weft__calloc(1, sizeof *cold);
+    if (cold == NULL)
+        return -ENOMEM;
+    cold->drop_arg = o->drop_arg;
+    cold->drop_result = o->drop_result;
+    cold->stack_bytes = o->stack_bytes;
+    if (o->name) {
+        size_t len = strnlen(o->name, sizeof cold->name - 1);
+        memcpy(cold->name, o->name, len);
+    }
+    if (o->arg_bytes > WEFT__TASK_INLINE_ARG) {
+        cold->arg_block = weft__malloc(o->arg_bytes);
+        if (cold->arg_block == NULL) {
+            weft__free(cold);
+            return -ENOMEM;
+        }
+        memcpy(cold->arg_block, arg, o->arg_bytes);
+    }
+    *ret = cold;
+    return 0;
+}
+
+static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id,
+                 const weft_spawn_options *o, weft_task_fn fn, void *arg, weft_task **ret_task,
+                 const weft_site *site)
+{
+    struct weft__task_cold *cold = NULL;
+    if (o && needs_cold(o)) {
+        int rc = cold_create(o, arg, &cold);
+        if (rc < 0)
+            return rc;
+    }
+    struct weft__task *t = task_alloc(core);
+    if (WEFT__UNLIKELY(t == NULL)) {
+        if (cold)
+            weft__free(cold->arg_block);
+        weft__free(cold);
+        return -ENOMEM;
+    }
+    task_init(t, core, kind, id);
+    t->fn = fn;
+    t->arg = arg;
+    t->site = site;
+    t->cold = cold;
+    if (o) {
+        t->on_abort = (uint8_t)o->on_abort;
+        if (o->site)
+            t->site = o->site;
+        if (o->arg_bytes) {
+            t->has_arg_copy = true;
+            if (cold && cold->arg_block) {
+                t->arg = cold->arg_block;
+            } else {
+                memcpy(t->arg_copy, arg, o->arg_bytes);
+                t->arg = t->arg_copy;
+            }
+        }
+    }
+    uint64_t state = WEFT__TASK_REF;
+    if (ret_task)
+        state += WEFT__TASK_REF | WEFT__TASK_HANDLE;
+    weft_task *handle = (weft_task *)((uintptr_t)t | (t->generation & 63));
+    /* release publishes the fields to walks of the registry; a run queue does it for workers. */
+    weft__a64_store_release(&t->state, state);
+    /* Before the task can run, since its body may use the variable; a blocking job may still be refused. */
+    if (ret_task && kind != WEFT__TASK_BLOCKING)
+        *ret_task = handle;
+    if (WEFT__UNLIKELY(!core->ops->admit(core))) {
+        if (ret_task)
+            *ret_task = handle;
+        weft__task_complete_unstarted(t);
+        core->ops->ended_outside(core);
+        return 0;
+    }
+    if (kind != WEFT__TASK_BLOCKING) {
+        core->ops->enqueue(core, t);
+        return 0;
+    }
+    int rc = core->ops->submit_blocking(core, t);
+    if (WEFT__UNLIKELY(rc < 0)) {
+        /* Nothing was taken: no destructor runs, and the handle, which nobody has seen, is given up. */
+        t->outcome = WEFT__OUTCOME_TAKEN;
+        weft__thread_task_destroy(t);
+        if (state & WEFT__TASK_HANDLE)
+            weft__task_drop_handle(t);
+        core->ops->ended_outside(core);
+    } else if (ret_task) {
+        *ret_task = handle;
+    }
+    return rc;
+}
+
+int weft__task_spawn(struct weft__core *core, enum weft__task_kind kind,
+                     const weft_spawn_options *o, weft_task_fn fn, void *arg, weft_task **ret_task,
+                     const weft_site *site)
+{
+    return spawn(core, kind, id_take(), o, fn, arg, ret_task, site);
+}
+
+int weft__task_spawn_root(struct weft__core *core, weft_task_fn fn, void *arg, weft_task **ret_task,
+                          const weft_site *site)
+{
+    return spawn(core, WEFT__TASK_FIBER, 0, NULL, fn, arg, ret_task, site);
+}
+
+/* ---- the public functions ---- */
+
+static int find_core(const char *call, const weft_spawn_options *o, bool has_body,
+                     const weft_site *site, struct weft__core **ret)
+{
+    if (!has_body)
+        return weft__misuse_at(call, -EINVAL, "there is no body to run", site);
+    if (o && (o->stack_bytes > WEFT__STACK_MAX ||
+              (o->on_abort != WEFT_ON_ABORT_RETURN && o->on_abort != WEFT_ON_ABORT_UNWIND)))
+        return weft__misuse_at(call, -EINVAL,
+                               "options: stack_bytes is above 1 GiB, or on_abort is unknown", site);
+    struct weft__core *core = o && o->runtime ? (struct weft__core *)o->runtime : NULL;
+    if (core == NULL)
+        core = weft__core_current();
+    if (core == NULL)
+        return weft__misuse_at(call, -EPERM,
+                               "the caller is in no runtime (a task, or inside weft_enter()) and "
+                               "options.runtime names none",
+                               site);
+    if (weft__sys_is_forked_child())
+        return weft__misuse_at(call, -EPERM,
+                               "this is a forked child; start a runtime of its own", site);
+    *ret = core;
+    return 0;
+}
+
+int weft__spawn_at(const weft_spawn_options *options, weft_task_fn fn, void *arg,
+                   weft_task **ret_task, const weft_site *site)
+{
+    struct weft__core *core;
+    int rc = find_core("weft_spawn", options, fn != NULL, site, &core);
+    if (rc < 0)
+        return rc;
+    return weft__task_spawn(core, WEFT__TASK_FIBER, options, fn, arg, ret_task, site);
+}
+
+int weft__spawn_future_at(const weft_spawn_options *options, weft_future *f, weft_task **ret_task,
+                          const weft_site *site)
+{
+    struct weft__core *core;
+    bool has_body = f && f->ops && f->ops->poll && f->ops->cancel;
+    int rc = find_core("weft_spawn_future", options, has_body, site, &core);
+    if (rc < 0)
+        return rc;
+    return weft__task_spawn(core, WEFT__TASK_FUTURE, options, NULL, f, ret_task, site);
+}
+
+int weft__spawn_blocking_at(const weft_spawn_options *options, weft_task_fn fn, void *arg,
+                            weft_task **ret_task, const weft_site *site)
+{
+    struct weft__core *core;
+    int rc = find_core("weft_spawn_blocking", options, fn != NULL, site, &core);
+    if (rc < 0)
+        return rc;
+    return weft__task_spawn(core, WEFT__TASK_BLOCKING, options, fn, arg, ret_task, site);
+}

@@ -1,0 +1,25 @@
+/*
+ * Birth of tasks, for the layers above.
+ */
+#ifndef WEFT_TASK_SPAWN_H
+#define WEFT_TASK_SPAWN_H
+
+#include "task/task.h"
+
+/* The task a plain thread waits as: no body, never enqueued. From the slab, since wakers may outlive the wait. NULL when out
+ * of memory. Its caller sets locals. */
+struct weft__task *weft__thread_task_create(struct weft__core *core, enum weft__task_kind kind);
+/* Ends it: DONE, so late wakes do nothing, and the reference given up. */
+void weft__thread_task_destroy(struct weft__task *t);
+/* Destroys the one cached in a thread's context. */
+void weft__thread_task_drop(struct weft__ctx *c);
+
+/* Spawns on `core`: what the public functions do after they found it. */
+int weft__task_spawn(struct weft__core *core, enum weft__task_kind kind,
+                     const weft_spawn_options *o, weft_task_fn fn, void *arg, weft_task **ret_task,
+                     const weft_site *site);
+/* The body of a weft_block_on() that is a fiber: a task without an id. */
+int weft__task_spawn_root(struct weft__core *core, weft_task_fn fn, void *arg, weft_task **ret_task,
+                          const weft_site *site);
+
+#endif

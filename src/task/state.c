@@ -1,0 +1,210 @@
+#include "task/state.h"
+
+#include "task/slab.h"
+
+bool weft__task_set_notified(struct weft__task *t)
+{
+    uint64_t s = weft__a64_load_relaxed(&t->state), next;
+    do {
+        if (s & WEFT__TASK_DONE)
+            return false;
+        next = s & WEFT__TASK_PARKED ? s & ~WEFT__TASK_PARKED : s | WEFT__TASK_NOTIFIED;
+        /* release publishes what happened before the wake to the task's acquire in clear_notified or confirm_parked. The
+         * exchange is made even when NOTIFIED is set already: a mere load could be satisfied before our earlier
+         * stores are visible, while the task clears the bit and looks: a lost wake-up. */
+    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
+    return s & WEFT__TASK_PARKED;
+}
+
+bool weft__task_set_notified_release(struct weft__task *t, uint64_t unit)
+{
+    uint64_t s = weft__a64_load_relaxed(&t->state), next;
+    do {
+        if (s & WEFT__TASK_DONE) {
+            weft__task_unref_unit(t, unit);
+            return false;
+        }
+        next = s & WEFT__TASK_PARKED ? s & ~WEFT__TASK_PARKED : s | WEFT__TASK_NOTIFIED;
+        /* Not done, so the runtime's reference is there and ours is not the last. */
+    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next - unit));
+    return s & WEFT__TASK_PARKED;
+}
+
+bool weft__task_set_aborted(struct weft__task *t, uint64_t bits)
+{
+    uint64_t s = weft__a64_load_relaxed(&t->state), next;
+    do {
+        if ((s & WEFT__TASK_DONE) || (s & bits) == bits)
+            return false;
+        next = s & WEFT__TASK_PARKED ? s & ~WEFT__TASK_PARKED : s | WEFT__TASK_NOTIFIED;
+    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next | bits));
+    return s & WEFT__TASK_PARKED;
+}
+
+bool weft__task_confirm_parked(struct weft__task *t)
+{
+    uint64_t s = weft__a64_load_relaxed(&t->state), next;
+    do {
+        WEFT_DEBUG_ASSERT(!(s & (WEFT__TASK_PARKED | WEFT__TASK_DONE)));
+        next = s & WEFT__TASK_NOTIFIED ? s & ~WEFT__TASK_NOTIFIED : s | WEFT__TASK_PARKED;
+        /* release: who takes the task out of PARKED sees its saved context. acquire: a wake that came meanwhile. */
+    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
+    return !(s & WEFT__TASK_NOTIFIED);
+}
+
+bool weft__task_set_done(struct weft__task *t, weft_waker **ret_joiner)
+{
+    /* acquire pairs with the release in set_joiner: join_waker is readable. */
+    uint64_t s = weft__a64_load_acquire(&t->state), next;
+    weft_waker *joiner;
+    do {
+        WEFT_DEBUG_ASSERT(!(s & (WEFT__TASK_PARKED | WEFT__TASK_DONE)));
+        if (!(s & WEFT__TASK_HANDLE) && t->outcome != WEFT__OUTCOME_TAKEN)
+            return false;
+        /* Read before the exchange: once DONE is visible the joiner may free t. If the joiner takes the waker back meanwhile the
+         * exchange fails, and what was read is dropped. */
+        joiner = s & WEFT__TASK_JOINED ? t->join_waker : NULL;
+        next = (s & ~(WEFT__TASK_JOINED | WEFT__TASK_NOTIFIED)) | WEFT__TASK_DONE;
+        next -= WEFT__TASK_REF;
+        /* release publishes the result to the joiner's acquire of DONE. */
+    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
+    if ((next & WEFT__TASK_REFS_MASK) == 0)
+        weft__task_free(t);
+    *ret_joiner = joiner;
+    return true;
+}
+
+bool weft__task_detach(struct weft__task *t)
+{
+    uint64_t s = weft__a64_load_acquire(&t->state);
+    do {
+        if (s & WEFT__TASK_DONE)
+            return true; /* acquire: the outcome is readable */
+        /* Not done, so the runtime's reference is there and the handle's is not the last. */
+    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, (s & ~WEFT__TASK_HANDLE) - WEFT__TASK_REF));
+    return false;
+}
+
+void weft__task_drop_handle(struct weft__task *t)
+{
+    /* No shortcut for the usual case of a last reference: a walk of the registry may take one at any moment. */
+    uint64_t s = weft__a64_sub_acq_rel(&t->state, WEFT__TASK_HANDLE + WEFT__TASK_REF);
+    WEFT_DEBUG_ASSERT(s & WEFT__TASK_HANDLE);
+    if ((s & WEFT__TASK_REFS_MASK) == WEFT__TASK_REF)
+        weft__task_free(t);
+}
+
+bool weft__task_set_joiner(struct weft__task *t, weft_waker *w)
+{
+    uint64_t s = weft__a64_load_acquire(&t->state);
+    if (s & WEFT__TASK_JOINED) {
+        if (t->join_waker == w)
+            return true; /* stands already; if it is taken this moment, w is woken and looks again */
+        weft__task_clear_joiner(t);
+        s = weft__a64_load_acquire(&t->state);
+    }
+    if (s & WEFT__TASK_DONE)
+        return false;
+    weft__waker_hold(w);
+    t->join_waker = w;
+    /* release publishes join_waker to set_done. */
+    while (!weft__a64_cas_weak_acq_rel(&t->state, &s, s | WEFT__TASK_JOINED)) {
+        if (s & WEFT__TASK_DONE) {
+            weft__task_unref(weft__task_of_waker(w));
+            return false;
+        }
+    }
+    return true;
+}
+
+void weft__task_clear_joiner(struct weft__task *t)
+{
+    uint64_t s = weft__a64_load_acquire(&t->state);
+    do {
+        if (!(s & WEFT__TASK_JOINED))
+            return; /* the completer has taken it, with the reference */
+    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, s & ~WEFT__TASK_JOINED));
+    weft__task_unref(weft__task_of_waker(t->join_waker));
+}
+
+void weft__task_unref_unit(struct weft__task *t, uint64_t unit)
+{
+    uint64_t s = weft__a64_sub_acq_rel(&t->state, unit); /* the last one sees all the others did */
+    WEFT_DEBUG_ASSERT((s & WEFT__TASK_REFS_MASK) >= unit);
+    if ((s & WEFT__TASK_REFS_MASK) == unit)
+        weft__task_free(t);
+}
+
+void weft__task_free(struct weft__task *t)
+{
+    struct weft__slab *slab = t->core->slab;
+    if (t->cold) {
+        weft__free(t->cold->arg_block);
+        weft__free(t->cold);
+        t->cold = NULL;
+    }
+    t->generation++;
+    /* release: a walker that finds the slot taken again synchronises with that later store; this one keeps ours before it. */
+    weft__a64_store_release(&t->state, 0);
+    struct weft__ctx *c = weft__ctx_now();
+    weft__slab_free(slab, c && c->cache_core == t->core ? c->slab_cache : NULL, t);
+}
+
+void weft__task_schedule(struct weft__task *t)
+{
+    if (WEFT__LIKELY(t->kind <= WEFT__TASK_FUTURE)) {
+        t->core->ops->enqueue(t->core, t);
+        return;
+    }
+    /* The store is the last touch: once the thread sees 1 it may go on and end. The futex call names an address only, at worst it
+     * wakes a stranger for nothing. release pairs with the acquire in park_thread. */
+    weft__a32_store_release(&t->thread_word, 1);
+    weft__sys_futex_wake(&t->thread_word, 1);
+}
+
+void weft__task_park_thread(struct weft__task *self)
+{
+    if (!weft__task_confirm_parked(self))
+        return;
+    while (weft__a32_load_acquire(&self->thread_word) == 0)
+        (void)weft__sys_futex_wait(&self->thread_word, 0, WEFT_NEVER); /* any return: look again */
+    weft__a32_store_relaxed(&self->thread_word, 0);
+}
+
+/* ---- wakers ---- */
+
+weft_waker *weft_waker_ref(weft_waker *w)
+{
+    if (w)
+        weft__a64_add_relaxed(&weft__task_of_waker(w)->state, WEFT__TASK_WAKER);
+    return w;
+}
+
+void weft_waker_unref(weft_waker *w)
+{
+    if (w)
+        weft__task_unref_unit(weft__task_of_waker(w), WEFT__TASK_WAKER);
+}
+
+void weft_waker_wake(weft_waker *w)
+{
+    if (w && weft__task_set_notified(weft__task_of_waker(w)))
+        weft__task_schedule(weft__task_of_waker(w));
+}
+
+void weft_waker_wake_unref(weft_waker *w)
+{
+    if (w && weft__task_set_notified_release(weft__task_of_waker(w), WEFT__TASK_WAKER))
+        weft__task_schedule(weft__task_of_waker(w));
+}
+
+void weft__waker_wake_release(weft_waker *w)
+{
+    if (weft__task_set_notified_release(weft__task_of_waker(w), WEFT__TASK_REF))
+        weft__task_schedule(weft__task_of_waker(w));
+}
+
+bool weft_waker_is_same(const weft_waker *a, const weft_waker *b)
+{
+    return a == b;
+}

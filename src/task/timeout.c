@@ -1,0 +1,117 @@
+#include "task/timeout.h"
+
+#include "task/panic.h"
+
+#include <errno.h>
+
+/* opaque[0]: the scope that expired first around this one. opaque[1]: the core whose wheel the timer is armed on, or NULL. The
+ * rest is the timer. */
+static weft_timeout *saved(const weft_timeout *t)
+{
+    return t->opaque[0];
+}
+
+static void disarm(weft_timeout *t)
+{
+    struct weft__core *core = t->opaque[1];
+    if (core) {
+        core->ops->timeout_disarm(t);
+        t->opaque[1] = NULL;
+    }
+}
+
+void weft_timeout_enter_until(weft_timeout *t, uint64_t deadline_ns)
+{
+    struct weft__locals *l = weft__locals_now();
+    t->deadline_ns = deadline_ns;
+    t->expired = false;
+    t->left = false;
+    t->entered = true;
+    t->opaque[0] = l->timeout;
+    t->opaque[1] = NULL;
+    t->outer = l->timeout_top;
+    l->timeout_top = t;
+    /* The earliest wins; of equals the outer one, which then ends what it encloses. */
+    if (l->timeout == NULL || deadline_ns < l->timeout->deadline_ns)
+        l->timeout = t;
+}
+
+void weft_timeout_enter(weft_timeout *t, uint64_t duration_ns)
+{
+    weft_timeout_enter_until(t, weft__add_sat(weft__sys_now_ns(), duration_ns));
+}
+
+void weft_timeout_leave(weft_timeout *t)
+{
+    if (t->left || !t->entered)
+        return;
+    t->left = true;
+    disarm(t);
+    struct weft__locals *l = weft__locals_now();
+    if (WEFT__UNLIKELY(l->timeout_top != t)) {
+        (void)weft__misuse("weft_timeout_leave", -EINVAL,
+                           "scopes must be left in reverse order; those inside are left too",
+                           WEFT__CALLER);
+        while (l->timeout_top && l->timeout_top != t) {
+            weft_timeout *inner = l->timeout_top;
+            inner->left = true;
+            disarm(inner);
+            l->timeout_top = inner->outer;
+        }
+    }
+    l->timeout_top = t->outer;
+    l->timeout = saved(t);
+}
+
+bool weft_timeout_is_expired(const weft_timeout *t)
+{
+    return t->expired;
+}
+
+uint64_t weft_timeout_remaining(void)
+{
+    struct weft__locals *l = weft__locals_now();
+    if (l->timeout == NULL || l->timeout->deadline_ns == WEFT_NEVER)
+        return WEFT_NEVER;
+    uint64_t now_ns = weft__sys_now_ns();
+    return l->timeout->deadline_ns > now_ns ? l->timeout->deadline_ns - now_ns : 0;
+}
+
+void weft__timeouts_drop(struct weft__locals *l, weft_timeout *until)
+{
+    while (l->timeout_top != until && l->timeout_top != NULL) {
+        disarm(l->timeout_top);
+        l->timeout_top = l->timeout_top->outer;
+    }
+    l->timeout = NULL;
+}
+
+bool weft__timeout_check_now(struct weft__task *self)
+{
+    weft_timeout *t = self->locals->timeout;
+    if (t->deadline_ns > weft__sys_now_ns())
+        return false;
+    t->expired = true;
+    return true;
+}
+
+bool weft__timeout_check(struct weft__task *self)
+{
+    weft_timeout *t = self->locals->timeout;
+    if (t->deadline_ns == WEFT_NEVER)
+        return false;
+    if (t->opaque[1] == NULL) {
+        if (weft__timeout_check_now(self))
+            return true;
+        struct weft__core *core = self->core;
+        if (!core->has_time)
+            return false; /* nobody would look at the timer */
+        t->opaque[1] = core; /* no reference: the task lives in its slab, and the slab in its core */
+        core->ops->timeout_arm(core, t, weft__task_waker(self));
+        return false;
+    }
+    if (!self->core->ops->timeout_fired(t))
+        return false;
+    t->expired = true;
+    return true;
+}
