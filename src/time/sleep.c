@@ -1,0 +1,180 @@
+#include "task/task.h"
+#include "time/timers.h"
+
+#include <weft/time.h>
+
+#include <errno.h>
+
+uint64_t weft_now(void)
+{
+    return weft__sys_now_ns();
+}
+
+/* ---- sleep ---- */
+
+struct sleep {
+    weft_future future;
+    struct weft__core *core;
+    uint64_t deadline_ns;
+    struct weft__timer timer;
+};
+
+static int fired_result(enum weft__timer_fired fired)
+{
+    return fired == WEFT__TIMER_CLOSED ? -ESHUTDOWN : 0;
+}
+
+/* A fiber polls with one waker only, its own, so an armed timer needs no new one. */
+static int sleep_poll(weft_future *f, weft_waker *waker)
+{
+    struct sleep *s = WEFT__CONTAINER_OF(f, struct sleep, future);
+    if (s->timer.timers == NULL && weft__timer_fired(&s->timer) == WEFT__TIMER_WAITS) {
+        weft__timer_arm_here(s->core, &s->timer, s->deadline_ns, waker);
+        return WEFT_PENDING;
+    }
+    enum weft__timer_fired fired = weft__timer_fired(&s->timer);
+    if (fired == WEFT__TIMER_WAITS)
+        return WEFT_PENDING;
+    return fired_result(fired);
+}
+
+static void sleep_cancel(weft_future *f)
+{
+    weft__timer_disarm(&WEFT__CONTAINER_OF(f, struct sleep, future)->timer);
+}
+
+static const weft_future_ops sleep_ops = {sleep_poll, sleep_cancel, "sleep"};
+
+static int time_is_on(const char *call, const struct weft__core *core, const void *caller)
+{
+    if (!core->has_time)
+        return weft__misuse(call, -EPERM, "time is switched off: weft_config.enable_time", caller);
+    if (weft__a32_load_acquire(&core->phase) == WEFT__PHASE_DOWN)
+        return weft__misuse(call, -ESHUTDOWN, "the runtime is shut down", caller);
+    return 0;
+}
+
+static int sleep_until(const char *call, uint64_t now_ns, uint64_t deadline_ns, const void *caller)
+{
+    int rc = weft__wait_begin(call, caller);
+    if (rc < 0)
+        return rc;
+    struct sleep s;
+    s.core = weft__core_current();
+    rc = time_is_on(call, s.core, caller);
+    if (rc < 0 || deadline_ns <= now_ns)
+        return rc;
+    s.future.ops = &sleep_ops;
+    s.deadline_ns = deadline_ns;
+    weft__timer_init(&s.timer);
+    return weft__wait_for(&s.future);
+}
+
+int weft_sleep(uint64_t duration_ns)
+{
+    uint64_t now_ns = weft__sys_now_ns();
+    return sleep_until("weft_sleep", now_ns, weft__add_sat(now_ns, duration_ns), WEFT__CALLER);
+}
+
+int weft_sleep_until(uint64_t deadline_ns)
+{
+    return sleep_until("weft_sleep_until", weft__sys_now_ns(), deadline_ns, WEFT__CALLER);
+}
+
+/* ---- timers as futures ---- */
+
+struct timer {
+    struct weft__core *core; /* a reference, so that the wheel it is armed on stays; NULL: ended */
+    uint64_t deadline_ns;
+    struct weft__timer timer;
+};
+
+_Static_assert(sizeof(struct timer) <= sizeof(((weft_timer *)0)->opaque),
+               "weft_timer.opaque is too small");
+
+static struct timer *timer_of(const weft_timer *t)
+{
+    return (struct timer *)(uintptr_t)t->opaque;
+}
+
+static int timer_poll(weft_future *f, weft_waker *waker)
+{
+    struct timer *t = timer_of(WEFT__CONTAINER_OF(f, weft_timer, future));
+    if (t->core == NULL)
+        return -EINVAL;
+    enum weft__timer_fired fired = weft__timer_fired(&t->timer);
+    if (fired != WEFT__TIMER_WAITS)
+        return fired_result(fired);
+    if (t->timer.timers) {
+        weft__timer_set_waker(&t->timer, waker);
+        /* It may have fired for the former waker between the look and the lock. */
+        fired = weft__timer_fired(&t->timer);
+        return fired == WEFT__TIMER_WAITS ? WEFT_PENDING : fired_result(fired);
+    }
+    if (t->deadline_ns <= weft__sys_now_ns())
+        return 0;
+    weft__timer_arm_here(t->core, &t->timer, t->deadline_ns, waker);
+    return WEFT_PENDING;
+}
+
+static void timer_cancel(weft_future *f)
+{
+    struct timer *t = timer_of(WEFT__CONTAINER_OF(f, weft_timer, future));
+    weft__timer_disarm(&t->timer);
+}
+
+static const weft_future_ops timer_ops = {timer_poll, timer_cancel, "timer"};
+
+int weft_timer_init(weft_timer *timer, uint64_t deadline_ns)
+{
+    struct weft__core *core = weft__core_current();
+    if (core == NULL)
+        return weft__misuse("weft_timer_init", -EPERM, "the caller is in no runtime", WEFT__CALLER);
+    int rc = time_is_on("weft_timer_init", core, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    struct timer *t = timer_of(timer);
+    weft__core_ref(core);
+    timer->future.ops = &timer_ops;
+    t->core = core;
+    t->deadline_ns = deadline_ns;
+    weft__timer_init(&t->timer);
+    return 0;
+}
+
+void weft_timer_reset(weft_timer *timer, uint64_t deadline_ns)
+{
+    struct timer *t = timer_of(timer);
+    weft_waker *waker = t->timer.waker;
+    bool was_armed = t->timer.timers != NULL &&
+                     weft__timer_fired(&t->timer) == WEFT__TIMER_WAITS;
+    weft__timer_disarm(&t->timer);
+    was_armed = was_armed && weft__timer_fired(&t->timer) == WEFT__TIMER_WAITS;
+    t->deadline_ns = deadline_ns;
+    weft__timer_init(&t->timer);
+    /* Who waits already has been promised a wake-up. */
+    if (was_armed)
+        weft__timer_arm_here(t->core, &t->timer, deadline_ns, waker);
+}
+
+bool weft_timer_is_elapsed(const weft_timer *timer)
+{
+    const struct timer *t = timer_of(timer);
+    return weft__timer_fired(&t->timer) != WEFT__TIMER_WAITS ||
+           t->deadline_ns <= weft__sys_now_ns();
+}
+
+uint64_t weft_timer_deadline(const weft_timer *timer)
+{
+    return timer_of(timer)->deadline_ns;
+}
+
+void weft_timer_fini(weft_timer *timer)
+{
+    struct timer *t = timer_of(timer);
+    if (t->core == NULL)
+        return;
+    weft__timer_disarm(&t->timer);
+    weft__core_unref(t->core);
+    t->core = NULL;
+}

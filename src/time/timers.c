@@ -1,0 +1,164 @@
+#include "time/timers.h"
+
+#include "task/task.h"
+
+#include <weft/time.h>
+
+/* Woken per lock hold: long enough to be cheap, short enough that arming threads do not wait. */
+#define FIRE_BATCH 64
+
+void weft__timers_init(struct weft__timers *ts, uint64_t now_ns)
+{
+    weft__lock_init(&ts->lock);
+    weft__wheel_init(&ts->wheel, now_ns);
+    weft__a64_store_relaxed(&ts->next_ns, WEFT_NEVER);
+    weft__a64_store_relaxed(&ts->count, 0);
+    ts->is_closed = false;
+}
+
+/* Under the lock. seq_cst: a worker that announced idleness reads next_ns of all wheels afterwards, while who arms looks for
+ * sleepers after this store; one of them sees the other. */
+static void publish(struct weft__timers *ts)
+{
+    weft__a64_store_relaxed(&ts->count, ts->wheel.count);
+    uint64_t next_ns = weft__wheel_next_deadline(&ts->wheel);
+    if (next_ns != weft__a64_load_relaxed(&ts->next_ns))
+        weft__a64_store_seq_cst(&ts->next_ns, next_ns);
+}
+
+void weft__timer_init(struct weft__timer *t)
+{
+    weft__wheel_entry_init(&t->entry);
+    t->timers = NULL;
+    t->waker = NULL;
+    weft__a32_store_relaxed(&t->fired, WEFT__TIMER_WAITS);
+}
+
+bool weft__timer_arm(struct weft__timers *ts, struct weft__timer *t, uint64_t deadline_ns,
+                     weft_waker *waker)
+{
+    weft__lock_acquire(&ts->lock);
+    if (ts->is_closed) {
+        weft__lock_release(&ts->lock);
+        weft__a32_store_relaxed(&t->fired, WEFT__TIMER_CLOSED);
+        weft_waker_wake(waker);
+        return false;
+    }
+    t->timers = ts;
+    t->waker = waker;
+    weft__a32_store_relaxed(&t->fired, WEFT__TIMER_WAITS);
+    uint64_t before = weft__a64_load_relaxed(&ts->next_ns);
+    if (deadline_ns == WEFT_NEVER)
+        deadline_ns = WEFT_NEVER - 1; /* 584 years; so that close can take it out as due */
+    weft__wheel_insert(&ts->wheel, &t->entry, deadline_ns);
+    publish(ts);
+    bool is_earliest = weft__a64_load_relaxed(&ts->next_ns) < before;
+    weft__lock_release(&ts->lock);
+    return is_earliest;
+}
+
+void weft__timer_set_waker(struct weft__timer *t, weft_waker *waker)
+{
+    weft__lock_acquire(&t->timers->lock);
+    t->waker = waker;
+    weft__lock_release(&t->timers->lock);
+}
+
+void weft__timer_disarm(struct weft__timer *t)
+{
+    struct weft__timers *ts = t->timers;
+    if (ts == NULL)
+        return;
+    t->timers = NULL;
+    weft__lock_acquire(&ts->lock);
+    if (weft__wheel_entry_is_linked(&t->entry)) {
+        weft__wheel_remove(&ts->wheel, &t->entry);
+        /* next_ns may stay too early: somebody looks for nothing, once. Recomputing it here would make each cancelled timeout pay
+         * for a scan. */
+        weft__a64_store_relaxed(&ts->count, ts->wheel.count);
+    }
+    weft__lock_release(&ts->lock);
+}
+
+/* Under the lock: marks t and returns its waker, held. The store is the last touch of t: its owner may go on at once. */
+static weft_waker *fire(struct weft__timer *t, enum weft__timer_fired how)
+{
+    weft_waker *w = t->waker;
+    weft__waker_hold(w);
+    weft__a32_store_release(&t->fired, how);
+    return w;
+}
+
+static unsigned fire_until(struct weft__timers *ts, uint64_t now_ns, enum weft__timer_fired how)
+{
+    unsigned total = 0;
+    for (;;) {
+        weft_waker *due[FIRE_BATCH];
+        unsigned n = 0;
+        weft__lock_acquire(&ts->lock);
+        if (how == WEFT__TIMER_CLOSED)
+            ts->is_closed = true;
+        while (n < FIRE_BATCH) {
+            struct weft__wheel_entry *e = weft__wheel_take_due(&ts->wheel, now_ns);
+            if (e == NULL)
+                break;
+            due[n++] = fire(WEFT__CONTAINER_OF(e, struct weft__timer, entry), how);
+        }
+        publish(ts);
+        weft__lock_release(&ts->lock);
+        for (unsigned i = 0; i < n; i++)
+            weft__waker_wake_release(due[i]);
+        total += n;
+        if (n < FIRE_BATCH)
+            return total;
+    }
+}
+
+unsigned weft__timers_expire(struct weft__timers *ts, uint64_t now_ns)
+{
+    /* acquire is not needed for the data, which the lock guards; a stale value is corrected by the next look. */
+    if (weft__a64_load_relaxed(&ts->next_ns) > now_ns)
+        return 0;
+    return fire_until(ts, now_ns, WEFT__TIMER_FIRED);
+}
+
+void weft__timers_close(struct weft__timers *ts)
+{
+    (void)fire_until(ts, WEFT_NEVER - 1, WEFT__TIMER_CLOSED);
+}
+
+void weft__timer_arm_here(struct weft__core *core, struct weft__timer *t, uint64_t deadline_ns,
+                          weft_waker *waker)
+{
+    struct weft__timers *ts = core->ops->timers_here(core);
+    if (weft__timer_arm(ts, t, deadline_ns, waker))
+        core->ops->timers_rearmed(core, ts);
+}
+
+/* ---- timeout scopes ---- */
+
+/* opaque[0..1] belong to task/timeout.c. */
+static struct weft__timer *timer_of(const weft_timeout *scope)
+{
+    return (struct weft__timer *)(uintptr_t)&scope->opaque[2];
+}
+
+_Static_assert(sizeof(struct weft__timer) <= sizeof(((weft_timeout *)0)->opaque) - 2 * sizeof(void *),
+               "weft_timeout.opaque is too small");
+
+void weft__timeout_arm(struct weft__core *core, weft_timeout *scope, weft_waker *waker)
+{
+    struct weft__timer *t = timer_of(scope);
+    weft__timer_init(t);
+    weft__timer_arm_here(core, t, scope->deadline_ns, waker);
+}
+
+bool weft__timeout_fired(const weft_timeout *scope)
+{
+    return weft__timer_fired(timer_of(scope)) != WEFT__TIMER_WAITS;
+}
+
+void weft__timeout_disarm(weft_timeout *scope)
+{
+    weft__timer_disarm(timer_of(scope));
+}
