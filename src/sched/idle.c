@@ -1,0 +1,253 @@
+/*
+ * Sleeping and waking.
+ *
+ * A worker without work announces that it sleeps, looks at every source once more, and sleeps: one of them in the driver, the others on a
+ * futex each, all of them until the next timer of their own wheel. Who makes work visible looks for sleepers afterwards. Both store
+ * first and look then, all four seq_cst: one sees the other. A claimer swaps `sleep` to AWAKE and owes exactly one wake-up; it counts
+ * the worker as a searcher already, so that a burst of work wakes one worker, which wakes the next when it finds something.
+ */
+#include "sched/sched.h"
+
+#include <errno.h>
+
+#define EVENTS_MAX 256
+#define EVENTS_MIN 16 /* looked for even when the queue is nearly full: sockets are served whatever else runs */
+
+static void wake_up(struct weft__worker *w, uint32_t slept)
+{
+    if (slept == WEFT__SLEEPS_IN_DRIVER) {
+        weft__driver_wake(w->sched->core.driver);
+        return;
+    }
+    weft__a32_store_release(&w->permit, 1);
+    weft__sys_futex_wake(&w->permit, 1);
+}
+
+static bool claim(struct weft__worker *w, bool as_searcher)
+{
+    if (weft__a32_load_relaxed(&w->sleep) == WEFT__AWAKE)
+        return false;
+    uint32_t slept = weft__a32_swap_seq_cst(&w->sleep, WEFT__AWAKE);
+    if (slept == WEFT__AWAKE)
+        return false;
+    weft__a32_sub_seq_cst(&w->sched->idle_count, 1);
+    if (as_searcher)
+        weft__a32_add_seq_cst(&w->sched->searchers, 1);
+    weft__a32_store_relaxed(&w->woken_as_searcher, as_searcher);
+    wake_up(w, slept);
+    return true;
+}
+
+bool weft__sched_claim_one(struct weft__sched *s)
+{
+    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    /* On a futex first: who sleeps in the driver is there to be found by events. */
+    for (int pass = 0; pass < 2; pass++)
+        for (uint32_t i = 0; i < count; i++) {
+            struct weft__worker *w = weft__sched_worker(s, i);
+            if (pass == 0 && weft__a32_load_relaxed(&w->sleep) != WEFT__SLEEPS_ON_FUTEX)
+                continue;
+            if (claim(w, true))
+                return true;
+        }
+    return false;
+}
+
+void weft__sched_wake_one(struct weft__sched *s)
+{
+    if (weft__a32_load_seq_cst(&s->idle_count) == 0)
+        return;
+    if (weft__a32_load_seq_cst(&s->searchers) != 0)
+        return; /* it will find the work, or look once more after announcing that it sleeps */
+    (void)weft__sched_claim_one(s);
+}
+
+void weft__sched_wake_all(struct weft__sched *s)
+{
+    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    for (uint32_t i = 0; i < count; i++) {
+        struct weft__worker *w = weft__sched_worker(s, i);
+        (void)claim(w, false);
+        if (weft__a32_swap_seq_cst(&w->is_dormant, 0))
+            weft__sys_futex_wake(&w->is_dormant, 1);
+    }
+}
+
+void weft__sched_timers_rearmed(struct weft__core *core, struct weft__timers *ts)
+{
+    struct weft__sched *s = weft__sched_of(core);
+    if (ts != &s->outer_timers)
+        return; /* a worker's own wheel, armed by the worker: it is awake */
+    if (core->driver)
+        weft__driver_wake(core->driver);
+    else
+        (void)weft__sched_claim_one(s);
+}
+
+static bool try_poll_driver(struct weft__worker *w, uint64_t timeout_ns, int *ret_events)
+{
+    struct weft__sched *s = w->sched;
+    unsigned room = WEFT__RUNQ_CAP - weft__runq_len(&w->runq);
+    int max = room < EVENTS_MIN ? EVENTS_MIN : room > EVENTS_MAX ? EVENTS_MAX : (int)room;
+    *ret_events = weft__driver_poll(s->core.driver, timeout_ns, max);
+    return *ret_events > 0;
+}
+
+bool weft__worker_look(struct weft__worker *w)
+{
+    struct weft__sched *s = w->sched;
+    uint64_t now_ns = weft__sys_now_ns();
+    unsigned woken = weft__timers_expire(&w->timers, now_ns);
+    woken += weft__timers_expire(&s->outer_timers, now_ns);
+    /* The events of more than fits the queue stay in the kernel, which hands them out in turn: so a thousand busy connections share one
+     * worker evenly, where a queue that overflows would not. */
+    if (s->core.driver && weft__a32_load_relaxed(&s->polling) == 0 &&
+        weft__a32_swap_seq_cst(&s->polling, 1) == 0) {
+        int events;
+        if (try_poll_driver(w, 0, &events))
+            woken++;
+        weft__a32_store_seq_cst(&s->polling, 0);
+    }
+    return woken > 0;
+}
+
+bool weft__sched_has_work(struct weft__sched *s)
+{
+    if (!weft__inject_is_empty_seq_cst(&s->inject))
+        return true;
+    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    for (uint32_t i = 0; i < count; i++) {
+        struct weft__worker *w = weft__sched_worker(s, i);
+        bool is_stuck = weft__a32_load_seq_cst(&w->slot_is_open);
+        unsigned len = weft__runq_len_seq_cst(&w->runq);
+        if (len >= WEFT__WAKE_LEN || (is_stuck && len > 0))
+            return true;
+        if (is_stuck && weft__aptr_load_seq_cst(&w->slot))
+            return true;
+    }
+    return false;
+}
+
+/* After announcing: is there anything for us after all? */
+static bool has_work(struct weft__worker *w)
+{
+    return weft__sched_has_work(w->sched) || !weft__runq_is_empty_seq_cst(&w->runq) ||
+           weft__aptr_load_seq_cst(&w->slot) != NULL;
+}
+
+/* Sleeps no longer: by itself, or because somebody claimed it. */
+static void wake_self(struct weft__worker *w, enum weft__sleep how)
+{
+    struct weft__sched *s = w->sched;
+    if (weft__a32_swap_seq_cst(&w->sleep, WEFT__AWAKE) != WEFT__AWAKE) {
+        weft__a32_sub_seq_cst(&s->idle_count, 1);
+        return;
+    }
+    /* Claimed: on the futex exactly one permit is owed to us. In the driver it is a wake of the driver, which at worst makes the next
+     * poll return for nothing. */
+    if (how == WEFT__SLEEPS_ON_FUTEX) {
+        while (weft__a32_load_acquire(&w->permit) == 0)
+            (void)weft__sys_futex_wait(&w->permit, 0, WEFT_NEVER);
+        weft__a32_store_relaxed(&w->permit, 0);
+    }
+    if (weft__a32_load_relaxed(&w->woken_as_searcher)) {
+        weft__a32_store_relaxed(&w->woken_as_searcher, 0);
+        w->is_searching = true;
+    }
+}
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg)
+{
+    struct weft__sched *s = w->sched;
+    weft__sched_check_quiescent(s);
+    if (s->hooks.thread_park) {
+        w->ctx->in_hook = true;
+        s->hooks.thread_park(s->hooks.arg);
+        w->ctx->in_hook = false;
+    }
+    bool polls = s->core.driver && weft__a32_swap_seq_cst(&s->polling, 1) == 0;
+    enum weft__sleep how = polls ? WEFT__SLEEPS_IN_DRIVER : WEFT__SLEEPS_ON_FUTEX;
+    weft__a32_add_seq_cst(&s->idle_count, 1);
+    weft__a32_store_seq_cst(&w->sleep, how);
+    if (!has_work(w) && !should_stop(arg)) {
+        weft__a64_store_relaxed(&w->parks, weft__a64_load_relaxed(&w->parks) + 1);
+        uint64_t until_ns =
+            min_u64(w->wake_at_ns, weft__a64_load_seq_cst(&w->timers.next_ns));
+        /* Timers of threads that are no workers: whoever polls sees to them, or worker 0 without a driver. */
+        if (polls || (s->core.driver == NULL && w->index == 0))
+            until_ns = min_u64(until_ns, weft__a64_load_seq_cst(&s->outer_timers.next_ns));
+        if (!s->is_multi && until_ns == WEFT_NEVER)
+            weft__sched_check_deadlock(s);
+        if (polls) {
+            uint64_t now_ns = until_ns == WEFT_NEVER ? 0 : weft__sys_now_ns();
+            uint64_t wait_ns = until_ns == WEFT_NEVER ? WEFT_NEVER
+                               : until_ns > now_ns    ? until_ns - now_ns
+                                                      : 0;
+            int events;
+            (void)try_poll_driver(w, wait_ns, &events);
+        } else {
+            (void)weft__sys_futex_wait(&w->permit, 0, until_ns); /* any return: look around */
+        }
+    }
+    wake_self(w, how);
+    if (polls)
+        weft__a32_store_seq_cst(&s->polling, 0);
+    if (s->has_monitor)
+        weft__monitor_poke(s);
+    uint64_t now_ns = weft__sys_now_ns();
+    (void)weft__timers_expire(&w->timers, now_ns);
+    (void)weft__timers_expire(&s->outer_timers, now_ns);
+    if (s->hooks.thread_unpark) {
+        w->ctx->in_hook = true;
+        s->hooks.thread_unpark(s->hooks.arg);
+        w->ctx->in_hook = false;
+    }
+}
+
+/* ---- who is alive ---- */
+
+uint64_t weft__sched_alive(struct weft__sched *s)
+{
+    /* Ended first, then spawned: both only grow, so equal sums mean that nobody was alive in between. */
+    uint64_t ended = weft__a64_load_seq_cst(&s->outer_ended), spawned = 0;
+    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    for (uint32_t i = 0; i < count; i++)
+        ended += weft__a64_load_seq_cst(&weft__sched_worker(s, i)->ended);
+    count = weft__a32_load_acquire(&s->worker_high);
+    for (uint32_t i = 0; i < count; i++)
+        spawned += weft__a64_load_seq_cst(&weft__sched_worker(s, i)->spawned);
+    spawned += weft__a64_load_seq_cst(&s->outer_spawned);
+    return spawned - ended;
+}
+
+bool weft__sched_is_quiescent(struct weft__sched *s)
+{
+    return weft__sched_alive(s) == 0;
+}
+
+void weft__sched_check_quiescent(struct weft__sched *s)
+{
+    if (weft__a32_load_seq_cst(&s->quiesce_waiters) == 0 || !weft__sched_is_quiescent(s))
+        return;
+    weft__a32_add_seq_cst(&s->quiesce, 1);
+    weft__sys_futex_wake(&s->quiesce, INT32_MAX);
+}
+
+bool weft__sched_wait_quiescent(struct weft__sched *s, uint64_t deadline_ns)
+{
+    bool done;
+    weft__a32_add_seq_cst(&s->quiesce_waiters, 1);
+    for (;;) {
+        uint32_t seen = weft__a32_load_seq_cst(&s->quiesce);
+        done = weft__sched_is_quiescent(s);
+        if (done || weft__sys_futex_wait(&s->quiesce, seen, deadline_ns) == -ETIMEDOUT)
+            break;
+    }
+    weft__a32_sub_seq_cst(&s->quiesce_waiters, 1);
+    return done || weft__sched_is_quiescent(s);
+}

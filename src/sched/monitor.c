@@ -1,0 +1,284 @@
+/*
+ * The monitor: a thread that looks at the workers every 2 ms while one of them is awake.
+ *
+ * A worker that was in the same task at two looks sticks for now: its next-to-run slot is opened to thieves, its timers are fired
+ * here, and a sleeping worker is woken to take its queue and the driver. One that sticks for longer gets a
+ * substitute: an extra worker, out of service again when the first comes back. And one that sticks for very long is named in
+ * the log. When every worker sleeps for a while the monitor looks for a deadlock and sleeps too.
+ */
+#include "sched/sched.h"
+#include "task/panic.h"
+
+#include <stdio.h>
+
+#define LOOK_NS (2 * WEFT_MS)
+#define LOOKS_UNTIL_SLEEP 50
+#define REPORT_FACTOR 5 /* named in the log after so many times stuck_after_ns */
+#define LINE_BYTES 512
+
+/* ---- naming tasks ---- */
+
+static size_t describe(struct weft__task *t, char *buf, size_t cap)
+{
+    static const char *const kinds[] = {"fiber", "future", "blocking job", "thread"};
+    char label[96];
+    uint64_t state = weft__a64_load_relaxed(&t->state);
+    const weft_future_ops *ops = weft__aptr_load_relaxed(&t->waiting_for);
+    const weft_site *site = t->site;
+    const char *status = state & WEFT__TASK_DONE      ? "done"
+                         : state & WEFT__TASK_PARKED  ? "waits"
+                                                      : "runnable";
+    int n = snprintf(buf, cap, "%s (%s) %s%s%s%s%s%s%s:%d%s%s",
+                     weft__task_label(t, label, sizeof label), kinds[t->kind], status,
+                     ops && (state & WEFT__TASK_PARKED) ? " for " : "",
+                     ops && (state & WEFT__TASK_PARKED) ? (ops->name ? ops->name : "a future") : "",
+                     state & WEFT__TASK_ABORT ? ", aborted" : "", ", spawned at ",
+                     site ? site->file : "?", "", site ? site->line : 0, site ? " in " : "",
+                     site ? site->func : "");
+    return n < 0 ? 0 : (size_t)n < cap ? (size_t)n : cap - 1;
+}
+
+struct dump {
+    int fd;
+    size_t count;
+};
+
+static void dump_one(struct weft__task *t, void *arg)
+{
+    struct dump *d = arg;
+    char line[LINE_BYTES];
+    if (weft__a64_load_relaxed(&t->state) & WEFT__TASK_DONE)
+        return;
+    size_t n = describe(t, line, sizeof line - 1);
+    line[n++] = '\n';
+    weft__sys_write_all(d->fd, line, n);
+    d->count++;
+}
+
+size_t weft__sched_dump(struct weft__sched *s, int fd)
+{
+    struct dump d = {.fd = fd};
+    weft__slab_walk(s->core.slab, dump_one, &d);
+    return d.count;
+}
+
+/* ---- deadlock ---- */
+
+struct survey {
+    size_t waiting, runnable, reachable;
+    bool print;
+};
+
+static void survey_one(struct weft__task *t, void *arg)
+{
+    struct survey *v = arg;
+    uint64_t state = weft__a64_load_relaxed(&t->state);
+    if (state & WEFT__TASK_DONE)
+        return;
+    if (v->print) {
+        char line[LINE_BYTES];
+        describe(t, line, sizeof line);
+        weft__log(WEFT_LOG_ERROR, "    %s", line);
+        return;
+    }
+    if (!(state & WEFT__TASK_PARKED))
+        v->runnable += t->kind != WEFT__TASK_THREAD;
+    else
+        v->waiting++;
+    if (state >> 40) /* a waker outside weft: somebody unknown may use it */
+        v->reachable++;
+}
+
+void weft__sched_check_deadlock(struct weft__sched *s)
+{
+    if (!s->detects_deadlock || weft__a32_load_relaxed(&s->core.phase) != WEFT__PHASE_RUNNING)
+        return;
+    if (weft__a32_load_seq_cst(&s->outside) || weft__a64_load_seq_cst(&s->core.handle_refs))
+        return;
+    if (s->core.driver && weft__driver_source_count(s->core.driver))
+        return;
+    if (weft__a64_load_relaxed(&s->outer_timers.count))
+        return;
+    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    uint64_t runs = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct weft__worker *w = weft__sched_worker(s, i);
+        if (weft__a64_load_relaxed(&w->timers.count))
+            return;
+        runs += weft__a64_load_relaxed(&w->tick);
+    }
+    if (runs == s->deadlock_reported_at || weft__sched_is_quiescent(s))
+        return;
+    struct survey v = {0};
+    weft__slab_walk(s->core.slab, survey_one, &v);
+    if (v.runnable || v.reachable || v.waiting == 0)
+        return;
+    s->deadlock_reported_at = runs;
+    weft__log(WEFT_LOG_ERROR,
+              "deadlock: all %zu tasks of runtime \"%s\" wait, and no timer, socket, blocking job or "
+              "thread is left that could wake one:",
+              v.waiting, s->core.name);
+    v.print = true;
+    weft__slab_walk(s->core.slab, survey_one, &v);
+}
+
+/* ---- stuck workers ---- */
+
+static void report(struct weft__sched *s, struct weft__worker *w, uint64_t tick, uint64_t age_ns)
+{
+    struct weft__task *t = weft__aptr_load_acquire(&w->running);
+    /* Task memory is type-stable: the reference may be tried for even if the task has ended meanwhile. Held, with the
+     * tick unchanged, it is the task that sticks. */
+    if (t == NULL || weft__task_try_ref(t) == NULL)
+        return;
+    if (weft__a64_load_acquire(&w->tick) == tick) {
+        char line[LINE_BYTES];
+        describe(t, line, sizeof line);
+        weft__log(WEFT_LOG_WARN,
+                  "worker %u is stuck for %llu ms in %s: it blocks its thread or computes without "
+                  "waiting; other tasks go on beside it",
+                  w->index, (unsigned long long)(age_ns / WEFT_MS), line);
+        weft__a64_add_relaxed(&s->stuck_reports, 1);
+    }
+    weft__task_unref(t);
+}
+
+static bool has_queued(struct weft__worker *w)
+{
+    return weft__runq_len(&w->runq) || weft__aptr_load_relaxed(&w->slot);
+}
+
+/* Returns true when w counts as stuck. */
+static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_ns, bool *ret_awake)
+{
+    uint64_t tick = weft__a64_load_acquire(&w->tick);
+    bool in_task = weft__aptr_load_relaxed(&w->running) != NULL;
+    if (weft__a32_load_relaxed(&w->sleep) == WEFT__AWAKE &&
+        !weft__a32_load_relaxed(&w->is_dormant))
+        *ret_awake = true;
+    if (!in_task || tick != w->seen_tick || weft__a32_load_relaxed(&w->in_place)) {
+        w->seen_tick = tick;
+        w->seen_since_ns = now_ns;
+        w->seen_stuck = w->was_reported = false;
+        return false;
+    }
+    uint64_t age_ns = now_ns - w->seen_since_ns;
+    if (age_ns < LOOK_NS / 2)
+        return false;
+    weft__a32_store_seq_cst(&w->slot_is_open, 1);
+    (void)weft__timers_expire(&w->timers, now_ns);
+    (void)weft__timers_expire(&s->outer_timers, now_ns);
+    if (has_queued(w) || weft__a32_load_relaxed(&s->polling) == 0)
+        weft__sched_wake_one(s);
+    if (age_ns < s->stuck_after_ns)
+        return false;
+    if (!w->seen_stuck) {
+        w->seen_stuck = true;
+        weft__a32_add_relaxed(&s->monitor_stuck, 1); /* before the substitute looks whether it is needed */
+        weft__sched_add_worker(s);
+    }
+    if (!w->was_reported && age_ns >= REPORT_FACTOR * s->stuck_after_ns) {
+        w->was_reported = true;
+        report(s, w, tick, age_ns);
+    }
+    return true;
+}
+
+static void *extra_main(void *arg);
+
+void weft__sched_add_worker(struct weft__sched *s)
+{
+    uint32_t first = s->worker_count;
+    weft__lock_acquire(&s->lock);
+    uint32_t high = weft__a32_load_relaxed(&s->worker_high);
+    for (uint32_t i = first; i < high; i++) {
+        struct weft__worker *w = weft__sched_worker(s, i);
+        if (weft__a32_swap_seq_cst(&w->is_dormant, 0)) {
+            weft__sys_futex_wake(&w->is_dormant, 1);
+            weft__lock_release(&s->lock);
+            return;
+        }
+    }
+    bool can_add = s->is_multi && high < first + s->extra_max && high < WEFT__WORKERS_MAX &&
+                   !weft__a32_load_seq_cst(&s->stop);
+    if (can_add && weft__worker_create(s, high, true) == 0) {
+        struct weft__worker *w = weft__sched_worker(s, high);
+        weft__core_ref(&s->core);
+        if (weft__sys_thread_start(&w->thread, s->core.name, extra_main, w) < 0) {
+            /* Out of threads: the slot stays, marked as one that is out of service and never comes back. */
+            weft__core_unref(&s->core);
+            w->has_no_thread = true;
+        }
+    }
+    weft__lock_release(&s->lock);
+    weft__sched_wake_one(s);
+}
+
+static void *extra_main(void *arg)
+{
+    struct weft__worker *w = arg;
+    weft__worker_thread(w);
+    return NULL;
+}
+
+/* ---- the thread ---- */
+
+static bool look_at_all(struct weft__sched *s)
+{
+    bool is_awake = false;
+    uint32_t stuck = 0;
+    uint64_t now_ns = weft__sys_now_ns();
+    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    for (uint32_t i = 0; i < count; i++)
+        stuck += look_at(s, weft__sched_worker(s, i), now_ns, &is_awake);
+    weft__a32_store_relaxed(&s->monitor_stuck, stuck);
+    return is_awake;
+}
+
+static void *monitor_main(void *arg)
+{
+    struct weft__sched *s = arg;
+    unsigned quiet = 0;
+    while (!weft__a32_load_seq_cst(&s->stop)) {
+        quiet = look_at_all(s) ? 0 : quiet + 1;
+        if (quiet < LOOKS_UNTIL_SLEEP) {
+            (void)weft__sys_futex_wait(&s->monitor_word, 0, weft__sys_now_ns() + LOOK_NS);
+            continue;
+        }
+        weft__sched_check_deadlock(s);
+        /* seq_cst, as a worker going to sleep: we announce, then look whether anybody is awake; they wake up, then look at us. */
+        weft__a32_store_seq_cst(&s->monitor_word, 1);
+        if (!look_at_all(s) && !weft__a32_load_seq_cst(&s->stop))
+            (void)weft__sys_futex_wait(&s->monitor_word, 1, WEFT_NEVER);
+        weft__a32_store_relaxed(&s->monitor_word, 0);
+        quiet = 0;
+    }
+    weft__core_unref(&s->core);
+    return NULL;
+}
+
+void weft__monitor_poke(struct weft__sched *s)
+{
+    if (weft__a32_load_seq_cst(&s->monitor_word) && weft__a32_swap_seq_cst(&s->monitor_word, 0))
+        weft__sys_futex_wake(&s->monitor_word, 1);
+}
+
+int weft__monitor_start(struct weft__sched *s)
+{
+    weft__core_ref(&s->core);
+    int rc = weft__sys_thread_start(&s->monitor, "weft-monitor", monitor_main, s);
+    if (rc < 0)
+        weft__core_unref(&s->core);
+    s->has_monitor = rc == 0;
+    return rc;
+}
+
+void weft__monitor_stop(struct weft__sched *s)
+{
+    if (!s->has_monitor)
+        return;
+    s->has_monitor = false;
+    weft__a32_store_seq_cst(&s->monitor_word, 2); /* differs from what it waits for in either sleep */
+    weft__sys_futex_wake(&s->monitor_word, 1);
+    weft__sys_thread_join(&s->monitor);
+}

@@ -1,0 +1,202 @@
+/*
+ * The scheduler of one runtime: workers, their queues, who sleeps and who wakes whom.
+ *
+ * multi_thread: each worker is a thread with a run queue, a next-to-run slot and a timer wheel, all of which others can
+ * reach: a worker that is stuck in a task delays nobody else. current_thread: one worker, and the thread that
+ * drives it is whoever blocks on the runtime.
+ *
+ * A task leaves its thread in one of three ways (worker.c): it parks, yields or ends. The context that runs next, a
+ * fiber or the worker's own loop, completes that: confirms the park, queues the yielder, takes the stack back.
+ */
+#ifndef WEFT_SCHED_SCHED_H
+#define WEFT_SCHED_SCHED_H
+
+#include "fiber/fiber.h"
+#include "io/driver.h"
+#include "sched/inject.h"
+#include "sched/runq.h"
+#include "sys/lock.h"
+#include "task/slab.h"
+#include "task/state.h"
+#include "task/task.h"
+#include "time/timers.h"
+
+#define WEFT__WORKERS_MAX 2048
+
+/* Another worker is woken for queued work only from this length on: it costs 9 us to get a core out of its sleep, and one task is usually
+ * reached sooner by the worker that has it. The monitor sees to one that is not. */
+#define WEFT__WAKE_LEN 2
+
+struct weft__sched;
+
+enum weft__leaving { WEFT__LEAVING_NOTHING, WEFT__LEAVING_PARK, WEFT__LEAVING_YIELD, WEFT__LEAVING_EXIT };
+
+enum weft__sleep {
+    WEFT__AWAKE,
+    WEFT__SLEEPS_ON_FUTEX,
+    WEFT__SLEEPS_IN_DRIVER,
+};
+
+struct weft__worker {
+    struct weft__sched *sched;
+    uint32_t index;
+    bool is_extra;
+    struct weft__thread thread;   /* multi_thread */
+    bool has_no_thread;           /* extra: it could not be started */
+
+    /* ---- the worker's own thread only ---- */
+    struct weft__ctx *ctx;
+    struct weft__stack loop;      /* context of the worker's loop, on the thread's own stack */
+    struct weft__task *leaving;   /* left, to be completed by the context after it */
+    struct weft__stack *leaving_stack;
+    enum weft__leaving leaving_how;
+    struct weft__task *handoff;   /* chosen by a fiber that could not run it itself; runs next */
+    struct weft__slab_cache tasks;
+    struct weft__stack_cache stacks;
+    uint32_t until_events;        /* runs left until timers and driver are looked at */
+    uint32_t until_global;        /* runs left until the global queue comes first */
+    uint32_t slot_streak;         /* runs in a row out of the slot */
+    uint64_t rng;
+    uint64_t wake_at_ns;          /* sleeps no longer than this; WEFT_NEVER but in a shutdown that drives */
+    bool is_searching;
+
+    /* ---- written by the worker, read by others ---- */
+    weft__a64 tick WEFT__ALIGNED(WEFT__CACHE_LINE); /* runs begun; a task that stays is one whose tick stays */
+    weft__aptr running;           /* task it is in; NULL in the loop */
+    weft__a64 spawned, ended, steals, overflows, parks;
+
+    /* ---- shared ---- */
+    weft__aptr slot WEFT__ALIGNED(WEFT__CACHE_LINE); /* next to run; taken by swap */
+    weft__a32 slot_is_open;       /* set by the monitor when the worker sticks: thieves may take the slot */
+    weft__a32 sleep;              /* enum weft__sleep; a claimer swaps it to AWAKE and owes one wake-up */
+    weft__a32 permit;             /* futex word: a claimer stores 1 */
+    weft__a32 woken_as_searcher;  /* by the claimer before the wake-up: it counted us among the searchers */
+    weft__a32 is_dormant;         /* extra workers: out of service */
+    weft__a32 in_place;           /* inside weft_block_in_place(); written by the worker, read by the monitor */
+    struct weft__runq runq WEFT__ALIGNED(WEFT__CACHE_LINE);
+    struct weft__timers timers WEFT__ALIGNED(WEFT__CACHE_LINE);
+
+    /* ---- the monitor's notes ---- */
+    uint64_t seen_tick, seen_since_ns;
+    bool seen_stuck, was_reported;
+};
+
+struct weft__sched_hooks {
+    void (*thread_start)(void *arg);
+    void (*thread_stop)(void *arg);
+    void (*thread_park)(void *arg);
+    void (*thread_unpark)(void *arg);
+    void *arg;
+};
+
+struct weft__sched {
+    struct weft__core core; /* first: a core is its scheduler */
+    bool is_multi;
+    uint32_t worker_count;  /* configured */
+    uint32_t extra_max;
+    uint32_t event_interval, global_interval;
+    bool has_slot;
+    bool detects_deadlock;
+    uint64_t stuck_after_ns;
+    uint64_t shutdown_grace_ns;
+    uint64_t seed;
+    struct weft__sched_hooks hooks;
+
+    struct weft__inject inject;
+    weft__a32 idle_count;   /* workers asleep or about to be; written by them and by claimers */
+    weft__a32 searchers;    /* workers looking for work */
+    weft__a32 polling;      /* 1: somebody polls the driver */
+    weft__a32 stop;         /* 1: workers end */
+    weft__a32 monitor_stuck; /* workers stuck now, by the monitor's count */
+    weft__a32 in_place;     /* workers inside weft_block_in_place() */
+    weft__a32 outside;      /* threads inside weft_enter(), blocking jobs that run: they may wake tasks */
+    weft__a64 outer_spawned, outer_ended, remote_schedules, stuck_reports; /* from threads that are no workers */
+    struct weft__timers outer_timers; /* of threads that are no workers */
+    weft__a32 quiesce;      /* futex word: changes when the last live task may have ended */
+    weft__a32 quiesce_waiters;
+
+    weft__a32 worker_high;  /* workers ever made; written under lock, read by all */
+    weft__aptr worker[WEFT__WORKERS_MAX];
+    struct weft__lock lock; /* making workers */
+
+    uint64_t deadlock_reported_at; /* runs made until then; by whoever checks, one at a time */
+    struct weft__thread monitor;
+    bool has_monitor;
+    weft__a32 monitor_word; /* futex: 1 asleep for long */
+
+    /* current_thread: who drives */
+    struct weft__lock drive_lock;
+    bool is_driven;                   /* under drive_lock */
+    struct weft__node drive_waiters;  /* under drive_lock */
+};
+
+static inline struct weft__sched *weft__sched_of(struct weft__core *core)
+{
+    return (struct weft__sched *)core;
+}
+static inline struct weft__worker *weft__sched_worker(struct weft__sched *s, uint32_t i)
+{
+    return weft__aptr_load_acquire(&s->worker[i]);
+}
+
+/* ---- worker.c: running tasks ---- */
+
+/* Makes worker `index`; under s->lock or before anybody else knows s. -ENOMEM. */
+int weft__worker_create(struct weft__sched *s, uint32_t index, bool is_extra);
+void weft__worker_destroy(struct weft__worker *w);
+/* A worker's thread: binds, runs until s->stop, gives its reference to the core up. */
+void weft__worker_thread(struct weft__worker *w);
+/* Binds the calling thread to w and back. */
+void weft__worker_attach(struct weft__worker *w);
+void weft__worker_detach(struct weft__worker *w);
+/* Runs tasks until should_stop(arg) is true; looks at it between tasks and after sleeping. */
+void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg);
+
+/* core_ops */
+void weft__sched_enqueue(struct weft__core *core, struct weft__task *task);
+void weft__sched_park(struct weft__task *self);
+void weft__sched_yield(struct weft__task *self);
+WEFT__NORETURN void weft__sched_exit(struct weft__core *core, struct weft__stack *stack);
+bool weft__sched_admit(struct weft__core *core);
+void weft__sched_ended_outside(struct weft__core *core);
+struct weft__timers *weft__sched_timers_here(struct weft__core *core);
+void weft__sched_timers_rearmed(struct weft__core *core, struct weft__timers *ts);
+
+/* Moves everything queued on w to the global queue. By its thread. */
+void weft__worker_spill_all(struct weft__worker *w);
+
+/* ---- idle.c: sleeping and waking ---- */
+
+/* Wakes one sleeping worker unless one is searching already. After work was made visible with a seq_cst store. */
+void weft__sched_wake_one(struct weft__sched *s);
+/* True when a worker that looks for work should find some. seq_cst loads. */
+bool weft__sched_has_work(struct weft__sched *s);
+/* Wakes a sleeping worker in any case. False when none sleeps. */
+bool weft__sched_claim_one(struct weft__sched *s);
+void weft__sched_wake_all(struct weft__sched *s);
+/* By the worker without work: sleeps until woken, a timer, or an event. */
+void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg);
+/* Timers and driver, without waiting. True when something was woken. */
+bool weft__worker_look(struct weft__worker *w);
+/* True when no task may be alive: exact when nobody spawns meanwhile. */
+bool weft__sched_is_quiescent(struct weft__sched *s);
+uint64_t weft__sched_alive(struct weft__sched *s);
+/* Waits until no task is alive, or until deadline_ns: false then. Not on a worker. */
+bool weft__sched_wait_quiescent(struct weft__sched *s, uint64_t deadline_ns);
+/* Tells waiters of wait_quiescent to look. */
+void weft__sched_check_quiescent(struct weft__sched *s);
+
+/* ---- monitor.c ---- */
+
+int weft__monitor_start(struct weft__sched *s);
+void weft__monitor_stop(struct weft__sched *s);
+/* By a worker that wakes up: the monitor may be asleep. */
+void weft__monitor_poke(struct weft__sched *s);
+/* Adds a worker, or puts a dormant one back into service, or wakes a sleeping one. */
+void weft__sched_add_worker(struct weft__sched *s);
+/* Reports tasks that all wait with nothing outside to wake them. */
+void weft__sched_check_deadlock(struct weft__sched *s);
+/* One line a task to fd; returns how many. */
+size_t weft__sched_dump(struct weft__sched *s, int fd);
+
+#endif

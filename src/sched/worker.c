@@ -1,0 +1,613 @@
+/*
+ * Running tasks: what a worker does between two tasks, and how a task leaves.
+ *
+ * Pooled stacks run an executor (fiber_main): it runs one task after another on its stack for as long as the next one needs no
+ * stack of its own that is parked elsewhere. So a burst of short tasks costs no switch at all, and a polled future costs none ever. A
+ * task that parks keeps the stack it stands on, and the worker goes on elsewhere: straight to the next parked task, or
+ * through the worker's loop.
+ */
+#include "sched/sched.h"
+#include "task/panic.h"
+#include "task/timeout.h"
+
+#include <errno.h>
+
+/* So many runs in a row out of the slot while others are queued; then the queue has its turn. Tokio's limit is 3, which makes it
+ * wake another worker for each ping-pong; the number only has to be bounded. */
+#define SLOT_STREAK_MAX 32
+/* The global queue is taken in batches of at most this, so that what overflowed is served at the pace of the local queue. */
+#define GLOBAL_BATCH 64
+static void fiber_main(void *arg);
+
+/* ---- queues ---- */
+
+static inline void count_up(weft__a64 *a)
+{
+    /* one writer: no read-modify-write */
+    weft__a64_store_relaxed(a, weft__a64_load_relaxed(a) + 1);
+}
+
+/* After a task was completed. Its destructors may have moved us, so the worker is asked for. */
+static inline void count_ended(void)
+{
+    struct weft__worker *w = weft__ctx_now()->worker;
+    /* release: who sees a task ended sees what it spawned before, so that no sum of the two misses a live one */
+    weft__a64_store_release(&w->ended, weft__a64_load_relaxed(&w->ended) + 1);
+}
+
+static WEFT__NOINLINE void overflow(struct weft__worker *w, struct weft__task *task)
+{
+    struct weft__task *half[WEFT__RUNQ_CAP / 2 + 1];
+    unsigned n = weft__runq_take_half(&w->runq, half, WEFT__RUNQ_CAP / 2);
+    half[n++] = task;
+    for (unsigned i = 0; i + 1 < n; i++)
+        half[i]->qnode.next = &half[i + 1]->qnode;
+    count_up(&w->overflows);
+    if (!weft__inject_push_chain(&w->sched->inject, &half[0]->qnode, &half[n - 1]->qnode, n))
+        WEFT_ASSERT(!"the global queue is closed while tasks live");
+    weft__sched_wake_one(w->sched);
+}
+
+/* Owner. seq_cst inside, so that a worker going to sleep sees the task or we see the worker. */
+static inline void push_local(struct weft__worker *w, struct weft__task *task)
+{
+    if (WEFT__UNLIKELY(!weft__runq_push_seq_cst(&w->runq, task))) {
+        overflow(w, task);
+        return;
+    }
+    if (w->sched->worker_count > 1 && weft__runq_len(&w->runq) >= WEFT__WAKE_LEN)
+        weft__sched_wake_one(w->sched);
+}
+
+void weft__sched_enqueue(struct weft__core *core, struct weft__task *task)
+{
+    struct weft__sched *s = weft__sched_of(core);
+    struct weft__ctx *c = weft__ctx_now();
+    struct weft__worker *w = c ? c->worker : NULL;
+    if (WEFT__UNLIKELY(w == NULL || w->sched != s)) {
+        weft__a64_add_relaxed(&s->remote_schedules, 1);
+        if (!weft__inject_push(&s->inject, &task->qnode))
+            WEFT_ASSERT(!"the global queue is closed while tasks live");
+        weft__sched_wake_one(s);
+        return;
+    }
+    /* A task woken by a task runs next, while what it needs is in the cache; one woken by an event waits its turn. */
+    if (s->has_slot && c->current != NULL) {
+        struct weft__task *before = weft__aptr_swap_acq_rel(&w->slot, task);
+        if (before)
+            push_local(w, before);
+        return;
+    }
+    push_local(w, task);
+}
+
+static inline struct weft__task *take_slot(struct weft__worker *w)
+{
+    if (weft__aptr_load_relaxed(&w->slot) == NULL)
+        return NULL;
+    return weft__aptr_swap_acq_rel(&w->slot, NULL); /* a thief may have been faster */
+}
+
+static WEFT__NOINLINE struct weft__task *take_global(struct weft__worker *w)
+{
+    struct weft__qnode *batch[GLOBAL_BATCH];
+    struct weft__sched *s = w->sched;
+    size_t len = weft__inject_len(&s->inject);
+    if (len == 0)
+        return NULL;
+    size_t room = WEFT__RUNQ_CAP - weft__runq_len(&w->runq);
+    size_t share = len / s->worker_count + 1;
+    size_t max = share < GLOBAL_BATCH ? share : GLOBAL_BATCH;
+    if (max > room / 2 + 1)
+        max = room / 2 + 1;
+    size_t n = weft__inject_pop_many(&s->inject, batch, max);
+    if (n == 0)
+        return NULL;
+    for (size_t i = 1; i < n; i++)
+        push_local(w, WEFT__CONTAINER_OF(batch[i], struct weft__task, qnode));
+    return WEFT__CONTAINER_OF(batch[0], struct weft__task, qnode);
+}
+
+void weft__worker_spill_all(struct weft__worker *w)
+{
+    struct weft__task *t = take_slot(w);
+    do {
+        if (t && !weft__inject_push(&w->sched->inject, &t->qnode))
+            WEFT_ASSERT(!"the global queue is closed while tasks live");
+    } while ((t = weft__runq_pop(&w->runq)) != NULL);
+}
+
+/*
+ * The next task, or NULL when the loop must look around: nothing is queued here, or events are due. Called by the worker's loop and by fibers that
+ * leave.
+ */
+static inline struct weft__task *pick(struct weft__worker *w)
+{
+    if (WEFT__UNLIKELY(w->until_events == 0))
+        return NULL;
+    w->until_events--;
+    struct weft__task *t;
+    if (WEFT__UNLIKELY(w->until_global == 0)) {
+        w->until_global = w->sched->global_interval;
+        t = take_global(w);
+        if (t)
+            return t;
+    }
+    w->until_global--;
+    if (WEFT__UNLIKELY(w->slot_streak >= SLOT_STREAK_MAX)) {
+        w->slot_streak = 0;
+        t = weft__runq_pop(&w->runq);
+        if (t)
+            return t;
+    }
+    t = take_slot(w);
+    if (t) {
+        w->slot_streak++;
+        return t;
+    }
+    w->slot_streak = 0;
+    return weft__runq_pop(&w->runq);
+}
+
+/* ---- switching ---- */
+
+/* By the context that runs after a task left: completes its leaving. */
+static inline void after_switch(struct weft__worker *w)
+{
+    struct weft__task *t = w->leaving;
+    enum weft__leaving how = w->leaving_how;
+    w->leaving_how = WEFT__LEAVING_NOTHING;
+    switch (how) {
+    case WEFT__LEAVING_NOTHING:
+        break;
+    case WEFT__LEAVING_PARK:
+        if (!weft__task_confirm_parked(t))
+            push_local(w, t); /* woken while it was leaving */
+        break;
+    case WEFT__LEAVING_YIELD:
+        push_local(w, t);
+        break;
+    case WEFT__LEAVING_EXIT:
+        weft__stack_put(&w->stacks, w->leaving_stack);
+        break;
+    }
+}
+
+static inline void begin_run(struct weft__worker *w, struct weft__task *t)
+{
+    w->ctx->current = t;
+    t->budget = w->sched->core.budget;
+    weft__aptr_store_relaxed(&w->running, t);
+    /* release: the monitor that sees the new tick sees the task of before, or a later one */
+    weft__a64_store_release(&w->tick, weft__a64_load_relaxed(&w->tick) + 1);
+    if (WEFT__UNLIKELY(weft__a32_load_relaxed(&w->slot_is_open)))
+        weft__a32_store_relaxed(&w->slot_is_open, 0);
+}
+
+/* From the fiber `from`: on to the next task's stack, or to the loop. */
+static inline void switch_from(struct weft__worker *w, struct weft__stack *from)
+{
+    struct weft__task *next = pick(w);
+    struct weft__stack *to = &w->loop;
+    if (next != NULL) {
+        if (next->stack != NULL) {
+            begin_run(w, next);
+            to = next->stack;
+        } else {
+            w->handoff = next;
+        }
+    }
+    if (to == &w->loop) {
+        w->ctx->current = NULL;
+        weft__aptr_store_relaxed(&w->running, NULL);
+    }
+    weft__fiber_switch(from, to);
+    after_switch(weft__ctx_now()->worker);
+}
+
+void weft__sched_park(struct weft__task *self)
+{
+    struct weft__worker *w = weft__ctx_now()->worker;
+    w->leaving = self;
+    w->leaving_how = WEFT__LEAVING_PARK;
+    switch_from(w, self->stack);
+}
+
+void weft__sched_yield(struct weft__task *self)
+{
+    struct weft__worker *w = weft__ctx_now()->worker;
+    w->leaving = self;
+    w->leaving_how = WEFT__LEAVING_YIELD;
+    switch_from(w, self->stack);
+}
+
+/* ---- the executor ---- */
+
+/* Runs a task that has no stack of its own: a new fiber task, to its end; or a future, once. */
+static inline void run_here(struct weft__worker *w, struct weft__task *t, struct weft__stack *stack,
+                            struct weft__locals *l)
+{
+    *l = (struct weft__locals){.stack = stack};
+    t->locals = l;
+    stack->owner = t;
+    weft__task_clear_notified(t);
+    bool is_aborted =
+        weft__a64_load_relaxed(&t->state) & (WEFT__TASK_ABORT | WEFT__TASK_UNWIND);
+    if (t->kind == WEFT__TASK_FUTURE) {
+        weft_future *f = t->arg;
+        if (WEFT__UNLIKELY(is_aborted)) {
+            if (t->started)
+                f->ops->cancel(f);
+            weft__task_complete_unstarted(t);
+            count_ended();
+            return;
+        }
+        t->started = true;
+        int rc = f->ops->poll(f, weft__task_waker(t));
+        /* A poll does not suspend, so w is the same. */
+        if (rc == WEFT_PENDING) {
+            t->locals = NULL;
+            if (!weft__task_confirm_parked(t))
+                push_local(w, t);
+            return;
+        }
+        weft__task_complete(t, WEFT_OUTCOME_VALUE, (void *)(intptr_t)rc, NULL);
+        count_ended();
+        return;
+    }
+    t->stack = stack;
+    if (WEFT__UNLIKELY(is_aborted)) {
+        weft__task_complete_unstarted(t);
+    } else {
+        t->started = true;
+        void *value = t->fn(t->arg);
+        if (WEFT__UNLIKELY(l->timeout_top != NULL))
+            weft__timeouts_drop(l, NULL);
+        weft__task_complete(t, l->abort_seen ? WEFT_OUTCOME_CANCELLED : WEFT_OUTCOME_VALUE, value,
+                            NULL);
+    }
+    count_ended();
+}
+
+/* No stack yet, and happy with one of the default size. */
+static inline bool stack_fits(const struct weft__task *t)
+{
+    return t->stack == NULL && (t->cold == NULL || t->cold->stack_bytes == 0);
+}
+
+static WEFT__NORETURN void leave_stack(struct weft__worker *w, struct weft__stack *stack,
+                                       struct weft__stack *to)
+{
+    stack->owner = NULL;
+    w->leaving_stack = stack;
+    w->leaving_how = WEFT__LEAVING_EXIT;
+    weft__fiber_switch_final(stack, to);
+}
+
+/* Entry of every pooled stack. arg is the stack; the task is the current one. */
+static void fiber_main(void *arg)
+{
+    struct weft__stack *stack = arg;
+    struct weft__locals locals;
+    weft__fiber_entered(stack);
+    struct weft__worker *w = weft__ctx_now()->worker;
+    after_switch(w);
+    bool is_default = stack_fits(w->ctx->current);
+    for (;;) {
+        run_here(w, w->ctx->current, stack, &locals);
+        /* The task may have moved us to another worker. */
+        w = weft__ctx_now()->worker;
+        struct weft__task *next = pick(w);
+        if (next != NULL && is_default && stack_fits(next)) {
+            begin_run(w, next);
+            continue;
+        }
+        if (next != NULL && next->stack != NULL) {
+            begin_run(w, next);
+            leave_stack(w, stack, next->stack);
+        }
+        w->handoff = next;
+        w->ctx->current = NULL;
+        weft__aptr_store_relaxed(&w->running, NULL);
+        leave_stack(w, stack, &w->loop);
+    }
+}
+
+void weft__sched_exit(struct weft__core *core, struct weft__stack *stack)
+{
+    (void)core;
+    count_ended();
+    struct weft__worker *w = weft__ctx_now()->worker;
+    w->ctx->current = NULL;
+    weft__aptr_store_relaxed(&w->running, NULL);
+    leave_stack(w, stack, &w->loop);
+}
+
+/* ---- the loop ---- */
+
+/* There is no memory for a stack. The task ends, rather than wait for something that may never come. */
+static WEFT__COLD void fail_without_stack(struct weft__worker *w, struct weft__task *t)
+{
+    struct weft__locals l = {0};
+    char label[96];
+    weft__log(WEFT_LOG_ERROR, "%s is cancelled: no memory for its stack",
+              weft__task_label(t, label, sizeof label));
+    w->ctx->current = t;
+    t->locals = &l;
+    weft__task_complete_unstarted(t);
+    w->ctx->current = NULL;
+    count_ended();
+}
+
+static void run(struct weft__worker *w, struct weft__task *t)
+{
+    struct weft__stack *stack = t->stack;
+    if (stack == NULL) {
+        size_t bytes = t->cold && t->cold->stack_bytes ? t->cold->stack_bytes
+                                                       : w->sched->core.stack_bytes;
+        if (weft__stack_get(&w->stacks, bytes, &stack) < 0) {
+            fail_without_stack(w, t);
+            return;
+        }
+        weft__fiber_init(stack, fiber_main, stack);
+    }
+    begin_run(w, t);
+    weft__fiber_switch(&w->loop, stack);
+    after_switch(w); /* the loop's context never moves */
+}
+
+static uint64_t random_next(struct weft__worker *w)
+{
+    /* xorshift64*; source: S. Vigna, "An experimental exploration of Marsaglia's xorshift generators" (2016) */
+    uint64_t x = w->rng;
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    w->rng = x;
+    return x * UINT64_C(0x2545F4914F6CDD1D);
+}
+
+static struct weft__task *steal_from(struct weft__worker *w, struct weft__worker *victim)
+{
+    struct weft__task *t = NULL;
+    unsigned n = weft__runq_steal_half(&victim->runq, &w->runq, &t);
+    if (n == 0 && weft__a32_load_relaxed(&victim->slot_is_open)) {
+        t = take_slot(victim);
+        n = t != NULL;
+    }
+    if (n == 0)
+        return NULL;
+    weft__a64_store_relaxed(&w->steals, weft__a64_load_relaxed(&w->steals) + n);
+    return t;
+}
+
+static struct weft__task *steal(struct weft__worker *w)
+{
+    struct weft__sched *s = w->sched;
+    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    if (count < 2)
+        return NULL;
+    uint32_t start = (uint32_t)(random_next(w) % count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct weft__worker *victim = weft__sched_worker(s, (start + i) % count);
+        if (victim == w)
+            continue;
+        struct weft__task *t = steal_from(w, victim);
+        if (t)
+            return t;
+    }
+    return NULL;
+}
+
+/* Half of the workers may search at a time; more would only contend. */
+static bool start_searching(struct weft__worker *w)
+{
+    struct weft__sched *s = w->sched;
+    if (!w->is_searching) {
+        if (2 * weft__a32_load_relaxed(&s->searchers) >= weft__a32_load_relaxed(&s->worker_high))
+            return false;
+        weft__a32_add_seq_cst(&s->searchers, 1);
+        w->is_searching = true;
+    }
+    return true;
+}
+
+static void stop_searching(struct weft__worker *w, bool found)
+{
+    if (!w->is_searching)
+        return;
+    w->is_searching = false;
+    /* The last searcher that found work wakes the next one if there is more: who pushed meanwhile relied on us. */
+    if (weft__a32_sub_seq_cst(&w->sched->searchers, 1) == 1 && found &&
+        weft__sched_has_work(w->sched))
+        weft__sched_wake_one(w->sched);
+}
+
+static struct weft__task *search(struct weft__worker *w)
+{
+    if (weft__a32_load_relaxed(&w->sched->worker_high) < 2 || !start_searching(w))
+        return NULL;
+    for (int round = 0; round < 4; round++) {
+        struct weft__task *t = steal(w);
+        if (t == NULL)
+            t = take_global(w);
+        if (t)
+            return t;
+        for (int i = 0; i < 32; i++)
+            weft__cpu_relax();
+    }
+    return NULL;
+}
+
+static struct weft__task *find(struct weft__worker *w)
+{
+    struct weft__task *t = w->handoff;
+    if (t) {
+        w->handoff = NULL;
+        stop_searching(w, true);
+        return t;
+    }
+    if (w->until_events == 0) {
+        (void)weft__worker_look(w);
+        w->until_events = w->sched->event_interval;
+    }
+    t = pick(w);
+    if (t == NULL)
+        t = take_global(w);
+    if (t == NULL && w->until_events != w->sched->event_interval) {
+        /* Run dry: look before searching, since what an event wakes here is warm here. */
+        w->until_events = w->sched->event_interval;
+        if (weft__worker_look(w))
+            t = pick(w);
+    }
+    if (t == NULL)
+        t = search(w);
+    stop_searching(w, t != NULL);
+    return t;
+}
+
+/* An extra worker whose stuck colleague came back leaves service, and hands on what it has. */
+static bool is_surplus(const struct weft__worker *w)
+{
+    if (!w->is_extra)
+        return false;
+    const struct weft__sched *s = w->sched;
+    uint32_t needed =
+        weft__a32_load_relaxed(&s->monitor_stuck) + weft__a32_load_relaxed(&s->in_place);
+    return w->index - s->worker_count >= needed;
+}
+
+static void be_dormant(struct weft__worker *w, bool (*should_stop)(void *), void *arg)
+{
+    struct weft__sched *s = w->sched;
+    weft__worker_spill_all(w);
+    weft__a32_store_seq_cst(&w->is_dormant, 1);
+    weft__sched_wake_one(s);
+    while (!should_stop(arg) && weft__a32_load_seq_cst(&w->is_dormant))
+        (void)weft__sys_futex_wait(&w->is_dormant, 1, weft__sys_now_ns() + WEFT_SEC);
+    weft__a32_store_relaxed(&w->is_dormant, 0);
+}
+
+void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg)
+{
+    w->until_events = w->sched->event_interval;
+    w->until_global = w->sched->global_interval;
+    while (!should_stop(arg)) {
+        struct weft__task *t = find(w);
+        if (t)
+            run(w, t);
+        else if (is_surplus(w))
+            be_dormant(w, should_stop, arg);
+        else
+            weft__worker_sleep(w, should_stop, arg);
+    }
+    stop_searching(w, false);
+    if (w->handoff) {
+        struct weft__task *t = w->handoff;
+        w->handoff = NULL;
+        push_local(w, t);
+    }
+}
+
+/* ---- counting ---- */
+
+bool weft__sched_admit(struct weft__core *core)
+{
+    struct weft__sched *s = weft__sched_of(core);
+    struct weft__ctx *c = weft__ctx_now();
+    if (WEFT__LIKELY(c && c->worker && c->worker->sched == s))
+        count_up(&c->worker->spawned);
+    else
+        weft__a64_add_seq_cst(&s->outer_spawned, 1);
+    /* seq_cst on both sides: shutdown stores the phase, then counts who is alive; we count ourselves, then look at the phase. */
+    if (WEFT__LIKELY(weft__a32_load_seq_cst(&core->phase) == WEFT__PHASE_RUNNING))
+        return true;
+    return false;
+}
+
+void weft__sched_ended_outside(struct weft__core *core)
+{
+    struct weft__sched *s = weft__sched_of(core);
+    weft__a64_add_seq_cst(&s->outer_ended, 1);
+    weft__sched_check_quiescent(s);
+}
+
+/* ---- workers ---- */
+
+int weft__worker_create(struct weft__sched *s, uint32_t index, bool is_extra)
+{
+    struct weft__worker *w = weft__aligned_alloc(WEFT__CACHE_LINE, sizeof *w);
+    if (w == NULL)
+        return -ENOMEM;
+    *w = (struct weft__worker){.sched = s, .index = index, .is_extra = is_extra, .wake_at_ns = WEFT_NEVER};
+    w->rng = (s->seed + index + 1) * UINT64_C(0x9E3779B97F4A7C15) | 1;
+    weft__stack_cache_init(&w->stacks);
+    weft__runq_init(&w->runq);
+    weft__timers_init(&w->timers, weft__sys_now_ns());
+    weft__aptr_store_release(&s->worker[index], w);
+    if (weft__a32_load_relaxed(&s->worker_high) <= index)
+        weft__a32_store_release(&s->worker_high, index + 1);
+    return 0;
+}
+
+void weft__worker_destroy(struct weft__worker *w)
+{
+    if (w == NULL)
+        return;
+    weft__stack_cache_fini(&w->stacks);
+    weft__slab_flush(w->sched->core.slab, &w->tasks);
+    weft__free(w);
+}
+
+void weft__worker_attach(struct weft__worker *w)
+{
+    struct weft__ctx *c = weft__ctx_get();
+    w->ctx = c;
+    c->worker = w;
+    c->core = &w->sched->core;
+    c->slab_cache = &w->tasks;
+    c->cache_core = c->core;
+    weft__fiber_adopt_thread(&w->loop);
+}
+
+void weft__worker_detach(struct weft__worker *w)
+{
+    struct weft__ctx *c = weft__ctx_get();
+    weft__fiber_unadopt_thread(&w->loop);
+    c->worker = NULL;
+    c->slab_cache = NULL;
+    c->cache_core = NULL;
+    w->ctx = NULL;
+}
+
+static bool is_stopped(void *arg)
+{
+    struct weft__worker *w = arg;
+    return weft__a32_load_seq_cst(&w->sched->stop) != 0;
+}
+
+void weft__worker_thread(struct weft__worker *w)
+{
+    struct weft__sched *s = w->sched;
+    void *signal_stack = NULL;
+    if (weft__sigaltstack_init(&signal_stack) < 0)
+        weft__log(WEFT_LOG_WARN, "worker %u has no signal stack: an overflow there is not named",
+                  w->index);
+    weft__worker_attach(w);
+    if (s->hooks.thread_start)
+        s->hooks.thread_start(s->hooks.arg);
+    weft__worker_loop(w, is_stopped, w);
+    if (s->hooks.thread_stop)
+        s->hooks.thread_stop(s->hooks.arg);
+    weft__worker_detach(w);
+    weft__ctx_get()->core = NULL;
+    weft__sigaltstack_fini(signal_stack);
+    weft__core_unref(&s->core);
+}
+
+struct weft__timers *weft__sched_timers_here(struct weft__core *core)
+{
+    struct weft__sched *s = weft__sched_of(core);
+    struct weft__ctx *c = weft__ctx_now();
+    return c && c->worker && c->worker->sched == s ? &c->worker->timers : &s->outer_timers;
+}
