@@ -1,0 +1,209 @@
+#include "blocking/pool.h"
+
+#include "fiber/stack.h"
+#include "task/panic.h"
+#include "task/state.h"
+
+#include <errno.h>
+
+struct idler {
+    struct weft__node node; /* in pool->idle, under its lock */
+    weft__a32 word;         /* futex: 1 once taken off the list */
+};
+
+void weft__pool_init(struct weft__pool *p, struct weft__core *core, unsigned threads_max,
+                     uint64_t keep_alive_ns, weft__a32 *outside)
+{
+    *p = (struct weft__pool){.core = core,
+                             .threads_max = threads_max,
+                             .keep_alive_ns = keep_alive_ns,
+                             .outside = outside};
+    weft__list_init(&p->idle);
+}
+
+/* ---- running jobs ---- */
+
+struct call {
+    struct weft__task *job;
+    void *value;
+};
+
+static void call_body(void *arg)
+{
+    struct call *c = arg;
+    c->value = c->job->fn(c->job->arg);
+}
+
+static void run(struct weft__pool *p, struct weft__task *job)
+{
+    struct weft__ctx *c = weft__ctx_get();
+    struct weft__locals locals = {0};
+    job->locals = &locals;
+    c->current = job;
+    if (weft__a64_load_acquire(&job->state) & WEFT__TASK_ABORT) {
+        weft__task_complete_unstarted(job);
+    } else {
+        struct call call = {.job = job};
+        job->started = true;
+        weft_panic_info *info = weft__call_contained(call_body, &call);
+        weft__task_complete(job, info ? WEFT_OUTCOME_PANICKED : WEFT_OUTCOME_VALUE, call.value,
+                            info);
+    }
+    c->current = NULL;
+    weft__a32_sub_seq_cst(p->outside, 1);
+    p->core->ops->ended_outside(p->core);
+}
+
+/* Under the lock. */
+static struct weft__task *pop(struct weft__pool *p)
+{
+    struct weft__qnode *n = p->first;
+    if (n == NULL)
+        return NULL;
+    p->first = n->next;
+    p->queued--;
+    return WEFT__CONTAINER_OF(n, struct weft__task, qnode);
+}
+
+/* Under the lock, which is dropped meanwhile. False when the thread has idled long enough. */
+static bool idle(struct weft__pool *p)
+{
+    struct idler me;
+    weft__a32_store_relaxed(&me.word, 0);
+    weft__list_push_front(&p->idle, &me.node);
+    p->idle_count++;
+    uint64_t until_ns = weft__add_sat(weft__sys_now_ns(), p->keep_alive_ns);
+    int rc = 0;
+    do {
+        weft__lock_release(&p->lock);
+        rc = weft__sys_futex_wait(&me.word, 0, until_ns);
+        weft__lock_acquire(&p->lock);
+        /* Under the lock the list tells: off it, we were given a job, whatever the futex said. */
+        if (weft__list_is_empty(&me.node))
+            return true;
+    } while (rc != -ETIMEDOUT);
+    weft__list_remove(&me.node);
+    p->idle_count--;
+    return false;
+}
+
+static void *thread_main(void *arg)
+{
+    struct weft__pool *p = arg;
+    struct weft__core *core = p->core;
+    struct weft__ctx *c = weft__ctx_get();
+    void *signal_stack = NULL;
+    (void)weft__sigaltstack_init(&signal_stack); /* without it a fault is not named, no more */
+    c->core = core;
+    weft__lock_acquire(&p->lock);
+    for (;;) {
+        struct weft__task *job = pop(p);
+        if (job) {
+            weft__lock_release(&p->lock);
+            run(p, job);
+            weft__lock_acquire(&p->lock);
+            continue;
+        }
+        if (p->is_closed || !idle(p))
+            break;
+    }
+    p->thread_count--;
+    weft__a32_add_relaxed(&p->threads_word, 1);
+    weft__lock_release(&p->lock);
+    c->core = NULL;
+    weft__sigaltstack_fini(signal_stack);
+    weft__sys_futex_wake(&p->threads_word, INT32_MAX); /* at worst a stranger's address: no store */
+    weft__core_unref(core);
+    return NULL;
+}
+
+static void wake(struct weft__pool *p)
+{
+    struct weft__node *n = weft__list_pop_front(&p->idle);
+    struct idler *i = WEFT__CONTAINER_OF(n, struct idler, node);
+    p->idle_count--;
+    weft__a32_store_relaxed(&i->word, 1); /* the idler looks at the list, under the lock */
+    weft__sys_futex_wake(&i->word, 1);
+}
+
+int weft__pool_submit(struct weft__pool *p, struct weft__task *job)
+{
+    int rc = 0;
+    weft__lock_acquire(&p->lock);
+    if (p->is_closed) {
+        weft__lock_release(&p->lock);
+        weft__task_complete_unstarted(job);
+        p->core->ops->ended_outside(p->core);
+        return 0;
+    }
+    if (p->idle_count == 0 && p->thread_count < p->threads_max) {
+        struct weft__thread thread;
+        weft__core_ref(p->core);
+        rc = weft__sys_thread_start(&thread, "weft-blocking", thread_main, p);
+        if (rc == 0) {
+            weft__sys_thread_detach(&thread);
+            p->thread_count++;
+        } else {
+            weft__core_unref(p->core);
+            if (p->thread_count > 0)
+                rc = 0; /* those there are get to it */
+        }
+    }
+    if (rc == 0) {
+        job->qnode.next = NULL;
+        if (p->first)
+            p->last->next = &job->qnode;
+        else
+            p->first = &job->qnode;
+        p->last = &job->qnode;
+        p->queued++;
+        weft__a32_add_seq_cst(p->outside, 1);
+        if (p->idle_count > 0)
+            wake(p);
+    }
+    weft__lock_release(&p->lock);
+    return rc;
+}
+
+void weft__pool_close(struct weft__pool *p)
+{
+    weft__lock_acquire(&p->lock);
+    p->is_closed = true;
+    struct weft__qnode *n = p->first;
+    p->first = NULL;
+    p->queued = 0;
+    while (!weft__list_is_empty(&p->idle))
+        wake(p);
+    weft__lock_release(&p->lock);
+    /* Destructors run without the lock. */
+    while (n) {
+        struct weft__qnode *next = n->next;
+        weft__a32_sub_seq_cst(p->outside, 1);
+        weft__task_complete_unstarted(WEFT__CONTAINER_OF(n, struct weft__task, qnode));
+        p->core->ops->ended_outside(p->core);
+        n = next;
+    }
+}
+
+void weft__pool_join(struct weft__pool *p)
+{
+    for (;;) {
+        uint32_t seen = weft__a32_load_acquire(&p->threads_word);
+        weft__lock_acquire(&p->lock);
+        unsigned left = p->thread_count;
+        weft__lock_release(&p->lock);
+        if (left == 0)
+            return;
+        (void)weft__sys_futex_wait(&p->threads_word, seen, WEFT_NEVER);
+    }
+}
+
+void weft__pool_counts(struct weft__pool *p, unsigned *ret_threads, unsigned *ret_idle,
+                       size_t *ret_queued)
+{
+    weft__lock_acquire(&p->lock);
+    *ret_threads = p->thread_count;
+    *ret_idle = p->idle_count;
+    *ret_queued = p->queued;
+    weft__lock_release(&p->lock);
+}
