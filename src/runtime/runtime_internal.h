@@ -1,0 +1,36 @@
+/*
+ * The runtime: scheduler, driver and blocking pool under one roof.
+ */
+#ifndef WEFT_RUNTIME_RUNTIME_INTERNAL_H
+#define WEFT_RUNTIME_RUNTIME_INTERNAL_H
+
+#include "blocking/pool.h"
+#include "sched/sched.h"
+
+#include <weft/runtime.h>
+
+struct weft_runtime {
+    struct weft__sched sched; /* first: core, scheduler and runtime are one object */
+    struct weft__pool pool;
+};
+
+static inline struct weft_runtime *weft__runtime_of(struct weft__core *core)
+{
+    return (struct weft_runtime *)core;
+}
+
+/* 0, or -EINVAL with a log line that names the setting. */
+int weft__config_check(const weft_config *c, const void *caller);
+
+/* Refuses new tasks and aborts those that live; `bits` as weft__task_set_aborted(). */
+void weft__runtime_stop(struct weft_runtime *rt, uint64_t bits);
+
+/* ---- drive.c: current_thread ---- */
+
+/* Drives the runtime on the calling thread, taking turns with others that want to, until is_done(arg) or deadline_ns. `waiter`: a thread task
+ * of the caller, which is woken when is_done may have become true while another thread drives; NULL: it looks every now and then. 0 or
+ * -ETIMEDOUT. */
+int weft__runtime_drive(struct weft_runtime *rt, bool (*is_done)(void *arg), void *arg,
+                        uint64_t deadline_ns, struct weft__task *waiter);
+
+#endif
