@@ -106,12 +106,16 @@ bool weft__sys_is_resident(void *page)
 bool weft__sys_guard_works(void)
 {
     void *page;
-    if (weft__sys_map(weft__sys_page_size(), weft__sys_page_size(), &page) < 0)
+    int fd = weft__sys_eventfd_create(); /* a call that reads memory, without other effects */
+    if (fd < 0)
         return false;
     bool works = false;
-    if (weft__sys_advise(page, weft__sys_page_size(), MADV_GUARD_INSTALL) == 0)
-        works = weft__sys_table.access(page, F_OK) != 0 && weft__sys_error() == -EFAULT;
-    weft__sys_unmap(page, weft__sys_page_size());
+    if (weft__sys_map(weft__sys_page_size(), weft__sys_page_size(), &page) == 0) {
+        works = weft__sys_advise(page, weft__sys_page_size(), MADV_GUARD_INSTALL) == 0 &&
+                weft__sys_write(fd, page, sizeof(uint64_t)) == -EFAULT;
+        weft__sys_unmap(page, weft__sys_page_size());
+    }
+    (void)weft__sys_close(fd); /* nothing in it */
     return works;
 }
 

@@ -54,7 +54,6 @@ struct weft__sys_table weft__sys_table = {
     .mprotect = mprotect,
     .madvise = madvise,
     .mincore = mincore,
-    .access = access,
     .clock_gettime = clock_gettime,
     .futex = real_futex,
     .epoll_create1 = epoll_create1,

@@ -30,7 +30,6 @@ struct weft__sys_table {
     int (*mprotect)(void *addr, size_t len, int prot);
     int (*madvise)(void *addr, size_t len, int advice);
     int (*mincore)(void *addr, size_t len, unsigned char *vec);
-    int (*access)(const char *path, int mode);
 
     int (*clock_gettime)(clockid_t clock, struct timespec *ts);
     int (*futex)(uint32_t *word, int op, uint32_t val, const struct timespec *timeout,
