@@ -1,0 +1,252 @@
+/*
+ * Streams: checks in front of the table of functions, and the loops over it.
+ */
+#include "base/base.h"
+#include "io/source.h"
+#include "sys/sys.h"
+#include "task/task.h"
+
+#include <weft/stream.h>
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+/* The least room that read_to_end makes. */
+#define GROW_MIN 4096
+
+static ssize_t closed_read(weft_stream *s, void *buf, size_t len)
+{
+    (void)s;
+    (void)buf;
+    (void)len;
+    return -EBADF;
+}
+
+static ssize_t closed_write(weft_stream *s, const void *buf, size_t len)
+{
+    (void)s;
+    (void)buf;
+    (void)len;
+    return -EBADF;
+}
+
+static int closed_shutdown(weft_stream *s)
+{
+    (void)s;
+    return -EBADF;
+}
+
+static const weft_stream_ops closed_ops = {
+    .read = closed_read,
+    .write = closed_write,
+    .shutdown = closed_shutdown,
+};
+
+weft_stream *weft__stream_closed(void)
+{
+    static weft_stream closed = {&closed_ops}; /* never written to */
+    return &closed;
+}
+
+static bool args_are_bad(const weft_stream *s, const void *buf, size_t len)
+{
+    return s == NULL || s->ops == NULL || (buf == NULL && len > 0);
+}
+
+#define REPORT_BAD_ARGS(name)                                                                      \
+    weft__misuse(name, -EINVAL, "no stream, or a NULL buffer with a length", WEFT__CALLER)
+
+ssize_t weft_stream_read(weft_stream *s, void *buf, size_t len)
+{
+    if (args_are_bad(s, buf, len))
+        return REPORT_BAD_ARGS("weft_stream_read");
+    return s->ops->read != NULL ? s->ops->read(s, buf, len) : -ENOTSUP;
+}
+
+ssize_t weft_stream_write(weft_stream *s, const void *buf, size_t len)
+{
+    if (args_are_bad(s, buf, len))
+        return REPORT_BAD_ARGS("weft_stream_write");
+    return s->ops->write != NULL ? s->ops->write(s, buf, len) : -ENOTSUP;
+}
+
+static bool vector_is_bad(const weft_stream *s, const struct iovec *iov, int count)
+{
+    return s == NULL || s->ops == NULL || count < 0 || count > IOV_MAX ||
+           (iov == NULL && count > 0);
+}
+
+/* The first buffer that has room; none: an empty one. */
+static struct iovec first_not_empty(const struct iovec *iov, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (iov[i].iov_len > 0)
+            return iov[i];
+    return (struct iovec){NULL, 0};
+}
+
+ssize_t weft_stream_readv(weft_stream *s, const struct iovec *iov, int count)
+{
+    if (vector_is_bad(s, iov, count))
+        return REPORT_BAD_ARGS("weft_stream_readv");
+    if (s->ops->readv != NULL)
+        return s->ops->readv(s, iov, count);
+    struct iovec one = first_not_empty(iov, count);
+    return s->ops->read != NULL ? s->ops->read(s, one.iov_base, one.iov_len) : -ENOTSUP;
+}
+
+ssize_t weft_stream_writev(weft_stream *s, const struct iovec *iov, int count)
+{
+    if (vector_is_bad(s, iov, count))
+        return REPORT_BAD_ARGS("weft_stream_writev");
+    if (s->ops->writev != NULL)
+        return s->ops->writev(s, iov, count);
+    struct iovec one = first_not_empty(iov, count);
+    return s->ops->write != NULL ? s->ops->write(s, one.iov_base, one.iov_len) : -ENOTSUP;
+}
+
+int weft_stream_flush(weft_stream *s)
+{
+    if (args_are_bad(s, NULL, 0))
+        return REPORT_BAD_ARGS("weft_stream_flush");
+    return s->ops->flush != NULL ? s->ops->flush(s) : 0;
+}
+
+int weft_stream_shutdown(weft_stream *s)
+{
+    if (args_are_bad(s, NULL, 0))
+        return REPORT_BAD_ARGS("weft_stream_shutdown");
+    return s->ops->shutdown != NULL ? s->ops->shutdown(s) : -ENOTSUP;
+}
+
+void weft_stream_close(weft_stream *s)
+{
+    if (s != NULL && s->ops != NULL && s->ops->close != NULL)
+        s->ops->close(s);
+}
+
+/* ---- loops ---- */
+
+int weft_read_exact(weft_stream *s, void *buf, size_t len, size_t *ret_len)
+{
+    size_t done = 0;
+    ssize_t n = 1;
+    if (args_are_bad(s, buf, len)) {
+        n = REPORT_BAD_ARGS("weft_read_exact");
+    } else {
+        while (done < len && (n = weft_stream_read(s, (char *)buf + done, len - done)) > 0)
+            done += (size_t)n;
+    }
+    if (ret_len != NULL)
+        *ret_len = done;
+    return n > 0 ? 0 : n == 0 ? -ENODATA : (int)n;
+}
+
+/* Makes room for at least one more byte, without going over max. */
+static int make_room(char **buf, size_t len, size_t *cap, size_t max)
+{
+    if (len < *cap)
+        return 0;
+    size_t want = *cap < GROW_MIN ? GROW_MIN : *cap > SIZE_MAX / 2 ? SIZE_MAX : *cap * 2;
+    if (want > max)
+        want = max;
+    char *grown = weft__malloc(want);
+    if (grown == NULL)
+        return -ENOMEM;
+    if (len > 0)
+        memcpy(grown, *buf, len);
+    weft__free(*buf);
+    *buf = grown;
+    *cap = want;
+    return 0;
+}
+
+int weft_read_to_end(weft_stream *s, size_t max, char **buf, size_t *len, size_t *cap)
+{
+    if (s == NULL || s->ops == NULL || buf == NULL || len == NULL || cap == NULL ||
+        (*buf == NULL && *cap > 0) || *len > *cap)
+        return weft__misuse("weft_read_to_end", -EINVAL, "no stream, or no block", WEFT__CALLER);
+    for (;;) {
+        ssize_t n;
+        /* A block that is full may be just large enough: ask on a small one before it is grown. */
+        char probe[64];
+        size_t room = *cap - *len;
+        if (*len >= max) {
+            n = weft_stream_read(s, probe, 1);
+            return n > 0 ? -EMSGSIZE : (int)n;
+        }
+        if (room > 0) {
+            n = weft_stream_read(s, *buf + *len, room < max - *len ? room : max - *len);
+            if (n <= 0)
+                return (int)n;
+            *len += (size_t)n;
+            continue;
+        }
+        size_t probe_max = max - *len < sizeof(probe) ? max - *len : sizeof(probe);
+        if (*cap == 0) { /* nothing to spare yet */
+            int rc = make_room(buf, *len, cap, max);
+            if (rc < 0)
+                return rc;
+            continue;
+        }
+        n = weft_stream_read(s, probe, probe_max);
+        if (n <= 0)
+            return (int)n;
+        int rc = make_room(buf, *len, cap, max);
+        if (rc < 0)
+            return rc;
+        memcpy(*buf + *len, probe, (size_t)n); /* it grew by as much at least, or up to max */
+        *len += (size_t)n;
+    }
+}
+
+int weft_write_all(weft_stream *s, const void *buf, size_t len, size_t *ret_len)
+{
+    size_t done = 0;
+    ssize_t n = 1;
+    if (args_are_bad(s, buf, len)) {
+        n = REPORT_BAD_ARGS("weft_write_all");
+    } else {
+        while (done < len && (n = weft_stream_write(s, (const char *)buf + done, len - done)) > 0)
+            done += (size_t)n;
+    }
+    if (ret_len != NULL)
+        *ret_len = done;
+    return n > 0 ? 0 : n == 0 ? -EIO : (int)n;
+}
+
+/* Advances past n bytes. Returns how many buffers are used up. */
+static int advance(struct iovec *iov, int count, size_t n)
+{
+    int i = 0;
+    while (i < count && n >= iov[i].iov_len) {
+        n -= iov[i].iov_len;
+        iov[i].iov_base = (char *)iov[i].iov_base + iov[i].iov_len;
+        iov[i].iov_len = 0;
+        i++;
+    }
+    if (i < count) {
+        iov[i].iov_base = (char *)iov[i].iov_base + n;
+        iov[i].iov_len -= n;
+    }
+    return i;
+}
+
+int weft_writev_all(weft_stream *s, struct iovec *iov, int count, size_t *ret_len)
+{
+    size_t done = 0;
+    ssize_t n = 1;
+    if (vector_is_bad(s, iov, count)) {
+        n = REPORT_BAD_ARGS("weft_writev_all");
+    } else {
+        int i = advance(iov, count, 0); /* past empty ones */
+        while (i < count && (n = weft_stream_writev(s, iov + i, count - i)) > 0) {
+            done += (size_t)n;
+            i += advance(iov + i, count - i, (size_t)n);
+        }
+    }
+    if (ret_len != NULL)
+        *ret_len = done;
+    return n > 0 ? 0 : n == 0 ? -EIO : (int)n;
+}

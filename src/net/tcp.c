@@ -1,0 +1,414 @@
+/*
+ * TCP connections: bytes, readiness, halves.
+ *
+ * A weft_tcp is a source (src/io/source.h) without anything of its own: no allocation a connection, and a handle that was
+ * closed is found out.
+ */
+#include "net/tcp.h"
+
+#include "task/task.h"
+
+#include <errno.h>
+#include <limits.h>
+
+/* The kernel moves less than 2 GiB a call; asked for more, a full result would look short. */
+#define LEN_MAX ((size_t)1 << 30)
+
+#define INTERESTS (WEFT_READY_READ | WEFT_READY_WRITE | WEFT_READY_PRIORITY | WEFT_READY_ERROR)
+
+/* ---- system calls ---- */
+
+struct bytes {
+    void *buf; /* sends do not write to it */
+    size_t len;
+    const struct iovec *iov;
+    int count;
+};
+
+static ssize_t call_recv(int fd, void *arg)
+{
+    struct bytes *b = arg;
+    return weft__sys_recv(fd, b->buf, b->len, 0);
+}
+
+static ssize_t call_peek(int fd, void *arg)
+{
+    struct bytes *b = arg;
+    return weft__sys_recv(fd, b->buf, b->len, MSG_PEEK);
+}
+
+static ssize_t call_send(int fd, void *arg)
+{
+    struct bytes *b = arg;
+    return weft__sys_send(fd, b->buf, b->len, 0);
+}
+
+static ssize_t call_readv(int fd, void *arg)
+{
+    struct bytes *b = arg;
+    return weft__sys_readv(fd, b->iov, b->count);
+}
+
+static ssize_t call_writev(int fd, void *arg)
+{
+    struct bytes *b = arg;
+    /* Not writev(), which raises SIGPIPE. */
+    const struct msghdr msg = {
+        .msg_iov = (struct iovec *)(uintptr_t)b->iov,
+        .msg_iovlen = (size_t)b->count,
+    };
+    return weft__sys_sendmsg(fd, &msg, 0);
+}
+
+/* ---- operations ---- */
+
+/* Bytes asked for. 0 for an empty vector, -EINVAL for a bad one. */
+static ssize_t vector_len(const struct iovec *iov, int count)
+{
+    if (count < 0 || count > IOV_MAX || (iov == NULL && count > 0))
+        return -EINVAL;
+    size_t len = 0;
+    for (int i = 0; i < count; i++)
+        if (iov[i].iov_len > SSIZE_MAX || (len += iov[i].iov_len) > SSIZE_MAX)
+            return -EINVAL;
+    return (ssize_t)len;
+}
+
+/*
+ * The way of every operation, inlined into each, so that the call is a direct one.
+ *
+ *   len     bytes asked for; negative: the arguments were bad
+ *   want    as in weft__source_io
+ */
+static inline __attribute__((always_inline)) ssize_t
+operate(weft_tcp *conn, enum weft__direction dir, weft__io_call call, struct bytes *b, ssize_t len,
+        size_t want, bool may_wait, const char *name, const void *caller)
+{
+    if (WEFT__UNLIKELY(len < 0))
+        return weft__misuse(name, -EINVAL, "bad buffers", caller);
+    if (may_wait) {
+        int rc = weft__wait_begin(name, caller);
+        if (WEFT__UNLIKELY(rc < 0))
+            return rc;
+    }
+    struct weft__source *s;
+    uint32_t generation;
+    int rc = weft__source_enter(conn, name, caller, &s, &generation);
+    if (WEFT__UNLIKELY(rc < 0))
+        return rc;
+    if (WEFT__UNLIKELY(len == 0)) {
+        weft__source_unhold(s);
+        return 0;
+    }
+    if (may_wait)
+        return weft__source_io(s, generation, dir, call, b, want);
+    return weft__source_try_io(s, dir, call, b, want);
+}
+
+static inline ssize_t checked_len(const void *buf, size_t len)
+{
+    return buf == NULL && len > 0 ? -EINVAL : (ssize_t)(len < LEN_MAX ? len : LEN_MAX);
+}
+
+#define FLAT(name, type, dir, call, may_wait, want)                                                \
+    ssize_t name(weft_tcp *conn, type buf, size_t len)                                             \
+    {                                                                                              \
+        ssize_t n = checked_len(buf, len);                                                         \
+        struct bytes b = {.buf = (void *)(uintptr_t)buf, .len = (size_t)n};                        \
+        return operate(conn, dir, call, &b, n, want, may_wait, #name, WEFT__CALLER);               \
+    }
+/* Sums above 2 GiB come back short without meaning anything: then `want` is 0. */
+#define VECTOR(name, dir, call, may_wait)                                                          \
+    ssize_t name(weft_tcp *conn, const struct iovec *iov, int count)                               \
+    {                                                                                              \
+        ssize_t n = vector_len(iov, count);                                                        \
+        struct bytes b = {.iov = iov, .count = count};                                             \
+        size_t want = n > (ssize_t)LEN_MAX ? 0 : (size_t)n;                                        \
+        return operate(conn, dir, call, &b, n, want, may_wait, #name, WEFT__CALLER);               \
+    }
+
+FLAT(weft_tcp_read, void *, WEFT__IN, call_recv, true, b.len)
+FLAT(weft_tcp_try_read, void *, WEFT__IN, call_recv, false, b.len)
+FLAT(weft_tcp_peek, void *, WEFT__IN, call_peek, true, 0) /* the bytes stay: nothing is known */
+FLAT(weft_tcp_try_peek, void *, WEFT__IN, call_peek, false, 0)
+FLAT(weft_tcp_write, const void *, WEFT__OUT, call_send, true, b.len)
+FLAT(weft_tcp_try_write, const void *, WEFT__OUT, call_send, false, b.len)
+VECTOR(weft_tcp_readv, WEFT__IN, call_readv, true)
+VECTOR(weft_tcp_try_readv, WEFT__IN, call_readv, false)
+VECTOR(weft_tcp_writev, WEFT__OUT, call_writev, true)
+VECTOR(weft_tcp_try_writev, WEFT__OUT, call_writev, false)
+
+int weft_tcp_ready(weft_tcp *conn, unsigned interest, unsigned *ret_bits)
+{
+    if (interest == 0 || (interest & ~(unsigned)INTERESTS) != 0)
+        return weft__misuse("weft_tcp_ready", -EINVAL, "no such interest", WEFT__CALLER);
+    int rc = weft__wait_begin("weft_tcp_ready", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    struct weft__source *s;
+    uint32_t generation;
+    rc = weft__source_enter(conn, "weft_tcp_ready", WEFT__CALLER, &s, &generation);
+    if (rc < 0)
+        return rc;
+    uint64_t bits;
+    for (;;) {
+        uint64_t in = weft__source_ready(s, WEFT__IN);
+        uint64_t out = weft__source_ready(s, WEFT__OUT);
+        bits = (in & weft__ready_mask(WEFT__IN, interest)) |
+               (out & weft__ready_mask(WEFT__OUT, interest));
+        if (WEFT__UNLIKELY(((in | out) & WEFT__READY_SHUTDOWN) != 0))
+            rc = -ESHUTDOWN;
+        if (bits != 0 || rc < 0)
+            break;
+        rc = weft__source_wait(s, generation, interest);
+        if (rc < 0)
+            return rc;
+    }
+    weft__source_unhold(s);
+    if (rc == 0 && ret_bits != NULL)
+        *ret_bits = (unsigned)bits;
+    return rc;
+}
+
+int weft_tcp_shutdown(weft_tcp *conn, int how)
+{
+    struct weft__source *s;
+    uint32_t generation;
+    int rc = weft__source_enter(conn, "weft_tcp_shutdown", WEFT__CALLER, &s, &generation);
+    if (rc < 0)
+        return rc;
+    rc = weft__sys_shutdown(s->fd, how);
+    weft__source_unhold(s);
+    return rc == -ENOTCONN ? 0 : rc; /* the peer has reset it: nothing is left to shut down */
+}
+
+/* ---- as a stream ---- */
+
+static weft_tcp *tcp_of(weft_stream *stream)
+{
+    return weft__source_handle(WEFT__CONTAINER_OF(stream, struct weft__source, stream));
+}
+
+static ssize_t stream_read(weft_stream *s, void *buf, size_t len)
+{
+    return weft_tcp_read(tcp_of(s), buf, len);
+}
+
+static ssize_t stream_write(weft_stream *s, const void *buf, size_t len)
+{
+    return weft_tcp_write(tcp_of(s), buf, len);
+}
+
+static ssize_t stream_readv(weft_stream *s, const struct iovec *iov, int count)
+{
+    return weft_tcp_readv(tcp_of(s), iov, count);
+}
+
+static ssize_t stream_writev(weft_stream *s, const struct iovec *iov, int count)
+{
+    return weft_tcp_writev(tcp_of(s), iov, count);
+}
+
+static int stream_shutdown(weft_stream *s)
+{
+    return weft_tcp_shutdown(tcp_of(s), SHUT_WR);
+}
+
+static void stream_close(weft_stream *s)
+{
+    (void)weft_tcp_close(tcp_of(s)); /* misuse has been logged */
+}
+
+/* Bytes may be there before the first event says so: not asked for here, but by the read, which is
+ * what UNKNOWN stands for. */
+static int stream_wait_readable(weft_stream *s)
+{
+    struct weft__source *src = WEFT__CONTAINER_OF(s, struct weft__source, stream);
+    if (weft__source_ready(src, WEFT__IN) & WEFT__READY_UNKNOWN)
+        return 0;
+    return weft_tcp_ready(tcp_of(s), WEFT_READY_READ, NULL);
+}
+
+const weft_stream_ops weft__tcp_stream_ops = {
+    .read = stream_read,
+    .write = stream_write,
+    .readv = stream_readv,
+    .writev = stream_writev,
+    .shutdown = stream_shutdown,
+    .close = stream_close,
+    .wait_readable = stream_wait_readable,
+};
+
+weft_stream *weft_tcp_stream(weft_tcp *conn)
+{
+    struct weft__source *s;
+    uint32_t generation;
+    if (weft__source_enter(conn, "weft_tcp_stream", WEFT__CALLER, &s, &generation) < 0)
+        return weft__stream_closed();
+    weft_stream *stream = &s->stream;
+    weft__source_unhold(s);
+    return stream;
+}
+
+/* ---- life ---- */
+
+int weft_tcp_close(weft_tcp *conn)
+{
+    if (conn == NULL)
+        return 0;
+    struct weft__source *s;
+    uint32_t generation;
+    int rc = weft__source_enter(conn, "weft_tcp_close", WEFT__CALLER, &s, &generation);
+    if (rc < 0)
+        return rc;
+    weft__lock_acquire(&s->lock);
+    bool is_split = s->flags & WEFT__SOURCE_SPLIT;
+    weft__lock_release(&s->lock);
+    rc = is_split ? -EBUSY : weft__source_close(conn);
+    weft__source_unhold(s);
+    if (rc < 0)
+        return weft__misuse("weft_tcp_close", rc,
+                            is_split ? "the connection was split: its halves close it"
+                                     : "the handle was closed before",
+                            WEFT__CALLER);
+    return 0;
+}
+
+int weft_tcp_from_fd(int fd, weft_tcp **ret_conn)
+{
+    if (ret_conn == NULL)
+        return weft__misuse("weft_tcp_from_fd", -EINVAL, "no place for the result", WEFT__CALLER);
+    int type;
+    socklen_t len = sizeof(type);
+    int rc = weft__sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len);
+    if (rc < 0)
+        return rc;
+    if (type != SOCK_STREAM)
+        return -EPROTOTYPE;
+    struct weft__source *s;
+    rc = weft__source_adopt("weft_tcp_from_fd", WEFT__CALLER, fd, WEFT__SOURCE_TCP, 0,
+                            &weft__tcp_stream_ops, &s);
+    if (rc < 0)
+        return rc;
+    *ret_conn = weft__source_handle(s);
+    return 0;
+}
+
+int weft_tcp_into_fd(weft_tcp *conn, int *ret_fd)
+{
+    if (conn == NULL || ret_fd == NULL)
+        return weft__misuse("weft_tcp_into_fd", -EINVAL,
+                            "the handle is NULL, or no place for the result", WEFT__CALLER);
+    int rc = weft__source_release_fd(conn, ret_fd); /* -EBUSY for halves too */
+    if (rc == -EBADF)
+        return weft__misuse("weft_tcp_into_fd", rc, "the handle was closed before", WEFT__CALLER);
+    return rc;
+}
+
+/* ---- halves: the same handle, and two flags ---- */
+
+#define HALVES (WEFT__SOURCE_READ_HALF | WEFT__SOURCE_WRITE_HALF)
+
+int weft_tcp_split(weft_tcp *conn, weft_tcp_reader **ret_reader, weft_tcp_writer **ret_writer)
+{
+    if (ret_reader == NULL || ret_writer == NULL)
+        return weft__misuse("weft_tcp_split", -EINVAL, "no place for the results", WEFT__CALLER);
+    struct weft__source *s;
+    uint32_t generation;
+    int rc = weft__source_enter(conn, "weft_tcp_split", WEFT__CALLER, &s, &generation);
+    if (rc < 0)
+        return rc;
+    weft__lock_acquire(&s->lock);
+    if (s->flags & WEFT__SOURCE_SPLIT)
+        rc = -EBUSY;
+    else
+        s->flags |= WEFT__SOURCE_SPLIT | HALVES;
+    weft__lock_release(&s->lock);
+    weft__source_unhold(s);
+    if (rc < 0)
+        return weft__misuse("weft_tcp_split", rc, "the connection was split before", WEFT__CALLER);
+    *ret_reader = (weft_tcp_reader *)conn;
+    *ret_writer = (weft_tcp_writer *)conn;
+    return 0;
+}
+
+int weft_tcp_reunite(weft_tcp_reader *reader, weft_tcp_writer *writer, weft_tcp **ret_conn)
+{
+    if (ret_conn == NULL || (void *)reader != (void *)writer)
+        return weft__misuse("weft_tcp_reunite", -EINVAL,
+                            "the halves are not of one connection, or no place for the result",
+                            WEFT__CALLER);
+    struct weft__source *s;
+    uint32_t generation;
+    int rc = weft__source_enter(reader, "weft_tcp_reunite", WEFT__CALLER, &s, &generation);
+    if (rc < 0)
+        return rc;
+    weft__lock_acquire(&s->lock);
+    if ((s->flags & HALVES) == HALVES)
+        s->flags &= ~(WEFT__SOURCE_SPLIT | HALVES);
+    else
+        rc = -EBADF;
+    weft__lock_release(&s->lock);
+    weft__source_unhold(s);
+    if (rc < 0)
+        return weft__misuse("weft_tcp_reunite", rc, "a half was closed before", WEFT__CALLER);
+    *ret_conn = (weft_tcp *)reader;
+    return 0;
+}
+
+/* Gives one half up; the connection goes with the other. */
+static int close_half(void *handle, uint32_t half, const char *name, const void *caller)
+{
+    if (handle == NULL)
+        return 0;
+    struct weft__source *s;
+    uint32_t generation;
+    int rc = weft__source_enter(handle, name, caller, &s, &generation);
+    if (rc < 0)
+        return rc;
+    weft__lock_acquire(&s->lock);
+    if (!(s->flags & half))
+        rc = -EBADF;
+    else
+        s->flags &= ~half;
+    bool last = rc == 0 && !(s->flags & HALVES);
+    weft__lock_release(&s->lock);
+    if (last)
+        (void)weft__source_close(handle); /* open: we hold it, and nobody else was the last */
+    else if (rc == 0 && half == WEFT__SOURCE_WRITE_HALF)
+        (void)weft__sys_shutdown(s->fd, SHUT_WR); /* reset meanwhile: the reader will see */
+    weft__source_unhold(s);
+    if (rc < 0)
+        return weft__misuse(name, rc, "the half was closed before", caller);
+    return 0;
+}
+
+int weft_tcp_reader_close(weft_tcp_reader *reader)
+{
+    return close_half(reader, WEFT__SOURCE_READ_HALF, "weft_tcp_reader_close", WEFT__CALLER);
+}
+
+int weft_tcp_writer_close(weft_tcp_writer *writer)
+{
+    return close_half(writer, WEFT__SOURCE_WRITE_HALF, "weft_tcp_writer_close", WEFT__CALLER);
+}
+
+weft_tcp *weft_tcp_of_reader(weft_tcp_reader *reader)
+{
+    return (weft_tcp *)reader;
+}
+
+weft_tcp *weft_tcp_of_writer(weft_tcp_writer *writer)
+{
+    return (weft_tcp *)writer;
+}
+
+ssize_t weft_tcp_reader_read(weft_tcp_reader *reader, void *buf, size_t len)
+{
+    return weft_tcp_read((weft_tcp *)reader, buf, len);
+}
+
+ssize_t weft_tcp_writer_write(weft_tcp_writer *writer, const void *buf, size_t len)
+{
+    return weft_tcp_write((weft_tcp *)writer, buf, len);
+}

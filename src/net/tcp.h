@@ -1,0 +1,21 @@
+/*
+ * TCP: what its files share.
+ */
+#ifndef WEFT_NET_TCP_H
+#define WEFT_NET_TCP_H
+
+#include "io/source.h"
+
+#include <weft/net.h>
+
+extern const weft_stream_ops weft__tcp_stream_ops;
+
+/* Sets an int option of a descriptor. */
+static inline int weft__sock_set_int(int fd, int level, int name, int value)
+{
+    return weft__sys_setsockopt(fd, level, name, &value, sizeof(value));
+}
+/* Binds to an interface by name. -EINVAL for one that is too long. */
+int weft__sock_bind_device(int fd, const char *name);
+
+#endif

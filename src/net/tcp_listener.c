@@ -1,0 +1,302 @@
+/*
+ * TCP listeners.
+ *
+ * When accept() fails because descriptors or memory ran out, the connection stays in the kernel's queue and its edge has been
+ * consumed: epoll would not report it again. So the listener stays ready, and a timer tries again.
+ */
+#include "net/addr.h"
+#include "net/lookup.h"
+#include "net/tcp.h"
+#include "task/task.h"
+
+#include <weft/time.h>
+
+#include <errno.h>
+#include <string.h>
+
+#define BACKLOG_DEFAULT 1024
+#define RETRY_MIN_NS (10 * WEFT_MS)
+#define RETRY_MAX_NS (500 * WEFT_MS)
+
+/* ---- listening ---- */
+
+static int set_up(int fd, const weft_tcp_listen_options *o, const weft_addr *addr)
+{
+    int rc = 0;
+    if (!o->no_reuseaddr)
+        rc = weft__sock_set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (rc == 0 && o->reuseport)
+        rc = weft__sock_set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    /* Always, since the default is the system's (net.ipv6.bindv6only). */
+    if (rc == 0 && addr->sa.any.sa_family == AF_INET6)
+        rc = weft__sock_set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, o->v6only);
+    if (rc == 0 && o->bind_device != NULL)
+        rc = weft__sock_bind_device(fd, o->bind_device);
+    if (rc == 0)
+        rc = weft__sys_bind(fd, &addr->sa.any, addr->len);
+    if (rc == 0)
+        rc = weft__sys_listen(fd, o->backlog == 0 ? BACKLOG_DEFAULT : o->backlog);
+    return rc;
+}
+
+static int listen_one(const weft_tcp_listen_options *o, const weft_addr *addr, const char *call,
+                      const void *caller, weft_tcp_listener **ret)
+{
+    int fd = weft__sys_socket(addr->sa.any.sa_family, SOCK_STREAM, 0);
+    if (fd < 0)
+        return fd;
+    struct weft__source *s;
+    int rc = set_up(fd, o, addr);
+    if (rc == 0)
+        rc = weft__source_open(call, caller, fd, WEFT__SOURCE_TCP_LISTENER,
+                               o->report_exhaustion ? WEFT__SOURCE_REPORT_EXHAUSTION : 0, NULL,
+                               &s);
+    if (rc < 0) {
+        (void)weft__sys_close(fd); /* nothing was in it */
+        return rc;
+    }
+    *ret = weft__source_handle(s);
+    return 0;
+}
+
+static const weft_tcp_listen_options *or_defaults(const weft_tcp_listen_options *o)
+{
+    static const weft_tcp_listen_options defaults;
+    return o != NULL ? o : &defaults;
+}
+
+static int listen_text(const weft_tcp_listen_options *options, const char *addr, const char *call,
+                       const void *caller, weft_tcp_listener **ret)
+{
+    if (ret == NULL || or_defaults(options)->backlog < 0)
+        return weft__misuse(call, -EINVAL, "a negative backlog, or no place for the result", caller);
+    weft_addr addrs[WEFT__LOOKUP_MAX];
+    int count = weft__lookup(call, caller, addr, addrs, WEFT__LOOKUP_MAX);
+    int rc = count;
+    for (int i = 0; i < count; i++) {
+        rc = listen_one(or_defaults(options), &addrs[i], call, caller, ret);
+        if (rc == 0)
+            break;
+    }
+    return rc;
+}
+
+int weft_tcp_listen(const char *addr, weft_tcp_listener **ret_listener)
+{
+    return listen_text(NULL, addr, "weft_tcp_listen", WEFT__CALLER, ret_listener);
+}
+
+int weft_tcp_listen_with(const weft_tcp_listen_options *options, const char *addr,
+                         weft_tcp_listener **ret_listener)
+{
+    return listen_text(options, addr, "weft_tcp_listen_with", WEFT__CALLER, ret_listener);
+}
+
+int weft_tcp_listen_addr(const weft_tcp_listen_options *options, const weft_addr *addr,
+                         weft_tcp_listener **ret_listener)
+{
+    if (addr == NULL || ret_listener == NULL || or_defaults(options)->backlog < 0)
+        return weft__misuse("weft_tcp_listen_addr", -EINVAL,
+                            "no address, a negative backlog, or no place for the result",
+                            WEFT__CALLER);
+    return listen_one(or_defaults(options), addr, "weft_tcp_listen_addr", WEFT__CALLER,
+                      ret_listener);
+}
+
+/* ---- accepting ---- */
+
+struct accepted {
+    weft_addr peer;
+};
+
+/* Errors of a connection that is gone already, and by Linux those of the network under it: the next one
+ * may be well. */
+static bool is_of_the_connection(int rc)
+{
+    switch (-rc) {
+    case ECONNABORTED:
+    case EPROTO:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static ssize_t call_accept(int fd, void *arg)
+{
+    struct accepted *a = arg;
+    int rc;
+    do {
+        a->peer = (weft_addr){.len = sizeof(a->peer.sa)};
+        rc = weft__sys_accept(fd, &a->peer.sa.any, &a->peer.len);
+    } while (is_of_the_connection(rc)); /* ends: each took one off the queue */
+    return rc;
+}
+
+static bool is_exhaustion(ssize_t rc)
+{
+    return rc == -EMFILE || rc == -ENFILE || rc == -ENOBUFS || rc == -ENOMEM;
+}
+
+static const char *exhaustion_text(ssize_t rc)
+{
+    switch (-rc) {
+    case EMFILE:
+        return "the process has no descriptors left (EMFILE)";
+    case ENFILE:
+        return "the system has no descriptors left (ENFILE)";
+    default:
+        return "the kernel has no memory left (ENOBUFS, ENOMEM)";
+    }
+}
+
+static void unpin(void *arg)
+{
+    weft__source_unpin(arg);
+}
+
+/* Sleeps, without keeping the listener open meanwhile. The hold is handed over, and back with 0. */
+static int back_off(struct weft__source *s, uint32_t generation, ssize_t why, uint64_t sleep_ns)
+{
+    if (weft__a32_swap_relaxed(&s->in_exhaustion, 1) == 0)
+        weft__log(WEFT_LOG_WARN, "weft_tcp_accept: %s; trying again until it succeeds",
+                  exhaustion_text(why));
+    weft__source_pin(s);
+    weft__source_unhold(s);
+    WEFT_DEFER(unpin, s);
+    int rc = weft_sleep(sleep_ns);
+    if (rc == 0)
+        rc = weft__source_rehold(s, generation);
+    return rc;
+}
+
+/* A connection's descriptor becomes a connection. */
+static int wrap(int fd, const char *call, const void *caller, weft_tcp **ret)
+{
+    struct weft__source *s;
+    int rc =
+        weft__source_open(call, caller, fd, WEFT__SOURCE_TCP, 0, &weft__tcp_stream_ops, &s);
+    if (rc < 0) {
+        (void)weft__sys_close(fd); /* the peer sees a reset or an end */
+        return rc;
+    }
+    *ret = weft__source_handle(s);
+    return 0;
+}
+
+static int accept_one(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *ret_peer,
+                      const char *call, const void *caller)
+{
+    if (ret_conn == NULL)
+        return weft__misuse(call, -EINVAL, "no place for the result", caller);
+    int rc = weft__wait_begin(call, caller);
+    if (rc < 0)
+        return rc;
+    struct weft__source *s;
+    uint32_t generation;
+    rc = weft__source_enter(l, call, caller, &s, &generation);
+    if (rc < 0)
+        return rc;
+    struct accepted a;
+    uint64_t sleep_ns = RETRY_MIN_NS;
+    ssize_t n;
+    for (;;) {
+        bool held;
+        n = weft__source_io_held(s, generation, WEFT__IN, call_accept, &a, 0, &held);
+        if (!held)
+            return (int)n;
+        /* flags: this one is fixed */
+        if (!is_exhaustion(n) || (s->flags & WEFT__SOURCE_REPORT_EXHAUSTION))
+            break;
+        rc = back_off(s, generation, n, sleep_ns);
+        if (rc < 0)
+            return rc;
+        sleep_ns = sleep_ns * 2 < RETRY_MAX_NS ? sleep_ns * 2 : RETRY_MAX_NS;
+    }
+    if (n >= 0 && weft__a32_load_relaxed(&s->in_exhaustion))
+        weft__a32_store_relaxed(&s->in_exhaustion, 0); /* the next time is an episode of its own */
+    weft__source_unhold(s);
+    if (n < 0)
+        return (int)n;
+    rc = wrap((int)n, call, caller, ret_conn);
+    if (rc == 0 && ret_peer != NULL)
+        *ret_peer = a.peer;
+    return rc;
+}
+
+int weft_tcp_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
+{
+    return accept_one(l, ret_conn, NULL, "weft_tcp_accept", WEFT__CALLER);
+}
+
+int weft_tcp_accept_from(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *ret_peer)
+{
+    return accept_one(l, ret_conn, ret_peer, "weft_tcp_accept_from", WEFT__CALLER);
+}
+
+int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
+{
+    if (ret_conn == NULL)
+        return weft__misuse("weft_tcp_try_accept", -EINVAL, "no place for the result",
+                            WEFT__CALLER);
+    struct weft__source *s;
+    uint32_t generation;
+    int rc = weft__source_enter(l, "weft_tcp_try_accept", WEFT__CALLER, &s, &generation);
+    if (rc < 0)
+        return rc;
+    struct accepted a;
+    ssize_t n = weft__source_try_io(s, WEFT__IN, call_accept, &a, 0);
+    return n < 0 ? (int)n : wrap((int)n, "weft_tcp_try_accept", WEFT__CALLER, ret_conn);
+}
+
+/* ---- the rest ---- */
+
+int weft_tcp_listener_close(weft_tcp_listener *l)
+{
+    if (l == NULL)
+        return 0;
+    int rc = weft__source_close(l);
+    if (rc < 0)
+        return weft__misuse("weft_tcp_listener_close", rc, "the handle was closed before",
+                            WEFT__CALLER);
+    return 0;
+}
+
+int weft_tcp_listener_from_fd(int fd, weft_tcp_listener **ret_listener)
+{
+    if (ret_listener == NULL)
+        return weft__misuse("weft_tcp_listener_from_fd", -EINVAL, "no place for the result",
+                            WEFT__CALLER);
+    int is_listening;
+    socklen_t len = sizeof(is_listening);
+    int rc = weft__sys_getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &len);
+    if (rc < 0)
+        return rc;
+    if (!is_listening)
+        return -EPROTOTYPE;
+    struct weft__source *s;
+    rc = weft__source_adopt("weft_tcp_listener_from_fd", WEFT__CALLER, fd,
+                            WEFT__SOURCE_TCP_LISTENER, 0, NULL, &s);
+    if (rc < 0)
+        return rc;
+    *ret_listener = weft__source_handle(s);
+    return 0;
+}
+
+int weft_tcp_listener_into_fd(weft_tcp_listener *l, int *ret_fd)
+{
+    if (l == NULL || ret_fd == NULL)
+        return weft__misuse("weft_tcp_listener_into_fd", -EINVAL,
+                            "the handle is NULL, or no place for the result", WEFT__CALLER);
+    int rc = weft__source_release_fd(l, ret_fd);
+    if (rc == -EBADF)
+        return weft__misuse("weft_tcp_listener_into_fd", rc, "the handle was closed before",
+                            WEFT__CALLER);
+    return rc;
+}
