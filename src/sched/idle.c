@@ -3,7 +3,7 @@
  *
  * A worker without work announces that it sleeps, looks at every source once more, and sleeps: one of them in the driver, the others on a
  * futex each, all of them until the next timer of their own wheel. Who makes work visible looks for sleepers afterwards. Both store
- * first and look then, all four seq_cst: one sees the other. A claimer swaps `sleep` to AWAKE and owes exactly one wake-up; it counts
+ * first and look then, all four seq_cst: one sees the other. A claimer exchanges `sleep` and owes exactly one wake-up; it counts
  * the worker as a searcher already, so that a burst of work wakes one worker, which wakes the next when it finds something.
  */
 #include "sched/sched.h"
@@ -23,34 +23,47 @@ static void wake_up(struct weft__worker *w, uint32_t slept)
     weft__sys_futex_wake(&w->permit, 1);
 }
 
-static bool claim(struct weft__worker *w, bool as_searcher)
+/* Takes w out of its sleep, if it sleeps. `as` is what it finds: CLAIMED, or CLAIMED_TO_SEARCH when the claimer has counted it among
+ * the searchers already. */
+static bool claim(struct weft__worker *w, enum weft__sleep as)
 {
-    if (weft__a32_load_relaxed(&w->sleep) == WEFT__AWAKE)
+    uint32_t slept = weft__a32_load_seq_cst(&w->sleep);
+    if (slept != WEFT__SLEEPS_ON_FUTEX && slept != WEFT__SLEEPS_IN_DRIVER)
         return false;
-    uint32_t slept = weft__a32_swap_seq_cst(&w->sleep, WEFT__AWAKE);
-    if (slept == WEFT__AWAKE)
+    if (!weft__a32_cas_seq_cst(&w->sleep, &slept, as))
         return false;
     weft__a32_sub_seq_cst(&w->sched->idle_count, 1);
-    if (as_searcher)
-        weft__a32_add_seq_cst(&w->sched->searchers, 1);
-    weft__a32_store_relaxed(&w->woken_as_searcher, as_searcher);
     wake_up(w, slept);
     return true;
 }
 
-bool weft__sched_claim_one(struct weft__sched *s)
+static bool claim_any(struct weft__sched *s)
 {
     uint32_t count = weft__a32_load_acquire(&s->worker_high);
     /* On a futex first: who sleeps in the driver is there to be found by events. */
     for (int pass = 0; pass < 2; pass++)
         for (uint32_t i = 0; i < count; i++) {
             struct weft__worker *w = weft__sched_worker(s, i);
-            if (pass == 0 && weft__a32_load_relaxed(&w->sleep) != WEFT__SLEEPS_ON_FUTEX)
+            if (pass == 0 && weft__a32_load_seq_cst(&w->sleep) != WEFT__SLEEPS_ON_FUTEX)
                 continue;
-            if (claim(w, true))
+            if (claim(w, WEFT__CLAIMED_TO_SEARCH))
                 return true;
         }
     return false;
+}
+
+bool weft__sched_claim_one(struct weft__sched *s)
+{
+    for (;;) {
+        /* Counted before the claim: the claimed worker may be running, and uncount itself, before we get to it. */
+        weft__a32_add_seq_cst(&s->searchers, 1);
+        if (claim_any(s))
+            return true;
+        /* Who pushed meanwhile saw a searcher that there never was. */
+        if (weft__a32_sub_seq_cst(&s->searchers, 1) != 1 ||
+            weft__a32_load_seq_cst(&s->idle_count) == 0 || !weft__sched_has_work(s))
+            return false;
+    }
 }
 
 void weft__sched_wake_one(struct weft__sched *s)
@@ -67,7 +80,7 @@ void weft__sched_wake_all(struct weft__sched *s)
     uint32_t count = weft__a32_load_acquire(&s->worker_high);
     for (uint32_t i = 0; i < count; i++) {
         struct weft__worker *w = weft__sched_worker(s, i);
-        (void)claim(w, false);
+        (void)claim(w, WEFT__CLAIMED);
         if (weft__a32_swap_seq_cst(&w->is_dormant, 0))
             weft__sys_futex_wake(&w->is_dormant, 1);
     }
@@ -97,6 +110,7 @@ bool weft__worker_look(struct weft__worker *w)
 {
     struct weft__sched *s = w->sched;
     uint64_t now_ns = weft__sys_now_ns();
+    weft__a64_store_relaxed(&w->looks, weft__a64_load_relaxed(&w->looks) + 1);
     unsigned woken = weft__timers_expire(&w->timers, now_ns);
     woken += weft__timers_expire(&s->outer_timers, now_ns);
     /* The events of more than fits the queue stay in the kernel, which hands them out in turn: so a thousand busy connections share one
@@ -139,7 +153,8 @@ static bool has_work(struct weft__worker *w)
 static void wake_self(struct weft__worker *w, enum weft__sleep how)
 {
     struct weft__sched *s = w->sched;
-    if (weft__a32_swap_seq_cst(&w->sleep, WEFT__AWAKE) != WEFT__AWAKE) {
+    uint32_t found = weft__a32_swap_seq_cst(&w->sleep, WEFT__AWAKE);
+    if (found == (uint32_t)how) {
         weft__a32_sub_seq_cst(&s->idle_count, 1);
         return;
     }
@@ -150,10 +165,8 @@ static void wake_self(struct weft__worker *w, enum weft__sleep how)
             (void)weft__sys_futex_wait(&w->permit, 0, WEFT_NEVER);
         weft__a32_store_relaxed(&w->permit, 0);
     }
-    if (weft__a32_load_relaxed(&w->woken_as_searcher)) {
-        weft__a32_store_relaxed(&w->woken_as_searcher, 0);
+    if (found == WEFT__CLAIMED_TO_SEARCH)
         w->is_searching = true;
-    }
 }
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
@@ -164,7 +177,6 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg)
 {
     struct weft__sched *s = w->sched;
-    weft__sched_check_quiescent(s);
     if (s->hooks.thread_park) {
         w->ctx->in_hook = true;
         s->hooks.thread_park(s->hooks.arg);
@@ -174,6 +186,8 @@ void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), 
     enum weft__sleep how = polls ? WEFT__SLEEPS_IN_DRIVER : WEFT__SLEEPS_ON_FUTEX;
     weft__a32_add_seq_cst(&s->idle_count, 1);
     weft__a32_store_seq_cst(&w->sleep, how);
+    /* After a seq_cst operation of ours: who waits for the end of all counted itself before it looked at the counts. */
+    weft__sched_check_quiescent(s);
     if (!has_work(w) && !should_stop(arg)) {
         weft__a64_store_relaxed(&w->parks, weft__a64_load_relaxed(&w->parks) + 1);
         uint64_t until_ns =

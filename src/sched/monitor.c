@@ -148,14 +148,40 @@ static bool has_queued(struct weft__worker *w)
     return weft__runq_len(&w->runq) || weft__aptr_load_relaxed(&w->slot);
 }
 
+/* Timers and driver on behalf of a worker that has not looked for two of our rounds: because it sticks, or because each of its runs
+ * takes long. */
+static void look_for(struct weft__sched *s, struct weft__worker *w, uint64_t now_ns)
+{
+    uint64_t looks = weft__a64_load_relaxed(&w->looks);
+    if (looks != w->seen_looks) {
+        w->seen_looks = looks;
+        w->looked_ns = now_ns;
+        return;
+    }
+    if (now_ns - w->looked_ns < 2 * LOOK_NS)
+        return;
+    (void)weft__timers_expire(&w->timers, now_ns);
+    (void)weft__timers_expire(&s->outer_timers, now_ns);
+    if (s->core.driver && weft__a32_load_relaxed(&s->polling) == 0 &&
+        weft__a32_swap_seq_cst(&s->polling, 1) == 0) {
+        (void)weft__driver_poll(s->core.driver, 0, WEFT__RUNQ_CAP);
+        weft__a32_store_seq_cst(&s->polling, 0);
+    }
+}
+
 /* Returns true when w counts as stuck. */
 static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_ns, bool *ret_awake)
 {
     uint64_t tick = weft__a64_load_acquire(&w->tick);
     bool in_task = weft__aptr_load_relaxed(&w->running) != NULL;
-    if (weft__a32_load_relaxed(&w->sleep) == WEFT__AWAKE &&
-        !weft__a32_load_relaxed(&w->is_dormant))
+    /* seq_cst: after monitor_word was set this must not see a worker asleep that has looked at the word before. */
+    uint32_t sleep = weft__a32_load_seq_cst(&w->sleep);
+    bool sleeps = sleep == WEFT__SLEEPS_ON_FUTEX || sleep == WEFT__SLEEPS_IN_DRIVER ||
+                  weft__a32_load_seq_cst(&w->is_dormant);
+    if (!sleeps) {
         *ret_awake = true;
+        look_for(s, w, now_ns);
+    }
     if (!in_task || tick != w->seen_tick || weft__a32_load_relaxed(&w->in_place)) {
         w->seen_tick = tick;
         w->seen_since_ns = now_ns;
@@ -166,8 +192,6 @@ static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_
     if (age_ns < LOOK_NS / 2)
         return false;
     weft__a32_store_seq_cst(&w->slot_is_open, 1);
-    (void)weft__timers_expire(&w->timers, now_ns);
-    (void)weft__timers_expire(&s->outer_timers, now_ns);
     if (has_queued(w) || weft__a32_load_relaxed(&s->polling) == 0)
         weft__sched_wake_one(s);
     if (age_ns < s->stuck_after_ns)

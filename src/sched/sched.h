@@ -35,6 +35,8 @@ enum weft__sleep {
     WEFT__AWAKE,
     WEFT__SLEEPS_ON_FUTEX,
     WEFT__SLEEPS_IN_DRIVER,
+    WEFT__CLAIMED,           /* somebody woke it, and it has not noticed yet */
+    WEFT__CLAIMED_TO_SEARCH, /* the same, and counted it among the searchers */
 };
 
 struct weft__worker {
@@ -63,14 +65,14 @@ struct weft__worker {
     /* ---- written by the worker, read by others ---- */
     weft__a64 tick WEFT__ALIGNED(WEFT__CACHE_LINE); /* runs begun; a task that stays is one whose tick stays */
     weft__aptr running;           /* task it is in; NULL in the loop */
+    weft__a64 looks;              /* times it looked at timers and driver */
     weft__a64 spawned, ended, steals, overflows, parks;
 
     /* ---- shared ---- */
     weft__aptr slot WEFT__ALIGNED(WEFT__CACHE_LINE); /* next to run; taken by swap */
     weft__a32 slot_is_open;       /* set by the monitor when the worker sticks: thieves may take the slot */
-    weft__a32 sleep;              /* enum weft__sleep; a claimer swaps it to AWAKE and owes one wake-up */
+    weft__a32 sleep;              /* enum weft__sleep; a claimer exchanges it and owes one wake-up */
     weft__a32 permit;             /* futex word: a claimer stores 1 */
-    weft__a32 woken_as_searcher;  /* by the claimer before the wake-up: it counted us among the searchers */
     weft__a32 is_dormant;         /* extra workers: out of service */
     weft__a32 in_place;           /* inside weft_block_in_place(); written by the worker, read by the monitor */
     struct weft__runq runq WEFT__ALIGNED(WEFT__CACHE_LINE);
@@ -78,6 +80,7 @@ struct weft__worker {
 
     /* ---- the monitor's notes ---- */
     uint64_t seen_tick, seen_since_ns;
+    uint64_t seen_looks, looked_ns;
     bool seen_stuck, was_reported;
 };
 

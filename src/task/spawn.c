@@ -197,7 +197,7 @@ int weft__task_spawn_root(struct weft__core *core, weft_task_fn fn, void *arg, w
 
 /* ---- the public functions ---- */
 
-static int find_core(const char *call, const weft_spawn_options *o, bool has_body,
+static int find_core(const char *call, const weft_spawn_options *o, bool has_body, const void *arg,
                      const weft_site *site, struct weft__core **ret)
 {
     if (!has_body)
@@ -206,6 +206,8 @@ static int find_core(const char *call, const weft_spawn_options *o, bool has_bod
               (o->on_abort != WEFT_ON_ABORT_RETURN && o->on_abort != WEFT_ON_ABORT_UNWIND)))
         return weft__misuse_at(call, -EINVAL,
                                "options: stack_bytes is above 1 GiB, or on_abort is unknown", site);
+    if (o && o->arg_bytes && arg == NULL)
+        return weft__misuse_at(call, -EINVAL, "options.arg_bytes is set, but there is no argument", site);
     struct weft__core *core = o && o->runtime ? (struct weft__core *)o->runtime : NULL;
     if (core == NULL)
         core = weft__core_current();
@@ -225,7 +227,7 @@ int weft__spawn_at(const weft_spawn_options *options, weft_task_fn fn, void *arg
                    weft_task **ret_task, const weft_site *site)
 {
     struct weft__core *core;
-    int rc = find_core("weft_spawn", options, fn != NULL, site, &core);
+    int rc = find_core("weft_spawn", options, fn != NULL, arg, site, &core);
     if (rc < 0)
         return rc;
     return weft__task_spawn(core, WEFT__TASK_FIBER, options, fn, arg, ret_task, site);
@@ -236,7 +238,7 @@ int weft__spawn_future_at(const weft_spawn_options *options, weft_future *f, wef
 {
     struct weft__core *core;
     bool has_body = f && f->ops && f->ops->poll && f->ops->cancel;
-    int rc = find_core("weft_spawn_future", options, has_body, site, &core);
+    int rc = find_core("weft_spawn_future", options, has_body, f, site, &core);
     if (rc < 0)
         return rc;
     return weft__task_spawn(core, WEFT__TASK_FUTURE, options, NULL, f, ret_task, site);
@@ -246,7 +248,7 @@ int weft__spawn_blocking_at(const weft_spawn_options *options, weft_task_fn fn, 
                             weft_task **ret_task, const weft_site *site)
 {
     struct weft__core *core;
-    int rc = find_core("weft_spawn_blocking", options, fn != NULL, site, &core);
+    int rc = find_core("weft_spawn_blocking", options, fn != NULL, arg, site, &core);
     if (rc < 0)
         return rc;
     return weft__task_spawn(core, WEFT__TASK_BLOCKING, options, fn, arg, ret_task, site);

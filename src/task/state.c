@@ -54,23 +54,28 @@ bool weft__task_confirm_parked(struct weft__task *t)
 
 bool weft__task_set_done(struct weft__task *t, weft_waker **ret_joiner)
 {
-    /* acquire pairs with the release in set_joiner: join_waker is readable. */
-    uint64_t s = weft__a64_load_acquire(&t->state), next;
-    weft_waker *joiner;
+    uint64_t s = weft__a64_load_relaxed(&t->state), next;
     do {
         WEFT_DEBUG_ASSERT(!(s & (WEFT__TASK_PARKED | WEFT__TASK_DONE)));
         if (!(s & WEFT__TASK_HANDLE) && t->outcome != WEFT__OUTCOME_TAKEN)
             return false;
-        /* Read before the exchange: once DONE is visible the joiner may free t. If the joiner takes the waker back meanwhile the
-         * exchange fails, and what was read is dropped. */
-        joiner = s & WEFT__TASK_JOINED ? t->join_waker : NULL;
         next = (s & ~(WEFT__TASK_JOINED | WEFT__TASK_NOTIFIED)) | WEFT__TASK_DONE;
-        next -= WEFT__TASK_REF;
-        /* release publishes the result to the joiner's acquire of DONE. */
+        /* With a joiner our reference is kept for now: the joiner may free t once it sees DONE, and join_waker is read only
+         * after JOINED was won. Read before, a joiner that took its waker back and set another one meanwhile would leave
+         * the same word behind, and the exchange would succeed with the former waker in hand. */
+        if (!(s & WEFT__TASK_JOINED))
+            next -= WEFT__TASK_REF;
+        /* release publishes the result to the joiner's acquire of DONE; acquire pairs with the release in set_joiner: join_waker
+         * is readable. */
     } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
+    if (s & WEFT__TASK_JOINED) {
+        *ret_joiner = t->join_waker;
+        weft__task_unref(t);
+        return true;
+    }
+    *ret_joiner = NULL;
     if ((next & WEFT__TASK_REFS_MASK) == 0)
         weft__task_free(t);
-    *ret_joiner = joiner;
     return true;
 }
 

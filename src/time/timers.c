@@ -48,11 +48,11 @@ bool weft__timer_arm(struct weft__timers *ts, struct weft__timer *t, uint64_t de
     t->waker = waker;
     weft__a32_store_relaxed(&t->fired, WEFT__TIMER_WAITS);
     uint64_t before = weft__a64_load_relaxed(&ts->next_ns);
-    if (deadline_ns == WEFT_NEVER)
-        deadline_ns = WEFT_NEVER - 1; /* 584 years; so that close can take it out as due */
+    bool is_earliest = deadline_ns < before;
     weft__wheel_insert(&ts->wheel, &t->entry, deadline_ns);
-    publish(ts);
-    bool is_earliest = weft__a64_load_relaxed(&ts->next_ns) < before;
+    weft__a64_store_relaxed(&ts->count, ts->wheel.count);
+    if (is_earliest)
+        weft__a64_store_seq_cst(&ts->next_ns, deadline_ns); /* as in publish */
     weft__lock_release(&ts->lock);
     return is_earliest;
 }
@@ -99,7 +99,9 @@ static unsigned fire_until(struct weft__timers *ts, uint64_t now_ns, enum weft__
         if (how == WEFT__TIMER_CLOSED)
             ts->is_closed = true;
         while (n < FIRE_BATCH) {
-            struct weft__wheel_entry *e = weft__wheel_take_due(&ts->wheel, now_ns);
+            struct weft__wheel_entry *e = how == WEFT__TIMER_CLOSED
+                                              ? weft__wheel_take_any(&ts->wheel)
+                                              : weft__wheel_take_due(&ts->wheel, now_ns);
             if (e == NULL)
                 break;
             due[n++] = fire(WEFT__CONTAINER_OF(e, struct weft__timer, entry), how);
@@ -124,7 +126,7 @@ unsigned weft__timers_expire(struct weft__timers *ts, uint64_t now_ns)
 
 void weft__timers_close(struct weft__timers *ts)
 {
-    (void)fire_until(ts, WEFT_NEVER - 1, WEFT__TIMER_CLOSED);
+    (void)fire_until(ts, WEFT_NEVER, WEFT__TIMER_CLOSED);
 }
 
 void weft__timer_arm_here(struct weft__core *core, struct weft__timer *t, uint64_t deadline_ns,
