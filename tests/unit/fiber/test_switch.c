@@ -5,6 +5,7 @@
 #include "fiber/fiber.h"
 #include "sys/lock.h"
 
+#include <execinfo.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,6 +209,49 @@ static void a_switch_from_deep_inside_keeps_every_frame(void **state)
         weft__fiber_switch(&main_stack, f.stack);
     finish(&f);
     assert_int_equal(f.value, 51 + 4);
+}
+
+/* ---- unwinding ---- */
+
+#ifndef WEFT__FIBER_UCONTEXT
+extern const char weft__fiber_start[];
+
+__attribute__((noinline)) static void look_back(struct fiber *f, int depth)
+{
+    void *frames[64];
+    if (depth > 0) {
+        look_back(f, depth - 1);
+    } else {
+        int n = backtrace(frames, 64);
+        /* look_back eleven times (fewer where the compiler unrolled), body, enter, trampoline. */
+        EXPECT(f, n >= 4 && n <= 16);
+        uintptr_t outermost = (uintptr_t)frames[n - 1];
+        EXPECT(f, outermost > (uintptr_t)weft__fiber_start);
+        EXPECT(f, outermost < (uintptr_t)weft__fiber_start + 64);
+    }
+    __asm__ volatile("" ::: "memory"); /* not a tail call */
+}
+
+static void look_back_from_deep(struct fiber *f)
+{
+    look_back(f, 10);
+    yield(f);
+    look_back(f, 3);
+}
+#endif
+
+static void an_unwinder_stops_at_the_trampoline(void **state)
+{
+    (void)state;
+#ifdef WEFT__FIBER_UCONTEXT
+    skip(); /* libc's trampoline */
+#else
+    struct fiber f = {0};
+    start(&f, &main_stack, look_back_from_deep);
+    weft__fiber_switch(&main_stack, f.stack);
+    weft__fiber_switch(&main_stack, f.stack);
+    finish(&f);
+#endif
 }
 
 /* ---- registers ---- */
@@ -532,6 +576,7 @@ int main(void)
         TEST(a_fiber_never_started_is_put_back),
         TEST(fibers_switch_directly_to_each_other),
         TEST(a_switch_from_deep_inside_keeps_every_frame),
+        TEST(an_unwinder_stops_at_the_trampoline),
         TEST(registers_that_a_call_keeps_are_kept),
         TEST(a_rounding_mode_stays_with_its_fiber),
         TEST(the_x87_word_stays_with_its_fiber),

@@ -1,0 +1,138 @@
+/*
+ * C++ exceptions on fibers: the caught exceptions belong to the fiber, though the C++ runtime keeps them
+ * for each thread. Two fibers that are parked in catch blocks must not swap them.
+ */
+#include <pthread.h>
+#include <stdexcept>
+#include <string>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+extern "C" {
+#include <cmocka.h>
+}
+
+/* The internal headers are C; of them this much is needed. */
+extern "C" {
+struct weft__stack;
+int weft__stack_get(void *cache, size_t usable, weft__stack **ret);
+void weft__stack_put(void *cache, weft__stack *s);
+void weft__stack_pool_trim(void);
+void weft__fiber_init(weft__stack *s, void (*entry)(void *), void *arg);
+void weft__fiber_adopt_thread(weft__stack *s);
+void weft__fiber_switch_told(weft__stack *from, weft__stack *to);
+void weft__fiber_switch_final(weft__stack *from, weft__stack *to);
+void weft__fiber_entered(weft__stack *self);
+}
+
+namespace
+{
+
+/* As large as any struct weft__stack, whose header takes at most 128 bytes. */
+alignas(64) unsigned char main_memory[2][256];
+
+weft__stack *main_stack(int thread = 0)
+{
+    return reinterpret_cast<weft__stack *>(main_memory[thread]);
+}
+
+struct fiber {
+    weft__stack *stack;
+    weft__stack *back;
+    std::string text;
+    std::string seen;
+    int uncaught = -1;
+};
+
+void yield(fiber *f)
+{
+    weft__fiber_switch_told(f->stack, f->back);
+}
+
+/* Throws, yields inside the catch block, and rethrows. */
+void throw_and_rethrow(void *arg)
+{
+    fiber *f = static_cast<fiber *>(arg);
+    weft__fiber_entered(f->stack);
+    yield(f);
+    try {
+        try {
+            throw std::runtime_error(f->text);
+        } catch (const std::exception &) {
+            yield(f);
+            throw;
+        }
+    } catch (const std::exception &e) {
+        f->seen = e.what();
+        f->uncaught = std::uncaught_exceptions();
+    }
+    weft__fiber_switch_final(f->stack, f->back);
+}
+
+void start(fiber *f, const char *text)
+{
+    f->back = main_stack();
+    f->text = text;
+    assert_int_equal(weft__stack_get(nullptr, 128 << 10, &f->stack), 0);
+    weft__fiber_init(f->stack, throw_and_rethrow, f);
+}
+
+void fibers_in_catch_blocks_keep_their_exceptions(void **)
+{
+    fiber a, b;
+    weft__fiber_adopt_thread(main_stack());
+    start(&a, "a");
+    start(&b, "b");
+    for (int i = 0; i < 3; i++) {
+        weft__fiber_switch_told(main_stack(), a.stack);
+        weft__fiber_switch_told(main_stack(), b.stack);
+        assert_false(std::current_exception() != nullptr);
+    }
+    assert_string_equal(a.seen.c_str(), "a");
+    assert_string_equal(b.seen.c_str(), "b");
+    assert_int_equal(a.uncaught, 0);
+    weft__stack_put(nullptr, a.stack);
+    weft__stack_put(nullptr, b.stack);
+    weft__stack_pool_trim();
+}
+
+void *resume_here(void *arg)
+{
+    fiber *f = static_cast<fiber *>(arg);
+    weft__fiber_adopt_thread(main_stack(1));
+    f->back = main_stack(1);
+    weft__fiber_switch_told(main_stack(1), f->stack);
+    return std::current_exception() != nullptr ? arg : nullptr;
+}
+
+void an_exception_moves_with_its_fiber_to_another_thread(void **)
+{
+    fiber f;
+    pthread_t thread;
+    void *left_behind;
+    weft__fiber_adopt_thread(main_stack());
+    start(&f, "moved");
+    weft__fiber_switch_told(main_stack(), f.stack);
+    weft__fiber_switch_told(main_stack(), f.stack); /* now in its catch block */
+    assert_false(std::current_exception() != nullptr);
+    assert_int_equal(pthread_create(&thread, nullptr, resume_here, &f), 0);
+    pthread_join(thread, &left_behind);
+    assert_null(left_behind);
+    assert_string_equal(f.seen.c_str(), "moved");
+    weft__stack_put(nullptr, f.stack);
+    weft__stack_pool_trim();
+}
+
+} // namespace
+
+int main()
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fibers_in_catch_blocks_keep_their_exceptions),
+        cmocka_unit_test(an_exception_moves_with_its_fiber_to_another_thread),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,450 @@
+/* ctest: serial (a thousand children) */
+/*
+ * The fault handler: an overflow, and any other fault on a fiber's stack, names what runs there and kills
+ * the process by its signal. Each fault happens in a forked child.
+ */
+#include "fiber/fiber.h"
+#include "sys/table.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static struct weft__stack thread_stack;
+
+static size_t describe(void *owner, char *buf, size_t cap)
+{
+    int n = snprintf(buf, cap, "task %d \"name\"", *(int *)owner);
+    return n < 0 ? 0 : (size_t)n;
+}
+
+static bool is_under(const char *tool)
+{
+    const char *under = getenv("WEFT_TEST_UNDER");
+    return under != NULL && strcmp(under, tool) == 0;
+}
+
+/* ---- what the fibers do ---- */
+
+static volatile int *volatile stray = (volatile int *)0x10;
+
+__attribute__((noinline)) static int recurse(int depth)
+{
+    volatile char frame[300];
+    frame[0] = (char)depth;
+    frame[299] = frame[0];
+    int below = depth < 0 ? 0 : recurse(depth + 1);
+    return below + frame[299]; /* not a tail call */
+}
+
+static void overflow(void *arg)
+{
+    weft__fiber_entered(arg);
+    (void)recurse(1);
+    _exit(1);
+}
+
+static void write_stray(void *arg)
+{
+    weft__fiber_entered(arg);
+    *stray = 1;
+    _exit(1);
+}
+
+static struct weft__stack *victim;
+static void write_into_a_neighbour_guard(void *arg)
+{
+    weft__fiber_entered(arg);
+    *(volatile char *)(victim->lo - 8) = 1;
+    _exit(1);
+}
+
+static void divide(void *arg)
+{
+    weft__fiber_entered(arg);
+    (void)raise(SIGFPE); /* one that was sent: not the stack's fault, and it kills all the same */
+    _exit(1);
+}
+
+static void trap(void *arg)
+{
+    weft__fiber_entered(arg);
+    __builtin_trap();
+}
+
+/* ---- running them ---- */
+
+static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+
+static void run_on(struct weft__stack *s, void (*entry)(void *))
+{
+    weft__fiber_adopt_thread(&thread_stack);
+    weft__fiber_init(s, entry, s);
+    weft__fiber_switch(&thread_stack, s);
+}
+
+static void prepare_child(void)
+{
+    void *mem;
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+    if (weft__sigaltstack_init(&mem) < 0)
+        _exit(2);
+    weft__fault_handler_install(describe);
+}
+
+/* Runs fn(arg) in a child with the handler installed; what it wrote to stderr, and how it ended. */
+static int run_child(void (*fn)(void *), void *arg, char *text, size_t cap)
+{
+    int fd[2], status;
+    assert_int_equal(pipe(fd), 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        dup2(fd[1], STDERR_FILENO);
+        /* cmocka has handlers, sanitizers too. */
+        for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+            signal(faults[i], SIG_DFL);
+        prepare_child();
+        fn(arg);
+        _exit(3);
+    }
+    close(fd[1]);
+    size_t len = 0;
+    ssize_t n;
+    char rest[512];
+    while ((n = read(fd[0], len < cap - 1 ? text + len : rest,
+                     len < cap - 1 ? cap - 1 - len : sizeof(rest))) > 0)
+        if (len < cap - 1)
+            len += (size_t)n;
+    text[len] = '\0';
+    close(fd[0]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static void assert_killed_by(int status, int signo)
+{
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), signo);
+}
+
+static char text[4000];
+
+static void run_overflow(void *arg)
+{
+    run_on(arg, overflow);
+}
+
+/* ---- tests ---- */
+
+enum { STACKS = 1000 };
+
+static void every_overflow_names_its_own_task(void **state)
+{
+    (void)state;
+    static struct weft__stack *stacks[STACKS];
+    static int ids[STACKS];
+    /* Under memcheck each child looks for leaks in all stacks, guards included, at its death. */
+    int count = is_under("memcheck") ? 4 : is_under("") ? STACKS : 40;
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(weft__stack_get(NULL, WEFT__STACK_DEFAULT, &stacks[i]), 0);
+        ids[i] = i;
+        stacks[i]->owner = &ids[i];
+    }
+    for (int i = 0; i < count; i++) {
+        char wanted[64];
+        int status = run_child(run_overflow, stacks[i], text, sizeof(text));
+        assert_killed_by(status, SIGSEGV);
+        snprintf(wanted, sizeof(wanted), "weft: stack overflow in task %d \"name\": the stack has ",
+                 i);
+        assert_non_null(strstr(text, wanted));
+    }
+    for (int i = 0; i < count; i++) {
+        stacks[i]->owner = NULL;
+        weft__stack_put(NULL, stacks[i]);
+    }
+    weft__stack_pool_trim();
+}
+
+static int madvise_without_guards(void *p, size_t len, int advice)
+{
+    if (advice == 102) { /* MADV_GUARD_INSTALL */
+        errno = EINVAL;
+        return -1;
+    }
+    return madvise(p, len, advice);
+}
+
+static struct weft__stack *new_stack(int *id)
+{
+    struct weft__stack *s;
+    assert_int_equal(weft__stack_get(NULL, WEFT__STACK_DEFAULT, &s), 0);
+    s->owner = id;
+    return s;
+}
+
+static void an_overflow_into_a_protected_guard_is_named(void **state)
+{
+    (void)state;
+    int id = 7;
+    weft__sys_table.madvise = madvise_without_guards;
+    struct weft__stack *s = new_stack(&id);
+    weft__sys_table.madvise = madvise;
+    assert_killed_by(run_child(run_overflow, s, text, sizeof(text)), SIGSEGV);
+    assert_non_null(strstr(text, "weft: stack overflow in task 7 \"name\""));
+    weft__stack_put(NULL, s);
+}
+
+static void an_overflow_shows_where_it_began(void **state)
+{
+    (void)state;
+    int id = 7;
+    if (is_under("aarch64"))
+        skip(); /* the emulator's own mappings are listed */
+    struct weft__stack *s = new_stack(&id);
+    run_child(run_overflow, s, text, sizeof(text));
+    char *line = strstr(text, "weft:   at ");
+    assert_non_null(line);
+    assert_non_null(strstr(line, "overflow+0x"));
+#if defined(__x86_64__)
+    assert_non_null(strstr(text, " frames ...\nweft:   at "));
+#endif
+    weft__stack_put(NULL, s);
+}
+
+static void run_stray(void *arg)
+{
+    run_on(arg, write_stray);
+}
+
+static void another_fault_names_the_task_that_ran(void **state)
+{
+    (void)state;
+    int id = 8;
+    struct weft__stack *s = new_stack(&id);
+    assert_killed_by(run_child(run_stray, s, text, sizeof(text)), SIGSEGV);
+    assert_non_null(strstr(text, "weft: SIGSEGV in task 8 \"name\", address 0x10, pc 0x"));
+    assert_null(strstr(text, "overflow in"));
+    weft__stack_put(NULL, s);
+}
+
+static void run_neighbour(void *arg)
+{
+    run_on(arg, write_into_a_neighbour_guard);
+}
+
+/* Slots are opened upwards: the victim lies below the culprit, whose stack pointer is above. */
+static void a_stray_write_into_a_guard_is_no_overflow(void **state)
+{
+    (void)state;
+    int victim_id = 1, culprit_id = 2;
+    victim = new_stack(&victim_id);
+    struct weft__stack *culprit = new_stack(&culprit_id);
+    assert_true(victim < culprit);
+    assert_killed_by(run_child(run_neighbour, culprit, text, sizeof(text)), SIGSEGV);
+    assert_non_null(strstr(text, "weft: SIGSEGV in task 2 \"name\", address 0x"));
+    weft__stack_put(NULL, victim);
+    weft__stack_put(NULL, culprit);
+}
+
+static void run_trap(void *arg)
+{
+    run_on(arg, trap);
+}
+
+static void an_illegal_instruction_names_the_task(void **state)
+{
+    (void)state;
+    int id = 9;
+    struct weft__stack *s = new_stack(&id);
+    int status = run_child(run_trap, s, text, sizeof(text));
+#if defined(__x86_64__)
+    assert_killed_by(status, SIGILL);
+    assert_non_null(strstr(text, "weft: SIGILL in task 9 \"name\""));
+#else
+    assert_false(WIFEXITED(status)); /* SIGTRAP on others */
+#endif
+    weft__stack_put(NULL, s);
+}
+
+static void run_divide(void *arg)
+{
+    run_on(arg, divide);
+}
+
+static void a_signal_that_was_sent_kills_without_a_report(void **state)
+{
+    (void)state;
+    int id = 9;
+    struct weft__stack *s = new_stack(&id);
+    assert_killed_by(run_child(run_divide, s, text, sizeof(text)), SIGFPE);
+    assert_null(strstr(text, "weft: "));
+    weft__stack_put(NULL, s);
+}
+
+static void fault_on_a_plain_stack(void *arg)
+{
+    (void)arg;
+    *stray = 1;
+}
+
+static void faults_outside_fibers_are_left_alone(void **state)
+{
+    (void)state;
+    assert_killed_by(run_child(fault_on_a_plain_stack, NULL, text, sizeof(text)), SIGSEGV);
+    assert_null(strstr(text, "weft: "));
+}
+
+static void a_fiber_without_owner_is_reported_too(void **state)
+{
+    (void)state;
+    struct weft__stack *s = new_stack(NULL);
+    assert_killed_by(run_child(run_overflow, s, text, sizeof(text)), SIGSEGV);
+    assert_non_null(strstr(text, "weft: stack overflow in a fiber without an owner"));
+    weft__stack_put(NULL, s);
+}
+
+/* ---- former handlers ---- */
+
+static void former_with_info(int signo, siginfo_t *info, void *context)
+{
+    (void)context;
+    _exit(signo == SIGSEGV && info->si_addr == (void *)0x10 ? 44 : 45);
+}
+
+static void former_plain(int signo)
+{
+    _exit(signo == SIGSEGV ? 46 : 47);
+}
+
+/* Before prepare_child's, which then does nothing: the handler is installed once. */
+static struct sigaction former;
+static void run_with_former(void *arg)
+{
+    int status;
+    (void)arg;
+    pid_t pid = fork();
+    if (pid == 0) {
+        int id = 5;
+        struct weft__stack *s;
+        sigaction(SIGSEGV, &former, NULL);
+        prepare_child();
+        if (weft__stack_get(NULL, WEFT__STACK_DEFAULT, &s) < 0)
+            _exit(1);
+        s->owner = &id;
+        run_on(s, write_stray);
+    }
+    waitpid(pid, &status, 0);
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 99);
+}
+
+/* run_child() would install ours first. */
+static int run_bare_child(void (*fn)(void *))
+{
+    int status;
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        int null = memfd_create("stderr", 0);
+        dup2(null, STDERR_FILENO);
+        fn(NULL);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void a_former_handler_is_called(void **state)
+{
+    (void)state;
+    if (is_under("memcheck"))
+        skip(); /* it counts the fault as an error and changes the exit status */
+    former = (struct sigaction){.sa_sigaction = former_with_info, .sa_flags = SA_SIGINFO};
+    assert_int_equal(run_bare_child(run_with_former), 44);
+    former = (struct sigaction){.sa_handler = former_plain};
+    assert_int_equal(run_bare_child(run_with_former), 46);
+}
+
+static void ignore_and_raise(void *arg)
+{
+    (void)arg;
+    signal(SIGSEGV, SIG_IGN);
+    prepare_child();
+    (void)raise(SIGSEGV);
+    _exit(48);
+}
+
+static void a_signal_that_was_ignored_still_is(void **state)
+{
+    (void)state;
+    assert_int_equal(run_bare_child(ignore_and_raise), 48);
+}
+
+/* ---- alternate stacks ---- */
+
+static void an_alternate_stack_is_set_once_and_taken_away(void **state)
+{
+    (void)state;
+    stack_t before, set, after;
+    void *mem = &mem, *second = &mem;
+    sigaltstack(NULL, &before);
+    assert_int_equal(weft__sigaltstack_init(&mem), 0);
+    sigaltstack(NULL, &set);
+    assert_false(set.ss_flags & SS_DISABLE);
+    assert_int_equal(weft__sigaltstack_init(&second), 0);
+    assert_null(second); /* the thread has one */
+    if (before.ss_flags & SS_DISABLE) {
+        assert_non_null(mem);
+        assert_true(set.ss_size >= (size_t)sysconf(_SC_SIGSTKSZ) + (16 << 10));
+    } else {
+        assert_null(mem);
+    }
+    weft__sigaltstack_fini(second);
+    weft__sigaltstack_fini(mem);
+    sigaltstack(NULL, &after);
+    assert_int_equal(after.ss_flags, before.ss_flags);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    weft__stack_pool_trim();
+    return 0;
+}
+
+#define TEST(f) cmocka_unit_test_teardown(f, teardown)
+
+int main(void)
+{
+    if (getenv("WEFT_TEST_UNDER") == NULL)
+        setenv("WEFT_TEST_UNDER", "", 1);
+    const struct CMUnitTest tests[] = {
+        TEST(every_overflow_names_its_own_task),
+        TEST(an_overflow_into_a_protected_guard_is_named),
+        TEST(an_overflow_shows_where_it_began),
+        TEST(another_fault_names_the_task_that_ran),
+        TEST(a_stray_write_into_a_guard_is_no_overflow),
+        TEST(an_illegal_instruction_names_the_task),
+        TEST(a_signal_that_was_sent_kills_without_a_report),
+        TEST(faults_outside_fibers_are_left_alone),
+        TEST(a_fiber_without_owner_is_reported_too),
+        TEST(a_former_handler_is_called),
+        TEST(a_signal_that_was_ignored_still_is),
+        TEST(an_alternate_stack_is_set_once_and_taken_away),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
