@@ -338,10 +338,12 @@ static void call_body(void *arg)
     b->value = b->fn(b->arg);
 }
 
-static void outcome_give(weft_outcome *ret, weft_panic_info *info, void *value)
+static void outcome_give(weft_outcome *ret, weft_panic_info *info, bool was_aborted, void *value)
 {
-    weft_outcome o = {.kind = info ? WEFT_OUTCOME_PANICKED : WEFT_OUTCOME_VALUE,
-                      .value = info ? NULL : value,
+    weft_outcome o = {.kind = info          ? WEFT_OUTCOME_PANICKED
+                              : was_aborted ? WEFT_OUTCOME_CANCELLED
+                                            : WEFT_OUTCOME_VALUE,
+                      .value = info || was_aborted ? NULL : value,
                       .panic = info};
     if (ret) {
         *ret = o;
@@ -357,7 +359,7 @@ static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, 
 {
     struct weft__core *core = &rt->sched.core;
     struct weft__ctx *c = weft__ctx_get();
-    struct weft__task *t = weft__thread_task_create(core, WEFT__TASK_THREAD);
+    struct weft__task *t = weft__thread_task_create(core, WEFT__TASK_BODY);
     if (t == NULL)
         return -ENOMEM;
     struct weft__locals locals = {0};
@@ -372,7 +374,7 @@ static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, 
     c->core = core_before;
     t->locals = NULL;
     weft__thread_task_destroy(t);
-    outcome_give(ret, info, body.value);
+    outcome_give(ret, info, locals.abort_seen, body.value);
     return 0;
 }
 

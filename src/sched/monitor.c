@@ -20,7 +20,8 @@
 
 static size_t describe(struct weft__task *t, char *buf, size_t cap)
 {
-    static const char *const kinds[] = {"fiber", "future", "blocking job", "thread"};
+    static const char *const kinds[] = {"fiber", "future", "blocking job", "thread",
+                                        "body of weft_block_on()"};
     char label[96];
     uint64_t state = weft__a64_load_relaxed(&t->state);
     const weft_future_ops *ops = weft__aptr_load_relaxed(&t->waiting_for);
@@ -82,7 +83,7 @@ static void survey_one(struct weft__task *t, void *arg)
         return;
     }
     if (!(state & WEFT__TASK_PARKED))
-        v->runnable += t->kind != WEFT__TASK_THREAD;
+        v->runnable += t->kind != WEFT__TASK_THREAD; /* one inside weft_enter() counts as outside anyway */
     else
         v->waiting++;
     if (state >> 40) /* a waker outside weft: somebody unknown may use it */

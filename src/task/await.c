@@ -22,7 +22,7 @@ static inline bool abort_is_due(const struct weft__task *t, uint64_t state)
 {
     if (WEFT__LIKELY(!(state & (WEFT__TASK_ABORT | WEFT__TASK_UNWIND))))
         return false;
-    if (t->kind >= WEFT__TASK_BLOCKING || t->locals->is_panicking || t->locals->is_unwinding)
+    if (t->kind == WEFT__TASK_BLOCKING || t->locals->is_panicking || t->locals->is_unwinding)
         return false; /* a job that runs is not aborted; cleanups may wait */
     return t->locals->shield_depth == 0 || (state & WEFT__TASK_UNWIND);
 }
@@ -43,7 +43,7 @@ static WEFT__NOINLINE int aborted(struct weft__task *t)
     if (must_unwind && l->boundary == NULL)
         weft__task_end_early(t, WEFT_OUTCOME_CANCELLED, NULL);
     /* A body that ignores this and calls again must not keep the worker. */
-    if (t->budget == 0 || --t->budget == 0)
+    if (t->kind <= WEFT__TASK_FUTURE && (t->budget == 0 || --t->budget == 0))
         yield_forced(t);
     return -ECANCELED;
 }
@@ -257,7 +257,7 @@ static struct weft__task *self_task(void)
     if (c == NULL)
         return NULL;
     struct weft__task *t = c->current ? c->current : c->in_place_task;
-    return t && t->kind != WEFT__TASK_THREAD ? t : NULL;
+    return t;
 }
 
 uint64_t weft_self_try_id(void)

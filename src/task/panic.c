@@ -43,8 +43,7 @@ static weft_panic_info *info_create(const weft_site *site)
     info->site = site;
     struct weft__task *t = weft__task_current();
     if (t) {
-        if (t->kind != WEFT__TASK_THREAD)
-            info->task_id = weft__a64_load_relaxed(&t->id);
+        info->task_id = weft__a64_load_relaxed(&t->id);
         if (t->cold)
             memcpy(info->task_name, t->cold->name, sizeof info->task_name);
     }

@@ -51,7 +51,6 @@ static void task_init(struct weft__task *t, struct weft__core *core, enum weft__
     t->outcome = WEFT_OUTCOME_CANCELLED;
     t->on_abort = WEFT_ON_ABORT_RETURN;
     t->started = false;
-    t->has_arg_copy = false;
 }
 
 struct weft__task *weft__thread_task_create(struct weft__core *core, enum weft__task_kind kind)
@@ -139,7 +138,6 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
         if (o->site)
             t->site = o->site;
         if (o->arg_bytes) {
-            t->has_arg_copy = true;
             if (cold && cold->arg_block) {
                 t->arg = cold->arg_block;
             } else {

@@ -51,7 +51,8 @@ enum weft__task_kind {
     WEFT__TASK_FIBER,
     WEFT__TASK_FUTURE,
     WEFT__TASK_BLOCKING, /* a job of the blocking pool; runs as a thread task */
-    WEFT__TASK_THREAD,   /* a plain thread that waits: a body of block_on, a thread inside weft_enter() */
+    WEFT__TASK_THREAD,   /* a plain thread that waits inside weft_enter() */
+    WEFT__TASK_BODY,     /* a body of weft_block_on() on its caller's thread */
 };
 
 #define WEFT__TASK_INLINE_ARG 64
@@ -113,8 +114,7 @@ struct weft__task {
     uint8_t on_abort;
     uint8_t generation;       /* of the slot: low bits of a public handle, so that a spent handle is found out */
     bool started;             /* the body has begun */
-    bool has_arg_copy;
-    void *arg_copy[WEFT__TASK_INLINE_ARG / sizeof(void *)];
+    _Alignas(16) char arg_copy[WEFT__TASK_INLINE_ARG]; /* as malloc would align it */
 } WEFT__ALIGNED(WEFT__CACHE_LINE);
 
 /* What a runtime offers to the layers below it; filled by runtime/. Any function may be called from any thread unless

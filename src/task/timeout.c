@@ -26,7 +26,10 @@ void weft_timeout_enter_until(weft_timeout *t, uint64_t deadline_ns)
     t->deadline_ns = deadline_ns;
     t->expired = false;
     t->left = false;
-    t->entered = true;
+    /* Where nothing can wait the scope is an empty one. */
+    t->entered = weft__core_current() != NULL;
+    if (!t->entered)
+        return;
     t->opaque[0] = l->timeout;
     t->opaque[1] = NULL;
     t->outer = l->timeout_top;
@@ -43,9 +46,11 @@ void weft_timeout_enter(weft_timeout *t, uint64_t duration_ns)
 
 void weft_timeout_leave(weft_timeout *t)
 {
-    if (t->left || !t->entered)
+    if (t->left)
         return;
     t->left = true;
+    if (!t->entered)
+        return;
     disarm(t);
     struct weft__locals *l = weft__locals_now();
     if (WEFT__UNLIKELY(l->timeout_top != t)) {
