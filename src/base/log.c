@@ -1,9 +1,9 @@
 /*
  * The log: one line at a time, to stderr or to the program's own sink.
  *
- * The sink is a pair (function, argument) that any thread may replace while others log, so it is read
- * under a sequence count: odd while it is being written. A reader never waits for ever: a child
- * forked in the middle of a replacement sees the count odd until it ends, and logs to stderr.
+ * The sink is a pair (function, argument) that any thread may replace while others log, so it is
+ * read under a sequence count: odd while it is being written. A reader never waits for ever: a
+ * child forked in the middle of a replacement sees the count odd until it ends, and logs to stderr.
  *
  * This directory stands below src/atomic, hence the compiler's builtins instead of the shim.
  */

@@ -1,10 +1,10 @@
 /*
- * The fault handler: says which task overflowed its stack or made a wild access, and lets the signal
- * kill the process.
+ * The fault handler: says which task overflowed its stack or made a wild access, and lets the
+ * signal kill the process.
  *
- * Everything here runs in a signal handler on the thread's alternate stack, in a process that may be
- * broken in any way: no locks of others, no allocation, no stdio, nothing from libc but system calls.
- * The report is static, so one thread makes it at a time.
+ * Everything here runs in a signal handler on the thread's alternate stack, in a process that may
+ * be broken in any way: no locks of others, no allocation, no stdio, nothing from libc but system
+ * calls. The report is static, so one thread makes it at a time.
  */
 #include "fiber/stack.h"
 
@@ -20,6 +20,7 @@
 #define FRAMES_FIRST 16 /* innermost frames shown */
 #define FRAMES_LAST 4 /* outermost frames shown, after an overflow the ones that say who began it */
 #define FRAMES_MAX (FRAMES_FIRST + FRAMES_LAST)
+#define AFTER_OWNER_BYTES 200 /* of the line, kept for what follows the owner */
 #define REPORT_TRIES 1000000
 
 /* A frame's address, and what /proc/self/maps says of it. */
@@ -81,7 +82,7 @@ static void put_owner(void *owner)
         put("a fiber without an owner");
         return;
     }
-    size_t room = sizeof(report.text) - report.len;
+    size_t room = sizeof(report.text) - report.len - AFTER_OWNER_BYTES;
     size_t n = describe_owner(owner, report.text + report.len, room);
     report.len += n < room ? n : room;
 }
@@ -119,8 +120,9 @@ static struct context read_context(const void *ucontext)
 #endif
 }
 
-/* Follows frame pointers within the stack, as far as they make sense. Code built without frame pointers
- * ends the chain early. Returns how many frames there are; shown are the first and the last. */
+/* Follows frame pointers within the stack, as far as they make sense. Code built without frame
+ * pointers ends the chain early. Returns how many frames there are; shown are the first and the
+ * last. */
 static size_t collect_frames(const struct weft__stack *s, const struct context *c)
 {
     uintptr_t lo = c->sp > (uintptr_t)s->lo ? c->sp : (uintptr_t)s->lo;
@@ -262,6 +264,20 @@ static size_t index_of(int signo)
     return 0;
 }
 
+/* The guard of `hit` was hit: by the fiber on it, or by a stray pointer of another one? A large
+ * frame moves the stack pointer into the slot below before it touches anything; then the frame
+ * pointer, that of the caller or one at the top of the large frame, tells whose frame it is. */
+static bool is_overflow(const struct weft__stack *hit, const struct weft__stack *running,
+                        const struct context *c)
+{
+    if (running == NULL || running == hit)
+        return true;
+    if (c->fp >= (uintptr_t)hit->lo && c->fp <= (uintptr_t)hit->hi)
+        return true;
+    bool stands_on_another = c->fp >= (uintptr_t)running->lo && c->fp <= (uintptr_t)running->hi;
+    return !stands_on_another && c->sp < (uintptr_t)hit->hi;
+}
+
 static void report_fault(int signo, const siginfo_t *info, const void *ucontext)
 {
     struct context c = read_context(ucontext);
@@ -270,9 +286,7 @@ static void report_fault(int signo, const siginfo_t *info, const void *ucontext)
     if (signo == SIGSEGV || signo == SIGBUS)
         hit = weft__stack_of_address(info->si_addr, &in_guard);
     struct weft__stack *running = weft__stack_of_address((const void *)c.sp, &unused);
-    /* A stack pointer below the stack whose guard was hit, even in the slot next to it, is one that a
-     * large frame has moved; one above it belongs to another task, with a stray pointer. */
-    bool overflow = hit != NULL && in_guard && c.sp <= (uintptr_t)hit->hi;
+    bool overflow = hit != NULL && in_guard && is_overflow(hit, running, &c);
     struct weft__stack *s = overflow ? hit : running;
     if (s == NULL)
         return; /* not ours: a plain thread of the program */
@@ -319,8 +333,9 @@ static void chain(int signo, siginfo_t *info, void *ucontext)
         next->sa_handler(signo);
         return;
     }
-    /* Returning runs the faulting instruction again, this time to die of it, with its registers as they
-     * were for the core file. A signal that somebody sent is sent again, and waits until we return. */
+    /* Returning runs the faulting instruction again, this time to die of it, with its registers as
+     * they were for the core file. A signal that somebody sent is sent again, and waits until we
+     * return. */
     struct sigaction fatal = {.sa_handler = SIG_DFL};
     (void)weft__sys_sigaction(signo, &fatal, NULL); /* fails for bad numbers only */
     if (!from_kernel)

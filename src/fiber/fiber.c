@@ -16,8 +16,8 @@
 void *__tsan_get_current_fiber(void);
 void *__tsan_create_fiber(unsigned flags);
 void __tsan_switch_to_fiber(void *fiber, unsigned flags);
-/* With this flag a switch orders nothing, so that two tasks that only happened to share a worker still
- * race; the scheduler's functions are then built with no_sanitize_thread. */
+/* With this flag a switch orders nothing, so that two tasks that only happened to share a worker
+ * still race; the scheduler's functions are then built with no_sanitize_thread. */
 #ifdef WEFT_TSAN_NO_SYNC
 #define TSAN_FLAGS 1u
 #else
@@ -42,9 +42,9 @@ void weft__fiber_init(struct weft__stack *s, void (*entry)(void *), void *arg)
     s->cxa[0] = s->cxa[1] = NULL;
     s->asan_fake = NULL;
 #ifdef WEFT__TSAN
-    /* Kept with the stack, for every fiber that will run on it: creating one is dear. */
     if (s->tsan_fiber == NULL)
         s->tsan_fiber = __tsan_create_fiber(0);
+    s->tsan_uses++;
 #endif
     s->sp = weft__fiber_prepare(s->hi, entry, arg);
 }

@@ -1,10 +1,11 @@
 /*
  * Stacks: slabs, the pool, the caches.
  *
- * A slot is [guard | usable bytes of its class | top page]. With the default 64 KiB and guards of as
- * much, slots lie 33 pages apart: an odd number, so that neighbours do not meet in the same sets of the
- * TLB, as they would with a power of two. In the top page stands the header, lowered by a colour that
- * depends on the slot, so that the hot lines of many stacks do not meet in the same sets of the cache.
+ * A slot is [guard | usable bytes of its class | top page]. With the default 64 KiB and guards of
+ * as much, slots lie 33 pages apart: an odd number, so that neighbours do not meet in the same sets
+ * of the TLB, as they would with a power of two. In the top page stands the header, lowered by a
+ * colour that depends on the slot, so that the hot lines of many stacks do not meet in the same
+ * sets of the cache.
  *
  * Nothing is touched before it is needed: a slab is reserved address space, its slots are opened in
  * order, each by installing its guard and writing its header.
@@ -38,11 +39,12 @@ void __tsan_destroy_fiber(void *fiber);
 #define CLASS_SHIFT 14 /* the smallest class: 16 KiB */
 _Static_assert((size_t)1 << (CLASS_SHIFT + WEFT__STACK_CLASSES - 1) == WEFT__STACK_MAX, "classes");
 
-/* Frames of code built without stack probes may be larger than a page and jump over the guard: libc's
- * own are below 16 KiB. A page would save 0.06 us and 120 bytes of page table. */
+/* Frames of code built without stack probes may be larger than a page and jump over the guard:
+ * libc's own are below 16 KiB. A page would save 0.06 us and 120 bytes of page table. */
 #define GUARD_BYTES ((size_t)64 << 10)
 
-/* 32 colours of a line each use half a page at most, and leave the other half of it to the frames. */
+/* 32 colours of a line each use half a page at most, and leave the other half of it to the
+ * frames. */
 #define COLOURS 32
 #define COLOUR_BYTES 64
 #define HEADER_BYTES 128
@@ -50,12 +52,12 @@ _Static_assert(sizeof(struct weft__stack) <= HEADER_BYTES, "the header fits its 
 _Static_assert(offsetof(struct weft__stack, cxa) <= WEFT__CACHE_LINE,
                "the first line is the hot one");
 
-/* The first slab of a class is small, so that a program with few tasks maps little; each further one
- * doubles the class. 256 slabs of 16,384 make 4 million default stacks. */
+/* The first slab of a class is small, so that a program with few tasks maps little; each further
+ * one doubles the class. 256 slabs of 16,384 make 4 million default stacks. */
 #define SLAB_SLOTS_FIRST 32
 #define SLAB_SLOTS_MAX 16384
 #define SLAB_BYTES_FIRST ((size_t)64 << 20)
-#define SLAB_BYTES_MAX ((size_t)4 << 30)
+#define SLAB_BYTES_MAX ((size_t)1 << (sizeof(size_t) == 8 ? 32 : 26))
 #define SLAB_SLOTS_LOCKED 8 /* under mlockall: every slot mapped is memory taken */
 #define SLABS_MAX 8192
 
@@ -66,12 +68,12 @@ _Static_assert(offsetof(struct weft__stack, cxa) <= WEFT__CACHE_LINE,
 #define OPEN_BATCH_MAX 16
 
 /*
- * Did the fiber go deep? Asking the kernel is out of the question (mincore or a madvise in vain: 600 ns
- * a stack). So words of magic stand at the bottom of the lowest page that may stay, and are looked at
- * when the stack leaves a cache for the pool: a chain of frames that passed them has overwritten some.
- * Broken, they move one page down (up to KEPT_PAGES_MAX) and what lies below is given back, so stacks of
- * tasks that all use two pages cost one madvise each and then none. A frame with a large unused array
- * can step over them; those pages stay until the pool is trimmed.
+ * Did the fiber go deep? Asking the kernel is out of the question (mincore or a madvise in vain:
+ * 600 ns a stack). So words of magic stand at the bottom of the lowest page that may stay, and are
+ * looked at when the stack leaves a cache for the pool: a chain of frames that passed them has
+ * overwritten some. Broken, they move one page down (up to KEPT_PAGES_MAX) and what lies below is
+ * given back, so stacks of tasks that all use two pages cost one madvise each and then none. A
+ * frame with a large unused array can step over them; those pages stay until the pool is trimmed.
  */
 #define CANARY UINT64_C(0x57ac4c01d9a9e5e5)
 #define CANARY_WORDS 8
@@ -79,18 +81,24 @@ _Static_assert(offsetof(struct weft__stack, cxa) <= WEFT__CACHE_LINE,
 
 /* An entry of the table. Entries are never freed, so the fault handler may read any at any time. */
 struct slab {
-    weft__a64
-        base; /* address of the mapping, 0: unused entry. Written under pool.lock, read by all */
-    weft__a64 geometry; /* class_index << 32 | slot_count; the same */
-    uint32_t opened;    /* slots below have a guard and are, or will be, handed out; pool.lock */
-    uint32_t pooled;    /* slots in the pool; pool.lock */
-    bool retiring;      /* belongs to one weft__stack_pool_trim, which unmaps it; pool.lock */
+    /* Written under pool.lock, read by all. base: address of the mapping, 0 for an unused entry;
+     * geometry: class_index << 32 | slot_count. */
+    weft__a64 base;
+    weft__a64 geometry;
+
+    /* Guarded by pool.lock. Each slab keeps its own list, so that finding the slabs that are free
+     * looks at slabs, not at a million stacks. */
+    uint32_t opened;           /* slots below have a guard and are, or will be, handed out */
+    uint32_t pooled;           /* length of the list */
+    struct weft__stack *head;  /* the last one put first */
+    struct slab *next;         /* in the class's list while pooled > 0 */
+    bool retiring;             /* belongs to one weft__stack_pool_trim, which unmaps it */
     struct slab *next_retired; /* that one's alone */
 };
 
 struct class_pool {
-    struct weft__stack *head; /* hot first */
-    size_t slot_count;        /* in all slabs of the class */
+    struct slab *available; /* slabs with stacks in their lists; taken from the first */
+    size_t slot_count;      /* in all slabs of the class */
     size_t opened;
     uint32_t growing; /* index of the slab with slots that are not open yet, plus 1; 0: none */
 };
@@ -238,16 +246,32 @@ static struct weft__stack *write_header(uint32_t slab, uint32_t slot, uint32_t c
     return s;
 }
 
+#ifdef WEFT__TSAN
+/* A fiber that ends leaves frames without returning; they stay on the call stack that TSan keeps
+ * for it, which overflows after some thousand fibers. Nor should two tasks count as one thread
+ * because they had the same stack. So each fiber gets its own where that is cheap: 9 us with clang,
+ * 330 us with gcc. */
+#ifdef __clang__
+#define TSAN_USES_MAX 1
+#else
+#define TSAN_USES_MAX 100
+#endif
+
+static void drop_tsan_fiber(struct weft__stack *s)
+{
+    if (s->tsan_fiber != NULL)
+        __tsan_destroy_fiber(s->tsan_fiber);
+    s->tsan_fiber = NULL;
+    s->tsan_uses = 0;
+}
+#endif
+
 /* Before the memory of a slot goes. */
 static void forget_slot(struct weft__stack *s)
 {
     (void)s;
 #ifdef WEFT__TSAN
-    if (s->tsan_fiber != NULL)
-        __tsan_destroy_fiber(s->tsan_fiber);
-#endif
-#ifdef WEFT__ASAN
-    __asan_unpoison_memory_region(s->lo, (size_t)(slot_end(s) - s->lo));
+    drop_tsan_fiber(s);
 #endif
 #ifdef HAVE_VALGRIND
     VALGRIND_STACK_DEREGISTER(s->valgrind_id);
@@ -305,12 +329,14 @@ static int grow_class(struct class_pool *p, uint32_t class_index)
             return -ENOMEM;
         slots /= 2;
     }
-    /* A huge page would make a stack cost 2 MiB. Guards keep the range out of them by themselves, but
-     * only once installed, and not those made by protection. Kernels without huge pages refuse. */
+    /* A huge page would make a stack cost 2 MiB. Guards keep the range out of them by themselves,
+     * but only once installed, and not those made by protection. Kernels without huge pages
+     * refuse. */
     (void)weft__sys_advise(base, slots * slot_bytes(class_index), MADV_NOHUGEPAGE);
 
     struct slab *slab = &slabs[index];
     slab->opened = slab->pooled = 0;
+    slab->head = NULL;
     weft__a64_store_relaxed(&slab->geometry, (uint64_t)class_index << 32 | slots);
     /* release, last: a fault handler that sees the base sees the geometry of this slab. */
     weft__a64_store_release(&slab->base, (uintptr_t)base);
@@ -379,26 +405,41 @@ static struct weft__stack *write_headers(uint32_t class_index, const struct open
 
 /* ---- the pool ---- */
 
-/* Takes up to `want` stacks that were put back, as a chain; NULL when there are none. Under pool.lock. */
+/* Under pool.lock. Takes up to `want` stacks that were put back, as a chain; NULL: there are
+ * none. */
 static struct weft__stack *pool_take_listed(struct class_pool *p, uint32_t want)
 {
-    struct weft__stack *head = p->head;
-    struct weft__stack *last = NULL;
-    for (uint32_t i = 0; i < want && p->head != NULL; i++) {
-        last = p->head;
-        slabs[last->slab].pooled--;
-        p->head = last->next;
+    struct weft__stack *first = NULL, **link = &first;
+    for (uint32_t i = 0; i < want && p->available != NULL; i++) {
+        struct slab *slab = p->available;
+        *link = slab->head;
+        link = &slab->head->next;
+        slab->head = *link;
+        if (--slab->pooled == 0)
+            p->available = slab->next;
     }
-    if (last != NULL)
-        last->next = NULL;
-    return head;
+    *link = NULL;
+    return first;
+}
+
+/* Under pool.lock. Puts `count` stacks of the slab, chained from head to tail, in front. */
+static void pool_give_listed(struct class_pool *p, struct slab *slab, struct weft__stack *head,
+                             struct weft__stack *tail, uint32_t count)
+{
+    tail->next = slab->head;
+    slab->head = head;
+    if (slab->pooled == 0) {
+        slab->next = p->available;
+        p->available = slab;
+    }
+    slab->pooled += count;
 }
 
 /* Takes up to `want` stacks, as a chain. */
 static int pool_take(uint32_t class_index, uint32_t want, struct weft__stack **ret_head)
 {
     struct class_pool *p = &pool.of_class[class_index];
-    struct opened_range range;
+    struct opened_range range = {0};
     int rc = 0;
 
     weft__lock_acquire(&pool.lock);
@@ -419,19 +460,16 @@ static int pool_take(uint32_t class_index, uint32_t want, struct weft__stack **r
     return 0;
 }
 
-/* Puts a chain of stacks of one class in front. */
+/* Puts back a chain of stacks of one class, of any slabs. */
 static void pool_give(uint32_t class_index, struct weft__stack *head)
 {
-    if (head == NULL)
-        return;
     struct class_pool *p = &pool.of_class[class_index];
     weft__lock_acquire(&pool.lock);
-    struct weft__stack *last = head;
-    slabs[last->slab].pooled++;
-    for (; last->next != NULL; last = last->next)
-        slabs[last->next->slab].pooled++;
-    last->next = p->head;
-    p->head = head;
+    while (head != NULL) {
+        struct weft__stack *s = head;
+        head = s->next;
+        pool_give_listed(p, &slabs[s->slab], s, s, 1);
+    }
     weft__lock_release(&pool.lock);
 }
 
@@ -501,6 +539,10 @@ int weft__stack_get(struct weft__stack_cache *c, size_t usable, struct weft__sta
 void weft__stack_put(struct weft__stack_cache *c, struct weft__stack *s)
 {
     s->owner = NULL;
+#ifdef WEFT__TSAN
+    if (s->tsan_uses >= TSAN_USES_MAX)
+        drop_tsan_fiber(s);
+#endif
 #ifdef WEFT__ASAN
     /* Frames that were left without returning have their red zones poisoned still. */
     __asan_unpoison_memory_region(s->lo, (size_t)(slot_end(s) - s->lo));
@@ -528,11 +570,10 @@ void weft__stack_put(struct weft__stack_cache *c, struct weft__stack *s)
 
 /* ---- giving back ---- */
 
-/* Takes slabs that are wholly pooled, and their stacks, away from the pool. They are the caller's. */
+/* Under pool.lock. Takes slabs that are wholly pooled away. They are the caller's. */
 static struct slab *retire_free_slabs(void)
 {
     struct slab *retired = NULL;
-    bool some[WEFT__STACK_CLASSES] = {false};
     uint32_t used = weft__a32_load_relaxed(&slabs_used);
     for (uint32_t i = 0; i < used; i++) {
         struct slab *slab = &slabs[i];
@@ -544,17 +585,14 @@ static struct slab *retire_free_slabs(void)
         slab->retiring = true;
         slab->next_retired = retired;
         retired = slab;
-        some[geometry >> 32] = true;
         p->slot_count -= (uint32_t)geometry;
         p->opened -= slab->opened;
         if (p->growing == i + 1)
             p->growing = 0;
     }
     for (uint32_t i = 0; i < WEFT__STACK_CLASSES; i++) {
-        if (!some[i])
-            continue;
-        for (struct weft__stack **link = &pool.of_class[i].head; *link != NULL;) {
-            if (slabs[(*link)->slab].retiring)
+        for (struct slab **link = &pool.of_class[i].available; *link != NULL;) {
+            if ((*link)->retiring)
                 *link = (*link)->next;
             else
                 link = &(*link)->next;
@@ -563,9 +601,48 @@ static struct slab *retire_free_slabs(void)
     return retired;
 }
 
+/* Under pool.lock. Takes the whole list of a slab. */
+static struct weft__stack *take_all_of_slab(struct slab *slab, uint32_t *ret_count)
+{
+    if (weft__a64_load_relaxed(&slab->base) == 0 || slab->retiring || slab->pooled == 0)
+        return NULL;
+    struct class_pool *p = &pool.of_class[weft__a64_load_relaxed(&slab->geometry) >> 32];
+    struct slab **link = &p->available;
+    while (*link != slab)
+        link = &(*link)->next;
+    *link = slab->next;
+    struct weft__stack *head = slab->head;
+    *ret_count = slab->pooled;
+    slab->head = NULL;
+    slab->pooled = 0;
+    return head;
+}
+
+/* Gives the pages of all pooled stacks back that have their header not in them. */
+static void empty_pooled_stacks(void)
+{
+    uint32_t used = weft__a32_load_acquire(&slabs_used);
+    for (uint32_t i = 0; i < used; i++) {
+        struct weft__stack *tail = NULL;
+        uint32_t count = 0;
+        weft__lock_acquire(&pool.lock);
+        struct weft__stack *head = take_all_of_slab(&slabs[i], &count);
+        weft__lock_release(&pool.lock);
+        if (head == NULL)
+            continue;
+        for (struct weft__stack *s = head; s != NULL; s = s->next) {
+            give_pages_back(s, 1);
+            tail = s;
+        }
+        weft__lock_acquire(&pool.lock);
+        pool_give_listed(&pool.of_class[head->class_index], &slabs[i], head, tail, count);
+        weft__lock_release(&pool.lock);
+    }
+}
+
 static bool must_forget_slots(void)
 {
-#if defined(WEFT__ASAN) || defined(WEFT__TSAN)
+#if defined(WEFT__TSAN)
     return true;
 #elif defined(HAVE_VALGRIND)
     return RUNNING_ON_VALGRIND != 0;
@@ -603,14 +680,7 @@ void weft__stack_pool_trim(void)
         weft__lock_release(&pool.lock);
     }
 
-    for (uint32_t i = 0; i < WEFT__STACK_CLASSES; i++) {
-        weft__lock_acquire(&pool.lock);
-        struct weft__stack *head = pool_take_listed(&pool.of_class[i], UINT32_MAX);
-        weft__lock_release(&pool.lock);
-        for (struct weft__stack *s = head; s != NULL; s = s->next)
-            give_pages_back(s, 1);
-        pool_give(i, head);
-    }
+    empty_pooled_stacks();
 }
 
 void weft__stack_stats(struct weft__stack_stats *ret)
@@ -637,8 +707,8 @@ struct weft__stack *weft__stack_of_address(const void *addr, bool *ret_guard)
     uintptr_t a = (uintptr_t)addr;
     uint32_t used = weft__a32_load_acquire(&slabs_used);
     for (uint32_t i = 0; i < used; i++) {
-        /* acquire pairs with grow_class: the geometry is that of this base, or of a later slab, which
-         * the second look at the base finds out. */
+        /* acquire pairs with grow_class: the geometry is that of this base, or of a later slab,
+         * which the second look at the base finds out. */
         uint64_t base = weft__a64_load_acquire(&slabs[i].base);
         if (base == 0 || a < base)
             continue;

@@ -1,12 +1,12 @@
 /*
  * Stacks: guarded slots of big slabs.
  *
- * A slab is one mapping of many equal slots: [guard | usable bytes | top page]. The header below stands in
- * the top page with the first frames under it, so that a small task touches one page for header and
- * frames together. Slabs are process-wide; their table is readable without a lock, which is how the
- * fault handler gets from an address to the slot and so to the name of the task. Slots are taken and put
- * back through a per-worker cache, hot first; the caches trade batches with a process-wide pool, under a
- * lock.
+ * A slab is one mapping of many equal slots: [guard | usable bytes | top page]. The header below
+ * stands in the top page with the first frames under it, so that a small task touches one page for
+ * header and frames together. Slabs are process-wide; their table is readable without a lock, which
+ * is how the fault handler gets from an address to the slot and so to the name of the task. Slots
+ * are taken and put back through a per-worker cache, hot first; the caches trade batches with a
+ * process-wide pool, under a lock.
  */
 #ifndef WEFT_FIBER_STACK_H
 #define WEFT_FIBER_STACK_H
@@ -32,6 +32,7 @@ struct weft__stack {
     void *cxa[2];        /* C++ exception globals while switched away */
     void *asan_fake;     /* fake stack while switched away, ASan builds */
     void *tsan_fiber;    /* TSan builds */
+    unsigned tsan_uses;  /* fibers that have run as tsan_fiber */
     unsigned valgrind_id;
 };
 
@@ -50,15 +51,16 @@ void weft__stack_cache_init(struct weft__stack_cache *c);
 /* Gives everything cached back to the pool. */
 void weft__stack_cache_fini(struct weft__stack_cache *c);
 
-/* Takes a stack with at least `usable` bytes (clamped up to weft__stack_min()); c NULL: straight from the
- * pool. -ENOMEM, -EINVAL above WEFT__STACK_MAX. Never aborts. Its owner is NULL: the caller sets it. */
+/* Takes a stack with at least `usable` bytes (clamped up to weft__stack_min()); c NULL: straight
+ * from the pool. -ENOMEM, -EINVAL above WEFT__STACK_MAX. Never aborts. Its owner is NULL: the
+ * caller sets it. */
 int weft__stack_get(struct weft__stack_cache *c, size_t usable, struct weft__stack **ret);
-/* Puts back a stack that nobody runs on. Unpoisons it (ASan); when it leaves the cache for the pool and
- * its fiber went deep, the cold pages below the top ones go back to the kernel. c NULL: straight to the
- * pool. */
+/* Puts back a stack that nobody runs on. Unpoisons it (ASan); when it leaves the cache for the pool
+ * and its fiber went deep, the cold pages below the top ones go back to the kernel. c NULL:
+ * straight to the pool. */
 void weft__stack_put(struct weft__stack_cache *c, struct weft__stack *s);
-/* Returns pages of pooled stacks, and whole slabs that are free, to the kernel. Called at the end of a
- * runtime. */
+/* Returns pages of pooled stacks, and whole slabs that are free, to the kernel. Called at the end
+ * of a runtime. */
 void weft__stack_pool_trim(void);
 
 /* What the process holds, for tests and metrics. */
@@ -70,16 +72,16 @@ struct weft__stack_stats {
 };
 void weft__stack_stats(struct weft__stack_stats *ret);
 
-/* Which slot a faulting address belongs to. Async-signal-safe, lock-free. *ret_guard: the address is in
- * the guard, so it is an overflow. NULL for foreign addresses. */
+/* Which slot a faulting address belongs to. Async-signal-safe, lock-free. *ret_guard: the address
+ * is in the guard, so it is an overflow. NULL for foreign addresses. */
 struct weft__stack *weft__stack_of_address(const void *addr, bool *ret_guard);
 
-/* Installs the handler of SIGSEGV, SIGBUS, SIGFPE and SIGILL once for the process (chains to the former
- * ones), which names the owner of the stack through `describe` and lets the signal kill the process.
- * describe must be async-signal-safe and returns the number of bytes written. */
+/* Installs the handler of SIGSEGV, SIGBUS, SIGFPE and SIGILL once for the process (chains to the
+ * former ones), which names the owner of the stack through `describe` and lets the signal kill the
+ * process. describe must be async-signal-safe and returns the number of bytes written. */
 void weft__fault_handler_install(size_t (*describe)(void *owner, char *buf, size_t cap));
-/* Gives the calling thread an alternate signal stack (at least sysconf(_SC_SIGSTKSZ) + 16 KiB), unless it
- * has one (*ret_mem is NULL then); fini takes it away again. -ENOMEM. */
+/* Gives the calling thread an alternate signal stack (at least sysconf(_SC_SIGSTKSZ) + 16 KiB),
+ * unless it has one (*ret_mem is NULL then); fini takes it away again. -ENOMEM. */
 int weft__sigaltstack_init(void **ret_mem);
 void weft__sigaltstack_fini(void *mem);
 

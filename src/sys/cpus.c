@@ -18,7 +18,8 @@
 #define PATH_BYTES 2048
 #define AFFINITY_CPUS_MAX (1 << 16)
 
-/* Copies the text up to `end` into ret, undoing the \ooo of mountinfo; false when it does not fit. */
+/* Copies the text up to `end` into ret, undoing the \ooo of mountinfo; false when it does not
+ * fit. */
 static bool copy_path(const char *text, const char *end, char *ret, size_t cap)
 {
     size_t n = 0;

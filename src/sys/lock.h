@@ -1,6 +1,6 @@
 /*
- * A lock for threads: one word, futex behind it. For short critical sections that never suspend; the
- * debug build counts the locks a thread holds so that the fiber switch can assert zero.
+ * A lock for threads: one word, futex behind it. For short critical sections that never suspend;
+ * the debug build counts the locks a thread holds so that the fiber switch can assert zero.
  *
  * Source: the three-state lock of Ulrich Drepper, "Futexes are tricky" (2011), section 5.
  */

@@ -63,7 +63,8 @@ int weft__sys_map(size_t bytes, size_t alignment, void **ret)
         return -ENOMEM; /* also for EAGAIN, the limit of locked memory */
     char *aligned = (char *)(((uintptr_t)p + alignment - 1) & ~(uintptr_t)(alignment - 1));
     /* Trimming can fail only where it would split a neighbour that the kernel merged with ours, at
-     * the limit of mappings; then the untouched ends stay mapped, which costs address space alone. */
+     * the limit of mappings; then the untouched ends stay mapped, which costs address space
+     * alone. */
     if (aligned != p)
         (void)weft__sys_table.munmap(p, (size_t)(aligned - p));
     size_t tail = (size_t)(p + total - (aligned + bytes));

@@ -1,6 +1,7 @@
 /*
  * System calls: the one place that reads errno. Every function returns 0, a count or a descriptor,
- * or a negative errno. EINTR never leaves this directory: a call that was interrupted is made again.
+ * or a negative errno. EINTR never leaves this directory: a call that was interrupted is made
+ * again.
  *
  * Calls go through a table (weft__sys_table) that tests replace, so that any of them can be made to
  * fail; the allocator goes through it too.
@@ -33,10 +34,11 @@ int weft__sys_protect_none(void *p, size_t bytes);
 int weft__sys_advise(void *p, size_t bytes, int advice);
 size_t weft__sys_page_size(void); /* cached */
 
-/* MADV_GUARD_INSTALL (Linux 6.13): any access faults, without a mapping of its own. -EINVAL where the kernel
- * lacks it, and under mlockall. */
+/* MADV_GUARD_INSTALL (Linux 6.13): any access faults, without a mapping of its own. -EINVAL where
+ * the kernel lacks it, and under mlockall. */
 int weft__sys_guard(void *p, size_t bytes);
-/* Tries the above on a page. Its result alone proves nothing: emulators take unknown advice for granted. */
+/* Tries the above on a page. Its result alone proves nothing: emulators take unknown advice for
+ * granted. */
 bool weft__sys_guard_works(void);
 /* The page is in memory; one that was never touched is so under mlockall only. */
 bool weft__sys_is_resident(void *page);
@@ -56,8 +58,9 @@ void weft__sys_futex_wake(weft__a32 *word, int count);
 
 int weft__sys_epoll_create(void);
 int weft__sys_epoll_ctl(int epfd, int op, int fd, uint32_t events, uint64_t data);
-/* Waits at most timeout_ns (WEFT_NEVER: no limit; 0: no waiting), with nanosecond resolution where the
- * kernel has epoll_pwait2 and rounded up to milliseconds elsewhere. An interrupted wait returns 0. */
+/* Waits at most timeout_ns (WEFT_NEVER: no limit; 0: no waiting), with nanosecond resolution where
+ * the kernel has epoll_pwait2 and rounded up to milliseconds elsewhere. An interrupted wait returns
+ * 0. */
 int weft__sys_epoll_wait(int epfd, struct epoll_event *events, int max, uint64_t timeout_ns);
 int weft__sys_eventfd_create(void);
 void weft__sys_eventfd_signal(int fd);
@@ -100,8 +103,8 @@ void weft__sys_thread_join(struct weft__thread *t);
 void weft__sys_thread_detach(struct weft__thread *t);
 int weft__sys_thread_id(void); /* gettid */
 
-/* CPUs this process may use: the affinity mask, lowered by the cgroup (v2 cpu.max, v1 cfs quota) rounded
- * up; at least 1. */
+/* CPUs this process may use: the affinity mask, lowered by the cgroup (v2 cpu.max, v1 cfs quota)
+ * rounded up; at least 1. */
 unsigned weft__sys_cpu_count(void);
 
 /* Signals: thin, for src/fiber's fault handler. */
@@ -117,8 +120,8 @@ uint64_t weft__sys_random(void);
 /* Writes all of buf to fd, for messages from signal handlers too: async-signal-safe. */
 void weft__sys_write_all(int fd, const char *buf, size_t len);
 
-/* True in a forked child of the process that first called weft__sys_fork_guard_init(): a sentinel page with
- * MADV_WIPEONFORK reads 0 there. One load. */
+/* True in a forked child of the process that first called weft__sys_fork_guard_init(): a sentinel
+ * page with MADV_WIPEONFORK reads 0 there. One load. */
 void weft__sys_fork_guard_init(void);
 bool weft__sys_is_forked_child(void);
 

@@ -1,7 +1,7 @@
 /*
- * The table of libc and kernel calls that src/sys makes. Tests replace entries, to make any call fail
- * at will; they do it while no other thread runs. Every entry keeps the convention of libc: -1 and
- * errno, or NULL.
+ * The table of libc and kernel calls that src/sys makes. Tests replace entries, to make any call
+ * fail at will; they do it while no other thread runs. Every entry keeps the convention of libc: -1
+ * and errno, or NULL.
  *
  * The table is filled in a file of its own: libc's prototypes are `leaf`, so in a file that calls
  * them directly the compiler may assume that malloc() changes no static of that file.

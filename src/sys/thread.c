@@ -157,8 +157,8 @@ static weft__a32 before_init = {1};
 /* The word that reads 1 in this process and 0 in its forked children; written once, by init. */
 static weft__aptr fork_word = {&before_init};
 
-/* For kernels without MADV_WIPEONFORK, and emulators that only pretend. Takes no lock. It is not enough by
- * itself: a child made by the bare system call runs no handlers. */
+/* For kernels without MADV_WIPEONFORK, and emulators that only pretend. Takes no lock. It is not
+ * enough by itself: a child made by the bare system call runs no handlers. */
 static void clear_fork_word(void)
 {
     weft__a32 *word = weft__aptr_load_acquire(&fork_word);

@@ -55,7 +55,8 @@ static void run_fiber(void)
     weft__fiber_switch(&main_stack, fiber);
 }
 
-/* Runs this program under gdb with the commands; its output, without the frame addresses in the way. */
+/* Runs this program under gdb with the commands; its output, without the frame addresses in the
+ * way. */
 static void run_gdb(const char *commands, char *text, size_t cap)
 {
     char line[1500];
@@ -79,8 +80,8 @@ static bool has_gdb(void)
 
 static char text[20000];
 
-/* gdb shows the symbols of assembly as Ada names, weft.fiber_start, in programs of clang: hence the short
- * forms. The frames named, in this order, and then the trampoline and the end. */
+/* gdb shows the symbols of assembly as Ada names, weft.fiber_start, in programs of clang: hence the
+ * short forms. The frames named, in this order, and then the trampoline and the end. */
 static void assert_frames(const char *from, const char *const *names)
 {
     const char *at = strstr(from, "#0 ");
@@ -113,7 +114,8 @@ static void a_backtrace_from_a_fiber_ends_at_the_trampoline(void **state)
     assert_frames(text, names);
 }
 
-/* At every instruction of the switch the frames are those of the context left or of the one entered. */
+/* At every instruction of the switch the frames are those of the context left or of the one
+ * entered. */
 static void a_backtrace_works_at_every_instruction_of_the_switch(void **state)
 {
     (void)state;

@@ -1,6 +1,6 @@
 /*
- * C++ exceptions on fibers: the caught exceptions belong to the fiber, though the C++ runtime keeps them
- * for each thread. Two fibers that are parked in catch blocks must not swap them.
+ * C++ exceptions on fibers: the caught exceptions belong to the fiber, though the C++ runtime keeps
+ * them for each thread. Two fibers that are parked in catch blocks must not swap them.
  */
 #include <pthread.h>
 #include <stdexcept>

@@ -1,7 +1,7 @@
 /* ctest: serial (a thousand children) */
 /*
- * The fault handler: an overflow, and any other fault on a fiber's stack, names what runs there and kills
- * the process by its signal. Each fault happens in a forked child.
+ * The fault handler: an overflow, and any other fault on a fiber's stack, names what runs there and
+ * kills the process by its signal. Each fault happens in a forked child.
  */
 #include "fiber/fiber.h"
 #include "sys/table.h"
@@ -246,18 +246,86 @@ static void run_neighbour(void *arg)
     run_on(arg, write_into_a_neighbour_guard);
 }
 
-/* Slots are opened upwards: the victim lies below the culprit, whose stack pointer is above. */
+/* From the stack above the victim, and from the one below. */
 static void a_stray_write_into_a_guard_is_no_overflow(void **state)
 {
     (void)state;
-    int victim_id = 1, culprit_id = 2;
-    victim = new_stack(&victim_id);
-    struct weft__stack *culprit = new_stack(&culprit_id);
-    assert_true(victim < culprit);
-    assert_killed_by(run_child(run_neighbour, culprit, text, sizeof(text)), SIGSEGV);
+    int ids[2] = {1, 2};
+    struct weft__stack *s[2] = {new_stack(&ids[0]), new_stack(&ids[1])};
+    victim = s[0];
+    assert_killed_by(run_child(run_neighbour, s[1], text, sizeof(text)), SIGSEGV);
     assert_non_null(strstr(text, "weft: SIGSEGV in task 2 \"name\", address 0x"));
-    weft__stack_put(NULL, victim);
-    weft__stack_put(NULL, culprit);
+    victim = s[1];
+    assert_killed_by(run_child(run_neighbour, s[0], text, sizeof(text)), SIGSEGV);
+    assert_non_null(strstr(text, "weft: SIGSEGV in task 1 \"name\", address 0x"));
+    weft__stack_put(NULL, s[0]);
+    weft__stack_put(NULL, s[1]);
+}
+
+/* More than a stack and a half at once, touched from its top: the stack pointer is then in the slot
+ * below, that of task 1. */
+__attribute__((noinline)) static int jump(const struct weft__stack *s)
+{
+    volatile char *frame = __builtin_alloca((size_t)(s->hi - s->lo) + (96 << 10));
+    for (char *p = __builtin_frame_address(0); p > (char *)frame; p -= 4096)
+        p[-4096] = 1;
+    frame[0] = 1;
+    return frame[0];
+}
+
+static void enter_large_frame(void *arg)
+{
+    weft__fiber_entered(arg);
+    _exit(jump(arg));
+}
+
+static void run_large_frame(void *arg)
+{
+    run_on(arg, enter_large_frame);
+}
+
+static void a_large_frame_that_reaches_the_next_stack_names_its_own_task(void **state)
+{
+    (void)state;
+    if (is_under("address") || is_under("thread"))
+        skip(); /* their frames are elsewhere */
+    int ids[2] = {1, 2};
+    struct weft__stack *s[2] = {new_stack(&ids[0]), new_stack(&ids[1])};
+    assert_killed_by(run_child(run_large_frame, s[1], text, sizeof(text)), SIGSEGV);
+    assert_non_null(strstr(text, "weft: stack overflow in task 2 \"name\""));
+    weft__stack_put(NULL, s[0]);
+    weft__stack_put(NULL, s[1]);
+}
+
+static size_t describe_at_length(void *owner, char *buf, size_t cap)
+{
+    (void)owner;
+    memset(buf, 'x', cap);
+    return cap + 1000; /* as snprintf() says what it would have written */
+}
+
+static void run_with_a_long_name(void *arg)
+{
+    (void)arg;
+    struct weft__stack *s;
+    int id = 3;
+    int null = memfd_create("stderr", 0);
+    dup2(null, STDERR_FILENO);
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+    pid_t pid = fork();
+    if (pid == 0) {
+        void *mem;
+        signal(SIGSEGV, SIG_DFL);
+        weft__fault_handler_install(describe_at_length);
+        if (weft__sigaltstack_init(&mem) < 0 || weft__stack_get(NULL, WEFT__STACK_DEFAULT, &s) < 0)
+            _exit(1);
+        s->owner = &id;
+        run_on(s, write_stray);
+    }
+    waitpid(pid, NULL, 0);
+    ssize_t n = pread(null, text, sizeof(text) - 1, 0);
+    text[n < 0 ? 0 : n] = '\0';
+    _exit(strstr(text, "xxx, address 0x10, pc 0x") != NULL && strchr(text, '\n') != NULL ? 49 : 50);
 }
 
 static void run_trap(void *arg)
@@ -394,6 +462,12 @@ static void a_signal_that_was_ignored_still_is(void **state)
     assert_int_equal(run_bare_child(ignore_and_raise), 48);
 }
 
+static void a_name_that_is_too_long_is_cut(void **state)
+{
+    (void)state;
+    assert_int_equal(run_bare_child(run_with_a_long_name), 49);
+}
+
 /* ---- alternate stacks ---- */
 
 static void an_alternate_stack_is_set_once_and_taken_away(void **state)
@@ -438,12 +512,14 @@ int main(void)
         TEST(an_overflow_shows_where_it_began),
         TEST(another_fault_names_the_task_that_ran),
         TEST(a_stray_write_into_a_guard_is_no_overflow),
+        TEST(a_large_frame_that_reaches_the_next_stack_names_its_own_task),
         TEST(an_illegal_instruction_names_the_task),
         TEST(a_signal_that_was_sent_kills_without_a_report),
         TEST(faults_outside_fibers_are_left_alone),
         TEST(a_fiber_without_owner_is_reported_too),
         TEST(a_former_handler_is_called),
         TEST(a_signal_that_was_ignored_still_is),
+        TEST(a_name_that_is_too_long_is_cut),
         TEST(an_alternate_stack_is_set_once_and_taken_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

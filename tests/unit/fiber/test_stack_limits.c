@@ -1,6 +1,7 @@
 /* ctest: serial not-under=memcheck,thread,aarch64 (tens of thousands of mappings; locked memory) */
 /*
- * Stacks at the limits of the kernel: guards by protection until the mappings run out, and locked memory.
+ * Stacks at the limits of the kernel: guards by protection until the mappings run out, and locked
+ * memory.
  */
 #include "fiber/stack.h"
 #include "sys/table.h"
@@ -82,8 +83,8 @@ static void protected_stacks_end_with_enomem_and_leak_nothing(void **state)
     assert_in_range(count_mappings(), 1, mappings_before + 8);
 }
 
-/* In a child: everything is locked, so that every page mapped is a page taken. Exits with 0, or 77 when
- * locking is not allowed. */
+/* In a child: everything is locked, so that every page mapped is a page taken. Exits with 0, or 77
+ * when locking is not allowed. */
 static void use_locked_memory(void)
 {
     struct weft__stack_cache cache;

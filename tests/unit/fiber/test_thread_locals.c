@@ -1,7 +1,8 @@
 /* ctest: variants */
 /*
- * What belongs to a thread, seen from a fiber that is moved from one live thread to another: read through
- * our accessors it is that of the thread the fiber runs on, however the compiler sees the suspension.
+ * What belongs to a thread, seen from a fiber that is moved from one live thread to another: read
+ * through our accessors it is that of the thread the fiber runs on, however the compiler sees the
+ * suspension.
  */
 #include "fiber/fiber.h"
 #include "sys/lock.h"

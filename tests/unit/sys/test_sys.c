@@ -1,6 +1,6 @@
 /*
- * System calls: interrupted ones are made again, errors come back negative, and what is promised about
- * timeouts, flags, threads and memory.
+ * System calls: interrupted ones are made again, errors come back negative, and what is promised
+ * about timeouts, flags, threads and memory.
  */
 #include "base/base.h"
 #include "sys/sys.h"
