@@ -44,7 +44,7 @@ all:
 	@$(call build,$(BUILD)/release)
 
 run: all
-	$(BUILD)/release/examples/echo $(PORT)
+	$(BUILD)/release/examples/echo $(if $(PORT),127.0.0.1:$(PORT))
 
 test:
 	@tools/install-test-deps
