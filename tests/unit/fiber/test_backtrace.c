@@ -114,40 +114,61 @@ static void a_backtrace_from_a_fiber_ends_at_the_trampoline(void **state)
     assert_frames(text, names);
 }
 
-/* At every instruction of the switch the frames are those of the context left or of the one
- * entered. */
-static void a_backtrace_works_at_every_instruction_of_the_switch(void **state)
+/* Steps through a switch that gdb stands before, printing the names of all frames each time. */
+#define STEP_THROUGH                                                                               \
+    "-ex 'python\nfor i in range(45):\n"                                                           \
+    "  f = gdb.newest_frame()\n  names = []\n"                                                     \
+    "  while f is not None:\n    names.append(f.name() or \"??\")\n    f = f.older()\n"            \
+    "  print(\"bt \" + \" \".join(names) + \" .\")\n"                                              \
+    "  gdb.execute(\"stepi\", to_string=True)\n'"
+
+/* Inside the switch the frames are those of the context left or of the one entered, never others. */
+static void assert_both_sides(const char *fiber_frames)
 {
-    (void)state;
-#if defined(WEFT__FIBER_UCONTEXT) || !defined(__x86_64__)
-    skip(); /* libc's switch, or one that gdb here cannot step */
-#else
-    if (!has_gdb()) {
-        print_message("no gdb here\n");
-        skip();
-    }
-    /* From the fiber back to the thread: 40 instructions, then some beyond. */
-    run_gdb(
-        "-ex 'break innermost_frame' -ex run -ex 'tbreak weft__fiber_swap' -ex continue "
-        "-ex 'python\nfor i in range(45):\n  f = gdb.newest_frame()\n  names = []\n"
-        "  while f is not None:\n    names.append(f.name() or \"??\")\n    f = f.older()\n"
-        "  print(\"bt \" + \" \".join(names) + \" .\")\n  gdb.execute(\"stepi\", to_string=True)\n'",
-        text, sizeof(text));
     int in_fiber = 0, in_thread = 0;
     for (char *at = strtok(text, "\n"); at != NULL; at = strtok(NULL, "\n")) {
         if (strncmp(at, "bt weft", 7) != 0 || strstr(at, "fiber_swap ") == NULL)
             continue;
-        bool fiber_frames =
-            strstr(at, " outermost_frame weft") != NULL && strstr(at, "fiber_start .") != NULL;
-        bool thread_frames = strstr(at, " run_fiber main ") != NULL;
-        if (!fiber_frames && !thread_frames)
+        bool fiber_side = strstr(at, fiber_frames) != NULL && strstr(at, "fiber_start .") != NULL;
+        bool thread_side = strstr(at, " run_fiber main ") != NULL;
+        if (!fiber_side && !thread_side)
             fail_msg("lost: %s", at);
-        in_fiber += fiber_frames;
-        in_thread += thread_frames;
+        in_fiber += fiber_side;
+        in_thread += thread_side;
     }
     assert_true(in_fiber >= 10);
     assert_true(in_thread >= 10);
+}
+
+static void a_backtrace_works_at_every_instruction_of_a_switch(void **state)
+{
+    (void)state;
+#if defined(WEFT__FIBER_UCONTEXT) || !defined(__x86_64__)
+    skip(); /* libc's switch, or one that gdb here cannot step */
 #endif
+    if (!has_gdb()) {
+        print_message("no gdb here\n");
+        skip();
+    }
+    run_gdb("-ex 'break innermost_frame' -ex run -ex 'tbreak weft__fiber_swap' -ex continue " //
+            STEP_THROUGH,
+            text, sizeof(text));
+    assert_both_sides(" outermost_frame weft");
+}
+
+/* The fiber's only frame is the trampoline, which is about to run its first instruction. */
+static void a_backtrace_works_while_a_fiber_is_entered_for_the_first_time(void **state)
+{
+    (void)state;
+#if defined(WEFT__FIBER_UCONTEXT) || !defined(__x86_64__)
+    skip(); /* libc's switch, or one that gdb here cannot step */
+#endif
+    if (!has_gdb()) {
+        print_message("no gdb here\n");
+        skip();
+    }
+    run_gdb("-ex 'break weft__fiber_swap' -ex run " STEP_THROUGH, text, sizeof(text));
+    assert_both_sides("fiber_swap weft");
 }
 
 int main(int argc, char **argv)
@@ -159,7 +180,8 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_backtrace_from_a_fiber_ends_at_the_trampoline),
-        cmocka_unit_test(a_backtrace_works_at_every_instruction_of_the_switch),
+        cmocka_unit_test(a_backtrace_works_at_every_instruction_of_a_switch),
+        cmocka_unit_test(a_backtrace_works_while_a_fiber_is_entered_for_the_first_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
