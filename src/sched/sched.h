@@ -29,7 +29,7 @@
 
 struct weft__sched;
 
-enum weft__leaving { WEFT__LEAVING_NOTHING, WEFT__LEAVING_PARK, WEFT__LEAVING_YIELD, WEFT__LEAVING_EXIT };
+enum weft__leaving { WEFT__LEAVING_NOTHING, WEFT__LEAVING_PARK, WEFT__LEAVING_YIELD, WEFT__LEAVING_IDLE, WEFT__LEAVING_EXIT };
 
 enum weft__sleep {
     WEFT__AWAKE,
@@ -52,6 +52,8 @@ struct weft__worker {
     struct weft__task *leaving;   /* left, to be completed by the context after it */
     struct weft__stack *leaving_stack;
     enum weft__leaving leaving_how;
+    struct weft__stack *spare;    /* an executor without a task, suspended in its loop: starts the next new task without setting
+                                   * a stack up */
     struct weft__task *handoff;   /* chosen by a fiber that could not run it itself; runs next */
     struct weft__slab_cache tasks;
     struct weft__stack_cache stacks;

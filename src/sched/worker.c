@@ -167,6 +167,9 @@ static inline void after_switch(struct weft__worker *w)
     case WEFT__LEAVING_YIELD:
         push_local(w, t);
         break;
+    case WEFT__LEAVING_IDLE:
+        w->spare = w->leaving_stack;
+        break;
     case WEFT__LEAVING_EXIT:
         weft__stack_put(&w->stacks, w->leaving_stack);
         break;
@@ -184,23 +187,56 @@ static inline void begin_run(struct weft__worker *w, struct weft__task *t)
         weft__a32_store_relaxed(&w->slot_is_open, 0);
 }
 
-/* From the fiber `from`: on to the next task's stack, or to the loop. */
+static inline void end_run(struct weft__worker *w)
+{
+    w->ctx->current = NULL;
+    weft__aptr_store_relaxed(&w->running, NULL);
+}
+
+/* No stack yet, and happy with one of the default size. */
+static inline bool fits_default(const struct weft__task *t)
+{
+    return t->stack == NULL && (t->cold == NULL || t->cold->stack_bytes == 0);
+}
+
+/* The stack to go on with for t: its own, the spare executor's, or a fresh one. NULL when memory ran out. */
+static inline struct weft__stack *stack_for(struct weft__worker *w, struct weft__task *t)
+{
+    struct weft__stack *stack = t->stack;
+    if (stack != NULL)
+        return stack;
+    size_t bytes = w->sched->core.stack_bytes;
+    if (fits_default(t)) {
+        stack = w->spare;
+        if (stack != NULL) {
+            w->spare = NULL;
+            return stack;
+        }
+    } else {
+        bytes = t->cold->stack_bytes;
+    }
+    if (weft__stack_get(&w->stacks, bytes, &stack) < 0)
+        return NULL;
+    weft__fiber_init(stack, fiber_main, stack);
+    return stack;
+}
+
+/* Where a fiber that leaves goes on: the next task's stack, with the task begun, or the loop. */
+static inline struct weft__stack *next_stack(struct weft__worker *w, struct weft__task *next)
+{
+    struct weft__stack *to = next ? stack_for(w, next) : NULL;
+    if (WEFT__LIKELY(to != NULL)) {
+        begin_run(w, next);
+        return to;
+    }
+    w->handoff = next; /* without memory for a stack: the loop's to deal with */
+    end_run(w);
+    return &w->loop;
+}
+
 static inline void switch_from(struct weft__worker *w, struct weft__stack *from)
 {
-    struct weft__task *next = pick(w);
-    struct weft__stack *to = &w->loop;
-    if (next != NULL) {
-        if (next->stack != NULL) {
-            begin_run(w, next);
-            to = next->stack;
-        } else {
-            w->handoff = next;
-        }
-    }
-    if (to == &w->loop) {
-        w->ctx->current = NULL;
-        weft__aptr_store_relaxed(&w->running, NULL);
-    }
+    struct weft__stack *to = next_stack(w, pick(w));
     weft__fiber_switch(from, to);
     after_switch(weft__ctx_now()->worker);
 }
@@ -277,12 +313,6 @@ static inline void run_here(struct weft__worker *w, struct weft__task *t, struct
     count_ended();
 }
 
-/* No stack yet, and happy with one of the default size. */
-static inline bool stack_fits(const struct weft__task *t)
-{
-    return t->stack == NULL && (t->cold == NULL || t->cold->stack_bytes == 0);
-}
-
 static WEFT__NORETURN void leave_stack(struct weft__worker *w, struct weft__stack *stack,
                                        struct weft__stack *to)
 {
@@ -300,25 +330,39 @@ static void fiber_main(void *arg)
     weft__fiber_entered(stack);
     struct weft__worker *w = weft__ctx_now()->worker;
     after_switch(w);
-    bool is_default = stack_fits(w->ctx->current);
+    bool is_default = fits_default(w->ctx->current);
     for (;;) {
         run_here(w, w->ctx->current, stack, &locals);
         /* The task may have moved us to another worker. */
         w = weft__ctx_now()->worker;
         struct weft__task *next = pick(w);
-        if (next != NULL && is_default && stack_fits(next)) {
+        if (next != NULL && is_default && fits_default(next)) {
             begin_run(w, next);
             continue;
         }
-        if (next != NULL && next->stack != NULL) {
-            begin_run(w, next);
-            leave_stack(w, stack, next->stack);
-        }
-        w->handoff = next;
-        w->ctx->current = NULL;
-        weft__aptr_store_relaxed(&w->running, NULL);
-        leave_stack(w, stack, &w->loop);
+        struct weft__stack *to = next_stack(w, next);
+        if (!is_default || w->spare != NULL)
+            leave_stack(w, stack, to);
+        stack->owner = NULL;
+        w->leaving_stack = stack;
+        w->leaving_how = WEFT__LEAVING_IDLE;
+        weft__fiber_switch(stack, to);
+        w = weft__ctx_now()->worker;
+        after_switch(w);
+        if (w->ctx->current == NULL) /* resumed to end: dismiss_spare */
+            leave_stack(w, stack, &w->loop);
     }
+}
+
+/* By the loop: the spare executor ends by itself, so that the tools that watch stacks see it end. */
+static void dismiss_spare(struct weft__worker *w)
+{
+    struct weft__stack *stack = w->spare;
+    if (stack == NULL)
+        return;
+    w->spare = NULL;
+    weft__fiber_switch(&w->loop, stack);
+    after_switch(w);
 }
 
 void weft__sched_exit(struct weft__core *core, struct weft__stack *stack)
@@ -326,8 +370,7 @@ void weft__sched_exit(struct weft__core *core, struct weft__stack *stack)
     (void)core;
     count_ended();
     struct weft__worker *w = weft__ctx_now()->worker;
-    w->ctx->current = NULL;
-    weft__aptr_store_relaxed(&w->running, NULL);
+    end_run(w);
     leave_stack(w, stack, &w->loop);
 }
 
@@ -351,15 +394,10 @@ static WEFT__COLD void fail_without_stack(struct weft__worker *w, struct weft__t
 
 static void run(struct weft__worker *w, struct weft__task *t)
 {
-    struct weft__stack *stack = t->stack;
+    struct weft__stack *stack = stack_for(w, t);
     if (stack == NULL) {
-        size_t bytes = t->cold && t->cold->stack_bytes ? t->cold->stack_bytes
-                                                       : w->sched->core.stack_bytes;
-        if (weft__stack_get(&w->stacks, bytes, &stack) < 0) {
-            fail_without_stack(w, t);
-            return;
-        }
-        weft__fiber_init(stack, fiber_main, stack);
+        fail_without_stack(w, t);
+        return;
     }
     begin_run(w, t);
     weft__fiber_switch(&w->loop, stack);
@@ -518,6 +556,7 @@ void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), v
             weft__worker_sleep(w, should_stop, arg);
     }
     stop_searching(w, false);
+    dismiss_spare(w);
     if (w->handoff) {
         struct weft__task *t = w->handoff;
         w->handoff = NULL;
