@@ -181,7 +181,8 @@ typedef struct weft_metrics {
     unsigned workers;             /* configured */
     unsigned workers_extra;       /* added at this moment because others are stuck */
     unsigned blocking_threads, blocking_threads_idle;
-    uint64_t alive_tasks;         /* spawned and not ended; blocking jobs included */
+    uint64_t alive_tasks;         /* spawned and not ended; blocking jobs included, and the body of weft_block_on() on a
+                                   * current_thread runtime, where it is a fiber. May lag behind a join */
     uint64_t spawned_tasks;       /* since the start */
     uint64_t polls;               /* run slices */
     uint64_t forced_yields;       /* made to yield for their budget */

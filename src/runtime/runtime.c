@@ -283,17 +283,15 @@ static bool may_block(void)
     return c->current == NULL && c->worker == NULL && !c->in_hook;
 }
 
-int weft_runtime_shutdown(weft_runtime *rt, uint64_t timeout_ns)
+static int shut_down(const char *call, weft_runtime *rt, uint64_t timeout_ns, const void *caller)
 {
-    if (rt == NULL)
-        return weft__misuse("weft_runtime_shutdown", -EINVAL, "the runtime is NULL", WEFT__CALLER);
     if (weft__sys_is_forked_child())
-        return weft__misuse("weft_runtime_shutdown", -EPERM, "this is a forked child", WEFT__CALLER);
+        return weft__misuse(call, -EPERM, "this is a forked child", caller);
     if (timeout_ns != 0 && !may_block())
-        return weft__misuse("weft_runtime_shutdown", -EPERM,
-                            "the caller is a task, a body of weft_block_on() or a hook: only a "
-                            "timeout of 0 is allowed there",
-                            WEFT__CALLER);
+        return weft__misuse(call, -EPERM,
+                            "the caller is a task, a body of weft_block_on() or a hook: only "
+                            "weft_runtime_shutdown() with a timeout of 0 is allowed there",
+                            caller);
     uint64_t deadline_ns = weft__add_sat(weft__sys_now_ns(), timeout_ns);
     bool can_drive = may_block();
     if (can_drive && drain(rt, deadline_ns)) {
@@ -310,9 +308,16 @@ int weft_runtime_shutdown(weft_runtime *rt, uint64_t timeout_ns)
     return -ETIMEDOUT;
 }
 
+int weft_runtime_shutdown(weft_runtime *rt, uint64_t timeout_ns)
+{
+    if (rt == NULL)
+        return weft__misuse("weft_runtime_shutdown", -EINVAL, "the runtime is NULL", WEFT__CALLER);
+    return shut_down("weft_runtime_shutdown", rt, timeout_ns, WEFT__CALLER);
+}
+
 int weft_runtime_destroy(weft_runtime *rt)
 {
-    return rt ? weft_runtime_shutdown(rt, WEFT_NEVER) : 0;
+    return rt ? shut_down("weft_runtime_destroy", rt, WEFT_NEVER, WEFT__CALLER) : 0;
 }
 
 int weft_stop(void)
