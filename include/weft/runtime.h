@@ -39,8 +39,8 @@ typedef struct weft_config {
     bool disable_next_slot;   /* a task just woken is queued like any other, instead of run next */
     bool enable_io;           /* default true: without, sockets are refused with -EPERM */
     bool enable_time;         /* default true: without, timers are refused with -EPERM */
-    uint64_t stuck_after_ns;  /* a task that keeps its worker this long is named in the log, and other
-                               * work goes on beside it; at least 1 ms; 20 ms. WEFT_STUCK_MS */
+    uint64_t stuck_after_ns;  /* when a task keeps its worker this long another worker is added while it does; after
+                               * five times as long it is named in the log; at least 1 ms; 20 ms. WEFT_STUCK_MS */
     unsigned extra_workers_max; /* workers added while others are stuck, 0 to 1024; 64 */
     uint64_t shutdown_grace_ns; /* how long shutdown waits for tasks to clean up after -ECANCELED until it unwinds
                                  * them; 1 s */
@@ -143,7 +143,8 @@ WEFT_API void weft_handle_unref(weft_handle *h); /* NULL does nothing */
 WEFT_API uint64_t weft_handle_runtime_id(const weft_handle *h);
 WEFT_API const char *weft_handle_runtime_name(const weft_handle *h); /* lives as long as h */
 
-/* As weft_block_on(), except that on a current_thread runtime it does not drive it: somebody else must. */
+/* As weft_block_on(), except that on a current_thread runtime it does not drive it: the body runs on the calling thread, and what it
+ * waits for of the runtime (tasks, timers, sockets) needs somebody in weft_block_on(). */
 WEFT_API WEFT_MUST_CHECK int weft_handle_block_on(weft_handle *h, weft_task_fn body, void *arg,
                                                   weft_outcome *ret_outcome);
 

@@ -359,7 +359,7 @@ static void outcome_give(weft_outcome *ret, weft_panic_info *info, bool was_abor
     weft_outcome_fini(&o);
 }
 
-/* multi_thread: the body runs on the calling thread, which waits by parking. */
+/* multi_thread, and whoever does not drive: the body runs on the calling thread, which waits by parking. */
 static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, weft_outcome *ret)
 {
     struct weft__core *core = &rt->sched.core;
@@ -406,25 +406,12 @@ static int drive_root(struct weft_runtime *rt, weft_task *root, weft_outcome *re
     return weft_try_join(root, ret);
 }
 
-static int block_on_fiber(struct weft_runtime *rt, weft_task_fn fn, void *arg, weft_outcome *ret,
-                          bool drives)
+static int block_on_fiber(struct weft_runtime *rt, weft_task_fn fn, void *arg, weft_outcome *ret)
 {
     static const weft_site site = {"weft_block_on", "weft_block_on", 0};
     weft_task *root;
     int rc = weft__task_spawn_root(&rt->sched.core, fn, arg, &root, &site);
-    if (rc < 0)
-        return rc;
-    if (drives)
-        return drive_root(rt, root, ret);
-    weft_enter_guard g;
-    rc = weft_enter((weft_handle *)rt, &g);
-    if (rc < 0) {
-        weft_task_abort_detach(root);
-        return rc;
-    }
-    rc = weft_join(root, ret);
-    (void)weft_leave(&g);
-    return rc;
+    return rc < 0 ? rc : drive_root(rt, root, ret);
 }
 
 static int block_on(const char *call, struct weft_runtime *rt, weft_task_fn body, void *arg,
@@ -442,8 +429,8 @@ static int block_on(const char *call, struct weft_runtime *rt, weft_task_fn body
     if (weft__a32_load_acquire(&rt->sched.core.phase) != WEFT__PHASE_RUNNING)
         return -ESHUTDOWN;
     weft__core_ref(&rt->sched.core);
-    int rc = rt->sched.is_multi ? block_on_thread(rt, body, arg, ret_outcome)
-                                : block_on_fiber(rt, body, arg, ret_outcome, drives);
+    int rc = drives && !rt->sched.is_multi ? block_on_fiber(rt, body, arg, ret_outcome)
+                                           : block_on_thread(rt, body, arg, ret_outcome);
     weft__core_unref(&rt->sched.core);
     return rc;
 }

@@ -86,6 +86,13 @@ void weft__sched_wake_all(struct weft__sched *s)
     }
 }
 
+void weft__sched_wake_extras(struct weft__sched *s)
+{
+    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    for (uint32_t i = s->worker_count; i < count; i++)
+        (void)claim(weft__sched_worker(s, i), WEFT__CLAIMED);
+}
+
 void weft__sched_timers_rearmed(struct weft__core *core, struct weft__timers *ts)
 {
     struct weft__sched *s = weft__sched_of(core);

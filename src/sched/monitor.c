@@ -256,7 +256,8 @@ static bool look_at_all(struct weft__sched *s)
     uint32_t count = weft__a32_load_acquire(&s->worker_high);
     for (uint32_t i = 0; i < count; i++)
         stuck += look_at(s, weft__sched_worker(s, i), now_ns, &is_awake);
-    weft__a32_store_relaxed(&s->monitor_stuck, stuck);
+    if (weft__a32_swap_relaxed(&s->monitor_stuck, stuck) > stuck)
+        weft__sched_wake_extras(s); /* asleep they would not notice that they are not needed any more */
     return is_awake;
 }
 

@@ -179,6 +179,7 @@ bool weft__sched_has_work(struct weft__sched *s);
 /* Wakes a sleeping worker in any case. False when none sleeps. */
 bool weft__sched_claim_one(struct weft__sched *s);
 void weft__sched_wake_all(struct weft__sched *s);
+void weft__sched_wake_extras(struct weft__sched *s); /* those that sleep, so that they look whether they are needed */
 /* By the worker without work: sleeps until woken, a timer, or an event. */
 void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg);
 /* Timers and driver, without waiting. True when something was woken. */
