@@ -20,12 +20,12 @@ void weft__assert_failed(const char *cond, const char *file, int line, const cha
     abort();
 }
 
-int weft__misuse(const char *call, int rc, const char *why, const void *caller)
+void weft__misuse_report(const char *call, const char *why, const void *caller)
 {
     Dl_info info;
     if (dladdr(caller, &info) == 0 || info.dli_fname == NULL) {
         weft__log(WEFT_LOG_ERROR, "%s: %s (called from %p)", call, why, caller);
-        return rc;
+        return;
     }
     /* A program linked without -rdynamic shows no symbols of its own: the offset from where the
      * object is loaded is then what addr2line wants. */
@@ -33,15 +33,13 @@ int weft__misuse(const char *call, int rc, const char *why, const void *caller)
     const void *base = info.dli_sname == NULL ? info.dli_fbase : info.dli_saddr;
     weft__log(WEFT_LOG_ERROR, "%s: %s (called from %s(%s+0x%zx) [%p])", call, why, info.dli_fname,
               symbol, (size_t)((const char *)caller - (const char *)base), caller);
-    return rc;
 }
 
-int weft__misuse_at(const char *call, int rc, const char *why, const weft_site *site)
+void weft__misuse_report_at(const char *call, const char *why, const weft_site *site)
 {
     if (site == NULL)
         weft__log(WEFT_LOG_ERROR, "%s: %s", call, why);
     else
         weft__log(WEFT_LOG_ERROR, "%s: %s (called at %s:%d in %s)", call, why, site->file,
                   site->line, site->func);
-    return rc;
 }

@@ -54,9 +54,22 @@ WEFT__COLD void weft__log(enum weft_log_level level, const char *fmt, ...) WEFT_
  * symbol where it has one, and the offset.
  */
 #define WEFT__CALLER __builtin_return_address(0)
-WEFT__COLD int weft__misuse(const char *call, int rc, const char *why, const void *caller);
+WEFT__COLD void weft__misuse_report(const char *call, const char *why, const void *caller);
+WEFT__COLD void weft__misuse_report_at(const char *call, const char *why, const weft_site *site);
+
+/* Inline, so that compilers and analyzers see which value comes back, and that it is an error. */
+static inline int weft__misuse(const char *call, int rc, const char *why, const void *caller)
+{
+    weft__misuse_report(call, why, caller);
+    return rc;
+}
+
 /* The same, for calls that know their place in the source. */
-WEFT__COLD int weft__misuse_at(const char *call, int rc, const char *why, const weft_site *site);
+static inline int weft__misuse_at(const char *call, int rc, const char *why, const weft_site *site)
+{
+    weft__misuse_report_at(call, why, site);
+    return rc;
+}
 
 /* Saturating: a deadline beyond the end of time is the end of time, WEFT_NEVER. */
 static inline uint64_t weft__add_sat(uint64_t a, uint64_t b)

@@ -177,7 +177,7 @@ int weft_bufreader_read_until(weft_bufreader *r, char delimiter, const char **re
 {
     if (r == NULL || ret_data == NULL || ret_len == NULL)
         return REPORT_NULL("weft_bufreader_read_until");
-    size_t len;
+    size_t len = 0; /* gcc at -O3 loses sight of an error being negative */
     int rc = find_piece(r, delimiter, &len);
     if (rc <= 0)
         return rc;
@@ -191,7 +191,7 @@ int weft_bufreader_read_line(weft_bufreader *r, const char **ret_line, size_t *r
 {
     if (r == NULL || ret_line == NULL || ret_len == NULL)
         return REPORT_NULL("weft_bufreader_read_line");
-    size_t len;
+    size_t len = 0; /* gcc at -O3 loses sight of an error being negative */
     int rc = find_piece(r, '\n', &len);
     if (rc <= 0)
         return rc;
