@@ -34,9 +34,13 @@ weft_add_flag(weft_hardening -fstack-clash-protection -fno-plt -fno-semantic-int
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
     weft_add_flag(weft_hardening --param=stack-clash-protection-guard-size=12)
 endif()
-# Sanitizers put red zones into every frame; the limit is for the frames that are shipped.
+# The limit is for the frames that are shipped. Without optimization every temporary has its place,
+# and 16 KiB are still well below the 64 KiB of a guard; sanitizers put red zones into every frame.
 if(NOT WEFT_SANITIZE)
-    weft_add_flag(weft_hardening -Wframe-larger-than=2048)
+    set(weft_frame_limit
+        $<IF:$<OR:$<CONFIG:Debug>,$<BOOL:$<TARGET_PROPERTY:WEFT_UNOPTIMIZED>>>,16384,2048>)
+    target_compile_options(weft_hardening INTERFACE
+        $<$<COMPILE_LANGUAGE:C>:-Wframe-larger-than=${weft_frame_limit}>)
 endif()
 
 if(WEFT_SANITIZE)
