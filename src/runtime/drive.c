@@ -94,3 +94,11 @@ int weft__runtime_drive(struct weft_runtime *rt, bool (*is_done)(void *arg), voi
     }
     return is_done(arg) ? 0 : -ETIMEDOUT;
 }
+
+void weft__runtime_end_driving(struct weft_runtime *rt)
+{
+    struct waiter me = {.task = NULL};
+    weft__list_init(&me.node);
+    while (!try_take(&rt->sched, &me))
+        wait_for_turn(&rt->sched, &me);
+}

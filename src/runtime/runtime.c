@@ -119,8 +119,10 @@ static void stop_threads(struct weft_runtime *rt)
     struct weft__sched *s = &rt->sched;
     weft__a32_store_seq_cst(&s->stop, 1);
     weft__monitor_stop(s);
-    if (!s->is_multi)
+    if (!s->is_multi) {
+        weft__runtime_end_driving(rt);
         return;
+    }
     /* Under the lock nobody adds a worker any more: adding looks at stop. */
     weft__lock_acquire(&s->lock);
     uint32_t count = weft__a32_load_acquire(&s->worker_high);

@@ -32,5 +32,8 @@ void weft__runtime_stop(struct weft_runtime *rt, uint64_t bits);
  * -ETIMEDOUT. */
 int weft__runtime_drive(struct weft_runtime *rt, bool (*is_done)(void *arg), void *arg,
                         uint64_t deadline_ns, struct weft__task *waiter);
+/* Waits until nobody drives, and keeps everybody from it. For a runtime in which nothing lives: the last task may have ended on a thread
+ * that has not left the worker yet. */
+void weft__runtime_end_driving(struct weft_runtime *rt);
 
 #endif
