@@ -1,60 +1,60 @@
 /*
  * The log: one line at a time, to stderr or to the program's own sink.
  *
- * The sink is a pair (function, argument) that any thread may replace while others log, so it is
- * read under a sequence count: odd while it is being written. A reader never waits for ever: a
- * child forked in the middle of a replacement sees the count odd until it ends, and logs to stderr.
+ * The sink is a pair (function, argument) that any thread may replace while others log. There are
+ * two places for it: a writer fills the one that is not in use and then counts up, and the lowest
+ * bit of the count says which is in use. A reader that finds the count unchanged afterwards has
+ * read one pair; it tries again only when a writer was faster, so no reader waits, not even in a
+ * child that was forked in the middle of a replacement.
  *
  * This directory stands below src/atomic, hence the compiler's builtins instead of the shim.
  */
 #include "base/base.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #define LINE_MAX_BYTES 1000
-#define READ_TRIES 1000
 
 static const char prefix[] = "weft: ";
 #define PREFIX_BYTES (sizeof(prefix) - 1)
 
-static uint32_t sink_seq;   /* odd while a writer is inside; written by compare-exchange */
-static weft_log_fn sink_fn; /* written by the thread that made sink_seq odd, read by all */
-static void *sink_arg;      /* the same */
+struct sink {
+    weft_log_fn fn; /* NULL: stderr */
+    void *arg;
+};
+
+static struct sink sinks[2]; /* written by the holder of writer, read by all */
+static uint32_t sink_count;  /* the same; its lowest bit picks the sink in use */
+static bool writer;          /* held while a sink is replaced */
 
 void weft_log_set(weft_log_fn fn, void *arg)
 {
-    uint32_t seq = __atomic_load_n(&sink_seq, __ATOMIC_RELAXED);
-    for (;;) {
-        seq &= ~UINT32_C(1);
-        /* acquire pairs with the release of the last writer: our stores come after its own. */
-        if (__atomic_compare_exchange_n(&sink_seq, &seq, seq + 1, true, __ATOMIC_ACQUIRE,
-                                        __ATOMIC_RELAXED))
-            break;
-    }
-    /* release: a reader that sees one of these also sees the count odd, or a later one. */
-    __atomic_store_n(&sink_fn, fn, __ATOMIC_RELEASE);
-    __atomic_store_n(&sink_arg, arg, __ATOMIC_RELEASE);
-    __atomic_store_n(&sink_seq, seq + 2, __ATOMIC_RELEASE);
+    while (__atomic_exchange_n(&writer, true, __ATOMIC_ACQUIRE))
+        sched_yield(); /* another thread replaces it too: three stores */
+    uint32_t count = __atomic_load_n(&sink_count, __ATOMIC_RELAXED) + 1;
+    /* release: a reader that sees one of these sees, in its second look, the count that took this
+     * place out of use. */
+    __atomic_store_n(&sinks[count % 2].fn, fn, __ATOMIC_RELEASE);
+    __atomic_store_n(&sinks[count % 2].arg, arg, __ATOMIC_RELEASE);
+    __atomic_store_n(&sink_count, count, __ATOMIC_RELEASE);
+    __atomic_store_n(&writer, false, __ATOMIC_RELEASE);
 }
 
-/* NULL: the default sink. */
-static weft_log_fn read_sink(void **ret_arg)
+static struct sink read_sink(void)
 {
-    for (int i = 0; i < READ_TRIES; i++) {
-        uint32_t before = __atomic_load_n(&sink_seq, __ATOMIC_ACQUIRE);
-        weft_log_fn fn = __atomic_load_n(&sink_fn, __ATOMIC_ACQUIRE);
-        void *arg = __atomic_load_n(&sink_arg, __ATOMIC_ACQUIRE);
-        if (before % 2 == 0 && __atomic_load_n(&sink_seq, __ATOMIC_RELAXED) == before) {
-            *ret_arg = arg;
-            return fn;
-        }
+    for (;;) {
+        uint32_t count = __atomic_load_n(&sink_count, __ATOMIC_ACQUIRE);
+        struct sink sink;
+        sink.fn = __atomic_load_n(&sinks[count % 2].fn, __ATOMIC_ACQUIRE);
+        sink.arg = __atomic_load_n(&sinks[count % 2].arg, __ATOMIC_ACQUIRE);
+        if (__atomic_load_n(&sink_count, __ATOMIC_RELAXED) == count)
+            return sink;
     }
-    *ret_arg = NULL;
-    return NULL;
 }
 
 /* In one write, so that lines of several threads do not mix; short only on a full pipe. */
@@ -89,10 +89,9 @@ void weft__log(enum weft_log_level level, const char *fmt, ...)
     }
     line[len] = '\0';
 
-    void *arg;
-    weft_log_fn fn = read_sink(&arg);
-    if (fn != NULL) {
-        fn(level, line, arg);
+    struct sink sink = read_sink();
+    if (sink.fn != NULL) {
+        sink.fn(level, line, sink.arg);
     } else {
         memcpy(text, prefix, PREFIX_BYTES);
         line[len] = '\n';

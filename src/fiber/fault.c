@@ -76,15 +76,22 @@ static void put_number(uint64_t x, unsigned base)
     put_bytes(digits + n, sizeof(digits) - n);
 }
 
-static void put_owner(void *owner)
+static void put_owner(const struct weft__stack *s)
 {
-    if (owner == NULL || describe_owner == NULL) {
+    if (!weft__stack_is_intact(s)) {
+        /* Written over from below, owner and all. */
+        put("a fiber that wrote beyond the top of its stack");
+        return;
+    }
+    if (s->owner == NULL || describe_owner == NULL) {
         put("a fiber without an owner");
         return;
     }
-    size_t room = sizeof(report.text) - report.len - AFTER_OWNER_BYTES;
-    size_t n = describe_owner(owner, report.text + report.len, room);
-    report.len += n < room ? n : room;
+    size_t used = report.len + AFTER_OWNER_BYTES;
+    if (used >= sizeof(report.text))
+        return;
+    size_t n = describe_owner(s->owner, report.text + report.len, sizeof(report.text) - used);
+    report.len += n < sizeof(report.text) - used ? n : sizeof(report.text) - used;
 }
 
 static void flush(void)
@@ -125,8 +132,10 @@ static struct context read_context(const void *ucontext)
  * last. */
 static size_t collect_frames(const struct weft__stack *s, const struct context *c)
 {
-    uintptr_t lo = c->sp > (uintptr_t)s->lo ? c->sp : (uintptr_t)s->lo;
-    uintptr_t hi = (uintptr_t)s->hi;
+    uintptr_t hi = (uintptr_t)s; /* where the header stands, whatever it says */
+    uintptr_t lo = hi - weft__stack_bytes(s);
+    if (lo < c->sp)
+        lo = c->sp;
     uintptr_t fp = c->fp;
     size_t n = 0;
     report.frame[n++] = (struct frame){.pc = c->pc};
@@ -264,18 +273,19 @@ static size_t index_of(int signo)
     return 0;
 }
 
-/* The guard of `hit` was hit: by the fiber on it, or by a stray pointer of another one? A large
- * frame moves the stack pointer into the slot below before it touches anything; then the frame
- * pointer, that of the caller or one at the top of the large frame, tells whose frame it is. */
+/* The guard of `hit` was hit: by the fiber on it, or by a stray pointer of another one, such as a
+ * buffer on the stack below that was written beyond its end and that stack's top? A frame larger
+ * than the guard moves the stack pointer into the slot below before it touches anything; functions
+ * with such frames mostly have a frame pointer, which is still in the right stack. */
 static bool is_overflow(const struct weft__stack *hit, const struct weft__stack *running,
                         const struct context *c)
 {
     if (running == NULL || running == hit)
         return true;
-    if (c->fp >= (uintptr_t)hit->lo && c->fp <= (uintptr_t)hit->hi)
+    uintptr_t hi = (uintptr_t)hit;
+    if (c->fp >= hi - weft__stack_bytes(hit) && c->fp <= hi)
         return true;
-    bool stands_on_another = c->fp >= (uintptr_t)running->lo && c->fp <= (uintptr_t)running->hi;
-    return !stands_on_another && c->sp < (uintptr_t)hit->hi;
+    return c->sp < hi && running->owner == NULL;
 }
 
 static void report_fault(int signo, const siginfo_t *info, const void *ucontext)
@@ -300,17 +310,22 @@ static void report_fault(int signo, const siginfo_t *info, const void *ucontext)
     put("weft: ");
     if (overflow) {
         put("stack overflow in ");
-        put_owner(s->owner);
+        put_owner(s);
         put(": the stack has ");
-        put_number((uint64_t)(s->hi - s->lo), 10);
+        put_number(weft__stack_bytes(s), 10);
         put(" bytes");
     } else {
         put(signal_names[index_of(signo)]);
         put(" in ");
-        put_owner(s->owner);
+        put_owner(s);
     }
     put(", address ");
     put_number((uintptr_t)info->si_addr, 16);
+    if (!overflow && in_guard) {
+        put(" (the guard of ");
+        put_owner(hit);
+        put(")");
+    }
     put(", pc ");
     put_number(c.pc, 16);
     put("\n");

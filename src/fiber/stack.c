@@ -702,27 +702,54 @@ void weft__stack_stats(struct weft__stack_stats *ret)
 
 /* ---- for the fault handler ---- */
 
-struct weft__stack *weft__stack_of_address(const void *addr, bool *ret_guard)
+/* The slot that holds an address. */
+struct place {
+    char *base; /* of the slot; NULL: the address is foreign */
+    uint32_t slab, slot, class_index;
+};
+
+static struct place find_place(uintptr_t address)
 {
-    uintptr_t a = (uintptr_t)addr;
     uint32_t used = weft__a32_load_acquire(&slabs_used);
     for (uint32_t i = 0; i < used; i++) {
         /* acquire pairs with grow_class: the geometry is that of this base, or of a later slab,
          * which the second look at the base finds out. */
         uint64_t base = weft__a64_load_acquire(&slabs[i].base);
-        if (base == 0 || a < base)
+        if (base == 0 || address < base)
             continue;
         uint64_t geometry = weft__a64_load_acquire(&slabs[i].geometry);
-        size_t bytes = slot_bytes((uint32_t)(geometry >> 32));
-        uint64_t slot = (a - base) / bytes;
-        if (slot >= (uint32_t)geometry || weft__a64_load_relaxed(&slabs[i].base) != base)
-            continue;
-        char *slot_base = (char *)(base + slot * bytes);
-        struct weft__stack *s = header_of(slot_base, bytes, (uint32_t)slot);
-        if (s->lo == NULL)
-            return NULL; /* never opened: a stray pointer */
-        *ret_guard = a < (uintptr_t)slot_base + guard_bytes();
-        return s;
+        uint32_t class_index = (uint32_t)(geometry >> 32);
+        uint64_t slot = (address - base) / slot_bytes(class_index);
+        if (slot < (uint32_t)geometry && weft__a64_load_relaxed(&slabs[i].base) == base)
+            return (struct place){.base = (char *)(uintptr_t)base + slot * slot_bytes(class_index),
+                                  .slab = i,
+                                  .slot = (uint32_t)slot,
+                                  .class_index = class_index};
     }
-    return NULL;
+    return (struct place){.base = NULL};
+}
+
+struct weft__stack *weft__stack_of_address(const void *addr, bool *ret_guard)
+{
+    struct place at = find_place((uintptr_t)addr);
+    if (at.base == NULL)
+        return NULL;
+    struct weft__stack *s = header_of(at.base, slot_bytes(at.class_index), at.slot);
+    if (s->lo == NULL)
+        return NULL; /* never opened: a stray pointer */
+    *ret_guard = (uintptr_t)addr < (uintptr_t)at.base + guard_bytes();
+    return s;
+}
+
+size_t weft__stack_bytes(const struct weft__stack *s)
+{
+    struct place at = find_place((uintptr_t)s);
+    return at.base == NULL ? 0 : (uintptr_t)s - ((uintptr_t)at.base + guard_bytes());
+}
+
+bool weft__stack_is_intact(const struct weft__stack *s)
+{
+    struct place at = find_place((uintptr_t)s);
+    return at.base != NULL && s->lo == at.base + guard_bytes() && s->hi == (const char *)s &&
+           s->slab == at.slab && s->slot == at.slot && s->class_index == at.class_index;
 }

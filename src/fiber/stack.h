@@ -76,6 +76,11 @@ void weft__stack_stats(struct weft__stack_stats *ret);
  * is in the guard, so it is an overflow. NULL for foreign addresses. */
 struct weft__stack *weft__stack_of_address(const void *addr, bool *ret_guard);
 
+/* For the same: usable bytes, from what the table of slabs says; and whether the header agrees with
+ * it. A buffer on the stack that is written beyond its end may have gone over the header. */
+size_t weft__stack_bytes(const struct weft__stack *s);
+bool weft__stack_is_intact(const struct weft__stack *s);
+
 /* Installs the handler of SIGSEGV, SIGBUS, SIGFPE and SIGILL once for the process (chains to the
  * former ones), which names the owner of the stack through `describe` and lets the signal kill the
  * process. describe must be async-signal-safe and returns the number of bytes written. */
