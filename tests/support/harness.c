@@ -1,0 +1,425 @@
+#include "harness.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WATCHDOG_S 60
+#define LOG_LINES 512
+#define LOG_BYTES 400
+
+/* One test at a time: what it recorded, and its watchdog. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    unsigned failures;
+    char first[512];
+    char log[LOG_LINES][LOG_BYTES]; /* the oldest are kept: what came first explains the rest */
+    unsigned log_count;
+    bool running;
+    pthread_t watchdog;
+    const struct test_env *env;
+    pthread_t main_thread;
+} the = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* ---- log ---- */
+
+static void keep_line(enum weft_log_level level, const char *line, void *arg)
+{
+    (void)level, (void)arg;
+    pthread_mutex_lock(&the.lock);
+    if (the.log_count < LOG_LINES)
+        (void)snprintf(the.log[the.log_count++], LOG_BYTES, "%s", line); /* cut when too long */
+    pthread_mutex_unlock(&the.lock);
+    if (getenv("WEFT_TEST_VERBOSE") != NULL)
+        (void)fprintf(stderr, "weft: %s\n", line);
+}
+
+unsigned test_log_count(const char *part)
+{
+    unsigned n = 0;
+    pthread_mutex_lock(&the.lock);
+    for (unsigned i = 0; i < the.log_count; i++)
+        n += strstr(the.log[i], part) != NULL;
+    pthread_mutex_unlock(&the.lock);
+    return n;
+}
+
+void test_log_clear(void)
+{
+    pthread_mutex_lock(&the.lock);
+    the.log_count = 0;
+    pthread_mutex_unlock(&the.lock);
+}
+
+bool test_log_find(const char *part, char *buf, size_t cap)
+{
+    bool found = false;
+    pthread_mutex_lock(&the.lock);
+    for (unsigned i = 0; i < the.log_count && !found; i++) {
+        found = strstr(the.log[i], part) != NULL;
+        if (found)
+            (void)snprintf(buf, cap, "%s", the.log[i]);
+    }
+    pthread_mutex_unlock(&the.lock);
+    return found;
+}
+
+unsigned test_log_took(const char *part)
+{
+    unsigned n = test_log_count(part);
+    test_log_clear();
+    return n;
+}
+
+static void print_log(void)
+{
+    pthread_mutex_lock(&the.lock);
+    for (unsigned i = 0; i < the.log_count && i < 40; i++)
+        (void)fprintf(stderr, "  log: %s\n", the.log[i]);
+    pthread_mutex_unlock(&the.lock);
+}
+
+/* ---- checks ---- */
+
+void test_record(const char *file, int line, const char *fmt, ...)
+{
+    char what[400];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(what, sizeof(what), fmt, ap);
+    va_end(ap);
+    (void)fprintf(stderr, "%s:%d: failed: %s\n", file, line, what);
+    pthread_mutex_lock(&the.lock);
+    if (the.failures++ == 0)
+        (void)snprintf(the.first, sizeof(the.first), "%s:%d: %s", file, line, what);
+    pthread_mutex_unlock(&the.lock);
+}
+
+bool test_equal(const char *file, int line, const char *a_text, const char *b_text, int64_t a,
+                int64_t b)
+{
+    if (a != b)
+        test_record(file, line, "%s == %s (%lld, %lld)", a_text, b_text, (long long)a,
+                    (long long)b);
+    return a == b;
+}
+
+bool test_has_failed(void)
+{
+    pthread_mutex_lock(&the.lock);
+    bool failed = the.failures != 0;
+    pthread_mutex_unlock(&the.lock);
+    return failed;
+}
+
+/* True where cmocka may longjmp: on the main thread, with no task or body of weft between. */
+static bool is_bare_main(void)
+{
+    weft_handle *h;
+    if (!pthread_equal(pthread_self(), the.main_thread))
+        return false;
+    if (weft_handle_try_current(&h) < 0)
+        return true;
+    weft_handle_unref(h);
+    return false;
+}
+
+void test_end(void)
+{
+    if (is_bare_main())
+        fail_msg("%s", the.first);
+    weft_panic("the test has failed");
+}
+
+void test_stop(const char *file, int line, const char *what)
+{
+    test_record(file, line, "%s", what);
+    test_end();
+}
+
+void test_pause(void)
+{
+    /* Not weft_sleep(): a job of a current_thread runtime that nobody drives would sleep for ever. */
+    struct timespec ts = {0, 300000};
+    (void)weft_yield();          /* in a task: the others have their turn, whatever it returns */
+    (void)nanosleep(&ts, NULL); /* an early return only polls more often */
+}
+
+/* ---- surroundings ---- */
+
+int test_count_fds(void)
+{
+    DIR *d = opendir("/proc/self/fd");
+    int n = -1; /* its own */
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d)) != NULL;)
+        n += e->d_name[0] != '.';
+    closedir(d);
+    return n;
+}
+
+bool test_is_under(const char *tool)
+{
+    const char *under = getenv("WEFT_TEST_UNDER");
+    return under != NULL && strcmp(under, tool) == 0;
+}
+
+unsigned test_scaled(unsigned n)
+{
+    const char *under = getenv("WEFT_TEST_UNDER");
+    if (under != NULL && *under != '\0')
+        n /= test_is_under("address") ? 4 : 10;
+    return n > 0 ? n : 1;
+}
+
+uint64_t test_seed(const char *name)
+{
+    const char *fixed = getenv("WEFT_TEST_SEED");
+    uint64_t seed = fixed != NULL ? strtoull(fixed, NULL, 0) : weft_now();
+    print_message("%s: WEFT_TEST_SEED=%llu\n", name, (unsigned long long)seed);
+    return seed;
+}
+
+/* splitmix64; S. Vigna, public domain. */
+uint64_t test_random(uint64_t *state)
+{
+    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+uint64_t test_elapsed_ms(uint64_t since_ns)
+{
+    return (weft_now() - since_ns) / WEFT_MS;
+}
+
+uint64_t test_rss_bytes(void)
+{
+    unsigned long size = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%lu %lu", &size, &resident), 2);
+    fclose(f);
+    return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* ---- watchdog ---- */
+
+static void *watch(void *arg)
+{
+    const char *under = getenv("WEFT_TEST_UNDER");
+    const char *limit = getenv("WEFT_TEST_WATCHDOG_S"); /* shorter while one looks for a hang */
+    struct timespec end;
+    (void)arg;
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += limit != NULL                    ? strtol(limit, NULL, 10)
+                  : under != NULL && *under != '\0' ? 4 * WATCHDOG_S
+                                                   : WATCHDOG_S;
+    pthread_mutex_lock(&the.lock);
+    while (the.running) {
+        if (pthread_cond_timedwait(&the.ended, &the.lock, &end) == 0)
+            continue;
+        pthread_mutex_unlock(&the.lock);
+        (void)fprintf(stderr, "the test hangs; first failure: %s; its tasks:\n",
+                      the.failures ? the.first : "none");
+        print_log();
+        if (the.env->handle != NULL)
+            (void)weft_dump(the.env->handle, STDERR_FILENO); /* all we have */
+        abort();
+    }
+    pthread_mutex_unlock(&the.lock);
+    return NULL;
+}
+
+/* ---- one test ---- */
+
+void test_config(weft_config *c, enum test_flavour flavour)
+{
+    weft_config_init(c);
+    c->flavor = flavour == TEST_CT ? WEFT_FLAVOR_CURRENT_THREAD : WEFT_FLAVOR_MULTI_THREAD;
+    c->workers = flavour == TEST_MT4 ? 4 : 1;
+}
+
+weft_runtime *test_runtime_create(enum test_flavour flavour)
+{
+    weft_config c;
+    weft_runtime *rt;
+    test_config(&c, flavour);
+    CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+    return rt;
+}
+
+int test_setup(void **state)
+{
+    struct test_env *env = *state;
+    the.failures = 0;
+    the.log_count = 0;
+    the.env = env;
+    the.running = true;
+    the.main_thread = pthread_self();
+    weft_log_set(keep_line, NULL);
+    env->fds_before = test_count_fds();
+    if (env->flavour != TEST_NONE) {
+        env->rt = test_runtime_create(env->flavour);
+        env->handle = weft_runtime_handle(env->rt);
+    }
+    if (pthread_cond_init(&the.ended, NULL) != 0)
+        return -1;
+    return -pthread_create(&the.watchdog, NULL, watch, NULL);
+}
+
+void test_shutdown(struct test_env *env)
+{
+    weft_metrics m;
+    weft_runtime *rt = env->rt;
+    env->rt = NULL;
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    CHECK_EQ(weft_metrics_get(env->handle, &m), 0);
+    CHECK_EQ(m.alive_tasks, 0);
+}
+
+static void *run_body(void *arg)
+{
+    struct test_env *env = arg;
+    env->body(env);
+    return NULL;
+}
+
+static void *run_in_task(void *arg)
+{
+    struct test_env *env = arg;
+    weft_spawn_options o = {.name = "the test"};
+    weft_task *t;
+    CHECK_EQ(weft_spawn_with(&o, run_body, env, &t), 0);
+    (void)test_join_value(t);
+    return NULL;
+}
+
+void test_run(void **state)
+{
+    struct test_env *env = *state;
+    if (env->place == TEST_ON_MAIN) {
+        env->body(env);
+    } else {
+        weft_outcome o;
+        weft_task_fn body = env->place == TEST_IN_TASK ? run_in_task : run_body;
+        CHECK_EQ(weft_block_on(env->rt, body, env, &o), 0);
+        if (o.kind != WEFT_OUTCOME_VALUE) {
+            char text[200];
+            (void)weft_outcome_describe(&o, text, sizeof(text)); /* cut when too long */
+            test_record(__FILE__, __LINE__, "the test's body: %s", text);
+        }
+        weft_outcome_fini(&o);
+    }
+    if (env->rt != NULL)
+        test_shutdown(env);
+    weft_handle_unref(env->handle);
+    env->handle = NULL;
+    /* An idle thread of the blocking pool may hold the last reference to the runtime for a moment longer. */
+    for (int i = 0; i < 1000 && !env->keep_fds && test_count_fds() != env->fds_before; i++)
+        test_pause();
+    /* Soon: the last reference may be one of a pool thread that ends. */
+    if (!env->keep_fds)
+        CHECK_SOON(test_count_fds() == env->fds_before);
+    if (test_has_failed())
+        fail_msg("%u failures, the first: %s", the.failures, the.first);
+}
+
+int test_teardown(void **state)
+{
+    struct test_env *env = *state;
+    if (test_has_failed())
+        print_log();
+    if (env->rt != NULL) { /* the test has failed: what its tasks do is not our business any more */
+        (void)weft_runtime_shutdown(env->rt, WEFT_SEC);
+        env->rt = NULL;
+    }
+    pthread_mutex_lock(&the.lock);
+    the.running = false;
+    pthread_cond_signal(&the.ended);
+    pthread_mutex_unlock(&the.lock);
+    pthread_join(the.watchdog, NULL);
+    pthread_cond_destroy(&the.ended);
+    weft_log_set(NULL, NULL);
+    return 0;
+}
+
+/* ---- tasks ---- */
+
+weft_task *test_spawn(weft_handle *h, weft_task_fn fn, void *arg, const weft_site *site)
+{
+    weft_spawn_options o = {.runtime = h};
+    weft_task *t;
+    CHECK_EQ(weft__spawn_at(&o, fn, arg, &t, site), 0);
+    return t;
+}
+
+void *test_join_value(weft_task *task)
+{
+    weft_outcome o;
+    CHECK_EQ(weft_join(task, &o), 0);
+    if (o.kind != WEFT_OUTCOME_VALUE) {
+        char text[200];
+        (void)weft_outcome_describe(&o, text, sizeof(text)); /* cut when too long */
+        weft_outcome_fini(&o);
+        test_stop(__FILE__, __LINE__, text);
+    }
+    return o.value;
+}
+
+enum weft_outcome_kind test_join_kind(weft_task *task)
+{
+    weft_outcome o;
+    CHECK_EQ(weft_join(task, &o), 0);
+    weft_outcome_fini(&o);
+    return o.kind;
+}
+
+enum weft_outcome_kind test_join_kind_polling(weft_task *task)
+{
+    weft_outcome o;
+    int rc = -EAGAIN;
+    CHECK_SOON((rc = weft_try_join(task, &o)) != -EAGAIN);
+    CHECK_EQ(rc, 0);
+    weft_outcome_fini(&o);
+    return o.kind;
+}
+
+void *test_block_on(weft_runtime *rt, weft_task_fn body, void *arg)
+{
+    weft_outcome o;
+    CHECK_EQ(weft_block_on(rt, body, arg, &o), 0);
+    CHECK_EQ(o.kind, WEFT_OUTCOME_VALUE);
+    return o.value;
+}
+
+uint64_t test_forced_yields(struct test_env *env)
+{
+    weft_metrics m;
+    CHECK_EQ(weft_metrics_get(env->handle, &m), 0);
+    return m.forced_yields;
+}
+
+unsigned test_workers(struct test_env *env)
+{
+    return env->flavour == TEST_MT4 ? 4 : 1;
+}
+
+void *test_noop(void *arg)
+{
+    return arg;
+}
+
+void *test_forever(void *arg)
+{
+    int rc = weft_sleep(WEFT_NEVER);
+    EXPECT_EQ(rc, -ECANCELED);
+    return arg;
+}
