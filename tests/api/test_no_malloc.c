@@ -1,0 +1,190 @@
+/* ctest: not-under=address,thread,memcheck (they bring a malloc of their own) */
+/* In steady state spawn, join, yield, wait, wake and sleep call no malloc. */
+#include "harness.h"
+#include "sync.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+/* glibc's own names behind the ones we replace. */
+extern void *__libc_malloc(size_t);
+extern void *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t);
+extern void *__libc_memalign(size_t, size_t);
+
+static atomic_long calls;
+
+void *malloc(size_t n)
+{
+    atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
+    return __libc_malloc(n);
+}
+
+void *calloc(size_t n, size_t size)
+{
+    atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
+    return __libc_calloc(n, size);
+}
+
+void *realloc(void *p, size_t n)
+{
+    atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
+    return __libc_realloc(p, n);
+}
+
+void *aligned_alloc(size_t align, size_t n)
+{
+    atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
+    return __libc_memalign(align, n);
+}
+
+int posix_memalign(void **ret, size_t align, size_t n)
+{
+    atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
+    *ret = __libc_memalign(align, n);
+    return *ret ? 0 : ENOMEM;
+}
+
+/* Warms up, then counts: `step` must have reached its steady state after a few hundred rounds. */
+static void expect_no_malloc(const char *what, void (*step)(void *arg), void *arg)
+{
+    for (int i = 0; i < 500; i++)
+        step(arg);
+    long before = atomic_load(&calls);
+    for (int i = 0; i < 2000; i++)
+        step(arg);
+    long n = atomic_load(&calls) - before;
+    if (n != 0)
+        test_record(__FILE__, __LINE__, "%s: %ld calls of malloc in 2000 rounds", what, n);
+}
+
+static void spawn_and_join(void *arg)
+{
+    (void)test_join_value(SPAWN(test_noop, arg));
+}
+
+static void spawn_and_detach(void *arg)
+{
+    CHECK_EQ(weft_spawn(test_noop, arg, NULL), 0);
+    CHECK_EQ(weft_yield(), 0);
+}
+
+static void spawn_batch(void *arg)
+{
+    weft_task *t[20];
+    for (int i = 0; i < 20; i++)
+        t[i] = SPAWN(test_noop, arg);
+    for (int i = 0; i < 20; i++)
+        (void)test_join_value(t[i]);
+}
+
+static void spawn_with_small_copy(void *arg)
+{
+    char block[64] = {0};
+    weft_spawn_options o = {.arg_bytes = sizeof(block)};
+    weft_task *t;
+    (void)arg;
+    CHECK_EQ(weft_spawn_with(&o, test_noop, block, &t), 0);
+    CHECK_EQ(weft_join(t, NULL), 0);
+}
+
+static void yield(void *arg)
+{
+    (void)arg;
+    CHECK_EQ(weft_yield(), 0);
+}
+
+static void sleep_briefly(void *arg)
+{
+    (void)arg;
+    CHECK_EQ(weft_sleep(1000), 0);
+}
+
+static void time_out(void *arg)
+{
+    (void)arg;
+    int rc = 0;
+    WEFT_TIMEOUT(1000)
+        rc = weft_sleep(WEFT_NEVER);
+    CHECK_EQ(rc, -ETIMEDOUT);
+}
+
+static void abort_one(void *arg)
+{
+    weft_task *t = SPAWN(test_forever, arg);
+    CHECK_EQ(weft_yield(), 0);
+    CHECK_EQ(weft_abort(t), 0);
+    (void)test_join_kind(t);
+}
+
+struct pong {
+    struct sema to, from;
+    atomic_bool stop;
+};
+
+static void *pong(void *arg)
+{
+    struct pong *p = arg;
+    while (sema_acquire(&p->to) == 0 && !atomic_load(&p->stop))
+        sema_release(&p->from);
+    return NULL;
+}
+
+static void ping(void *arg)
+{
+    struct pong *p = arg;
+    sema_release(&p->to);
+    CHECK_EQ(sema_acquire(&p->from), 0);
+}
+
+static void *wake_once(void *arg)
+{
+    struct pong *p = arg;
+    while (!atomic_load(&p->stop))
+        if (sema_try_acquire(&p->to) == 0)
+            sema_release(&p->from);
+    return NULL;
+}
+
+static void steady_state_calls_no_malloc(struct test_env *env)
+{
+    struct pong p = {.stop = false};
+    pthread_t thread;
+    sema_init(&p.to, 0);
+    sema_init(&p.from, 0);
+    expect_no_malloc("spawn and join", spawn_and_join, env);
+    expect_no_malloc("spawn and detach", spawn_and_detach, env);
+    expect_no_malloc("spawn and join 20", spawn_batch, env);
+    expect_no_malloc("spawn with a copied argument", spawn_with_small_copy, env);
+    expect_no_malloc("yield", yield, env);
+    expect_no_malloc("sleep", sleep_briefly, env);
+    expect_no_malloc("timeout", time_out, env);
+    expect_no_malloc("abort", abort_one, env);
+
+    weft_task *t = SPAWN(pong, &p);
+    expect_no_malloc("wait and wake", ping, &p);
+    atomic_store(&p.stop, true);
+    sema_release(&p.to);
+    (void)test_join_value(t);
+
+    atomic_store(&p.stop, false);
+    CHECK_EQ(pthread_create(&thread, NULL, wake_once, &p), 0);
+    expect_no_malloc("wake from a thread", ping, &p);
+    atomic_store(&p.stop, true);
+    pthread_join(thread, NULL);
+    sema_fini(&p.to);
+    sema_fini(&p.from);
+}
+
+static void the_count_counts(struct test_env *env)
+{
+    long before = atomic_load(&calls);
+    void *volatile p = malloc(10);
+    free(p);
+    CHECK_EQ(atomic_load(&calls) - before, 1);
+    (void)env;
+}
+
+TEST_MAIN(PLAIN(the_count_counts), IN_TASK(steady_state_calls_no_malloc))

@@ -1,0 +1,287 @@
+/* A task that blocks its thread delays nobody else, and is named: DESIGN 12. And a program that hangs says so: DESIGN 13. */
+#include "harness.h"
+#include "sync.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+
+#define STUCK_MS 1000
+#define TICK_MS 10
+#define LAG_MS_MAX 50
+
+struct ticker {
+    atomic_bool stop;
+    atomic_int ticks;
+    uint64_t worst_lag_ns;
+};
+
+/* Sleeps for 10 ms again and again, and keeps the worst lateness. */
+static void *tick(void *arg)
+{
+    struct ticker *t = arg;
+    while (!atomic_load(&t->stop)) {
+        uint64_t due = weft_now() + TICK_MS * WEFT_MS;
+        CHECK_EQ(weft_sleep_until(due), 0);
+        uint64_t lag = weft_now() - due;
+        if (lag > t->worst_lag_ns)
+            t->worst_lag_ns = lag;
+        atomic_fetch_add(&t->ticks, 1);
+    }
+    return NULL;
+}
+
+struct traffic {
+    atomic_bool stop;
+    atomic_int rounds;
+    uint64_t worst_round_ns;
+};
+
+/* Spawns, joins, and passes messages through a channel; keeps how long the slowest round took. */
+static void *make_traffic(void *arg)
+{
+    struct traffic *t = arg;
+    struct chan c;
+    chan_init(&c, 1);
+    while (!atomic_load(&t->stop)) {
+        void *v;
+        uint64_t start = weft_now();
+        CHECK(test_join_value(SPAWN(test_noop, t)) == t);
+        CHECK_EQ(chan_send(&c, t), 0);
+        CHECK_EQ(chan_recv(&c, &v), 0);
+        CHECK_EQ(weft_yield(), 0);
+        uint64_t took = weft_now() - start;
+        if (took > t->worst_round_ns)
+            t->worst_round_ns = took;
+        atomic_fetch_add(&t->rounds, 1);
+        CHECK_EQ(weft_sleep(WEFT_MS), 0);
+    }
+    chan_fini(&c);
+    return NULL;
+}
+
+static void *block_thread(void *arg)
+{
+    struct timespec ts = {STUCK_MS / 1000, STUCK_MS % 1000 * 1000000L};
+    (void)nanosleep(&ts, NULL); /* the fault under test */
+    return arg;
+}
+
+static void *compute(void *arg)
+{
+    uint64_t end = weft_now() + STUCK_MS * WEFT_MS;
+    while (weft_now() < end)
+        ;
+    return arg;
+}
+
+struct scene {
+    weft_task_fn stick;
+    int stuck_count;
+    atomic_bool over;
+    uint64_t control_lag_ns; /* by the control, once it was joined */
+};
+
+/* A plain thread that ticks as well: its lag is the machine's, not ours. */
+static void *control(void *arg)
+{
+    struct scene *s = arg;
+    while (!atomic_load(&s->over)) {
+        struct timespec ts = {0, TICK_MS * 1000000L};
+        uint64_t due = weft_now() + TICK_MS * WEFT_MS;
+        (void)nanosleep(&ts, NULL); /* no signals here: it sleeps to the end */
+        uint64_t lag = weft_now() - due;
+        if (lag > s->control_lag_ns)
+            s->control_lag_ns = lag;
+    }
+    return NULL;
+}
+
+static void expect_prompt(const struct scene *s, const char *what, uint64_t lag_ns)
+{
+    if (lag_ns > LAG_MS_MAX * WEFT_MS + s->control_lag_ns)
+        test_record(__FILE__, __LINE__, "%s was %llu ms late, a plain thread %llu ms", what,
+                    (unsigned long long)(lag_ns / WEFT_MS),
+                    (unsigned long long)(s->control_lag_ns / WEFT_MS));
+}
+
+static void *play(void *arg)
+{
+    struct scene *s = arg;
+    struct ticker ticker = {.ticks = 0};
+    struct traffic traffic = {.rounds = 0};
+    weft_task *stuck[8];
+    pthread_t control_thread;
+    CHECK_EQ(pthread_create(&control_thread, NULL, control, s), 0);
+    weft_task *tick_task = SPAWN(tick, &ticker), *traffic_task = SPAWN(make_traffic, &traffic);
+    CHECK_EQ(weft_sleep(20 * WEFT_MS), 0);
+    for (int i = 0; i < s->stuck_count; i++) {
+        weft_spawn_options o = {.name = "sticky fingers"};
+        CHECK_EQ(weft_spawn_with(&o, s->stick, NULL, &stuck[i]), 0);
+    }
+    for (int i = 0; i < s->stuck_count; i++)
+        (void)test_join_value(stuck[i]);
+    atomic_store(&ticker.stop, true);
+    atomic_store(&traffic.stop, true);
+    (void)test_join_value(tick_task);
+    (void)test_join_value(traffic_task);
+    atomic_store(&s->over, true);
+    pthread_join(control_thread, NULL);
+    if (test_scaled(10) == 10) { /* natively: figures under a tool say nothing */
+        expect_prompt(s, "a tick", ticker.worst_lag_ns);
+        expect_prompt(s, "a round of traffic", traffic.worst_round_ns);
+        CHECK(atomic_load(&ticker.ticks) > 10);
+    }
+    CHECK(atomic_load(&traffic.rounds) > 10);
+    CHECK(test_log_count("sticky fingers") >= 1);
+    return NULL;
+}
+
+static void play_on(unsigned workers, weft_task_fn stick, int stuck_count)
+{
+    struct scene s = {.stick = stick, .stuck_count = stuck_count};
+    weft_config c;
+    weft_runtime *rt;
+    weft_metrics m;
+    test_config(&c, TEST_MT1);
+    c.workers = workers;
+    CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+    weft_handle *h = weft_runtime_handle(rt);
+    /* In a task: the body would have a thread of its own. */
+    (void)test_block_on(rt, test_noop, NULL);
+    weft_task *t = SPAWN_ON(h, play, &s);
+    CHECK_EQ(test_join_kind_polling(t), WEFT_OUTCOME_VALUE);
+    CHECK_EQ(weft_metrics_get(h, &m), 0);
+    CHECK(m.stuck_reports >= (uint64_t)stuck_count);
+    CHECK_SOON(weft_metrics_get(h, &m) == 0 && m.workers_extra == 0); /* and they go again */
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    weft_handle_unref(h);
+}
+
+static void one_worker_of_one_sleeps(struct test_env *env)
+{
+    (void)env;
+    play_on(1, block_thread, 1);
+}
+
+static void one_worker_of_two_sleeps(struct test_env *env)
+{
+    (void)env;
+    play_on(2, block_thread, 1);
+}
+
+static void every_worker_of_two_sleeps(struct test_env *env)
+{
+    (void)env;
+    play_on(2, block_thread, 2);
+}
+
+static void every_worker_of_four_sleeps(struct test_env *env)
+{
+    (void)env;
+    play_on(4, block_thread, 4);
+}
+
+static void one_worker_of_one_computes(struct test_env *env)
+{
+    (void)env;
+    play_on(1, compute, 1);
+}
+
+/* A task that sticks again and again is named each time, not once for ever and not each tick. */
+static void *stick_briefly(void *arg)
+{
+    struct timespec ts = {0, 400 * 1000000L};
+    (void)nanosleep(&ts, NULL); /* the fault under test */
+    return arg;
+}
+
+static void each_sticking_is_reported_once(struct test_env *env)
+{
+    test_log_clear();
+    for (int i = 0; i < 3; i++) {
+        weft_spawn_options o = {.name = "gum"};
+        weft_task *t;
+        CHECK_EQ(weft_spawn_with(&o, stick_briefly, NULL, &t), 0);
+        (void)test_join_value(t);
+    }
+    CHECK_EQ(test_log_count("gum"), 3);
+    (void)env;
+}
+
+/* ---- nobody hangs silently ---- */
+
+static void *wait_for_ever(void *gate)
+{
+    EXPECT_EQ(gate_wait(gate), -ECANCELED);
+    return NULL;
+}
+
+struct hang {
+    struct gate never;
+    weft_runtime *rt;
+    atomic_bool over;
+};
+
+static void *hang_all(void *arg)
+{
+    struct hang *h = arg;
+    for (int i = 0; i < 3; i++) {
+        weft_spawn_options o = {.name = i == 1 ? "sleeping beauty" : "prince"};
+        CHECK_EQ(weft_spawn_with(&o, wait_for_ever, &h->never, NULL), 0);
+    }
+    return wait_for_ever(&h->never);
+}
+
+static void *drive_hang(void *arg)
+{
+    struct hang *h = arg;
+    EXPECT_EQ(weft_block_on(h->rt, hang_all, h, NULL), 0);
+    return NULL;
+}
+
+static void hang_is_reported_with_all_tasks(struct test_env *env)
+{
+    struct hang h = {.rt = env->rt};
+    pthread_t thread;
+    gate_init(&h.never);
+    weft_handle_unref(env->handle); /* whoever holds a handle could still spawn */
+    env->handle = NULL;
+    uint64_t start = weft_now();
+    CHECK_EQ(pthread_create(&thread, NULL, drive_hang, &h), 0);
+    CHECK_SOON(test_log_count("sleeping beauty") >= 1);
+    CHECK(test_elapsed_ms(start) < 5000);
+    CHECK(test_log_count("prince") >= 2);
+    CHECK(test_log_count("test semaphore") >= 3); /* what each waits for */
+    CHECK(test_log_count("test_stuck.c") >= 3);   /* where each was spawned */
+    CHECK_EQ(weft_runtime_destroy(env->rt), 0);
+    env->rt = NULL;
+    pthread_join(thread, NULL);
+    gate_fini(&h.never);
+}
+
+static void *wait_for_a_timer(void *arg)
+{
+    CHECK_EQ(weft_sleep(3 * WEFT_SEC), 0);
+    return arg;
+}
+
+/* A timer is something outside that can wake a task. */
+static void sleeping_tasks_are_no_hang(struct test_env *env)
+{
+    weft_handle_unref(env->handle);
+    env->handle = NULL;
+    (void)test_block_on(env->rt, wait_for_a_timer, NULL);
+    CHECK_EQ(test_log_count(""), 0);
+    CHECK_EQ(weft_runtime_destroy(env->rt), 0);
+    env->rt = NULL;
+}
+
+TEST_MAIN(PLAIN(one_worker_of_one_sleeps), PLAIN(one_worker_of_two_sleeps),
+          PLAIN(every_worker_of_two_sleeps), PLAIN(every_worker_of_four_sleeps),
+          PLAIN(one_worker_of_one_computes),
+          IN_TASK_ON(each_sticking_is_reported_once, TEST_MT1),
+          ON_MAIN(hang_is_reported_with_all_tasks),
+          ON_MAIN_ON(sleeping_tasks_are_no_hang, TEST_MT1))
