@@ -40,7 +40,7 @@ typedef struct weft_config {
     bool enable_io;           /* default true: without, sockets are refused with -EPERM */
     bool enable_time;         /* default true: without, timers are refused with -EPERM */
     uint64_t stuck_after_ns;  /* when a task keeps its worker this long another worker is added while it does; after
-                               * five times as long it is named in the log; at least 1 ms; 20 ms. WEFT_STUCK_MS */
+                               * ten times as long it is named in the log; at least 1 ms; 10 ms. WEFT_STUCK_MS */
     unsigned extra_workers_max; /* workers added while others are stuck, 0 to 1024; 64 */
     uint64_t shutdown_grace_ns; /* how long shutdown waits for tasks to clean up after -ECANCELED until it unwinds
                                  * them; 1 s */

@@ -129,7 +129,7 @@ WEFT_API int weft_outcome_describe(const weft_outcome *o, char *buf, size_t cap)
  *   -ECANCELED  the calling task was aborted
  *   -ETIMEDOUT  a timeout scope around the call expired
  *   -EINVAL     the handle is NULL, or was joined or detached before (found while its runtime lives, unless the
- *               slot has been used again 255 times since)
+ *               slot has been used again exactly a multiple of 4 million times since)
  *   -EPERM      the caller may not wait, see weft_await()
  *   -EDEADLK    a task joins itself
  *

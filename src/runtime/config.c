@@ -49,7 +49,7 @@ void weft_config_init(weft_config *c)
     c->global_queue_interval = 31;
     c->enable_io = true;
     c->enable_time = true;
-    c->stuck_after_ns = from_env("WEFT_STUCK_MS", 1, 3600000, 20) * WEFT_MS;
+    c->stuck_after_ns = from_env("WEFT_STUCK_MS", 1, 3600000, 10) * WEFT_MS;
     c->extra_workers_max = 64;
     c->shutdown_grace_ns = WEFT_SEC;
     c->detect_deadlock = true;
@@ -66,6 +66,7 @@ static bool is_blank(const char *text)
 int weft__config_check(const weft_config *c, const void *caller)
 {
     const char *why = NULL;
+    char reserved[96];
     if (c->flavor != WEFT_FLAVOR_MULTI_THREAD && c->flavor != WEFT_FLAVOR_CURRENT_THREAD)
         why = "config.flavor is unknown";
     else if (c->name && is_blank(c->name))
@@ -90,7 +91,10 @@ int weft__config_check(const weft_config *c, const void *caller)
              c->unhandled_panic != WEFT_UNHANDLED_PANIC_SHUTDOWN)
         why = "config.unhandled_panic is unknown";
     for (size_t i = 0; why == NULL && i < sizeof c->reserved / sizeof c->reserved[0]; i++)
-        if (c->reserved[i] != 0)
-            why = "config.reserved must be zero: fill the config with weft_config_init()";
+        if (c->reserved[i] != 0) {
+            (void)snprintf(reserved, sizeof reserved,
+                           "config.reserved[%zu] must be zero: fill it with weft_config_init()", i);
+            why = reserved;
+        }
     return why ? weft__misuse("weft_runtime_create", -EINVAL, why, caller) : 0;
 }

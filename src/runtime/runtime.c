@@ -130,7 +130,7 @@ static void stop_threads(struct weft_runtime *rt)
     weft__sched_wake_all(s);
     for (uint32_t i = 0; i < count; i++) {
         struct weft__worker *w = weft__sched_worker(s, i);
-        if (!w->has_no_thread)
+        if (!weft__a32_load_acquire(&w->has_no_thread))
             weft__sys_thread_join(&w->thread);
     }
 }
@@ -193,27 +193,27 @@ int weft_runtime_create(const weft_config *config, weft_runtime **ret_rt)
     for (uint32_t i = 0; rc == 0 && i < s->worker_count; i++)
         rc = weft__worker_create(s, i, false);
     if (rc < 0)
-        goto err_workers;
+        goto err;
     for (uint32_t i = 0; s->is_multi && i < s->worker_count; i++) {
         struct weft__worker *w = weft__sched_worker(s, i);
         weft__core_ref(&s->core);
+        weft__a32_store_release(&w->has_no_thread, 0);
         rc = weft__sys_thread_start(&w->thread, s->core.name, worker_main, w);
         if (rc < 0) {
+            weft__a32_store_release(&w->has_no_thread, 1);
             weft__core_unref(&s->core);
-            goto err_threads;
+            goto err;
         }
-        w->has_no_thread = false;
     }
     if (s->is_multi) {
         rc = weft__monitor_start(s);
         if (rc < 0)
-            goto err_threads;
+            goto err;
     }
     *ret_rt = rt;
     return 0;
 
-err_threads:
-err_workers:
+err:
     teardown(rt);
     return rc;
 }
@@ -587,6 +587,7 @@ static void leave_innermost(struct weft__ctx *c)
     weft_enter_guard *g = c->guards;
     struct weft__core *core = g->opaque[0];
     weft__thread_task_drop(c);
+    weft__timeouts_forget_core(&c->locals, core);
     c->core = g->opaque[1];
     c->guards = g->opaque[2];
     weft__a32_sub_seq_cst(&weft__sched_of(core)->outside, 1);
@@ -658,6 +659,7 @@ int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value)
     c->cache_core = &s->core;
     weft__a32_sub_seq_cst(&s->in_place, 1);
     weft__a32_store_seq_cst(&w->in_place, 0);
+    weft__sched_wake_extras(s);
     if (info)
         weft_panic_resume(info);
     if (ret_value)
@@ -697,7 +699,8 @@ int weft_metrics_get(weft_handle *h, weft_metrics *m)
         m->steals += weft__a64_load_relaxed(&w->steals);
         m->overflows += weft__a64_load_relaxed(&w->overflows);
         m->parks += weft__a64_load_relaxed(&w->parks);
-        if (w->is_extra && !w->has_no_thread && !weft__a32_load_relaxed(&w->is_dormant))
+        if (w->is_extra && !weft__a32_load_relaxed(&w->has_no_thread) &&
+            !weft__a32_load_relaxed(&w->is_dormant))
             m->workers_extra++;
     }
     size_t queued;

@@ -127,7 +127,7 @@ bool weft__worker_look(struct weft__worker *w)
         int events;
         if (try_poll_driver(w, 0, &events))
             woken++;
-        weft__a32_store_seq_cst(&s->polling, 0);
+        weft__a32_store_seq_cst(&s->polling, 0); /* this worker is awake: no need to look for sleepers */
     }
     return woken > 0;
 }
@@ -184,18 +184,17 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg)
 {
     struct weft__sched *s = w->sched;
-    if (s->hooks.thread_park) {
-        w->ctx->in_hook = true;
-        s->hooks.thread_park(s->hooks.arg);
-        w->ctx->in_hook = false;
-    }
+    weft__worker_hook(w, s->hooks.thread_park);
     bool polls = s->core.driver && weft__a32_swap_seq_cst(&s->polling, 1) == 0;
     enum weft__sleep how = polls ? WEFT__SLEEPS_IN_DRIVER : WEFT__SLEEPS_ON_FUTEX;
     weft__a32_add_seq_cst(&s->idle_count, 1);
     weft__a32_store_seq_cst(&w->sleep, how);
     /* After a seq_cst operation of ours: who waits for the end of all counted itself before it looked at the counts. */
     weft__sched_check_quiescent(s);
-    if (!has_work(w) && !should_stop(arg)) {
+    /* Who polled a moment ago, the monitor or a worker that just looks, may have let go since: then the seat is ours on the next round.
+     * It lets go and then looks for sleepers; we announce and then look whether it let go. */
+    bool seat_is_free = !polls && s->core.driver && weft__a32_load_seq_cst(&s->polling) == 0;
+    if (!seat_is_free && !has_work(w) && !should_stop(arg)) {
         weft__a64_store_relaxed(&w->parks, weft__a64_load_relaxed(&w->parks) + 1);
         uint64_t until_ns =
             min_u64(w->wake_at_ns, weft__a64_load_seq_cst(&w->timers.next_ns));
@@ -223,11 +222,7 @@ void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), 
     uint64_t now_ns = weft__sys_now_ns();
     (void)weft__timers_expire(&w->timers, now_ns);
     (void)weft__timers_expire(&s->outer_timers, now_ns);
-    if (s->hooks.thread_unpark) {
-        w->ctx->in_hook = true;
-        s->hooks.thread_unpark(s->hooks.arg);
-        w->ctx->in_hook = false;
-    }
+    weft__worker_hook(w, s->hooks.thread_unpark);
 }
 
 /* ---- who is alive ---- */

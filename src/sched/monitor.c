@@ -13,7 +13,7 @@
 
 #define LOOK_NS (2 * WEFT_MS)
 #define LOOKS_UNTIL_SLEEP 50
-#define REPORT_FACTOR 5 /* named in the log after so many times stuck_after_ns */
+#define REPORT_FACTOR 10 /* named in the log after so many times stuck_after_ns */
 #define LINE_BYTES 512
 
 /* ---- naming tasks ---- */
@@ -167,12 +167,17 @@ static void look_for(struct weft__sched *s, struct weft__worker *w, uint64_t now
         weft__a32_swap_seq_cst(&s->polling, 1) == 0) {
         (void)weft__driver_poll(s->core.driver, 0, WEFT__RUNQ_CAP);
         weft__a32_store_seq_cst(&s->polling, 0);
+        /* A worker that went to sleep meanwhile found the seat taken. */
+        if (weft__a32_load_seq_cst(&s->idle_count))
+            (void)weft__sched_claim_one(s);
     }
 }
 
 /* Returns true when w counts as stuck. */
 static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_ns, bool *ret_awake)
 {
+    if (weft__a32_load_acquire(&w->has_no_thread))
+        return false;
     uint64_t tick = weft__a64_load_acquire(&w->tick);
     bool in_task = weft__aptr_load_relaxed(&w->running) != NULL;
     /* seq_cst: after monitor_word was set this must not see a worker asleep that has looked at the word before. */
@@ -211,29 +216,43 @@ static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_
 
 static void *extra_main(void *arg);
 
+/* Under s->lock. */
+static void start_extra(struct weft__sched *s, struct weft__worker *w)
+{
+    weft__core_ref(&s->core);
+    weft__a32_store_release(&w->has_no_thread, 0);
+    if (weft__sys_thread_start(&w->thread, s->core.name, extra_main, w) < 0) {
+        /* Out of threads: the slot is tried again the next time. */
+        weft__a32_store_release(&w->has_no_thread, 1);
+        weft__core_unref(&s->core);
+    }
+}
+
+/* Under s->lock: a worker that is out of service, or has no thread. */
+static struct weft__worker *find_unused(struct weft__sched *s)
+{
+    uint32_t high = weft__a32_load_relaxed(&s->worker_high);
+    for (uint32_t i = s->worker_count; i < high; i++) {
+        struct weft__worker *w = weft__sched_worker(s, i);
+        if (weft__a32_load_relaxed(&w->has_no_thread) || weft__a32_load_seq_cst(&w->is_dormant))
+            return w;
+    }
+    if (high >= s->worker_count + s->extra_max || high >= WEFT__WORKERS_MAX ||
+        weft__worker_create(s, high, true) < 0)
+        return NULL;
+    return weft__sched_worker(s, high);
+}
+
 void weft__sched_add_worker(struct weft__sched *s)
 {
-    uint32_t first = s->worker_count;
     weft__lock_acquire(&s->lock);
-    uint32_t high = weft__a32_load_relaxed(&s->worker_high);
-    for (uint32_t i = first; i < high; i++) {
-        struct weft__worker *w = weft__sched_worker(s, i);
-        if (weft__a32_swap_seq_cst(&w->is_dormant, 0)) {
-            weft__sys_futex_wake(&w->is_dormant, 1);
-            weft__lock_release(&s->lock);
-            return;
-        }
-    }
-    bool can_add = s->is_multi && high < first + s->extra_max && high < WEFT__WORKERS_MAX &&
-                   !weft__a32_load_seq_cst(&s->stop);
-    if (can_add && weft__worker_create(s, high, true) == 0) {
-        struct weft__worker *w = weft__sched_worker(s, high);
-        weft__core_ref(&s->core);
-        if (weft__sys_thread_start(&w->thread, s->core.name, extra_main, w) < 0) {
-            /* Out of threads: the slot stays, marked as one that is out of service and never comes back. */
-            weft__core_unref(&s->core);
-            w->has_no_thread = true;
-        }
+    struct weft__worker *w = NULL;
+    if (s->is_multi && !weft__a32_load_seq_cst(&s->stop))
+        w = find_unused(s);
+    if (w && weft__a32_load_relaxed(&w->has_no_thread)) {
+        start_extra(s, w);
+    } else if (w && weft__a32_swap_seq_cst(&w->is_dormant, 0)) {
+        weft__sys_futex_wake(&w->is_dormant, 1);
     }
     weft__lock_release(&s->lock);
     weft__sched_wake_one(s);

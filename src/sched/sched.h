@@ -44,7 +44,7 @@ struct weft__worker {
     uint32_t index;
     bool is_extra;
     struct weft__thread thread;   /* multi_thread */
-    bool has_no_thread;           /* extra: it could not be started */
+    weft__a32 has_no_thread;      /* not started, or it could not be; written by who starts it */
 
     /* ---- the worker's own thread only ---- */
     struct weft__ctx *ctx;
@@ -167,6 +167,8 @@ void weft__sched_ended_outside(struct weft__core *core);
 struct weft__timers *weft__sched_timers_here(struct weft__core *core);
 void weft__sched_timers_rearmed(struct weft__core *core, struct weft__timers *ts);
 
+/* Calls a hook of the configuration, inside which nothing may wait. NULL: none. By its thread. */
+void weft__worker_hook(struct weft__worker *w, void (*hook)(void *arg));
 /* Moves everything queued on w to the global queue. By its thread. */
 void weft__worker_spill_all(struct weft__worker *w);
 

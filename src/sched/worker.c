@@ -65,10 +65,13 @@ void weft__sched_enqueue(struct weft__core *core, struct weft__task *task)
     struct weft__ctx *c = weft__ctx_now();
     struct weft__worker *w = c ? c->worker : NULL;
     if (WEFT__UNLIKELY(w == NULL || w->sched != s)) {
+        /* The caller may hold nothing but the task, which may run to its end, and its runtime be gone, as soon as it is queued. */
+        weft__core_ref(core);
         weft__a64_add_relaxed(&s->remote_schedules, 1);
         if (!weft__inject_push(&s->inject, &task->qnode))
             WEFT_ASSERT(!"the global queue is closed while tasks live");
         weft__sched_wake_one(s);
+        weft__core_unref(core);
         return;
     }
     /* A task woken by a task runs next, while what it needs is in the cache; one woken by an event waits its turn. */
@@ -586,6 +589,8 @@ void weft__sched_ended_outside(struct weft__core *core)
     struct weft__sched *s = weft__sched_of(core);
     weft__a64_add_seq_cst(&s->outer_ended, 1);
     weft__sched_check_quiescent(s);
+    if (!s->is_multi && weft__sched_is_quiescent(s))
+        weft__sched_wake_all(s); /* who drives may wait for just that */
 }
 
 /* ---- workers ---- */
@@ -596,6 +601,7 @@ int weft__worker_create(struct weft__sched *s, uint32_t index, bool is_extra)
     if (w == NULL)
         return -ENOMEM;
     *w = (struct weft__worker){.sched = s, .index = index, .is_extra = is_extra, .wake_at_ns = WEFT_NEVER};
+    weft__a32_store_relaxed(&w->has_no_thread, 1);
     w->rng = (s->seed + index + 1) * UINT64_C(0x9E3779B97F4A7C15) | 1;
     weft__stack_cache_init(&w->stacks);
     weft__runq_init(&w->runq);
@@ -636,6 +642,15 @@ void weft__worker_detach(struct weft__worker *w)
     w->ctx = NULL;
 }
 
+void weft__worker_hook(struct weft__worker *w, void (*hook)(void *arg))
+{
+    if (hook == NULL)
+        return;
+    w->ctx->in_hook = true;
+    hook(w->sched->hooks.arg);
+    w->ctx->in_hook = false;
+}
+
 static bool is_stopped(void *arg)
 {
     struct weft__worker *w = arg;
@@ -650,11 +665,9 @@ void weft__worker_thread(struct weft__worker *w)
         weft__log(WEFT_LOG_WARN, "worker %u has no signal stack: an overflow there is not named",
                   w->index);
     weft__worker_attach(w);
-    if (s->hooks.thread_start)
-        s->hooks.thread_start(s->hooks.arg);
+    weft__worker_hook(w, s->hooks.thread_start);
     weft__worker_loop(w, is_stopped, w);
-    if (s->hooks.thread_stop)
-        s->hooks.thread_stop(s->hooks.arg);
+    weft__worker_hook(w, s->hooks.thread_stop);
     weft__worker_detach(w);
     weft__ctx_get()->core = NULL;
     weft__sigaltstack_fini(signal_stack);

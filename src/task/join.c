@@ -7,17 +7,15 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A handle is the task's address with the slot's generation in the low bits, so that a spent one is found out as long as the
- * runtime lives. NULL when it is not valid. */
+/* The task of a handle; NULL when it is spent, which is found out as long as the runtime lives. */
 static struct weft__task *task_of(const weft_task *handle)
 {
-    uintptr_t bits = (uintptr_t)handle;
-    if (bits < 4096)
+    struct weft__task *t = weft__task_address(handle);
+    if ((uintptr_t)t < 4096)
         return NULL;
-    struct weft__task *t = (struct weft__task *)(bits & ~(uintptr_t)63);
     uint64_t s = weft__a64_load_acquire(&t->state);
     if ((s & WEFT__TASK_REFS_MASK) == 0 || !(s & WEFT__TASK_HANDLE) ||
-        (t->generation & 63) != (bits & 63))
+        weft__task_handle(t) != handle)
         return NULL;
     return t;
 }

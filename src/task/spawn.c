@@ -149,7 +149,7 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
     uint64_t state = WEFT__TASK_REF;
     if (ret_task)
         state += WEFT__TASK_REF | WEFT__TASK_HANDLE;
-    weft_task *handle = (weft_task *)((uintptr_t)t | (t->generation & 63));
+    weft_task *handle = weft__task_handle(t);
     /* release publishes the fields to walks of the registry; a run queue does it for workers. */
     weft__a64_store_release(&t->state, state);
     /* Before the task can run, since its body may use the variable; a blocking job may still be refused. */

@@ -107,12 +107,12 @@ struct weft__task {
     weft__a64 id;             /* written before the reference is published; read by registry walks */
     const weft_site *site;
     struct weft__task_cold *cold;
+    uint32_t generation;      /* of the slot; changes when it is freed */
     weft__a32 thread_word;    /* thread tasks: 1 while the thread sleeps on it */
     uint16_t budget;
     uint8_t kind;             /* enum weft__task_kind */
     uint8_t outcome;          /* enum weft_outcome_kind, once DONE */
     uint8_t on_abort;
-    uint8_t generation;       /* of the slot: low bits of a public handle, so that a spent handle is found out */
     bool started;             /* the body has begun */
     _Alignas(16) char arg_copy[WEFT__TASK_INLINE_ARG]; /* as malloc would align it */
 } WEFT__ALIGNED(WEFT__CACHE_LINE);
@@ -232,6 +232,26 @@ static inline struct weft__core *weft__core_current(void)
 {
     struct weft__ctx *c = weft__ctx_now();
     return c ? c->core : NULL;
+}
+
+/* A public handle is the task's address with the slot's generation in the bits that an address does not use: the low six, and
+ * the high sixteen where pointers have 64 bits. So a spent handle is found out. */
+static inline weft_task *weft__task_handle(const struct weft__task *t)
+{
+    uintptr_t bits = (uintptr_t)t | (t->generation & 63);
+#if UINTPTR_MAX > UINT32_MAX
+    bits |= (uintptr_t)(t->generation >> 6 & 0xffff) << 48;
+#endif
+    return (weft_task *)bits;
+}
+
+static inline struct weft__task *weft__task_address(const weft_task *handle)
+{
+    uintptr_t bits = (uintptr_t)handle & ~(uintptr_t)63;
+#if UINTPTR_MAX > UINT32_MAX
+    bits &= ((uintptr_t)1 << 48) - 1;
+#endif
+    return (struct weft__task *)bits;
 }
 
 /* ---- wakers: a weft_waker is the task ---- */

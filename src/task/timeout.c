@@ -91,6 +91,13 @@ void weft__timeouts_drop(struct weft__locals *l, weft_timeout *until)
     l->timeout = NULL;
 }
 
+void weft__timeouts_forget_core(struct weft__locals *l, struct weft__core *core)
+{
+    for (weft_timeout *t = l->timeout_top; t; t = t->outer)
+        if (t->opaque[1] == core)
+            disarm(t);
+}
+
 bool weft__timeout_check_now(struct weft__task *self)
 {
     weft_timeout *t = self->locals->timeout;
