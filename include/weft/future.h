@@ -2,19 +2,19 @@
  * Futures and wakers: the one protocol behind every wait.
  *
  * Whatever can be awaited is a weft_future with two operations, poll and cancel. weft's own waits
- * (timers, sockets, join handles) are futures, and a future of your own works wherever they do: embed
- * a weft_future as a member, fill in its ops, and hand it to weft_await(), to a polled task, or to
- * your own composite future.
+ * (timers, sockets, join handles) are futures, and a future of your own works wherever they do:
+ * embed a weft_future as a member, fill in its ops, and hand it to weft_await(), to a polled task,
+ * or to your own composite future.
  *
  * The contract of a future:
- *   - poll() tries to finish. Ready: it returns the result, 0 or more, or a negative errno, and holds
- *     no registration any more. Not ready: it has registered the waker and returns WEFT_PENDING;
- *     when it may have become ready, somebody calls weft_waker_wake(). It may be polled again at
- *     any time, with another waker: only the latest counts.
+ *   - poll() tries to finish. Ready: it returns the result, 0 or more, or a negative errno, and
+ *     holds no registration any more. Not ready: it has registered the waker and returns
+ *     WEFT_PENDING; when it may have become ready, somebody calls weft_waker_wake(). It may be
+ *     polled again at any time, with another waker: only the latest counts.
  *   - The waker handed to poll() is borrowed until the future completes or is cancelled. Who wakes
  *     from outside that span (another thread, after dropping its lock) takes a reference first.
- *   - cancel() undoes the registration and gives back what had already been assigned. It is called at
- *     most once, after at least one pending poll, and never on a future that completed.
+ *   - cancel() undoes the registration and gives back what had already been assigned. It is called
+ *     at most once, after at least one pending poll, and never on a future that completed.
  *   - poll() and cancel() do not suspend. Wakers are called outside locks.
  *
  * Source: the poll and waker protocol of Rust's std::task.
@@ -49,22 +49,26 @@ struct weft_future {
  *
  *   f         borrowed; not polled before, or polled and still pending (select by reference)
  *
- * Returns what poll() returned when it was ready. Otherwise the future has been cancelled, and it is
- *   -ECANCELED  the task was aborted (also when the future was ready: after an abort no wait succeeds)
+ * Returns what poll() returned when it was ready. Otherwise the future has been cancelled, and it
+ * is
+ *   -ECANCELED  the task was aborted (also when the future was ready: after an abort no wait
+ *               succeeds)
  *   -ETIMEDOUT  a timeout scope around the call expired; a future that is ready wins over it
  *   -EPERM      nothing here can wait: no runtime, a polled future's poll(), or inside WEFT_NO_WAIT
  *   -EINVAL     f is NULL or has no operations
  *
- * Context:       tasks; the body of weft_block_on(); a blocking job or a thread inside weft_enter(), where it
- *                parks the thread. May suspend; a task may resume on another thread.
+ * Context:       tasks; the body of weft_block_on(); a blocking job or a thread inside
+ *                weft_enter(), where it parks the thread. May suspend; a task may resume on another
+ *                thread.
  * Threads:       a future belongs to one awaiter at a time.
  * Cancellation:  as safe as the future.
  */
 WEFT_API WEFT_MUST_CHECK int weft_await(weft_future *f);
 
 /*
- * Polls a future from inside another one's poll(), charging the task's budget: when that is used up the
- * waker is woken and WEFT_PENDING returned without polling f, so that a loop over ready futures yields.
+ * Polls a future from inside another one's poll(), charging the task's budget: when that is used up
+ * the waker is woken and WEFT_PENDING returned without polling f, so that a loop over ready futures
+ * yields.
  *
  * Returns f's result or WEFT_PENDING. Context: anywhere; never suspends.
  */
@@ -74,9 +78,9 @@ WEFT_API WEFT_MUST_CHECK int weft_future_poll(weft_future *f, weft_waker *waker)
 WEFT_API void weft_future_cancel(weft_future *f);
 
 /*
- * A waker is a counted reference to a task, or to a thread that waits. Waking twice equals once, waking a finished
- * task is harmless, and so is waking from any thread, from a thread-local's destructor, or after the
- * runtime has gone. None of these suspends; all are thread-safe.
+ * A waker is a counted reference to a task, or to a thread that waits. Waking twice equals once,
+ * waking a finished task is harmless, and so is waking from any thread, from a thread-local's
+ * destructor, or after the runtime has gone. None of these suspends; all are thread-safe.
  */
 
 /* Takes a reference; returns w. */

@@ -1,10 +1,10 @@
 /*
  * Panics and cleanups: how a task ends early without taking the process along.
  *
- * weft_panic() ends the task, not the process. Cleanups registered with WEFT_DEFER run last to first on the
- * task's own stack, then the stack is given up. Whoever joins the task gets the panic as a value, may
- * take its payload once, and may raise it again. Only what was registered runs: ordinary frames are not
- * unwound, C++ destructors below are not called.
+ * weft_panic() ends the task, not the process. Cleanups registered with WEFT_DEFER run last to
+ * first on the task's own stack, then the stack is given up. Whoever joins the task gets the panic
+ * as a value, may take its payload once, and may raise it again. Only what was registered runs:
+ * ordinary frames are not unwound, C++ destructors below are not called.
  */
 #ifndef WEFT_PANIC_H
 #define WEFT_PANIC_H
@@ -19,9 +19,9 @@ typedef struct weft_panic_info weft_panic_info;
 /*
  * Ends the calling task with a formatted message (up to 511 bytes are kept).
  *
- * Does not return. Context: tasks, bodies of weft_block_on() and blocking jobs. Elsewhere there is no
- * boundary to catch it: the message is reported and the process aborts. A panic inside a cleanup that a
- * panic runs replaces nothing: it is reported, and the next cleanup runs.
+ * Does not return. Context: tasks, bodies of weft_block_on() and blocking jobs. Elsewhere there is
+ * no boundary to catch it: the message is reported and the process aborts. A panic inside a cleanup
+ * that a panic runs replaces nothing: it is reported, and the next cleanup runs.
  */
 #define weft_panic(...) weft__panic_at(WEFT_SITE, __VA_ARGS__)
 
@@ -38,10 +38,12 @@ typedef struct weft_panic_info weft_panic_info;
  */
 #define weft_panic_payload(payload, drop) weft__panic_payload_at(WEFT_SITE, (payload), (drop))
 
-/* Panics again with what another task left; info is taken. Does not return. Context: as weft_panic(). */
+/* Panics again with what another task left; info is taken. Does not return. Context: as
+ * weft_panic(). */
 WEFT_API __attribute__((noreturn)) void weft_panic_resume(weft_panic_info *info);
 
-/* The functions below never suspend and may be called from any thread, for one info by one at a time. */
+/* The functions below never suspend and may be called from any thread, for one info by one at a
+ * time. */
 
 /* The message; "" for a panic with a payload. Lives as long as info. */
 WEFT_API const char *weft_panic_message(const weft_panic_info *info);
@@ -49,11 +51,12 @@ WEFT_API const char *weft_panic_message(const weft_panic_info *info);
 WEFT_API const weft_site *weft_panic_site(const weft_panic_info *info);
 /* Which task panicked; 0 for the body of weft_block_on(). */
 WEFT_API uint64_t weft_panic_task_id(const weft_panic_info *info);
-/* Return addresses from the panic outwards; *ret_frames lives as long as info. Returns their number. */
+/* Return addresses from the panic outwards; *ret_frames lives as long as info. Returns their
+ * number. */
 WEFT_API size_t weft_panic_backtrace(const weft_panic_info *info, void *const **ret_frames);
 /*
- * Takes the payload. 0, and *ret_payload is the caller's, without its drop function; -ENOENT when there is none or
- * it was taken before; -EINVAL when info is NULL (the outcome was no panic).
+ * Takes the payload. 0, and *ret_payload is the caller's, without its drop function; -ENOENT when
+ * there is none or it was taken before; -EINVAL when info is NULL (the outcome was no panic).
  */
 WEFT_API WEFT_MUST_CHECK int weft_panic_take_payload(weft_panic_info *info, void **ret_payload);
 /* Frees info, and drops a payload nobody took. NULL does nothing. */
@@ -71,13 +74,14 @@ typedef struct weft_cleanup {
 } weft_cleanup;
 
 /*
- * Calls f(a) when the enclosing block is left: normally, by return, break or goto; and when the task panics
- * or is unwound by an abort, in which case handlers run last to first with aborts and deadlines held back.
- * A handler may wait. It may panic: that is reported (the join then says panicked), and the next handler
- * runs. A handler's record is popped before it is called.
+ * Calls f(a) when the enclosing block is left: normally, by return, break or goto; and when the
+ * task panics or is unwound by an abort, in which case handlers run last to first with aborts and
+ * deadlines held back. A handler may wait. It may panic: that is reported (the join then says
+ * panicked), and the next handler runs. A handler's record is popped before it is called.
  *
  * Context: anywhere; outside a task a panic ends the process, so there the handler runs on normal
- * exits only. Leaving the block by longjmp is a bug that the next exit reports; see weft_cleanup_rewind().
+ * exits only. Leaving the block by longjmp is a bug that the next exit reports; see
+ * weft_cleanup_rewind().
  */
 #define WEFT_DEFER(f, a) WEFT__DEFER(f, a, WEFT__CAT(weft__d_, __COUNTER__))
 #define WEFT__DEFER(f, a, n)                                                                       \
@@ -86,8 +90,9 @@ typedef struct weft_cleanup {
 
 /* Where the stack of cleanups stands now, for a later rewind. */
 WEFT_API weft_cleanup *weft_cleanup_mark(void);
-/* For code that must longjmp out of blocks with WEFT_DEFER: call it right before the longjmp, with a mark taken beside the
- * setjmp. Runs the handlers registered since, last to first. The blocks skipped must not be left normally afterwards. */
+/* For code that must longjmp out of blocks with WEFT_DEFER: call it right before the longjmp, with
+ * a mark taken beside the setjmp. Runs the handlers registered since, last to first. The blocks
+ * skipped must not be left normally afterwards. */
 WEFT_API void weft_cleanup_rewind(weft_cleanup *mark);
 
 /* Behind the macros. */

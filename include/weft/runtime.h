@@ -1,10 +1,11 @@
 /*
  * Runtimes: build, enter, block on, shut down.
  *
- * A multi_thread runtime runs tasks on worker threads that steal from each other; a current_thread runtime runs them inside
- * weft_block_on() only. Several may exist in one process. A runtime is owned by one holder; a weft_handle is a
- * counted reference that any thread may use to spawn on it, to enter it or to block on it, also after it
- * was shut down (spawns then give tasks that join as cancelled).
+ * A multi_thread runtime runs tasks on worker threads that steal from each other; a current_thread
+ * runtime runs them inside weft_block_on() only. Several may exist in one process. A runtime is
+ * owned by one holder; a weft_handle is a counted reference that any thread may use to spawn on it,
+ * to enter it or to block on it, also after it was shut down (spawns then give tasks that join as
+ * cancelled).
  */
 #ifndef WEFT_RUNTIME_H
 #define WEFT_RUNTIME_H
@@ -22,33 +23,46 @@ enum weft_flavor { WEFT_FLAVOR_MULTI_THREAD, WEFT_FLAVOR_CURRENT_THREAD };
 enum weft_unhandled_panic { WEFT_UNHANDLED_PANIC_IGNORE, WEFT_UNHANDLED_PANIC_SHUTDOWN };
 
 /*
- * Settings. Fill with weft_config_init(), change what you want, hand to weft_runtime_create(), which
- * refuses a value out of the range given here.
+ * Settings. Fill with weft_config_init(), change what you want, hand to weft_runtime_create(),
+ * which refuses a value out of the range given here.
  */
 typedef struct weft_config {
     enum weft_flavor flavor;
-    const char *name;         /* of the runtime and its threads; not blank. Copied. NULL: "weft" */
-    unsigned workers;         /* 1 to 1024. Default: the CPUs the process may use, cgroup quota
-                               * included. Environment: WEFT_WORKERS. A current_thread runtime has 1 */
-    unsigned blocking_threads_max;   /* 1 to 65536; 512. WEFT_BLOCKING_THREADS */
-    uint64_t blocking_keep_alive_ns; /* an idle thread of the pool ends after this; 10 s */
-    size_t stack_bytes;       /* default stack of a task, up to 1 GiB; 64 KiB. WEFT_STACK_BYTES */
-    unsigned budget;          /* ready waits until a task is made to yield, 1 to 65535; 128. WEFT_BUDGET */
-    unsigned event_interval;  /* tasks run until timers and sockets are looked at, >= 1; 61 */
-    unsigned global_queue_interval; /* tasks run until the global queue comes first, >= 1; 31 */
-    bool disable_next_slot;   /* a task just woken is queued like any other, instead of run next */
-    bool enable_io;           /* default true: without, sockets are refused with -EPERM */
-    bool enable_time;         /* default true: without, timers are refused with -EPERM */
-    uint64_t stuck_after_ns;  /* when a task keeps its worker this long another worker is added while it does; after
-                               * ten times as long it is named in the log; at least 1 ms; 10 ms. WEFT_STUCK_MS */
-    unsigned extra_workers_max; /* workers added while others are stuck, 0 to 1024; 64 */
-    uint64_t shutdown_grace_ns; /* how long shutdown waits for tasks to clean up after -ECANCELED until it unwinds
-                                 * them; 1 s */
-    bool detect_deadlock;     /* default true: report when every task waits and nothing can wake one */
+    /* Of the runtime and its threads; not blank. Copied. NULL: "weft". */
+    const char *name;
+    /* 1 to 1024. Default: the CPUs the process may use, cgroup quota included. A current_thread
+     * runtime has 1 whatever this says. WEFT_WORKERS. */
+    unsigned workers;
+    /* Threads for blocking jobs: 1 to 65536; 512. WEFT_BLOCKING_THREADS. */
+    unsigned blocking_threads_max;
+    /* An idle one of them ends after this; 10 s. */
+    uint64_t blocking_keep_alive_ns;
+    /* Default stack of a task: 1 to 1 GiB, rounded up; 64 KiB. WEFT_STACK_BYTES. */
+    size_t stack_bytes;
+    /* Ready waits until a task is made to yield: 1 to 65535; 128. WEFT_BUDGET. */
+    unsigned budget;
+    /* Tasks run until timers and sockets are looked at: at least 1; 61. */
+    unsigned event_interval;
+    /* Tasks run until the global queue comes first: at least 1; 31. */
+    unsigned global_queue_interval;
+    /* True: a task just woken by a task is queued like any other, instead of run next. */
+    bool disable_next_slot;
+    /* Default true. Without I/O sockets, without time timers are refused with -EPERM. */
+    bool enable_io, enable_time;
+    /* When a task keeps its worker this long another worker is added while it does; after ten times
+     * as long it is named in the log. At least 1 ms; 10 ms. WEFT_STUCK_MS. */
+    uint64_t stuck_after_ns;
+    /* Workers added while others are stuck: 0 to 1024; 64. */
+    unsigned extra_workers_max;
+    /* How long shutdown waits for tasks to clean up after -ECANCELED until it unwinds them; 1 s. */
+    uint64_t shutdown_grace_ns;
+    /* Default true: report on the log when every task waits and nothing can wake one. */
+    bool detect_deadlock;
     enum weft_unhandled_panic unhandled_panic;
-    uint64_t seed;            /* of random choices; 0: random */
-    /* Hooks, called on the thread concerned, outside any task; they may spawn, wake and enter, and must not wait.
-     * start and stop: every worker. park and unpark: around a worker's sleep. */
+    /* Of random choices; 0: random. */
+    uint64_t seed;
+    /* Hooks, called on the thread concerned, outside any task; they may spawn, wake and enter, and
+     * must not wait. start and stop: every worker. park and unpark: around a worker's sleep. */
     void (*on_thread_start)(void *arg);
     void (*on_thread_stop)(void *arg);
     void (*on_thread_park)(void *arg);
@@ -57,8 +71,8 @@ typedef struct weft_config {
     uint32_t reserved[16]; /* zero */
 } weft_config;
 
-/* Fills in defaults, then the environment variables named above. A variable that does not parse, or is out of range, is
- * reported on the log and ignored. Any thread; never suspends. */
+/* Fills in defaults, then the environment variables named above. A variable that does not parse, or
+ * is out of range, is reported on the log and ignored. Any thread; never suspends. */
 WEFT_API void weft_config_init(weft_config *c);
 
 /*
@@ -76,16 +90,17 @@ WEFT_API void weft_config_init(weft_config *c);
 WEFT_API WEFT_MUST_CHECK int weft_runtime_create(const weft_config *config, weft_runtime **ret_rt);
 
 /*
- * Shuts a runtime down and gives it up. Every task is aborted: one that never ran does not run, one that waits gets -ECANCELED and
- * cleans up, and after shutdown_grace_ns it is unwound. Blocking jobs that have started are waited for, others are cancelled.
- * Spawns meanwhile give tasks that are cancelled at once.
+ * Shuts a runtime down and gives it up. Every task is aborted: one that never ran does not run, one
+ * that waits gets -ECANCELED and cleans up, and after shutdown_grace_ns it is unwound. Blocking
+ * jobs that have started are waited for, others are cancelled. Spawns meanwhile give tasks that are
+ * cancelled at once.
  *
  *   rt           taken, whatever is returned, except with -EPERM and -EINVAL
  *   timeout_ns   how long to wait; WEFT_NEVER: until all has ended; 0: not at all
  *
  * Returns 0 when everything has ended, or
- *   -ETIMEDOUT   tasks or jobs that do not end were left behind on threads that go on by themselves, and what they use is freed when they
- *                end
+ *   -ETIMEDOUT   tasks or jobs that do not end were left behind on threads that go on by
+ *                themselves, and what they use is freed when they end
  *   -EPERM       timeout_ns is not 0, and the caller is a task, a body of weft_block_on() or a hook
  *   -EINVAL      rt is NULL
  *
@@ -96,9 +111,9 @@ WEFT_API int weft_runtime_shutdown(weft_runtime *rt, uint64_t timeout_ns);
 WEFT_API int weft_runtime_destroy(weft_runtime *rt);
 
 /*
- * Runs body(arg) to its end and yields its outcome. On a multi_thread runtime the body runs on the calling thread; on a current_thread
- * runtime this is what drives the runtime, and of several callers one does, for all (the bodies may move between them). Other tasks
- * are not waited for.
+ * Runs body(arg) to its end and yields its outcome. On a multi_thread runtime the body runs on the
+ * calling thread; on a current_thread runtime this is what drives the runtime, and of several
+ * callers one does, for all (the bodies may move between them). Other tasks are not waited for.
  *
  *   ret_outcome   NULL: dropped
  *
@@ -114,11 +129,11 @@ WEFT_API WEFT_MUST_CHECK int weft_block_on(weft_runtime *rt, weft_task_fn body, 
                                            weft_outcome *ret_outcome);
 
 /*
- * Creates the default runtime, runs main_fn(arg) as its first task, waits until it and all tasks have ended, and shuts
- * the runtime down.
+ * Creates the default runtime, runs main_fn(arg) as its first task, waits until it and all tasks
+ * have ended, and shuts the runtime down.
  *
- * Returns what main_fn returned; -EOWNERDEAD when it panicked (reported on the log); -ECANCELED when it was cancelled; or
- * an error of weft_runtime_create() or weft_block_on().
+ * Returns what main_fn returned; -EOWNERDEAD when it panicked (reported on the log); -ECANCELED
+ * when it was cancelled; or an error of weft_runtime_create() or weft_block_on().
  *
  * Context: any thread that runs no task; blocks it.
  */
@@ -126,15 +141,16 @@ WEFT_API int weft_run(int (*main_fn)(void *arg), void *arg);
 /* The same with settings; config NULL: defaults. */
 WEFT_API int weft_run_with(const weft_config *config, int (*main_fn)(void *arg), void *arg);
 
-/* Ends weft_run(): aborts every task of the caller's runtime and refuses new ones, as shutdown does. Returns 0, or -EPERM outside a
- * runtime. Any thread inside a runtime; never suspends. */
+/* Ends weft_run(): aborts every task of the caller's runtime and refuses new ones, as shutdown
+ * does. Returns 0, or -EPERM outside a runtime. Any thread inside a runtime; never suspends. */
 WEFT_API int weft_stop(void);
 
 /* ---- handles ---- */
 
 /* A reference, returned. Any thread. */
 WEFT_API weft_handle *weft_runtime_handle(weft_runtime *rt);
-/* The runtime of the caller: 0, or -EPERM outside one; the try form does not report that as misuse. */
+/* The runtime of the caller: 0, or -EPERM outside one; the try form does not report that as misuse.
+ * */
 WEFT_API WEFT_MUST_CHECK int weft_handle_current(weft_handle **ret_handle);
 WEFT_API WEFT_MUST_CHECK int weft_handle_try_current(weft_handle **ret_handle);
 WEFT_API weft_handle *weft_handle_ref(weft_handle *h);
@@ -143,33 +159,38 @@ WEFT_API void weft_handle_unref(weft_handle *h); /* NULL does nothing */
 WEFT_API uint64_t weft_handle_runtime_id(const weft_handle *h);
 WEFT_API const char *weft_handle_runtime_name(const weft_handle *h); /* lives as long as h */
 
-/* As weft_block_on(), except that on a current_thread runtime it does not drive it: the body runs on the calling thread, and what it
- * waits for of the runtime (tasks, timers, sockets) needs somebody in weft_block_on(). */
+/* As weft_block_on(), except that on a current_thread runtime it does not drive it: the body runs
+ * on the calling thread, and what it waits for of the runtime (tasks, timers, sockets) needs
+ * somebody in weft_block_on(). */
 WEFT_API WEFT_MUST_CHECK int weft_handle_block_on(weft_handle *h, weft_task_fn body, void *arg,
                                                   weft_outcome *ret_outcome);
 
-/* Makes a runtime the caller's, so that it may spawn, and wait by parking its thread. Guards are left on the thread that entered, in
- * reverse order. In the caller's memory. */
+/* Makes a runtime the caller's, so that it may spawn, and wait by parking its thread. Guards are
+ * left on the thread that entered, in reverse order. In the caller's memory. */
 typedef struct weft_enter_guard {
     void *opaque[4];
 } weft_enter_guard;
-/* 0, or -EINVAL for NULL, -EPERM inside a task. h is referenced until the guard is left. Any thread; never suspends. */
+/* 0, or -EINVAL for NULL, -EPERM inside a task. h is referenced until the guard is left. Any
+ * thread; never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_enter(weft_handle *h, weft_enter_guard *g);
-/* 0; -EINVAL when g is not the innermost guard of this thread: then g and those inside it are left all the same. */
+/* 0; -EINVAL when g is not the innermost guard of this thread: then g and those inside it are left
+ * all the same. */
 WEFT_API int weft_leave(weft_enter_guard *g);
 
 /*
- * Runs fn(arg), which may block, on the calling thread while another thread takes over the other tasks of its worker. For calls that
- * block now and then; weft_spawn_blocking() suits those that do always. Inside, the thread may even drive another
- * runtime. Budget and aborts do not apply inside.
+ * Runs fn(arg), which may block, on the calling thread while another thread takes over the other
+ * tasks of its worker. For calls that block now and then; weft_spawn_blocking() suits those that do
+ * always. Inside, the thread may even drive another runtime. Budget and aborts do not apply inside.
  *
- * Returns 0 with fn's value, or fn did not run and it is -EPERM: on a current_thread runtime. Outside a runtime, on blocking threads and in the
- * body of a multi_thread weft_block_on() it just calls fn.
+ * Returns 0 with fn's value, or fn did not run and it is -EPERM: on a current_thread runtime.
+ * Outside a runtime, on blocking threads and in the body of a multi_thread weft_block_on() it just
+ * calls fn.
  */
 WEFT_API WEFT_MUST_CHECK int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value);
 
-/* The index of the worker the caller runs on: 0 in a current_thread runtime, 0 to workers - 1 in a multi_thread one, above that on workers added
- * while others are stuck; -1 elsewhere. It may differ after each wait. */
+/* The index of the worker the caller runs on: 0 in a current_thread runtime, 0 to workers - 1 in a
+ * multi_thread one, above that on workers added while others are stuck; -1 elsewhere. It may differ
+ * after each wait. */
 WEFT_API int weft_worker_index(void);
 
 /* True for the error of a wait or a spawn that the end of its runtime caused, and for no other. */
@@ -179,28 +200,30 @@ static inline bool weft_error_is_shutdown(int rc)
 }
 
 typedef struct weft_metrics {
-    unsigned workers;             /* configured */
-    unsigned workers_extra;       /* added at this moment because others are stuck */
+    unsigned workers;       /* configured */
+    unsigned workers_extra; /* added at this moment because others are stuck */
     unsigned blocking_threads, blocking_threads_idle;
-    uint64_t alive_tasks;         /* spawned and not ended; blocking jobs included, and the body of weft_block_on() on a
-                                   * current_thread runtime, where it is a fiber. May lag behind a join */
-    uint64_t spawned_tasks;       /* since the start */
-    uint64_t polls;               /* run slices */
-    uint64_t forced_yields;       /* made to yield for their budget */
-    uint64_t steals;              /* tasks taken from another worker */
-    uint64_t overflows;           /* times a local queue spilled */
-    uint64_t remote_schedules;    /* tasks made runnable from outside the workers */
-    uint64_t parks;               /* times a worker went to sleep */
-    uint64_t stuck_reports;       /* tasks named for sticking */
+    /* spawned and not ended; blocking jobs included, and the body of weft_block_on() on a
+     * current_thread runtime, where it is a fiber. May lag behind a join */
+    uint64_t alive_tasks;
+    uint64_t spawned_tasks;    /* since the start */
+    uint64_t polls;            /* run slices */
+    uint64_t forced_yields;    /* made to yield for their budget */
+    uint64_t steals;           /* tasks taken from another worker */
+    uint64_t overflows;        /* times a local queue spilled */
+    uint64_t remote_schedules; /* tasks made runnable from outside the workers */
+    uint64_t parks;            /* times a worker went to sleep */
+    uint64_t stuck_reports;    /* tasks named for sticking */
     uint64_t global_queue_depth, blocking_queue_depth;
     uint64_t fds_registered, fds_deregistered, io_events;
 } weft_metrics;
-/* A snapshot: each number is right, together they need not agree. h NULL: the caller's runtime. 0, or -EPERM, -EINVAL. Readable
- * after shutdown. Any thread; never suspends. */
+/* A snapshot: each number is right, together they need not agree. h NULL: the caller's runtime. 0,
+ * or -EPERM, -EINVAL. Readable after shutdown. Any thread; never suspends. */
 WEFT_API int weft_metrics_get(weft_handle *h, weft_metrics *ret_metrics);
 
-/* Writes one line a task of the runtime to fd: id, name, state, what it waits for, spawn site. h NULL: the caller's. Returns the number of tasks, or
- * -EPERM. Any thread; does not stop the tasks; never suspends. */
+/* Writes one line a task of the runtime to fd: id, name, state, what it waits for, spawn site. h
+ * NULL: the caller's. Returns the number of tasks, or -EPERM. Any thread; does not stop the tasks;
+ * never suspends. */
 WEFT_API int weft_dump(weft_handle *h, int fd);
 
 WEFT_END_DECLS

@@ -1,12 +1,13 @@
 /*
  * Tasks: spawn, join, abort, yield.
  *
- * A task is an independently scheduled function on a stack of its own (a fiber), which may wait anywhere, however deep;
- * or a polled future without a stack, for those who need a million idle tasks in a few hundred bytes each.
- * Handles, abort and outcome are the same for both, and for jobs of the blocking pool.
+ * A task is an independently scheduled function on a stack of its own (a fiber), which may wait
+ * anywhere, however deep; or a polled future without a stack, for those who need a million idle
+ * tasks in a few hundred bytes each. Handles, abort and outcome are the same for both, and for jobs
+ * of the blocking pool.
  *
- * A handle is owned by one holder at a time: joining it to the end, or weft_task_detach(), gives it up. Every
- * function that takes a handle may be called from any thread.
+ * A handle is owned by one holder at a time: joining it to the end, or weft_task_detach(), gives it
+ * up. Every function that takes a handle may be called from any thread.
  */
 #ifndef WEFT_TASK_H
 #define WEFT_TASK_H
@@ -17,8 +18,8 @@
 
 WEFT_BEGIN_DECLS
 
-typedef struct weft_task weft_task;       /* the right to join a task */
-typedef struct weft_handle weft_handle;   /* a counted reference to a runtime, see runtime.h */
+typedef struct weft_task weft_task;     /* the right to join a task */
+typedef struct weft_handle weft_handle; /* a counted reference to a runtime, see runtime.h */
 typedef struct weft_abort_handle weft_abort_handle;
 
 /* The body of a task. What it returns is the task's value. */
@@ -28,17 +29,19 @@ typedef void *(*weft_task_fn)(void *arg);
 enum weft_on_abort {
     /* The wait, and every later one, returns -ECANCELED, so ordinary cleanup code runs. */
     WEFT_ON_ABORT_RETURN,
-    /* The wait does not return: cleanups of WEFT_DEFER run and the stack is dropped. For bodies that
-     * register everything they own. */
+    /* The wait does not return: cleanups of WEFT_DEFER run and the stack is dropped. For bodies
+     * that register everything they own. */
     WEFT_ON_ABORT_UNWIND,
 };
 
 typedef struct weft_spawn_options {
     const char *name;   /* copied (63 bytes are kept); NULL: none */
     size_t stack_bytes; /* 0: the runtime's default. Rounded up; at most 1 GiB */
-    size_t arg_bytes;   /* not 0: this many bytes at arg are copied into the task, and the body gets a
-                         * pointer to the copy, valid until it returns */
-    void (*drop_arg)(void *arg);       /* called when the body never runs; with the copy, if copied */
+    /* not 0: this many bytes at arg are copied into the task, and the body gets a pointer to the
+     * copy, valid until it returns */
+    size_t arg_bytes;
+    /* called when the body never runs; with the copy, if copied */
+    void (*drop_arg)(void *arg);
     void (*drop_result)(void *result); /* called with a value that nobody joins */
     enum weft_on_abort on_abort;
     weft_handle *runtime;  /* NULL: the runtime of the caller */
@@ -53,23 +56,27 @@ typedef struct weft_spawn_options {
  *   ret_task    NULL: the task is detached. Else the handle, returned
  *
  * Returns 0, or nothing was taken and it is
- *   -EPERM      the caller is in no runtime (not a task, not inside weft_enter()) and none was named
+ *   -EPERM      the caller is in no runtime (not a task, not inside weft_enter()) and none was
+ *               named
  *   -ENOMEM     out of memory
  *   -EINVAL     fn is NULL, or an option is out of range
- * On a runtime that is shutting down the call succeeds, and the task is cancelled without having run.
+ * On a runtime that is shutting down the call succeeds, and the task is cancelled without having
+ * run.
  *
- * Context:  tasks, threads inside weft_enter(), blocking jobs; any thread with options.runtime. Never suspends.
+ * Context:  tasks, threads inside weft_enter(), blocking jobs; any thread with options.runtime.
+ *           Never suspends.
  */
 #define weft_spawn(fn, arg, ret_task) weft__spawn_at(NULL, (fn), (arg), (ret_task), WEFT_SITE)
 #define weft_spawn_with(options, fn, arg, ret_task)                                                \
     weft__spawn_at((options), (fn), (arg), (ret_task), WEFT_SITE)
 
 /*
- * Spawns a task whose body is a future, polled on the worker's own stack until it is ready. Its value is
- * poll()'s result as (void *)(intptr_t)result.
+ * Spawns a task whose body is a future, polled on the worker's own stack until it is ready. Its
+ * value is poll()'s result as (void *)(intptr_t)result.
  *
- *   options     may be NULL. arg_bytes copies the future into the task: up to 64 bytes cost no allocation.
- *               drop_arg is called with the future exactly once, when it has completed or was cancelled.
+ *   options     may be NULL. arg_bytes copies the future into the task: up to 64 bytes cost no
+ *               allocation. drop_arg is called with the future exactly once, when it has completed
+ *               or was cancelled.
  *   f           taken when the call succeeds
  *
  * Returns and context as weft_spawn(). In poll() nothing may suspend.
@@ -90,8 +97,9 @@ typedef struct weft_spawn_options {
 
 WEFT_API WEFT_MUST_CHECK int weft__spawn_at(const weft_spawn_options *options, weft_task_fn fn,
                                             void *arg, weft_task **ret_task, const weft_site *site);
-WEFT_API WEFT_MUST_CHECK int weft__spawn_future_at(const weft_spawn_options *options, weft_future *f,
-                                                   weft_task **ret_task, const weft_site *site);
+WEFT_API WEFT_MUST_CHECK int weft__spawn_future_at(const weft_spawn_options *options,
+                                                   weft_future *f, weft_task **ret_task,
+                                                   const weft_site *site);
 WEFT_API WEFT_MUST_CHECK int weft__spawn_blocking_at(const weft_spawn_options *options,
                                                      weft_task_fn fn, void *arg,
                                                      weft_task **ret_task, const weft_site *site);
@@ -111,12 +119,13 @@ typedef struct weft_outcome {
     weft_panic_info *panic;
 } weft_outcome;
 
-/* Frees what an outcome owns beside its value: the panic. May be called twice. NULL does nothing. */
+/* Frees what an outcome owns beside its value: the panic. May be called twice. NULL does nothing.
+ * */
 WEFT_API void weft_outcome_fini(weft_outcome *o);
 /* The outcome as an error: 0 value, -EOWNERDEAD panicked, -ECANCELED cancelled. */
 WEFT_API int weft_outcome_error(const weft_outcome *o);
-/* Describes it in words, with the task's id, and the message of a panic that has one. Returns the length
- * that was needed, as snprintf does. */
+/* Describes it in words, with the task's id, and the message of a panic that has one. Returns the
+ * length that was needed, as snprintf does. */
 WEFT_API int weft_outcome_describe(const weft_outcome *o, char *buf, size_t cap);
 
 /*
@@ -125,11 +134,13 @@ WEFT_API int weft_outcome_describe(const weft_outcome *o, char *buf, size_t cap)
  *   task          the handle; given up when 0 is returned, the caller's still otherwise
  *   ret_outcome   NULL: the outcome is dropped (a value through drop_result)
  *
- * Returns 0 when the task has ended, however it ended. Otherwise it goes on and the handle stays valid:
+ * Returns 0 when the task has ended, however it ended. Otherwise it goes on and the handle stays
+ * valid:
  *   -ECANCELED  the calling task was aborted
  *   -ETIMEDOUT  a timeout scope around the call expired
- *   -EINVAL     the handle is NULL, or was joined or detached before (found while its runtime lives, unless the
- *               slot has been used again exactly a multiple of 4 million times since)
+ *   -EINVAL     the handle is NULL, or was joined or detached before (found while its runtime
+ *               lives, unless the slot has been used again exactly a multiple of 4 million times
+ *               since)
  *   -EPERM      the caller may not wait, see weft_await()
  *   -EDEADLK    a task joins itself
  *
@@ -140,20 +151,23 @@ WEFT_API WEFT_MUST_CHECK int weft_join(weft_task *task, weft_outcome *ret_outcom
 /* The same without waiting: -EAGAIN while the task has not ended. */
 WEFT_API WEFT_MUST_CHECK int weft_try_join(weft_task *task, weft_outcome *ret_outcome);
 
-/* The wait of weft_join() as a future, for composites. Its result is 0 when the task has ended; then weft_try_join() succeeds.
- * One join future at a time waits for a task. */
+/* The wait of weft_join() as a future, for composites. Its result is 0 when the task has ended;
+ * then weft_try_join() succeeds. One join future at a time waits for a task. */
 typedef struct weft_join_future {
     weft_future future;
     weft_task *task;
 } weft_join_future;
 WEFT_API void weft_join_future_init(weft_join_future *f, weft_task *task);
 
-/* Gives the handle up. The task runs on to its end; a value it returns is dropped. NULL does nothing. Never suspends. */
+/* Gives the handle up. The task runs on to its end; a value it returns is dropped. NULL does
+ * nothing. Never suspends. */
 WEFT_API void weft_task_detach(weft_task *task);
-/* Aborts the task and gives the handle up. NULL does nothing. Never suspends, does not wait for the end. */
+/* Aborts the task and gives the handle up. NULL does nothing. Never suspends, does not wait for the
+ * end. */
 WEFT_API void weft_task_abort_detach(weft_task *task);
 
-/* Holds a handle and aborts its task when the block is left, unless disarmed: `WEFT_ABORT_ON_RELEASE(g, task);` */
+/* Holds a handle and aborts its task when the block is left, unless disarmed:
+ * `WEFT_ABORT_ON_RELEASE(g, task);` */
 typedef struct weft_task_guard {
     weft_task *task;
 } weft_task_guard;
@@ -165,16 +179,17 @@ WEFT_API void weft_task_guard_release(weft_task_guard *g);
 WEFT_API weft_task *weft_task_guard_disarm(weft_task_guard *g);
 
 /*
- * Asks a task to end. It does not wait for that. Before its first run: the body never runs. Waiting, or at its next
- * wait: see enum weft_on_abort. A task that ends before its next wait joins with its value. A blocking job that has
- * started is not affected. Idempotent; harmless after the end.
+ * Asks a task to end. It does not wait for that. Before its first run: the body never runs.
+ * Waiting, or at its next wait: see enum weft_on_abort. A task that ends before its next wait joins
+ * with its value. A blocking job that has started is not affected. Idempotent; harmless after the
+ * end.
  *
  * Returns 0, or -EINVAL for a NULL or spent handle. Any thread; never suspends.
  */
 WEFT_API int weft_abort(weft_task *task);
 
-/* An abort handle can abort a task without being able to join it. It keeps a header alive, neither stack
- * nor result. Counted; NULL does nothing in unref. */
+/* An abort handle can abort a task without being able to join it. It keeps a header alive, neither
+ * stack nor result. Counted; NULL does nothing in unref. */
 WEFT_API weft_abort_handle *weft_task_abort_handle(weft_task *task); /* NULL for a spent handle */
 WEFT_API weft_abort_handle *weft_abort_handle_ref(weft_abort_handle *h);
 WEFT_API void weft_abort_handle_unref(weft_abort_handle *h);
@@ -193,31 +208,37 @@ WEFT_API const weft_site *weft_task_site(const weft_task *task);
 
 /* ---- the running task ---- */
 
-/* The id of the calling task. Outside a task, and in the body of weft_block_on(), 0; the first form reports that as misuse. */
+/* The id of the calling task. Outside a task, and in the body of weft_block_on(), 0; the first form
+ * reports that as misuse. */
 WEFT_API uint64_t weft_self_id(void);
 WEFT_API uint64_t weft_self_try_id(void);
 /* Its name; "" without one or outside a task. Lives as long as the task. */
 WEFT_API const char *weft_self_name(void);
-/* True once an abort of the calling task was asked for and is not held back: for computations that never wait. */
+/* True once an abort of the calling task was asked for and is not held back: for computations that
+ * never wait. */
 WEFT_API bool weft_self_is_aborted(void);
 
 /*
- * Lets other tasks run; timers and sockets are looked at before the caller runs again.
+ * Lets other tasks run: the caller goes to the end of its worker's queue. With nobody to yield to it
+ * returns at once. Timers and sockets are looked at every weft_config.event_interval runs, not at
+ * each yield.
  *
- * Returns 0, -ECANCELED or -ETIMEDOUT like any wait, -EPERM where nothing can wait. Outside a runtime: gives the thread's turn
- * up and returns 0. Context: anywhere. May suspend.
+ * Returns 0, -ECANCELED or -ETIMEDOUT like any wait, -EPERM where nothing can wait. Outside a
+ * runtime: gives the thread's turn up and returns 0. Context: anywhere. May suspend.
  */
 WEFT_API int weft_yield(void);
 
-/* Spends one unit of the task's cooperative budget, for loops that never wait, and yields when none is left. Returns as weft_yield(). */
+/* Spends one unit of the task's cooperative budget, for loops that never wait, and yields when none
+ * is left. Returns as weft_yield(). */
 WEFT_API int weft_consume_budget(void);
 
 /*
- * Blocks that change how the calling task waits. Each is one statement or a block, may be nested, and may be left by
- * break, return or goto.
+ * Blocks that change how the calling task waits. Each is one statement or a block, may be nested,
+ * and may be left by break, return or goto.
  */
 
-/* Holds aborts, and deadlines of scopes outside it, back: waits inside succeed. For cleanup that must wait. */
+/* Holds aborts, and deadlines of scopes outside it, back: waits inside succeed. For cleanup that
+ * must wait. */
 #define WEFT_SHIELD WEFT__MODE_BLOCK(WEFT__MODE_SHIELD, WEFT__CAT(weft__mode_, __COUNTER__))
 
 /* Nothing inside is made to yield for its budget. */

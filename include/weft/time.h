@@ -15,10 +15,11 @@ WEFT_BEGIN_DECLS
 WEFT_API uint64_t weft_now(void);
 
 /*
- * Suspends the calling task for at least duration_ns, or until weft_now() has reached deadline_ns. 0 and the past
- * return at once, after a yield when the budget is used up.
+ * Suspends the calling task for at least duration_ns, or until weft_now() has reached deadline_ns.
+ * 0 and the past return at once, after a yield when the budget is used up.
  *
- * Returns 0, -ECANCELED, -ETIMEDOUT, -EPERM (nothing here can wait, or time is switched off in the runtime),
+ * Returns 0, -ECANCELED, -ETIMEDOUT, -EPERM (nothing here can wait, or time is switched off in the
+ * runtime),
  * -ESHUTDOWN (the runtime is shut down).
  *
  * Context: as weft_await(). Cancellation: safe.
@@ -27,8 +28,8 @@ WEFT_API int weft_sleep(uint64_t duration_ns);
 WEFT_API int weft_sleep_until(uint64_t deadline_ns);
 
 /*
- * A timer: a future that is ready, with 0, once its deadline has passed. In the caller's memory; must not move while it
- * waits. It belongs to the runtime in which it was initialised.
+ * A timer: a future that is ready, with 0, once its deadline has passed. In the caller's memory;
+ * must not move while it waits. It belongs to the runtime in which it was initialised.
  */
 typedef struct weft_timer {
     weft_future future;
@@ -37,8 +38,8 @@ typedef struct weft_timer {
 
 /* Returns 0, -EPERM outside a runtime or with time switched off, -ESHUTDOWN. Never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_timer_init(weft_timer *t, uint64_t deadline_ns);
-/* Moves the deadline: later, earlier, into the past; before the first wait, during it, or after it fired. Whoever waits then waits for
- * the new one. By the owner of t. */
+/* Moves the deadline: later, earlier, into the past; before the first wait, during it, or after it
+ * fired. Whoever waits then waits for the new one. By the owner of t. */
 WEFT_API void weft_timer_reset(weft_timer *t, uint64_t deadline_ns);
 /* True once it has fired, or its deadline has passed. */
 WEFT_API bool weft_timer_is_elapsed(const weft_timer *t);
@@ -47,9 +48,9 @@ WEFT_API uint64_t weft_timer_deadline(const weft_timer *t);
 WEFT_API void weft_timer_fini(weft_timer *t);
 
 /*
- * Timeout scopes. Every wait inside, however deep, returns -ETIMEDOUT once the time has passed. Scopes nest: the earliest
- * deadline wins. A wait that is ready wins over a deadline that has passed. The cost is one timer, armed when something
- * inside first really waits.
+ * Timeout scopes. Every wait inside, however deep, returns -ETIMEDOUT once the time has passed.
+ * Scopes nest: the earliest deadline wins. A wait that is ready wins over a deadline that has
+ * passed. The cost is one timer, armed when something inside first really waits.
  *
  *     WEFT_TIMEOUT(5 * WEFT_SEC)
  *         rc = handshake(conn);
@@ -58,7 +59,8 @@ WEFT_API void weft_timer_fini(weft_timer *t);
  *         rc = handshake(conn);
  *         ... inside the block, weft_timeout_is_expired(&t) tells whether it was this one
  *
- * The block may be left by break, return or goto. In the functional form the scope outlives the block:
+ * The block may be left by break, return or goto. In the functional form the scope outlives the
+ * block:
  *
  *     weft_timeout t;
  *     weft_timeout_enter(&t, 5 * WEFT_SEC);
@@ -69,7 +71,7 @@ WEFT_API void weft_timer_fini(weft_timer *t);
 typedef struct weft_timeout {
     struct weft_timeout *outer;
     uint64_t deadline_ns;
-    bool expired;   /* this scope's deadline made a wait return -ETIMEDOUT */
+    bool expired; /* this scope's deadline made a wait return -ETIMEDOUT */
     bool left;
     bool entered;
     void *opaque[12];
@@ -83,15 +85,16 @@ typedef struct weft_timeout {
                            *weft__p_##name = weft__timeout_start(&name, (duration_ns));            \
          !weft__p_##name->left; weft_timeout_leave(&name))
 
-/* Opens a scope that ends duration_ns from now, or at deadline_ns. t stays where it is until it is left, in reverse order. In a place where nothing
- * can wait it has no effect. Never suspends. */
+/* Opens a scope that ends duration_ns from now, or at deadline_ns. t stays where it is until it is
+ * left, in reverse order. In a place where nothing can wait it has no effect. Never suspends. */
 WEFT_API void weft_timeout_enter(weft_timeout *t, uint64_t duration_ns);
 WEFT_API void weft_timeout_enter_until(weft_timeout *t, uint64_t deadline_ns);
 /* Closes it. Idempotent. Never suspends. */
 WEFT_API void weft_timeout_leave(weft_timeout *t);
 /* True when a wait returned -ETIMEDOUT because of this scope. Stays readable after it was left. */
 WEFT_API bool weft_timeout_is_expired(const weft_timeout *t);
-/* How long until the earliest deadline around the caller; WEFT_NEVER without one. Never suspends. */
+/* How long until the earliest deadline around the caller; WEFT_NEVER without one. Never suspends.
+ * */
 WEFT_API uint64_t weft_timeout_remaining(void);
 
 /* Behind the macro. */

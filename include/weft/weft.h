@@ -1,5 +1,6 @@
 /*
- * weft: an asynchronous task runtime for C. This header includes all the others but <weft/errno.h>, which changes what errno means.
+ * weft: an asynchronous task runtime for C. This header includes all the others but <weft/errno.h>,
+ * which changes what errno means.
  */
 #ifndef WEFT_WEFT_H
 #define WEFT_WEFT_H

@@ -1,10 +1,11 @@
 /*
  * The blocking pool: threads for calls that block.
  *
- * A queue under a lock. A thread is started when a job comes and none is idle, up to a maximum; a thread that idles for the keep-alive
- * ends. Idle threads stand in a list, each with a futex word of its own: the submitter takes one off the list under the lock that
- * guards the queue, so a thread that was told to wake is never counted idle, and no job is left behind (a counter
- * beside the queue would go wrong exactly there).
+ * A queue under a lock. A thread is started when a job comes and none is idle, up to a maximum; a
+ * thread that idles for the keep-alive ends. Idle threads stand in a list, each with a futex word
+ * of its own: the submitter takes one off the list under the lock that guards the queue, so a
+ * thread that was told to wake is never counted idle, and no job is left behind (a counter beside
+ * the queue would go wrong exactly there).
  */
 #ifndef WEFT_BLOCKING_POOL_H
 #define WEFT_BLOCKING_POOL_H
@@ -30,8 +31,8 @@ struct weft__pool {
 
 void weft__pool_init(struct weft__pool *p, struct weft__core *core, unsigned threads_max,
                      uint64_t keep_alive_ns, weft__a32 *outside);
-/* Queues a job. 0; -EAGAIN or -ENOMEM when there is no thread and none can be started: the job stays the caller's. On a closed pool
- * the job is completed as cancelled. */
+/* Queues a job. 0; -EAGAIN or -ENOMEM when there is no thread and none can be started: the job
+ * stays the caller's. On a closed pool the job is completed as cancelled. */
 int weft__pool_submit(struct weft__pool *p, struct weft__task *job);
 /* Cancels the jobs that have not started, and refuses later ones. Idempotent. */
 void weft__pool_close(struct weft__pool *p);

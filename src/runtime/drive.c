@@ -1,6 +1,7 @@
 /*
- * Driving a current_thread runtime: of the threads that block on it one runs its worker, for all. When its own body is done it hands the
- * worker to another one that waits. weft_stop() and shutdown drive in the same way.
+ * Driving a current_thread runtime: of the threads that block on it one runs its worker, for all.
+ * When its own body is done it hands the worker to another one that waits. weft_stop() and shutdown
+ * drive in the same way.
  */
 #include "runtime/runtime_internal.h"
 
@@ -39,7 +40,8 @@ static void give(struct weft__sched *s)
 {
     weft__lock_acquire(&s->drive_lock);
     s->is_driven = false;
-    /* Under the lock, so that no waiter leaves meanwhile. What is woken is a thread: no queue of ours is touched. */
+    /* Under the lock, so that no waiter leaves meanwhile. What is woken is a thread: no queue of
+     * ours is touched. */
     for (struct weft__node *n = s->drive_waiters.next; n != &s->drive_waiters; n = n->next) {
         struct weft__task *t = WEFT__CONTAINER_OF(n, struct waiter, node)->task;
         if (weft__task_set_notified(t))

@@ -21,8 +21,8 @@ static int submit_blocking(struct weft__core *core, struct weft__task *task)
 
 static void unhandled_panic(struct weft__core *core)
 {
-    weft__log(WEFT_LOG_ERROR, "runtime \"%s\" shuts down because a task panicked and nobody joins it",
-              core->name);
+    weft__log(WEFT_LOG_ERROR,
+              "runtime \"%s\" shuts down because a task panicked and nobody joins it", core->name);
     weft__runtime_stop(weft__runtime_of(core), WEFT__TASK_ABORT);
 }
 
@@ -250,8 +250,8 @@ static bool wait_quiescent(struct weft_runtime *rt, uint64_t deadline_ns)
     return weft__runtime_drive(rt, is_quiescent, s, deadline_ns, NULL) == 0;
 }
 
-/* Aborts until nothing lives, or until deadline_ns: false then. A task that was admitted just before the phase changed is found by a
- * later round. */
+/* Aborts until nothing lives, or until deadline_ns: false then. A task that was admitted just
+ * before the phase changed is found by a later round. */
 static bool drain(struct weft_runtime *rt, uint64_t deadline_ns)
 {
     uint64_t grace_ends_ns = weft__add_sat(weft__sys_now_ns(), rt->sched.shutdown_grace_ns);
@@ -361,7 +361,8 @@ static void outcome_give(weft_outcome *ret, weft_panic_info *info, bool was_abor
     weft_outcome_fini(&o);
 }
 
-/* multi_thread, and whoever does not drive: the body runs on the calling thread, which waits by parking. */
+/* multi_thread, and whoever does not drive: the body runs on the calling thread, which waits by
+ * parking. */
 static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, weft_outcome *ret)
 {
     struct weft__core *core = &rt->sched.core;
@@ -422,12 +423,14 @@ static int block_on(const char *call, struct weft_runtime *rt, weft_task_fn body
     if (rt == NULL || body == NULL)
         return weft__misuse(call, -EINVAL, "the runtime or the body is NULL", caller);
     if (weft__sys_is_forked_child())
-        return weft__misuse(call, -EPERM, "this is a forked child; start a runtime of its own", caller);
-    if (!may_block())
-        return weft__misuse(call, -EPERM,
-                            "the caller is a task, a body of weft_block_on() or a hook already; spawn "
-                            "and join instead, or use weft_block_in_place()",
+        return weft__misuse(call, -EPERM, "this is a forked child; start a runtime of its own",
                             caller);
+    if (!may_block())
+        return weft__misuse(
+            call, -EPERM,
+            "the caller is a task, a body of weft_block_on() or a hook already; spawn "
+            "and join instead, or use weft_block_in_place()",
+            caller);
     if (weft__a32_load_acquire(&rt->sched.core.phase) != WEFT__PHASE_RUNNING)
         return -ESHUTDOWN;
     weft__core_ref(&rt->sched.core);
@@ -631,10 +634,12 @@ int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value)
     }
     struct weft__sched *s = w->sched;
     if (!s->is_multi || t == NULL || t->kind != WEFT__TASK_FIBER)
-        return weft__misuse("weft_block_in_place", -EPERM,
-                            "a current_thread runtime, a hook or a polled future cannot block in place",
-                            WEFT__CALLER);
-    /* The thread keeps the worker's name only: its queues go to the others, and a substitute takes its turn. */
+        return weft__misuse(
+            "weft_block_in_place", -EPERM,
+            "a current_thread runtime, a hook or a polled future cannot block in place",
+            WEFT__CALLER);
+    /* The thread keeps the worker's name only: its queues go to the others, and a substitute takes
+     * its turn. */
     weft__worker_spill_all(w);
     weft__a32_store_seq_cst(&w->in_place, 1);
     weft__a32_add_seq_cst(&s->in_place, 1);
@@ -681,7 +686,8 @@ int weft_metrics_get(weft_handle *h, weft_metrics *m)
     if (m == NULL)
         return weft__misuse("weft_metrics_get", -EINVAL, "ret_metrics is NULL", WEFT__CALLER);
     if (core == NULL)
-        return weft__misuse("weft_metrics_get", -EPERM, "the caller is in no runtime", WEFT__CALLER);
+        return weft__misuse("weft_metrics_get", -EPERM, "the caller is in no runtime",
+                            WEFT__CALLER);
     struct weft__sched *s = weft__sched_of(core);
     memset(m, 0, sizeof *m);
     m->workers = s->worker_count;

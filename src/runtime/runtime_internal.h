@@ -27,13 +27,14 @@ void weft__runtime_stop(struct weft_runtime *rt, uint64_t bits);
 
 /* ---- drive.c: current_thread ---- */
 
-/* Drives the runtime on the calling thread, taking turns with others that want to, until is_done(arg) or deadline_ns. `waiter`: a thread task
- * of the caller, which is woken when is_done may have become true while another thread drives; NULL: it looks every now and then. 0 or
+/* Drives the runtime on the calling thread, taking turns with others that want to, until
+ * is_done(arg) or deadline_ns. `waiter`: a thread task of the caller, which is woken when is_done
+ * may have become true while another thread drives; NULL: it looks every now and then. 0 or
  * -ETIMEDOUT. */
 int weft__runtime_drive(struct weft_runtime *rt, bool (*is_done)(void *arg), void *arg,
                         uint64_t deadline_ns, struct weft__task *waiter);
-/* Waits until nobody drives, and keeps everybody from it. For a runtime in which nothing lives: the last task may have ended on a thread
- * that has not left the worker yet. */
+/* Waits until nobody drives, and keeps everybody from it. For a runtime in which nothing lives: the
+ * last task may have ended on a thread that has not left the worker yet. */
 void weft__runtime_end_driving(struct weft_runtime *rt);
 
 #endif

@@ -1,17 +1,20 @@
 /*
  * Sleeping and waking.
  *
- * A worker without work announces that it sleeps, looks at every source once more, and sleeps: one of them in the driver, the others on a
- * futex each, all of them until the next timer of their own wheel. Who makes work visible looks for sleepers afterwards. Both store
- * first and look then, all four seq_cst: one sees the other. A claimer exchanges `sleep` and owes exactly one wake-up; it counts
- * the worker as a searcher already, so that a burst of work wakes one worker, which wakes the next when it finds something.
+ * A worker without work announces that it sleeps, looks at every source once more, and sleeps: one
+ * of them in the driver, the others on a futex each, all of them until the next timer of their own
+ * wheel. Who makes work visible looks for sleepers afterwards. Both store first and look then, all
+ * four seq_cst: one sees the other. A claimer exchanges `sleep` and owes exactly one wake-up; it
+ * counts the worker as a searcher already, so that a burst of work wakes one worker, which wakes
+ * the next when it finds something.
  */
 #include "sched/sched.h"
 
 #include <errno.h>
 
 #define EVENTS_MAX 256
-#define EVENTS_MIN 16 /* looked for even when the queue is nearly full: sockets are served whatever else runs */
+/* looked for even when the queue is nearly full: sockets are served whatever else runs */
+#define EVENTS_MIN 16
 
 static void wake_up(struct weft__worker *w, uint32_t slept)
 {
@@ -23,8 +26,8 @@ static void wake_up(struct weft__worker *w, uint32_t slept)
     weft__sys_futex_wake(&w->permit, 1);
 }
 
-/* Takes w out of its sleep, if it sleeps. `as` is what it finds: CLAIMED, or CLAIMED_TO_SEARCH when the claimer has counted it among
- * the searchers already. */
+/* Takes w out of its sleep, if it sleeps. `as` is what it finds: CLAIMED, or CLAIMED_TO_SEARCH when
+ * the claimer has counted it among the searchers already. */
 static bool claim(struct weft__worker *w, enum weft__sleep as)
 {
     uint32_t slept = weft__a32_load_seq_cst(&w->sleep);
@@ -55,7 +58,8 @@ static bool claim_any(struct weft__sched *s)
 bool weft__sched_claim_one(struct weft__sched *s)
 {
     for (;;) {
-        /* Counted before the claim: the claimed worker may be running, and uncount itself, before we get to it. */
+        /* Counted before the claim: the claimed worker may be running, and uncount itself, before
+         * we get to it. */
         weft__a32_add_seq_cst(&s->searchers, 1);
         if (claim_any(s))
             return true;
@@ -120,14 +124,15 @@ bool weft__worker_look(struct weft__worker *w)
     weft__a64_store_relaxed(&w->looks, weft__a64_load_relaxed(&w->looks) + 1);
     unsigned woken = weft__timers_expire(&w->timers, now_ns);
     woken += weft__timers_expire(&s->outer_timers, now_ns);
-    /* The events of more than fits the queue stay in the kernel, which hands them out in turn: so a thousand busy connections share one
-     * worker evenly, where a queue that overflows would not. */
+    /* The events of more than fits the queue stay in the kernel, which hands them out in turn: so a
+     * thousand busy connections share one worker evenly, where a queue that overflows would not. */
     if (s->core.driver && weft__a32_load_relaxed(&s->polling) == 0 &&
         weft__a32_swap_seq_cst(&s->polling, 1) == 0) {
         int events;
         if (try_poll_driver(w, 0, &events))
             woken++;
-        weft__a32_store_seq_cst(&s->polling, 0); /* this worker is awake: no need to look for sleepers */
+        /* this worker is awake: no need to look for sleepers */
+        weft__a32_store_seq_cst(&s->polling, 0);
     }
     return woken > 0;
 }
@@ -165,8 +170,8 @@ static void wake_self(struct weft__worker *w, enum weft__sleep how)
         weft__a32_sub_seq_cst(&s->idle_count, 1);
         return;
     }
-    /* Claimed: on the futex exactly one permit is owed to us. In the driver it is a wake of the driver, which at worst makes the next
-     * poll return for nothing. */
+    /* Claimed: on the futex exactly one permit is owed to us. In the driver it is a wake of the
+     * driver, which at worst makes the next poll return for nothing. */
     if (how == WEFT__SLEEPS_ON_FUTEX) {
         while (weft__a32_load_acquire(&w->permit) == 0)
             (void)weft__sys_futex_wait(&w->permit, 0, WEFT_NEVER);
@@ -189,16 +194,18 @@ void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), 
     enum weft__sleep how = polls ? WEFT__SLEEPS_IN_DRIVER : WEFT__SLEEPS_ON_FUTEX;
     weft__a32_add_seq_cst(&s->idle_count, 1);
     weft__a32_store_seq_cst(&w->sleep, how);
-    /* After a seq_cst operation of ours: who waits for the end of all counted itself before it looked at the counts. */
+    /* After a seq_cst operation of ours: who waits for the end of all counted itself before it
+     * looked at the counts. */
     weft__sched_check_quiescent(s);
-    /* Who polled a moment ago, the monitor or a worker that just looks, may have let go since: then the seat is ours on the next round.
-     * It lets go and then looks for sleepers; we announce and then look whether it let go. */
+    /* Who polled a moment ago, the monitor or a worker that just looks, may have let go since: then
+     * the seat is ours on the next round. It lets go and then looks for sleepers; we announce and
+     * then look whether it let go. */
     bool seat_is_free = !polls && s->core.driver && weft__a32_load_seq_cst(&s->polling) == 0;
     if (!seat_is_free && !has_work(w) && !should_stop(arg)) {
         weft__a64_store_relaxed(&w->parks, weft__a64_load_relaxed(&w->parks) + 1);
-        uint64_t until_ns =
-            min_u64(w->wake_at_ns, weft__a64_load_seq_cst(&w->timers.next_ns));
-        /* Timers of threads that are no workers: whoever polls sees to them, or worker 0 without a driver. */
+        uint64_t until_ns = min_u64(w->wake_at_ns, weft__a64_load_seq_cst(&w->timers.next_ns));
+        /* Timers of threads that are no workers: whoever polls sees to them, or worker 0 without a
+         * driver. */
         if (polls || (s->core.driver == NULL && w->index == 0))
             until_ns = min_u64(until_ns, weft__a64_load_seq_cst(&s->outer_timers.next_ns));
         if (!s->is_multi && until_ns == WEFT_NEVER)
@@ -217,8 +224,7 @@ void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), 
     wake_self(w, how);
     if (polls)
         weft__a32_store_seq_cst(&s->polling, 0);
-    if (s->has_monitor)
-        weft__monitor_poke(s);
+    weft__monitor_poke(s);
     uint64_t now_ns = weft__sys_now_ns();
     (void)weft__timers_expire(&w->timers, now_ns);
     (void)weft__timers_expire(&s->outer_timers, now_ns);
@@ -229,7 +235,8 @@ void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), 
 
 uint64_t weft__sched_alive(struct weft__sched *s)
 {
-    /* Ended first, then spawned: both only grow, so equal sums mean that nobody was alive in between. */
+    /* Ended first, then spawned: both only grow, so equal sums mean that nobody was alive in
+     * between. */
     uint64_t ended = weft__a64_load_seq_cst(&s->outer_ended), spawned = 0;
     uint32_t count = weft__a32_load_acquire(&s->worker_high);
     for (uint32_t i = 0; i < count; i++)

@@ -26,9 +26,9 @@ bool weft__inject_push_chain(struct weft__inject *q, struct weft__qnode *first,
         else
             q->last->next = first;
         q->last = last;
-        /* The load is of our own making, all stores are under the lock. The store is seq_cst and pairs
-         * with is_empty_seq_cst: store the task, then look for the idle; announce idleness, then look
-         * for tasks. Who reads it pops under the lock, which orders the list itself. */
+        /* The load is of our own making, all stores are under the lock. The store is seq_cst and
+         * pairs with is_empty_seq_cst: store the task, then look for the idle; announce idleness,
+         * then look for tasks. Who reads it pops under the lock, which orders the list itself. */
         weft__a64_store_seq_cst(&q->len, weft__a64_load_relaxed(&q->len) + count);
     }
     weft__lock_release(&q->lock);
@@ -43,8 +43,9 @@ struct weft__qnode *weft__inject_pop(struct weft__inject *q)
 
 size_t weft__inject_pop_many(struct weft__inject *q, struct weft__qnode **nodes, size_t max)
 {
-    /* Workers come by every few tasks and mostly find nothing: no lock for that. relaxed: a push missed
-     * by a hair is found next time round, or by the look before sleeping, which is seq_cst. */
+    /* Workers come by every few tasks and mostly find nothing: no lock for that. relaxed: a push
+     * missed by a hair is found next time round, or by the look before sleeping, which is seq_cst.
+     * */
     if (weft__a64_load_relaxed(&q->len) == 0)
         return 0;
 
@@ -54,8 +55,8 @@ size_t weft__inject_pop_many(struct weft__inject *q, struct weft__qnode **nodes,
         nodes[count++] = q->first;
         q->first = q->first->next;
     }
-    /* relaxed: a reader that misses it sees a queue that is longer than it is, and looks in vain. It
-     * cannot hide a push that came after, because the lock orders the two stores. */
+    /* relaxed: a reader that misses it sees a queue that is longer than it is, and looks in vain.
+     * It cannot hide a push that came after, because the lock orders the two stores. */
     weft__a64_store_relaxed(&q->len, weft__a64_load_relaxed(&q->len) - count);
     weft__lock_release(&q->lock);
     return count;

@@ -2,8 +2,8 @@
  * Injection queue: an unbounded FIFO that any thread may push to and any worker pops from.
  *
  * An intrusive list under a lock, so that pushing allocates nothing and cannot fail for want of
- * memory. The length is readable without the lock: workers look at it between tasks, and an idle one
- * decides by it whether it may sleep.
+ * memory. The length is readable without the lock: workers look at it between tasks, and an idle
+ * one decides by it whether it may sleep.
  */
 #ifndef WEFT_SCHED_INJECT_H
 #define WEFT_SCHED_INJECT_H

@@ -1,10 +1,11 @@
 /*
  * The monitor: a thread that looks at the workers every 2 ms while one of them is awake.
  *
- * A worker that was in the same task at two looks sticks for now: its next-to-run slot is opened to thieves, its timers are fired
- * here, and a sleeping worker is woken to take its queue and the driver. One that sticks for longer gets a
- * substitute: an extra worker, out of service again when the first comes back. And one that sticks for very long is named in
- * the log. When every worker sleeps for a while the monitor looks for a deadlock and sleeps too.
+ * A worker that was in the same task at two looks sticks for now: its next-to-run slot is opened to
+ * thieves, its timers are fired here, and a sleeping worker is woken to take its queue and the
+ * driver. One that sticks for longer gets a substitute: an extra worker, out of service again when
+ * the first comes back. And one that sticks for very long is named in the log. When every worker
+ * sleeps for a while the monitor looks for a deadlock and sleeps too.
  */
 #include "sched/sched.h"
 #include "task/panic.h"
@@ -26,16 +27,15 @@ static size_t describe(struct weft__task *t, char *buf, size_t cap)
     uint64_t state = weft__a64_load_relaxed(&t->state);
     const weft_future_ops *ops = weft__aptr_load_relaxed(&t->waiting_for);
     const weft_site *site = t->site;
-    const char *status = state & WEFT__TASK_DONE      ? "done"
-                         : state & WEFT__TASK_PARKED  ? "waits"
-                                                      : "runnable";
-    int n = snprintf(buf, cap, "%s (%s) %s%s%s%s%s%s%s:%d%s%s",
-                     weft__task_label(t, label, sizeof label), kinds[t->kind], status,
-                     ops && (state & WEFT__TASK_PARKED) ? " for " : "",
-                     ops && (state & WEFT__TASK_PARKED) ? (ops->name ? ops->name : "a future") : "",
-                     state & WEFT__TASK_ABORT ? ", aborted" : "", ", spawned at ",
-                     site ? site->file : "?", "", site ? site->line : 0, site ? " in " : "",
-                     site ? site->func : "");
+    const char *status = state & WEFT__TASK_DONE     ? "done"
+                         : state & WEFT__TASK_PARKED ? "waits"
+                                                     : "runnable";
+    int n = snprintf(
+        buf, cap, "%s (%s) %s%s%s%s%s%s%s:%d%s%s", weft__task_label(t, label, sizeof label),
+        kinds[t->kind], status, ops && (state & WEFT__TASK_PARKED) ? " for " : "",
+        ops && (state & WEFT__TASK_PARKED) ? (ops->name ? ops->name : "a future") : "",
+        state & WEFT__TASK_ABORT ? ", aborted" : "", ", spawned at ", site ? site->file : "?", "",
+        site ? site->line : 0, site ? " in " : "", site ? site->func : "");
     return n < 0 ? 0 : (size_t)n < cap ? (size_t)n : cap - 1;
 }
 
@@ -83,7 +83,8 @@ static void survey_one(struct weft__task *t, void *arg)
         return;
     }
     if (!(state & WEFT__TASK_PARKED))
-        v->runnable += t->kind != WEFT__TASK_THREAD; /* one inside weft_enter() counts as outside anyway */
+        /* one inside weft_enter() counts as outside anyway */
+        v->runnable += t->kind != WEFT__TASK_THREAD;
     else
         v->waiting++;
     if (state >> 40) /* a waker outside weft: somebody unknown may use it */
@@ -115,10 +116,11 @@ void weft__sched_check_deadlock(struct weft__sched *s)
     if (v.runnable || v.reachable || v.waiting == 0)
         return;
     s->deadlock_reported_at = runs;
-    weft__log(WEFT_LOG_ERROR,
-              "deadlock: all %zu tasks of runtime \"%s\" wait, and no timer, socket, blocking job or "
-              "thread is left that could wake one:",
-              v.waiting, s->core.name);
+    weft__log(
+        WEFT_LOG_ERROR,
+        "deadlock: all %zu tasks of runtime \"%s\" wait, and no timer, socket, blocking job or "
+        "thread is left that could wake one:",
+        v.waiting, s->core.name);
     v.print = true;
     weft__slab_walk(s->core.slab, survey_one, &v);
 }
@@ -128,8 +130,8 @@ void weft__sched_check_deadlock(struct weft__sched *s)
 static void report(struct weft__sched *s, struct weft__worker *w, uint64_t tick, uint64_t age_ns)
 {
     struct weft__task *t = weft__aptr_load_acquire(&w->running);
-    /* Task memory is type-stable: the reference may be tried for even if the task has ended meanwhile. Held, with the
-     * tick unchanged, it is the task that sticks. */
+    /* Task memory is type-stable: the reference may be tried for even if the task has ended
+     * meanwhile. Held, with the tick unchanged, it is the task that sticks. */
     if (t == NULL || weft__task_try_ref(t) == NULL)
         return;
     if (weft__a64_load_acquire(&w->tick) == tick) {
@@ -149,8 +151,8 @@ static bool has_queued(struct weft__worker *w)
     return weft__runq_len(&w->runq) || weft__aptr_load_relaxed(&w->slot);
 }
 
-/* Timers and driver on behalf of a worker that has not looked for two of our rounds: because it sticks, or because each of its runs
- * takes long. */
+/* Timers and driver on behalf of a worker that has not looked for two of our rounds: because it
+ * sticks, or because each of its runs takes long. */
 static void look_for(struct weft__sched *s, struct weft__worker *w, uint64_t now_ns)
 {
     uint64_t looks = weft__a64_load_relaxed(&w->looks);
@@ -180,7 +182,8 @@ static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_
         return false;
     uint64_t tick = weft__a64_load_acquire(&w->tick);
     bool in_task = weft__aptr_load_relaxed(&w->running) != NULL;
-    /* seq_cst: after monitor_word was set this must not see a worker asleep that has looked at the word before. */
+    /* seq_cst: after monitor_word was set this must not see a worker asleep that has looked at the
+     * word before. */
     uint32_t sleep = weft__a32_load_seq_cst(&w->sleep);
     bool sleeps = sleep == WEFT__SLEEPS_ON_FUTEX || sleep == WEFT__SLEEPS_IN_DRIVER ||
                   weft__a32_load_seq_cst(&w->is_dormant);
@@ -204,7 +207,8 @@ static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_
         return false;
     if (!w->seen_stuck) {
         w->seen_stuck = true;
-        weft__a32_add_relaxed(&s->monitor_stuck, 1); /* before the substitute looks whether it is needed */
+        /* before the substitute looks whether it is needed */
+        weft__a32_add_relaxed(&s->monitor_stuck, 1);
         weft__sched_add_worker(s);
     }
     if (!w->was_reported && age_ns >= REPORT_FACTOR * s->stuck_after_ns) {
@@ -276,7 +280,8 @@ static bool look_at_all(struct weft__sched *s)
     for (uint32_t i = 0; i < count; i++)
         stuck += look_at(s, weft__sched_worker(s, i), now_ns, &is_awake);
     if (weft__a32_swap_relaxed(&s->monitor_stuck, stuck) > stuck)
-        weft__sched_wake_extras(s); /* asleep they would not notice that they are not needed any more */
+        /* asleep they would not notice that they are not needed any more */
+        weft__sched_wake_extras(s);
     return is_awake;
 }
 
@@ -291,7 +296,8 @@ static void *monitor_main(void *arg)
             continue;
         }
         weft__sched_check_deadlock(s);
-        /* seq_cst, as a worker going to sleep: we announce, then look whether anybody is awake; they wake up, then look at us. */
+        /* seq_cst, as a worker going to sleep: we announce, then look whether anybody is awake;
+         * they wake up, then look at us. */
         weft__a32_store_seq_cst(&s->monitor_word, 1);
         if (!look_at_all(s) && !weft__a32_load_seq_cst(&s->stop))
             (void)weft__sys_futex_wait(&s->monitor_word, 1, WEFT_NEVER);
@@ -323,7 +329,8 @@ void weft__monitor_stop(struct weft__sched *s)
     if (!s->has_monitor)
         return;
     s->has_monitor = false;
-    weft__a32_store_seq_cst(&s->monitor_word, 2); /* differs from what it waits for in either sleep */
+    /* differs from what it waits for in either sleep */
+    weft__a32_store_seq_cst(&s->monitor_word, 2);
     weft__sys_futex_wake(&s->monitor_word, 1);
     weft__sys_thread_join(&s->monitor);
 }

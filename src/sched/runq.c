@@ -5,18 +5,18 @@
 _Static_assert((WEFT__RUNQ_CAP & MASK) == 0, "slots are picked by masking");
 
 /*
- * Why reading a slot before winning it is safe. All writes to head are compare-exchanges that add to
- * it, so they form one chain. The owner overwrites the slot of index i only after it has seen a head
- * above i; then the link of the chain that starts at or below i exists already, a second
+ * Why reading a slot before winning it is safe. All writes to head are compare-exchanges that add
+ * to it, so they form one chain. The owner overwrites the slot of index i only after it has seen a
+ * head above i; then the link of the chain that starts at or below i exists already, a second
  * compare-exchange from there fails, and whatever was read from the slot is dropped. Success thus
- * means that no slot from the old head on had been overwritten when it was read, whatever the orders;
- * these are needed for what is *in* the tasks, and for a reader that is done against a writer
- * that comes after, and stand at each operation.
+ * means that no slot from the old head on had been overwritten when it was read, whatever the
+ * orders; these are needed for what is *in* the tasks, and for a reader that is done against a
+ * writer that comes after, and stand at each operation.
  */
 
 /* How many tasks lie between a head and a tail that were read one after the other, in this order.
- * The owner alone reads two values that existed at the same moment; for others head may have moved on
- * since, and the difference be larger than the ring. Then the compare-exchange would fail. */
+ * The owner alone reads two values that existed at the same moment; for others head may have moved
+ * on since, and the difference be larger than the ring. Then the compare-exchange would fail. */
 static uint32_t count_between(uint32_t head, uint32_t tail)
 {
     return tail - head;
@@ -95,8 +95,8 @@ unsigned weft__runq_steal_half(struct weft__runq *from, struct weft__runq *to,
     uint32_t to_room = room(to, to_tail);                 /* can only grow under us */
 
     for (;;) {
-        /* acquire, and before tail: tail is then not behind head, and their difference not negative.
-         * Pairs with the release of whoever moved head. */
+        /* acquire, and before tail: tail is then not behind head, and their difference not
+         * negative. Pairs with the release of whoever moved head. */
         uint32_t head = weft__a32_load_acquire(&from->head);
         /* acquire pairs with the release of tail in push: the slots, and what is in the tasks. */
         uint32_t count = count_between(head, weft__a32_load_acquire(&from->tail));
@@ -120,8 +120,8 @@ unsigned weft__runq_steal_half(struct weft__runq *from, struct weft__runq *to,
         if (!weft__a32_cas_release(&from->head, &head, head + take))
             continue;
 
-        /* seq_cst, not release: a thief that finds more than it needs looks for idle workers next, as
-         * after push_seq_cst. Beside a steal the difference does not show. */
+        /* seq_cst, not release: a thief that finds more than it needs looks for idle workers next,
+         * as after push_seq_cst. Beside a steal the difference does not show. */
         if (take > 1)
             weft__a32_store_seq_cst(&to->tail, to_tail + take - 1);
         *ret_first = first;

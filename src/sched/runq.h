@@ -2,9 +2,9 @@
  * Local run queue: a bounded FIFO ring with one owner and many thieves.
  *
  * A full queue is reported, not grown: the caller spills to the injection queue, so a burst on one
- * worker becomes visible to all. head and tail count up for ever and are masked only to pick a slot,
- * so full and empty differ without a spare slot, and a stale head passes for a live one only after
- * 2^32 pops inside one steal.
+ * worker becomes visible to all. head and tail count up for ever and are masked only to pick a
+ * slot, so full and empty differ without a spare slot, and a stale head passes for a live one only
+ * after 2^32 pops inside one steal.
  *
  * "Owner" is whoever runs the worker that the queue belongs to, one thread at a time; a worker that
  * is handed to another thread takes its queue along, and the handing over orders the two.
@@ -52,10 +52,10 @@ bool weft__runq_push_seq_cst(struct weft__runq *q, struct weft__task *task);
 struct weft__task *weft__runq_pop(struct weft__runq *q);
 
 /*
- * Takes the older half of `from`, rounded up: the oldest task is returned in *ret_first, to be run at
- * once, the others go to the end of `to`; fewer when `to` has not the room. Nothing is seen twice and
- * the order is kept. The tasks in `to` are published as by weft__runq_push_seq_cst(), so a thief that
- * looks for idle workers afterwards may pass them on.
+ * Takes the older half of `from`, rounded up: the oldest task is returned in *ret_first, to be run
+ * at once, the others go to the end of `to`; fewer when `to` has not the room. Nothing is seen
+ * twice and the order is kept. The tasks in `to` are published as by weft__runq_push_seq_cst(), so
+ * a thief that looks for idle workers afterwards may pass them on.
  *
  * Owner of `to` only, which is another queue than `from`. Returns how many were taken, *ret_first
  * included; 0 when `from` is empty. A queue that others empty meanwhile reads as empty; one they
@@ -71,12 +71,12 @@ unsigned weft__runq_take_half(struct weft__runq *q, struct weft__task **tasks, u
 /* Any thread; was true at some moment for the owner, an estimate for the others. */
 unsigned weft__runq_len(const struct weft__runq *q);
 
-/* Any thread. For the look at all queues after announcing idleness, see push_seq_cst. What a thief has
- * taken and not yet put into its own queue is in none: that thief is awake and will. */
+/* Any thread. For the look at all queues after announcing idleness, see push_seq_cst. What a thief
+ * has taken and not yet put into its own queue is in none: that thief is awake and will. */
 bool weft__runq_is_empty_seq_cst(const struct weft__runq *q);
 
-/* The same for those who care how many: never too few, as seen by who pushed with push_seq_cst; too many
- * when the queue was popped from meanwhile. */
+/* The same for those who care how many: never too few, as seen by who pushed with push_seq_cst; too
+ * many when the queue was popped from meanwhile. */
 unsigned weft__runq_len_seq_cst(const struct weft__runq *q);
 
 /* Asserts the invariants; for tests, while nobody else works on the queue. */

@@ -1,12 +1,13 @@
 /*
  * The scheduler of one runtime: workers, their queues, who sleeps and who wakes whom.
  *
- * multi_thread: each worker is a thread with a run queue, a next-to-run slot and a timer wheel, all of which others can
- * reach: a worker that is stuck in a task delays nobody else. current_thread: one worker, and the thread that
- * drives it is whoever blocks on the runtime.
+ * multi_thread: each worker is a thread with a run queue, a next-to-run slot and a timer wheel, all
+ * of which others can reach: a worker that is stuck in a task delays nobody else. current_thread:
+ * one worker, and the thread that drives it is whoever blocks on the runtime.
  *
- * A task leaves its thread in one of three ways (worker.c): it parks, yields or ends. The context that runs next, a
- * fiber or the worker's own loop, completes that: confirms the park, queues the yielder, takes the stack back.
+ * A task leaves its thread in one of three ways (worker.c): it parks, yields or ends. The context
+ * that runs next, a fiber or the worker's own loop, completes that: confirms the park, queues the
+ * yielder, takes the stack back.
  */
 #ifndef WEFT_SCHED_SCHED_H
 #define WEFT_SCHED_SCHED_H
@@ -23,13 +24,20 @@
 
 #define WEFT__WORKERS_MAX 2048
 
-/* Another worker is woken for queued work only from this length on: it costs 9 us to get a core out of its sleep, and one task is usually
- * reached sooner by the worker that has it. The monitor sees to one that is not. */
+/* Another worker is woken for queued work only from this length on: it costs 9 us to get a core out
+ * of its sleep, and one task is usually reached sooner by the worker that has it. The monitor sees
+ * to one that is not. */
 #define WEFT__WAKE_LEN 2
 
 struct weft__sched;
 
-enum weft__leaving { WEFT__LEAVING_NOTHING, WEFT__LEAVING_PARK, WEFT__LEAVING_YIELD, WEFT__LEAVING_IDLE, WEFT__LEAVING_EXIT };
+enum weft__leaving {
+    WEFT__LEAVING_NOTHING,
+    WEFT__LEAVING_PARK,
+    WEFT__LEAVING_YIELD,
+    WEFT__LEAVING_IDLE,
+    WEFT__LEAVING_EXIT
+};
 
 enum weft__sleep {
     WEFT__AWAKE,
@@ -43,40 +51,46 @@ struct weft__worker {
     struct weft__sched *sched;
     uint32_t index;
     bool is_extra;
-    struct weft__thread thread;   /* multi_thread */
-    weft__a32 has_no_thread;      /* not started, or it could not be; written by who starts it */
+    struct weft__thread thread; /* multi_thread */
+    weft__a32 has_no_thread;    /* not started, or it could not be; written by who starts it */
 
     /* ---- the worker's own thread only ---- */
     struct weft__ctx *ctx;
-    struct weft__stack loop;      /* context of the worker's loop, on the thread's own stack */
-    struct weft__task *leaving;   /* left, to be completed by the context after it */
+    struct weft__stack loop;    /* context of the worker's loop, on the thread's own stack */
+    struct weft__task *leaving; /* left, to be completed by the context after it */
     struct weft__stack *leaving_stack;
     enum weft__leaving leaving_how;
-    struct weft__stack *spare;    /* an executor without a task, suspended in its loop: starts the next new task without setting
-                                   * a stack up */
-    struct weft__task *handoff;   /* chosen by a fiber that could not run it itself; runs next */
+    /* an executor without a task, suspended in its loop: starts the next new task without setting a
+     * stack up */
+    struct weft__stack *spare;
+    struct weft__task *handoff; /* chosen by a fiber that could not run it itself; runs next */
     struct weft__slab_cache tasks;
     struct weft__stack_cache stacks;
-    uint32_t until_events;        /* runs left until timers and driver are looked at */
-    uint32_t until_global;        /* runs left until the global queue comes first */
-    uint32_t slot_streak;         /* runs in a row out of the slot */
+    uint32_t until_events; /* runs left until timers and driver are looked at */
+    uint32_t until_global; /* runs left until the global queue comes first */
+    uint32_t slot_streak;  /* runs in a row out of the slot */
     uint64_t rng;
-    uint64_t wake_at_ns;          /* sleeps no longer than this; WEFT_NEVER but in a shutdown that drives */
+    /* sleeps no longer than this; WEFT_NEVER but in a shutdown that drives */
+    uint64_t wake_at_ns;
     bool is_searching;
 
     /* ---- written by the worker, read by others ---- */
-    weft__a64 tick WEFT__ALIGNED(WEFT__CACHE_LINE); /* runs begun; a task that stays is one whose tick stays */
-    weft__aptr running;           /* task it is in; NULL in the loop */
-    weft__a64 looks;              /* times it looked at timers and driver */
+    /* runs begun; a task that stays is one whose tick stays */
+    weft__a64 tick WEFT__ALIGNED(WEFT__CACHE_LINE);
+    weft__aptr running; /* task it is in; NULL in the loop */
+    weft__a64 looks;    /* times it looked at timers and driver */
     weft__a64 spawned, ended, steals, overflows, parks;
 
     /* ---- shared ---- */
     weft__aptr slot WEFT__ALIGNED(WEFT__CACHE_LINE); /* next to run; taken by swap */
-    weft__a32 slot_is_open;       /* set by the monitor when the worker sticks: thieves may take the slot */
-    weft__a32 sleep;              /* enum weft__sleep; a claimer exchanges it and owes one wake-up */
-    weft__a32 permit;             /* futex word: a claimer stores 1 */
-    weft__a32 is_dormant;         /* extra workers: out of service */
-    weft__a32 in_place;           /* inside weft_block_in_place(); written by the worker, read by the monitor */
+    /* set by the monitor when the worker sticks: thieves may take the slot */
+    weft__a32 slot_is_open;
+    /* enum weft__sleep; a claimer exchanges it and owes one wake-up */
+    weft__a32 sleep;
+    weft__a32 permit;     /* futex word: a claimer stores 1 */
+    weft__a32 is_dormant; /* extra workers: out of service */
+    /* inside weft_block_in_place(); written by the worker, read by the monitor */
+    weft__a32 in_place;
     struct weft__runq runq WEFT__ALIGNED(WEFT__CACHE_LINE);
     struct weft__timers timers WEFT__ALIGNED(WEFT__CACHE_LINE);
 
@@ -97,7 +111,7 @@ struct weft__sched_hooks {
 struct weft__sched {
     struct weft__core core; /* first: a core is its scheduler */
     bool is_multi;
-    uint32_t worker_count;  /* configured */
+    uint32_t worker_count; /* configured */
     uint32_t extra_max;
     uint32_t event_interval, global_interval;
     bool has_slot;
@@ -108,19 +122,21 @@ struct weft__sched {
     struct weft__sched_hooks hooks;
 
     struct weft__inject inject;
-    weft__a32 idle_count;   /* workers asleep or about to be; written by them and by claimers */
-    weft__a32 searchers;    /* workers looking for work */
-    weft__a32 polling;      /* 1: somebody polls the driver */
-    weft__a32 stop;         /* 1: workers end */
+    weft__a32 idle_count;    /* workers asleep or about to be; written by them and by claimers */
+    weft__a32 searchers;     /* workers looking for work */
+    weft__a32 polling;       /* 1: somebody polls the driver */
+    weft__a32 stop;          /* 1: workers end */
     weft__a32 monitor_stuck; /* workers stuck now, by the monitor's count */
-    weft__a32 in_place;     /* workers inside weft_block_in_place() */
-    weft__a32 outside;      /* threads inside weft_enter(), blocking jobs that run: they may wake tasks */
-    weft__a64 outer_spawned, outer_ended, remote_schedules, stuck_reports; /* from threads that are no workers */
+    weft__a32 in_place;      /* workers inside weft_block_in_place() */
+    /* threads inside weft_enter(), blocking jobs that run: they may wake tasks */
+    weft__a32 outside;
+    /* from threads that are no workers */
+    weft__a64 outer_spawned, outer_ended, remote_schedules, stuck_reports;
     struct weft__timers outer_timers; /* of threads that are no workers */
-    weft__a32 quiesce;      /* futex word: changes when the last live task may have ended */
+    weft__a32 quiesce; /* futex word: changes when the last live task may have ended */
     weft__a32 quiesce_waiters;
 
-    weft__a32 worker_high;  /* workers ever made; written under lock, read by all */
+    weft__a32 worker_high; /* workers ever made; written under lock, read by all */
     weft__aptr worker[WEFT__WORKERS_MAX];
     struct weft__lock lock; /* making workers */
 
@@ -131,8 +147,8 @@ struct weft__sched {
 
     /* current_thread: who drives */
     struct weft__lock drive_lock;
-    bool is_driven;                   /* under drive_lock */
-    struct weft__node drive_waiters;  /* under drive_lock */
+    bool is_driven;                  /* under drive_lock */
+    struct weft__node drive_waiters; /* under drive_lock */
 };
 
 static inline struct weft__sched *weft__sched_of(struct weft__core *core)
@@ -174,14 +190,16 @@ void weft__worker_spill_all(struct weft__worker *w);
 
 /* ---- idle.c: sleeping and waking ---- */
 
-/* Wakes one sleeping worker unless one is searching already. After work was made visible with a seq_cst store. */
+/* Wakes one sleeping worker unless one is searching already. After work was made visible with a
+ * seq_cst store. */
 void weft__sched_wake_one(struct weft__sched *s);
 /* True when a worker that looks for work should find some. seq_cst loads. */
 bool weft__sched_has_work(struct weft__sched *s);
 /* Wakes a sleeping worker in any case. False when none sleeps. */
 bool weft__sched_claim_one(struct weft__sched *s);
 void weft__sched_wake_all(struct weft__sched *s);
-void weft__sched_wake_extras(struct weft__sched *s); /* those that sleep, so that they look whether they are needed */
+/* those that sleep, so that they look whether they are needed */
+void weft__sched_wake_extras(struct weft__sched *s);
 /* By the worker without work: sleeps until woken, a timer, or an event. */
 void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg);
 /* Timers and driver, without waiting. True when something was woken. */

@@ -1,9 +1,10 @@
 /*
  * Running tasks: what a worker does between two tasks, and how a task leaves.
  *
- * Pooled stacks run an executor (fiber_main): it runs one task after another on its stack for as long as the next one needs no
- * stack of its own that is parked elsewhere. So a burst of short tasks costs no switch at all, and a polled future costs none ever. A
- * task that parks keeps the stack it stands on, and the worker goes on elsewhere: straight to the next parked task, or
+ * Pooled stacks run an executor (fiber_main): it runs one task after another on its stack for as
+ * long as the next one needs no stack of its own that is parked elsewhere. So a burst of short
+ * tasks costs no switch at all, and a polled future costs none ever. A task that parks keeps the
+ * stack it stands on, and the worker goes on elsewhere: straight to the next parked task, or
  * through the worker's loop.
  */
 #include "sched/sched.h"
@@ -12,10 +13,12 @@
 
 #include <errno.h>
 
-/* So many runs in a row out of the slot while others are queued; then the queue has its turn. Tokio's limit is 3, which makes it
- * wake another worker for each ping-pong; the number only has to be bounded. */
+/* So many runs in a row out of the slot while others are queued; then the queue has its turn.
+ * Tokio's limit is 3, which makes it wake another worker for each ping-pong; the number only has to
+ * be bounded. */
 #define SLOT_STREAK_MAX 32
-/* The global queue is taken in batches of at most this, so that what overflowed is served at the pace of the local queue. */
+/* The global queue is taken in batches of at most this, so that what overflowed is served at the
+ * pace of the local queue. */
 #define GLOBAL_BATCH 64
 static void fiber_main(void *arg);
 
@@ -31,7 +34,8 @@ static inline void count_up(weft__a64 *a)
 static inline void count_ended(void)
 {
     struct weft__worker *w = weft__ctx_now()->worker;
-    /* release: who sees a task ended sees what it spawned before, so that no sum of the two misses a live one */
+    /* release: who sees a task ended sees what it spawned before, so that no sum of the two misses
+     * a live one */
     weft__a64_store_release(&w->ended, weft__a64_load_relaxed(&w->ended) + 1);
 }
 
@@ -65,7 +69,8 @@ void weft__sched_enqueue(struct weft__core *core, struct weft__task *task)
     struct weft__ctx *c = weft__ctx_now();
     struct weft__worker *w = c ? c->worker : NULL;
     if (WEFT__UNLIKELY(w == NULL || w->sched != s)) {
-        /* The caller may hold nothing but the task, which may run to its end, and its runtime be gone, as soon as it is queued. */
+        /* The caller may hold nothing but the task, which may run to its end, and its runtime be
+         * gone, as soon as it is queued. */
         weft__core_ref(core);
         weft__a64_add_relaxed(&s->remote_schedules, 1);
         if (!weft__inject_push(&s->inject, &task->qnode))
@@ -74,7 +79,8 @@ void weft__sched_enqueue(struct weft__core *core, struct weft__task *task)
         weft__core_unref(core);
         return;
     }
-    /* A task woken by a task runs next, while what it needs is in the cache; one woken by an event waits its turn. */
+    /* A task woken by a task runs next, while what it needs is in the cache; one woken by an event
+     * waits its turn. */
     if (s->has_slot && c->current != NULL) {
         struct weft__task *before = weft__aptr_swap_acq_rel(&w->slot, task);
         if (before)
@@ -121,8 +127,8 @@ void weft__worker_spill_all(struct weft__worker *w)
 }
 
 /*
- * The next task, or NULL when the loop must look around: nothing is queued here, or events are due. Called by the worker's loop and by fibers that
- * leave.
+ * The next task, or NULL when the loop must look around: nothing is queued here, or events are due.
+ * Called by the worker's loop and by fibers that leave.
  */
 static inline struct weft__task *pick(struct weft__worker *w)
 {
@@ -202,7 +208,8 @@ static inline bool fits_default(const struct weft__task *t)
     return t->stack == NULL && (t->cold == NULL || t->cold->stack_bytes == 0);
 }
 
-/* The stack to go on with for t: its own, the spare executor's, or a fresh one. NULL when memory ran out. */
+/* The stack to go on with for t: its own, the spare executor's, or a fresh one. NULL when memory
+ * ran out. */
 static inline struct weft__stack *stack_for(struct weft__worker *w, struct weft__task *t)
 {
     struct weft__stack *stack = t->stack;
@@ -278,8 +285,7 @@ static inline void run_here(struct weft__worker *w, struct weft__task *t, struct
     t->locals = l;
     stack->owner = t;
     weft__task_clear_notified(t);
-    bool is_aborted =
-        weft__a64_load_relaxed(&t->state) & (WEFT__TASK_ABORT | WEFT__TASK_UNWIND);
+    bool is_aborted = weft__a64_load_relaxed(&t->state) & (WEFT__TASK_ABORT | WEFT__TASK_UNWIND);
     if (t->kind == WEFT__TASK_FUTURE) {
         weft_future *f = t->arg;
         if (WEFT__UNLIKELY(is_aborted)) {
@@ -357,7 +363,8 @@ static void fiber_main(void *arg)
     }
 }
 
-/* By the loop: the spare executor ends by itself, so that the tools that watch stacks see it end. */
+/* By the loop: the spare executor ends by itself, so that the tools that watch stacks see it end.
+ * */
 static void dismiss_spare(struct weft__worker *w)
 {
     struct weft__stack *stack = w->spare;
@@ -379,7 +386,8 @@ void weft__sched_exit(struct weft__core *core, struct weft__stack *stack)
 
 /* ---- the loop ---- */
 
-/* There is no memory for a stack. The task ends, rather than wait for something that may never come. */
+/* There is no memory for a stack. The task ends, rather than wait for something that may never
+ * come. */
 static WEFT__COLD void fail_without_stack(struct weft__worker *w, struct weft__task *t)
 {
     struct weft__locals l = {0};
@@ -409,7 +417,8 @@ static void run(struct weft__worker *w, struct weft__task *t)
 
 static uint64_t random_next(struct weft__worker *w)
 {
-    /* xorshift64*; source: S. Vigna, "An experimental exploration of Marsaglia's xorshift generators" (2016) */
+    /* xorshift64*; source: S. Vigna, "An experimental exploration of Marsaglia's xorshift
+     * generators" (2016) */
     uint64_t x = w->rng;
     x ^= x >> 12;
     x ^= x << 25;
@@ -468,7 +477,8 @@ static void stop_searching(struct weft__worker *w, bool found)
     if (!w->is_searching)
         return;
     w->is_searching = false;
-    /* The last searcher that found work wakes the next one if there is more: who pushed meanwhile relied on us. */
+    /* The last searcher that found work wakes the next one if there is more: who pushed meanwhile
+     * relied on us. */
     if (weft__a32_sub_seq_cst(&w->sched->searchers, 1) == 1 && found &&
         weft__sched_has_work(w->sched))
         weft__sched_wake_one(w->sched);
@@ -577,8 +587,8 @@ bool weft__sched_admit(struct weft__core *core)
         count_up(&c->worker->spawned);
     else
         weft__a64_add_seq_cst(&s->outer_spawned, 1);
-    /* A task that slips through while shutdown begins is found by a later round of its walk: it is counted as alive, by its own worker
-     * before the spawning task ends. */
+    /* A task that slips through while shutdown begins is found by a later round of its walk: it is
+     * counted as alive, by its own worker before the spawning task ends. */
     if (WEFT__LIKELY(weft__a32_load_seq_cst(&core->phase) == WEFT__PHASE_RUNNING))
         return true;
     return false;
@@ -600,7 +610,8 @@ int weft__worker_create(struct weft__sched *s, uint32_t index, bool is_extra)
     struct weft__worker *w = weft__aligned_alloc(WEFT__CACHE_LINE, sizeof *w);
     if (w == NULL)
         return -ENOMEM;
-    *w = (struct weft__worker){.sched = s, .index = index, .is_extra = is_extra, .wake_at_ns = WEFT_NEVER};
+    *w = (struct weft__worker){
+        .sched = s, .index = index, .is_extra = is_extra, .wake_at_ns = WEFT_NEVER};
     weft__a32_store_relaxed(&w->has_no_thread, 1);
     w->rng = (s->seed + index + 1) * UINT64_C(0x9E3779B97F4A7C15) | 1;
     weft__stack_cache_init(&w->stacks);

@@ -2,7 +2,8 @@
  * The awaiting path: what happens to a task that waits, in every case.
  *
  * begin    who calls; abort; WEFT_NO_WAIT; budget
- * loop     poll: ready wins. Pending: has a deadline passed? Else park. Resumed: aborted? Else poll again.
+ * loop     poll: ready wins. Pending: has a deadline passed? Else park. Resumed: aborted? Else poll
+ * again.
  *
  * Primitives know poll and cancel only.
  */
@@ -76,12 +77,14 @@ static WEFT__NOINLINE int begin_slow(struct weft__task *t, const char *call, con
         if (c && c->core && !c->in_hook)
             return -ENOMEM;
         return weft__misuse(call, -EPERM,
-                            c && c->in_hook ? "a hook must not wait"
-                                            : "the caller is in no runtime (a task, or inside weft_enter())",
+                            c && c->in_hook
+                                ? "a hook must not wait"
+                                : "the caller is in no runtime (a task, or inside weft_enter())",
                             caller);
     }
     if (weft__sys_is_forked_child())
-        return weft__misuse(call, -EPERM, "this is a forked child; start a runtime of its own", caller);
+        return weft__misuse(call, -EPERM, "this is a forked child; start a runtime of its own",
+                            caller);
     if (t->kind == WEFT__TASK_FUTURE)
         return weft__misuse(call, -EPERM, "nothing may suspend inside a polled future's poll()",
                             caller);

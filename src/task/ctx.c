@@ -7,7 +7,8 @@ __thread struct weft__ctx *weft__tls_ctx
 
 static __thread struct weft__ctx tls_storage __attribute__((tls_model("initial-exec")));
 
-/* The out-of-line accessor: for sanitizer builds, which do not see the loads of an asm, and other architectures. */
+/* The out-of-line accessor: for sanitizer builds, which do not see the loads of an asm, and other
+ * architectures. */
 WEFT__NOINLINE struct weft__ctx *weft__ctx_load(void)
 {
     struct weft__ctx *c = weft__tls_ctx;

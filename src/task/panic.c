@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* When even the record of a panic finds no memory: the task still ends as panicked. Shared and never freed. */
+/* When even the record of a panic finds no memory: the task still ends as panicked. Shared and
+ * never freed. */
 static weft_panic_info spare = {.message = "out of memory while panicking", .is_static = true};
 
 struct weft__locals *weft__locals_now(void)
@@ -178,7 +179,8 @@ bool weft_self_is_panicking(void)
 
 /* ---- containment ---- */
 
-/* setjmp lives alone in its function: nothing that changes between the two returns is kept in a register. */
+/* setjmp lives alone in its function: nothing that changes between the two returns is kept in a
+ * register. */
 static WEFT__NOINLINE bool call_inside(struct weft__boundary *b, void (*fn)(void *arg), void *arg)
 {
     if (setjmp(b->env) != 0)
@@ -231,9 +233,8 @@ void weft__cleanup_leave(weft_cleanup *c)
 {
     weft_cleanup **top = cleanup_stack();
     if (WEFT__UNLIKELY(*top != c))
-        weft__log(WEFT_LOG_ERROR,
-                  "WEFT_DEFER: a block was left by longjmp; its cleanups are lost "
-                  "(weft_cleanup_rewind() before the longjmp runs them)");
+        weft__log(WEFT_LOG_ERROR, "WEFT_DEFER: a block was left by longjmp; its cleanups are lost "
+                                  "(weft_cleanup_rewind() before the longjmp runs them)");
     *top = c->below; /* popped before it is called: a panic inside does not run it twice */
     c->fn(c->arg);
 }
@@ -301,7 +302,6 @@ void weft__task_end_early(struct weft__task *self, enum weft_outcome_kind kind,
     weft__task_complete(self, kind, NULL, info);
     core->ops->exit(core, stack);
 }
-
 
 static void drop(void (*fn)(void *), void *arg, const char *what)
 {

@@ -21,22 +21,24 @@ struct weft_panic_info {
     void *frames[WEFT__PANIC_FRAMES];
 };
 
-/* Calls fn(arg) so that a panic inside ends here. NULL, or the panic. The caller is a task, or any thread. */
+/* Calls fn(arg) so that a panic inside ends here. NULL, or the panic. The caller is a task, or any
+ * thread. */
 weft_panic_info *weft__call_contained(void (*fn)(void *arg), void *arg);
 
-/* Runs the cleanups registered after `mark`, last to first, contained, with aborts and deadlines held back. Returns the first
- * panic that came out of them; later ones are reported and freed. */
+/* Runs the cleanups registered after `mark`, last to first, contained, with aborts and deadlines
+ * held back. Returns the first panic that came out of them; later ones are reported and freed. */
 weft_panic_info *weft__run_cleanups(struct weft__locals *l, weft_cleanup *mark);
 
 /* Logs a panic that nobody will see otherwise. */
 void weft__panic_report(const weft_panic_info *info, const char *what);
 
-/* Ends the running task because of a panic or an unwinding abort: cleanups run on its stack, which is then given up. */
+/* Ends the running task because of a panic or an unwinding abort: cleanups run on its stack, which
+ * is then given up. */
 WEFT__NORETURN void weft__task_end_early(struct weft__task *self, enum weft_outcome_kind kind,
                                          weft_panic_info *info);
 
-/* The end of every task: drops what is left over, publishes the outcome, wakes the joiner. self may be gone afterwards. The
- * thread still stands on its stack. */
+/* The end of every task: drops what is left over, publishes the outcome, wakes the joiner. self may
+ * be gone afterwards. The thread still stands on its stack. */
 void weft__task_complete(struct weft__task *self, enum weft_outcome_kind kind, void *value,
                          weft_panic_info *info);
 

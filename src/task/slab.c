@@ -7,7 +7,8 @@
 #define CHUNK_BYTES_MIN ((size_t)64 << 10)
 #define CHUNK_BYTES_MAX ((size_t)4 << 20)
 
-_Static_assert(sizeof(struct weft__task) % 64 == 0, "handles keep a generation in the low six bits");
+_Static_assert(sizeof(struct weft__task) % 64 == 0,
+               "handles keep a generation in the low six bits");
 
 static struct weft__task *task_of(struct weft__qnode *n)
 {
@@ -47,8 +48,8 @@ void weft__slab_close(struct weft__slab *s)
         destroy(s);
 }
 
-/* Adds a chunk to the shared list. Each is twice the last, so that a small program maps little and a million tasks
- * take few mappings. */
+/* Adds a chunk to the shared list. Each is twice the last, so that a small program maps little and
+ * a million tasks take few mappings. */
 static bool grow(struct weft__slab *s)
 {
     uint32_t i = weft__a32_load_relaxed(&s->chunk_count);
@@ -142,7 +143,8 @@ void weft__slab_free(struct weft__slab *s, struct weft__slab_cache *cache, struc
     cache->free = &t->qnode;
     if (++cache->count < 4 * WEFT__SLAB_BATCH)
         return;
-    /* Too many: half go back, so that a worker which only ends tasks feeds one which only spawns. */
+    /* Too many: half go back, so that a worker which only ends tasks feeds one which only spawns.
+     * */
     struct weft__qnode *head = cache->free, *tail = head;
     for (unsigned i = 1; i < 2 * WEFT__SLAB_BATCH; i++)
         tail = tail->next;

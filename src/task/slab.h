@@ -1,10 +1,10 @@
 /*
  * Slab: where the tasks of one runtime live, and the registry of them.
  *
- * Task memory is type-stable: a slot is reused for tasks only, and given back to the kernel with the runtime. So a
- * reference may be tried for on any slot at any time (weft__task_try_ref), and walking the slots is the registry:
- * spawn and end pay nothing for it. Workers allocate from a cache of their own; caches trade batches with the
- * shared list, under the lock.
+ * Task memory is type-stable: a slot is reused for tasks only, and given back to the kernel with
+ * the runtime. So a reference may be tried for on any slot at any time (weft__task_try_ref), and
+ * walking the slots is the registry: spawn and end pay nothing for it. Workers allocate from a
+ * cache of their own; caches trade batches with the shared list, under the lock.
  */
 #ifndef WEFT_TASK_SLAB_H
 #define WEFT_TASK_SLAB_H
@@ -18,16 +18,17 @@
 struct weft__slab {
     struct weft__lock lock;
     struct weft__qnode *free; /* under lock */
-    struct weft__task *fresh, *fresh_end; /* under lock: slots of the last chunk never used: not linked,
-                                           * since linking would touch their pages */
-    size_t free_count;        /* under lock; the fresh ones included */
-    size_t slot_count;        /* under lock */
-    bool is_closing;          /* under lock: the last slot to come back frees everything */
+    /* under lock: slots of the last chunk never used: not linked, since linking would touch their
+     * pages */
+    struct weft__task *fresh, *fresh_end;
+    size_t free_count; /* under lock; the fresh ones included */
+    size_t slot_count; /* under lock */
+    bool is_closing;   /* under lock: the last slot to come back frees everything */
     void (*free_core)(struct weft__core *core);
     struct weft__core *core;
-    weft__a32 chunk_count;    /* written under lock, read by walkers */
+    weft__a32 chunk_count; /* written under lock, read by walkers */
     struct {
-        weft__aptr first;     /* first slot */
+        weft__aptr first; /* first slot */
         size_t slot_count, bytes;
     } chunk[WEFT__SLAB_CHUNKS_MAX];
 };
@@ -41,7 +42,8 @@ struct weft__slab_cache {
 /* -ENOMEM. */
 int weft__slab_create(struct weft__core *core, void (*free_core)(struct weft__core *core),
                       struct weft__slab **ret);
-/* Nobody allocates any more and all caches were flushed. Calls free_core, now or when the last slot comes back. */
+/* Nobody allocates any more and all caches were flushed. Calls free_core, now or when the last slot
+ * comes back. */
 void weft__slab_close(struct weft__slab *s);
 
 /* A slot with state 0; NULL when out of memory. cache NULL: from the shared list. */
@@ -49,8 +51,10 @@ struct weft__task *weft__slab_alloc(struct weft__slab *s, struct weft__slab_cach
 void weft__slab_free(struct weft__slab *s, struct weft__slab_cache *cache, struct weft__task *t);
 void weft__slab_flush(struct weft__slab *s, struct weft__slab_cache *cache);
 
-/* Calls fn for each live task, with a reference held around the call. Tasks spawned meanwhile may be missed. Returns how many. */
-size_t weft__slab_walk(struct weft__slab *s, void (*fn)(struct weft__task *t, void *arg), void *arg);
+/* Calls fn for each live task, with a reference held around the call. Tasks spawned meanwhile may
+ * be missed. Returns how many. */
+size_t weft__slab_walk(struct weft__slab *s, void (*fn)(struct weft__task *t, void *arg),
+                       void *arg);
 /* Takes a reference if the slot holds a task (which may be done); NULL when it is free. */
 struct weft__task *weft__task_try_ref(struct weft__task *t);
 

@@ -27,8 +27,7 @@ static WEFT__NOINLINE uint64_t id_take(void)
 static struct weft__task *task_alloc(struct weft__core *core)
 {
     struct weft__ctx *c = weft__ctx_now();
-    return weft__slab_alloc(core->slab,
-                            c && c->cache_core == core ? c->slab_cache : NULL);
+    return weft__slab_alloc(core->slab, c && c->cache_core == core ? c->slab_cache : NULL);
 }
 
 static void task_init(struct weft__task *t, struct weft__core *core, enum weft__task_kind kind,
@@ -152,7 +151,8 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
     weft_task *handle = weft__task_handle(t);
     /* release publishes the fields to walks of the registry; a run queue does it for workers. */
     weft__a64_store_release(&t->state, state);
-    /* Before the task can run, since its body may use the variable; a blocking job may still be refused. */
+    /* Before the task can run, since its body may use the variable; a blocking job may still be
+     * refused. */
     if (ret_task && kind != WEFT__TASK_BLOCKING)
         *ret_task = handle;
     if (WEFT__UNLIKELY(!core->ops->admit(core))) {
@@ -168,7 +168,8 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
     }
     int rc = core->ops->submit_blocking(core, t);
     if (WEFT__UNLIKELY(rc < 0)) {
-        /* Nothing was taken: no destructor runs, and the handle, which nobody has seen, is given up. */
+        /* Nothing was taken: no destructor runs, and the handle, which nobody has seen, is given
+         * up. */
         t->outcome = WEFT__OUTCOME_TAKEN;
         weft__thread_task_destroy(t);
         if (state & WEFT__TASK_HANDLE)
@@ -205,7 +206,8 @@ static int find_core(const char *call, const weft_spawn_options *o, bool has_bod
         return weft__misuse_at(call, -EINVAL,
                                "options: stack_bytes is above 1 GiB, or on_abort is unknown", site);
     if (o && o->arg_bytes && arg == NULL)
-        return weft__misuse_at(call, -EINVAL, "options.arg_bytes is set, but there is no argument", site);
+        return weft__misuse_at(call, -EINVAL, "options.arg_bytes is set, but there is no argument",
+                               site);
     struct weft__core *core = o && o->runtime ? (struct weft__core *)o->runtime : NULL;
     if (core == NULL)
         core = weft__core_current();
@@ -215,8 +217,8 @@ static int find_core(const char *call, const weft_spawn_options *o, bool has_bod
                                "options.runtime names none",
                                site);
     if (weft__sys_is_forked_child())
-        return weft__misuse_at(call, -EPERM,
-                               "this is a forked child; start a runtime of its own", site);
+        return weft__misuse_at(call, -EPERM, "this is a forked child; start a runtime of its own",
+                               site);
     *ret = core;
     return 0;
 }

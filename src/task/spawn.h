@@ -6,8 +6,8 @@
 
 #include "task/task.h"
 
-/* The task a plain thread waits as: no body, never enqueued. From the slab, since wakers may outlive the wait. NULL when out
- * of memory. Its caller sets locals. */
+/* The task a plain thread waits as: no body, never enqueued. From the slab, since wakers may
+ * outlive the wait. NULL when out of memory. Its caller sets locals. */
 struct weft__task *weft__thread_task_create(struct weft__core *core, enum weft__task_kind kind);
 /* Ends it: DONE, so late wakes do nothing, and the reference given up. */
 void weft__thread_task_destroy(struct weft__task *t);

@@ -9,9 +9,10 @@ bool weft__task_set_notified(struct weft__task *t)
         if (s & WEFT__TASK_DONE)
             return false;
         next = s & WEFT__TASK_PARKED ? s & ~WEFT__TASK_PARKED : s | WEFT__TASK_NOTIFIED;
-        /* release publishes what happened before the wake to the task's acquire in clear_notified or confirm_parked. The
-         * exchange is made even when NOTIFIED is set already: a mere load could be satisfied before our earlier
-         * stores are visible, while the task clears the bit and looks: a lost wake-up. */
+        /* release publishes what happened before the wake to the task's acquire in clear_notified
+         * or confirm_parked. The exchange is made even when NOTIFIED is set already: a mere load
+         * could be satisfied before our earlier stores are visible, while the task clears the bit
+         * and looks: a lost wake-up. */
     } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
     return s & WEFT__TASK_PARKED;
 }
@@ -47,7 +48,8 @@ bool weft__task_confirm_parked(struct weft__task *t)
     do {
         WEFT_DEBUG_ASSERT(!(s & (WEFT__TASK_PARKED | WEFT__TASK_DONE)));
         next = s & WEFT__TASK_NOTIFIED ? s & ~WEFT__TASK_NOTIFIED : s | WEFT__TASK_PARKED;
-        /* release: who takes the task out of PARKED sees its saved context. acquire: a wake that came meanwhile. */
+        /* release: who takes the task out of PARKED sees its saved context. acquire: a wake that
+         * came meanwhile. */
     } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
     return !(s & WEFT__TASK_NOTIFIED);
 }
@@ -60,13 +62,14 @@ bool weft__task_set_done(struct weft__task *t, weft_waker **ret_joiner)
         if (!(s & WEFT__TASK_HANDLE) && t->outcome != WEFT__OUTCOME_TAKEN)
             return false;
         next = (s & ~(WEFT__TASK_JOINED | WEFT__TASK_NOTIFIED)) | WEFT__TASK_DONE;
-        /* With a joiner our reference is kept for now: the joiner may free t once it sees DONE, and join_waker is read only
-         * after JOINED was won. Read before, a joiner that took its waker back and set another one meanwhile would leave
-         * the same word behind, and the exchange would succeed with the former waker in hand. */
+        /* With a joiner our reference is kept for now: the joiner may free t once it sees DONE, and
+         * join_waker is read only after JOINED was won. Read before, a joiner that took its waker
+         * back and set another one meanwhile would leave the same word behind, and the exchange
+         * would succeed with the former waker in hand. */
         if (!(s & WEFT__TASK_JOINED))
             next -= WEFT__TASK_REF;
-        /* release publishes the result to the joiner's acquire of DONE; acquire pairs with the release in set_joiner: join_waker
-         * is readable. */
+        /* release publishes the result to the joiner's acquire of DONE; acquire pairs with the
+         * release in set_joiner: join_waker is readable. */
     } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
     if (s & WEFT__TASK_JOINED) {
         *ret_joiner = t->join_waker;
@@ -92,7 +95,8 @@ bool weft__task_detach(struct weft__task *t)
 
 void weft__task_drop_handle(struct weft__task *t)
 {
-    /* No shortcut for the usual case of a last reference: a walk of the registry may take one at any moment. */
+    /* No shortcut for the usual case of a last reference: a walk of the registry may take one at
+     * any moment. */
     uint64_t s = weft__a64_sub_acq_rel(&t->state, WEFT__TASK_HANDLE + WEFT__TASK_REF);
     WEFT_DEBUG_ASSERT(s & WEFT__TASK_HANDLE);
     if ((s & WEFT__TASK_REFS_MASK) == WEFT__TASK_REF)
@@ -104,7 +108,8 @@ bool weft__task_set_joiner(struct weft__task *t, weft_waker *w)
     uint64_t s = weft__a64_load_acquire(&t->state);
     if (s & WEFT__TASK_JOINED) {
         if (t->join_waker == w)
-            return true; /* stands already; if it is taken this moment, w is woken and looks again */
+            /* stands already; if it is taken this moment, w is woken and looks again */
+            return true;
         weft__task_clear_joiner(t);
         s = weft__a64_load_acquire(&t->state);
     }
@@ -149,7 +154,8 @@ void weft__task_free(struct weft__task *t)
         t->cold = NULL;
     }
     t->generation++;
-    /* release: a walker that finds the slot taken again synchronises with that later store; this one keeps ours before it. */
+    /* release: a walker that finds the slot taken again synchronises with that later store; this
+     * one keeps ours before it. */
     weft__a64_store_release(&t->state, 0);
     struct weft__ctx *c = weft__ctx_now();
     weft__slab_free(slab, c && c->cache_core == t->core ? c->slab_cache : NULL, t);
@@ -161,8 +167,9 @@ void weft__task_schedule(struct weft__task *t)
         t->core->ops->enqueue(t->core, t);
         return;
     }
-    /* The store is the last touch: once the thread sees 1 it may go on and end. The futex call names an address only, at worst it
-     * wakes a stranger for nothing. release pairs with the acquire in park_thread. */
+    /* The store is the last touch: once the thread sees 1 it may go on and end. The futex call
+     * names an address only, at worst it wakes a stranger for nothing. release pairs with the
+     * acquire in park_thread. */
     weft__a32_store_release(&t->thread_word, 1);
     weft__sys_futex_wake(&t->thread_word, 1);
 }

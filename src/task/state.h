@@ -1,6 +1,6 @@
 /*
- * The transitions of the state word (diagram in task.h), one function each. What a function returns is what its caller must
- * do next.
+ * The transitions of the state word (diagram in task.h), one function each. What a function returns
+ * is what its caller must do next.
  */
 #ifndef WEFT_TASK_STATE_H
 #define WEFT_TASK_STATE_H
@@ -9,26 +9,31 @@
 
 /* Wake: true when the caller must enqueue the task, weft__task_schedule(). */
 WEFT_MUST_CHECK bool weft__task_set_notified(struct weft__task *t);
-/* The same, and gives a reference of `unit` up. When true is returned the task is alive by the runtime's reference. */
+/* The same, and gives a reference of `unit` up. When true is returned the task is alive by the
+ * runtime's reference. */
 WEFT_MUST_CHECK bool weft__task_set_notified_release(struct weft__task *t, uint64_t unit);
 /* Abort: as wake. `bits`: ABORT, or ABORT | UNWIND. */
 WEFT_MUST_CHECK bool weft__task_set_aborted(struct weft__task *t, uint64_t bits);
-/* By the context after a task that left to park. False: it was woken meanwhile; the caller must enqueue it. */
+/* By the context after a task that left to park. False: it was woken meanwhile; the caller must
+ * enqueue it. */
 WEFT_MUST_CHECK bool weft__task_confirm_parked(struct weft__task *t);
-/* By the running task, before it looks at what it waits for: forgets wakes it is about to act on. */
+/* By the running task, before it looks at what it waits for: forgets wakes it is about to act on.
+ * */
 static inline void weft__task_clear_notified(struct weft__task *t)
 {
-    /* acquire pairs with the release of the waker: what it did before waking is seen. The load keeps the usual case, no
-     * second wake, free of a read-modify-write. */
+    /* acquire pairs with the release of the waker: what it did before waking is seen. The load
+     * keeps the usual case, no second wake, free of a read-modify-write. */
     if (weft__a64_load_acquire(&t->state) & WEFT__TASK_NOTIFIED)
         weft__a64_and_acq_rel(&t->state, ~WEFT__TASK_NOTIFIED);
 }
 
-/* Completion, outcome and result already stored: sets DONE and gives the runtime's reference up. t may be gone afterwards.
- * False: nothing was done, because nobody has the handle and the outcome is not WEFT__OUTCOME_TAKEN: drop it, and call again.
- * *ret_joiner: the waker of the joiner, to be woken and released; or NULL. */
+/* Completion, outcome and result already stored: sets DONE and gives the runtime's reference up. t
+ * may be gone afterwards. False: nothing was done, because nobody has the handle and the outcome is
+ * not WEFT__OUTCOME_TAKEN: drop it, and call again. *ret_joiner: the waker of the joiner, to be
+ * woken and released; or NULL. */
 WEFT_MUST_CHECK bool weft__task_set_done(struct weft__task *t, weft_waker **ret_joiner);
-/* The handle is given up. True: the task is done, and its outcome is the caller's to drop before weft__task_drop_handle(). */
+/* The handle is given up. True: the task is done, and its outcome is the caller's to drop before
+ * weft__task_drop_handle(). */
 WEFT_MUST_CHECK bool weft__task_detach(struct weft__task *t);
 /* After the outcome of a done task was taken or dropped: gives the handle's reference up. */
 void weft__task_drop_handle(struct weft__task *t);
@@ -45,13 +50,15 @@ static inline void weft__task_unref(struct weft__task *t)
 }
 static inline void weft__task_ref(struct weft__task *t)
 {
-    weft__a64_add_relaxed(&t->state, WEFT__TASK_REF); /* the caller's own reference keeps it alive */
+    /* the caller's own reference keeps it alive */
+    weft__a64_add_relaxed(&t->state, WEFT__TASK_REF);
 }
 
 /* Frees a task without references. */
 void weft__task_free(struct weft__task *t);
 
-/* Makes a task run that the caller took out of PARKED: to its run queue, or its thread out of the futex. */
+/* Makes a task run that the caller took out of PARKED: to its run queue, or its thread out of the
+ * futex. */
 void weft__task_schedule(struct weft__task *t);
 
 /* A thread task: sleeps until woken. At once when it was woken since it last looked. */

@@ -1,8 +1,9 @@
 /*
  * The task: its memory, its state word, its references.
  *
- * One word holds what several threads must agree on; everything else belongs to whoever runs the task, or is fixed
- * before the first reference is published. state.c has one function per transition.
+ * One word holds what several threads must agree on; everything else belongs to whoever runs the
+ * task, or is fixed before the first reference is published. state.c has one function per
+ * transition.
  *
  *              spawn                       park confirmed by the next context
  *     (free) --------> RUNNABLE  ---------------------------------------------> PARKED
@@ -12,15 +13,17 @@
  *        |                v
  *        +------------- DONE        last reference gone
  *
- *   RUNNABLE  neither bit: queued, running, or still switching away. A wake sets NOTIFIED only. A yield does not
+ *   RUNNABLE  neither bit: queued, running, or still switching away. A wake sets NOTIFIED only. A
+ *   yield does not
  *             touch the word: the task stays runnable, and the context after it pushes it.
  *   PARKED    in no queue, on no thread; its context is saved.
- *   DONE      result or panic readable, cleanup over; the runtime's reference was given up in the same
+ *   DONE      result or panic readable, cleanup over; the runtime's reference was given up in the
+ *   same
  *             operation that set the bit.
  *
- * "Woken while still switching away" is RUNNABLE|NOTIFIED: the context that the leaving task switched to finds the bit when it
- * tries to set PARKED, and enqueues the task itself. A NOTIFIED found when a task starts to run is
- * cleared before it looks at what it waited for.
+ * "Woken while still switching away" is RUNNABLE|NOTIFIED: the context that the leaving task
+ * switched to finds the bit when it tries to set PARKED, and enqueues the task itself. A NOTIFIED
+ * found when a task starts to run is cleared before it looks at what it waited for.
  */
 #ifndef WEFT_TASK_TASK_H
 #define WEFT_TASK_TASK_H
@@ -39,12 +42,15 @@
 #define WEFT__TASK_PARKED UINT64_C(0x01)
 #define WEFT__TASK_NOTIFIED UINT64_C(0x02)
 #define WEFT__TASK_DONE UINT64_C(0x04)
-#define WEFT__TASK_ABORT UINT64_C(0x08)   /* abort asked for */
-#define WEFT__TASK_UNWIND UINT64_C(0x10)  /* shutdown's second phase: unwind, also through shields */
-#define WEFT__TASK_HANDLE UINT64_C(0x20)  /* somebody may still take the outcome */
-#define WEFT__TASK_JOINED UINT64_C(0x40)  /* join_waker is set, and is the completer's to wake */
-#define WEFT__TASK_REF UINT64_C(0x10000)  /* 24 bits: runtime, handle, abort handles, wakers inside weft */
-#define WEFT__TASK_WAKER (UINT64_C(1) << 40) /* 24 bits: wakers outside: something unknown may wake it */
+#define WEFT__TASK_ABORT UINT64_C(0x08) /* abort asked for */
+/* shutdown's second phase: unwind, also through shields */
+#define WEFT__TASK_UNWIND UINT64_C(0x10)
+#define WEFT__TASK_HANDLE UINT64_C(0x20) /* somebody may still take the outcome */
+#define WEFT__TASK_JOINED UINT64_C(0x40) /* join_waker is set, and is the completer's to wake */
+/* 24 bits: runtime, handle, abort handles, wakers inside weft */
+#define WEFT__TASK_REF UINT64_C(0x10000)
+/* 24 bits: wakers outside: something unknown may wake it */
+#define WEFT__TASK_WAKER (UINT64_C(1) << 40)
 #define WEFT__TASK_REFS_MASK (~(WEFT__TASK_REF - 1))
 
 enum weft__task_kind {
@@ -60,8 +66,8 @@ enum weft__task_kind {
 
 struct weft__core;
 
-/* Where a panic inside a callback ends, so that the runtime goes on: weft__call_contained(). A body of a thread task
- * has one as well; the body of a fiber has none, it ends by leaving its stack. */
+/* Where a panic inside a callback ends, so that the runtime goes on: weft__call_contained(). A body
+ * of a thread task has one as well; the body of a fiber has none, it ends by leaving its stack. */
 struct weft__boundary {
     jmp_buf env;
     weft_cleanup *cleanups; /* those registered before belong to the outside */
@@ -69,16 +75,19 @@ struct weft__boundary {
     weft_panic_info *panic; /* what arrived here */
 };
 
-/* What only the running task uses: lives at the top of its stack, or in the frame of a thread task. */
+/* What only the running task uses: lives at the top of its stack, or in the frame of a thread task.
+ * */
 struct weft__locals {
     weft_cleanup *cleanups;
     struct weft_timeout *timeout_top; /* innermost scope, whatever stands between */
-    struct weft_timeout *timeout;     /* the scope that expires first, of those not behind a shield */
-    struct weft__boundary *boundary;  /* innermost */
-    struct weft__stack *stack;        /* what an executor runs on; NULL for threads */
+    /* the scope that expires first, of those not behind a shield */
+    struct weft_timeout *timeout;
+    struct weft__boundary *boundary; /* innermost */
+    struct weft__stack *stack;       /* what an executor runs on; NULL for threads */
     uint16_t shield_depth, no_wait_depth, unconstrained_depth;
     bool is_panicking, is_unwinding;
-    bool abort_seen; /* a wait has returned -ECANCELED, or the task was unwound: the outcome is cancelled */
+    /* a wait has returned -ECANCELED, or the task was unwound: the outcome is cancelled */
+    bool abort_seen;
 };
 
 /* Rarely used parts; allocated when an option needs them. */
@@ -94,44 +103,50 @@ struct weft__task {
     weft__a64 state;
     struct weft__qnode qnode; /* in the injection queue, or the free list */
     struct weft__core *core;
-    weft_task_fn fn;          /* NULL for a polled future */
-    void *arg;                /* or the weft_future */
+    weft_task_fn fn; /* NULL for a polled future */
+    void *arg;       /* or the weft_future */
     union {
         void *value;
         weft_panic_info *panic;
-    } result;                 /* by the task before DONE, by the joiner after */
-    weft_waker *join_waker;   /* under JOINED */
+    } result;                  /* by the task before DONE, by the joiner after */
+    weft_waker *join_waker;    /* under JOINED */
     struct weft__stack *stack; /* bound from first run to end; fibers */
     struct weft__locals *locals;
-    weft__aptr waiting_for;   /* weft_future_ops of the wait it is in; written by the task, read by dumps */
-    weft__a64 id;             /* written before the reference is published; read by registry walks */
+    /* weft_future_ops of the wait it is in; written by the task, read by dumps */
+    weft__aptr waiting_for;
+    /* written before the reference is published; read by registry walks */
+    weft__a64 id;
     const weft_site *site;
     struct weft__task_cold *cold;
-    uint32_t generation;      /* of the slot; changes when it is freed */
-    weft__a32 thread_word;    /* thread tasks: 1 while the thread sleeps on it */
+    uint32_t generation;   /* of the slot; changes when it is freed */
+    weft__a32 thread_word; /* thread tasks: 1 while the thread sleeps on it */
     uint16_t budget;
-    uint8_t kind;             /* enum weft__task_kind */
-    uint8_t outcome;          /* enum weft_outcome_kind, once DONE */
+    uint8_t kind;    /* enum weft__task_kind */
+    uint8_t outcome; /* enum weft_outcome_kind, once DONE */
     uint8_t on_abort;
-    bool started;             /* the body has begun */
+    bool started;                                      /* the body has begun */
     _Alignas(16) char arg_copy[WEFT__TASK_INLINE_ARG]; /* as malloc would align it */
 } WEFT__ALIGNED(WEFT__CACHE_LINE);
 
-/* What a runtime offers to the layers below it; filled by runtime/. Any function may be called from any thread unless
- * it says otherwise. */
+/* What a runtime offers to the layers below it; filled by runtime/. Any function may be called from
+ * any thread unless it says otherwise. */
 struct weft__core_ops {
-    /* Makes a task that just left PARKED, or was just born, run. Takes no reference: the runtime's own keeps it. */
+    /* Makes a task that just left PARKED, or was just born, run. Takes no reference: the runtime's
+     * own keeps it. */
     void (*enqueue)(struct weft__core *core, struct weft__task *task);
     /* Running task only: switches away until woken, or until its turn comes again. */
     void (*park)(struct weft__task *self);
     void (*yield)(struct weft__task *self);
-    /* After a task was completed on `stack` by a panic or an unwinding abort: leaves the stack for good. */
+    /* After a task was completed on `stack` by a panic or an unwinding abort: leaves the stack for
+     * good. */
     void (*exit)(struct weft__core *core, struct weft__stack *stack) WEFT__NORETURN;
-    /* The wheel for the calling thread: its worker's, or a common one for threads that are no workers. */
+    /* The wheel for the calling thread: its worker's, or a common one for threads that are no
+     * workers. */
     struct weft__timers *(*timers_here)(struct weft__core *core);
     /* A timer was armed that is the earliest of its wheel: who sleeps past it must look again. */
     void (*timers_rearmed)(struct weft__core *core, struct weft__timers *ts);
-    /* The timer of a timeout scope, for the calling task: arm it; ask whether it fired; disarm it, after which nothing touches the scope. */
+    /* The timer of a timeout scope, for the calling task: arm it; ask whether it fired; disarm it,
+     * after which nothing touches the scope. */
     void (*timeout_arm)(struct weft__core *core, struct weft_timeout *scope, weft_waker *waker);
     bool (*timeout_fired)(const struct weft_timeout *scope);
     void (*timeout_disarm)(struct weft_timeout *scope);
@@ -159,10 +174,10 @@ struct weft__core {
     const struct weft__core_ops *ops;
     uint64_t id;
     char name[32];
-    weft__a64 refs;          /* owner, threads, handles, timers; see weft__core_ref */
-    weft__a64 handle_refs;   /* the public ones among them, for the deadlock check */
-    weft__a32 phase;         /* enum weft__phase; written by shutdown, read by all */
-    bool panics_shut_down;   /* config.unhandled_panic */
+    weft__a64 refs;        /* owner, threads, handles, timers; see weft__core_ref */
+    weft__a64 handle_refs; /* the public ones among them, for the deadlock check */
+    weft__a32 phase;       /* enum weft__phase; written by shutdown, read by all */
+    bool panics_shut_down; /* config.unhandled_panic */
     weft__a64 forced_yields;
     uint16_t budget;
     size_t stack_bytes;
@@ -185,16 +200,19 @@ struct weft__worker;
 struct weft__slab_cache;
 
 struct weft__ctx {
-    struct weft__task *current;  /* the task running on this thread */
-    struct weft__worker *worker; /* when the thread is a worker, or drives a current_thread runtime */
-    struct weft__core *core;     /* the runtime the thread is in; NULL outside */
+    struct weft__task *current; /* the task running on this thread */
+    /* when the thread is a worker, or drives a current_thread runtime */
+    struct weft__worker *worker;
+    struct weft__core *core;             /* the runtime the thread is in; NULL outside */
     struct weft__slab_cache *slab_cache; /* the worker's, for tasks of cache_core */
     struct weft__core *cache_core;
-    struct weft__task *thread_task;   /* what the thread waits as when it runs no task; of core. Made on demand */
-    struct weft__task *in_place_task; /* the task that called weft_block_in_place() on this thread */
-    weft_enter_guard *guards;    /* innermost weft_enter() */
-    struct weft__locals locals;  /* cleanups and boundaries outside a task */
-    bool in_hook;                /* inside a hook: nothing may wait */
+    /* what the thread waits as when it runs no task; of core. Made on demand */
+    struct weft__task *thread_task;
+    /* the task that called weft_block_in_place() on this thread */
+    struct weft__task *in_place_task;
+    weft_enter_guard *guards;   /* innermost weft_enter() */
+    struct weft__locals locals; /* cleanups and boundaries outside a task */
+    bool in_hook;               /* inside a hook: nothing may wait */
 };
 
 extern __thread struct weft__ctx *weft__tls_ctx
@@ -203,8 +221,8 @@ extern __thread struct weft__ctx *weft__tls_ctx
 /* The out-of-line form. */
 struct weft__ctx *weft__ctx_load(void);
 
-/* The calling thread's context; NULL when it never used weft. Ask again after anything that may suspend. The
- * empty-looking asm is what keeps two calls two: see STYLE. */
+/* The calling thread's context; NULL when it never used weft. Ask again after anything that may
+ * suspend. The empty-looking asm is what keeps two calls two: see STYLE. */
 static inline struct weft__ctx *weft__ctx_now(void)
 {
     struct weft__ctx *c;
@@ -234,8 +252,9 @@ static inline struct weft__core *weft__core_current(void)
     return c ? c->core : NULL;
 }
 
-/* A public handle is the task's address with the slot's generation in the bits that an address does not use: the low six, and
- * the high sixteen where pointers have 64 bits. So a spent handle is found out. */
+/* A public handle is the task's address with the slot's generation in the bits that an address does
+ * not use: the low six, and the high sixteen where pointers have 64 bits. So a spent handle is
+ * found out. */
 static inline weft_task *weft__task_handle(const struct weft__task *t)
 {
     uintptr_t bits = (uintptr_t)t | (t->generation & 63);
@@ -264,8 +283,9 @@ static inline weft_waker *weft__task_waker(struct weft__task *t)
 {
     return (weft_waker *)t;
 }
-/* References that stay inside weft and do not count as a way in from outside. Take one under the lock that guards the
- * registration, wake after unlocking: `weft__waker_hold(w); unlock; weft__waker_wake_release(w);` */
+/* References that stay inside weft and do not count as a way in from outside. Take one under the
+ * lock that guards the registration, wake after unlocking: `weft__waker_hold(w); unlock;
+ * weft__waker_wake_release(w);` */
 static inline void weft__waker_hold(weft_waker *w)
 {
     /* relaxed: the holder of the registration keeps the count above zero */
@@ -276,14 +296,16 @@ void weft__waker_wake_release(weft_waker *w);
 /* ---- waiting (await.c) ---- */
 
 /*
- * Every function that may suspend starts with begin: who calls, aborts, WEFT_NO_WAIT, budget. `call` is its public name, `caller` the
- * return address, for the log.
- * 0; -EPERM; -ECANCELED; -ETIMEDOUT (the budget was used up, the task yielded, and a deadline had passed).
+ * Every function that may suspend starts with begin: who calls, aborts, WEFT_NO_WAIT, budget.
+ * `call` is its public name, `caller` the return address, for the log. 0; -EPERM; -ECANCELED;
+ * -ETIMEDOUT (the budget was used up, the task yielded, and a deadline had passed).
  */
 int weft__wait_begin(const char *call, const void *caller);
-/* For functions that are told apart from their callers: the task the caller waits as, NULL where nothing can wait. */
+/* For functions that are told apart from their callers: the task the caller waits as, NULL where
+ * nothing can wait. */
 struct weft__task *weft__wait_task(void);
-/* Then the operation is tried. If it would block, this waits for its future: as weft_await() without begin. */
+/* Then the operation is tried. If it would block, this waits for its future: as weft_await()
+ * without begin. */
 int weft__wait_for(weft_future *f);
 
 #endif

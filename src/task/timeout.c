@@ -4,8 +4,8 @@
 
 #include <errno.h>
 
-/* opaque[0]: the scope that expired first around this one. opaque[1]: the core whose wheel the timer is armed on, or NULL. The
- * rest is the timer. */
+/* opaque[0]: the scope that expired first around this one. opaque[1]: the core whose wheel the
+ * timer is armed on, or NULL. The rest is the timer. */
 static weft_timeout *saved(const weft_timeout *t)
 {
     return t->opaque[0];
@@ -118,7 +118,8 @@ bool weft__timeout_check(struct weft__task *self)
         struct weft__core *core = self->core;
         if (!core->has_time)
             return false; /* nobody would look at the timer */
-        t->opaque[1] = core; /* no reference: the task lives in its slab, and the slab in its core */
+        /* no reference: the task lives in its slab, and the slab in its core */
+        t->opaque[1] = core;
         core->ops->timeout_arm(core, t, weft__task_waker(self));
         return false;
     }

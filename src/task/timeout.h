@@ -1,6 +1,6 @@
 /*
- * Timeout scopes, the part that waits need: which scope ends first, and dropping those of frames that are given up. Arming the
- * timer is the time layer's (weft__core_ops).
+ * Timeout scopes, the part that waits need: which scope ends first, and dropping those of frames
+ * that are given up. Arming the timer is the time layer's (weft__core_ops).
  */
 #ifndef WEFT_TASK_TIMEOUT_H
 #define WEFT_TASK_TIMEOUT_H
@@ -9,13 +9,16 @@
 
 #include <weft/time.h>
 
-/* Disarms and forgets the scopes inside `until` (NULL: all), without touching those frames otherwise. */
+/* Disarms and forgets the scopes inside `until` (NULL: all), without touching those frames
+ * otherwise. */
 void weft__timeouts_drop(struct weft__locals *l, weft_timeout *until);
 
-/* A thread leaves a runtime: scopes armed on its wheel are disarmed, to be armed again where the thread waits next. */
+/* A thread leaves a runtime: scopes armed on its wheel are disarmed, to be armed again where the
+ * thread waits next. */
 void weft__timeouts_forget_core(struct weft__locals *l, struct weft__core *core);
 
-/* In a wait that is pending: arms the scope that ends first when that was not done yet. True when it has expired: then it is marked. */
+/* In a wait that is pending: arms the scope that ends first when that was not done yet. True when
+ * it has expired: then it is marked. */
 bool weft__timeout_check(struct weft__task *self);
 /* The same by the clock, for a task that never parks. */
 bool weft__timeout_check_now(struct weft__task *self);

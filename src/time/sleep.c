@@ -146,8 +146,7 @@ void weft_timer_reset(weft_timer *timer, uint64_t deadline_ns)
 {
     struct timer *t = timer_of(timer);
     weft_waker *waker = t->timer.waker;
-    bool was_armed = t->timer.timers != NULL &&
-                     weft__timer_fired(&t->timer) == WEFT__TIMER_WAITS;
+    bool was_armed = t->timer.timers != NULL && weft__timer_fired(&t->timer) == WEFT__TIMER_WAITS;
     weft__timer_disarm(&t->timer);
     was_armed = was_armed && weft__timer_fired(&t->timer) == WEFT__TIMER_WAITS;
     t->deadline_ns = deadline_ns;

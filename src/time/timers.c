@@ -16,8 +16,8 @@ void weft__timers_init(struct weft__timers *ts, uint64_t now_ns)
     ts->is_closed = false;
 }
 
-/* Under the lock. seq_cst: a worker that announced idleness reads next_ns of all wheels afterwards, while who arms looks for
- * sleepers after this store; one of them sees the other. */
+/* Under the lock. seq_cst: a worker that announced idleness reads next_ns of all wheels afterwards,
+ * while who arms looks for sleepers after this store; one of them sees the other. */
 static void publish(struct weft__timers *ts)
 {
     weft__a64_store_relaxed(&ts->count, ts->wheel.count);
@@ -73,14 +73,15 @@ void weft__timer_disarm(struct weft__timer *t)
     weft__lock_acquire(&ts->lock);
     if (weft__wheel_entry_is_linked(&t->entry)) {
         weft__wheel_remove(&ts->wheel, &t->entry);
-        /* next_ns may stay too early: somebody looks for nothing, once. Recomputing it here would make each cancelled timeout pay
-         * for a scan. */
+        /* next_ns may stay too early: somebody looks for nothing, once. Recomputing it here would
+         * make each cancelled timeout pay for a scan. */
         weft__a64_store_relaxed(&ts->count, ts->wheel.count);
     }
     weft__lock_release(&ts->lock);
 }
 
-/* Under the lock: marks t and returns its waker, held. The store is the last touch of t: its owner may go on at once. */
+/* Under the lock: marks t and returns its waker, held. The store is the last touch of t: its owner
+ * may go on at once. */
 static weft_waker *fire(struct weft__timer *t, enum weft__timer_fired how)
 {
     weft_waker *w = t->waker;
@@ -118,7 +119,8 @@ static unsigned fire_until(struct weft__timers *ts, uint64_t now_ns, enum weft__
 
 unsigned weft__timers_expire(struct weft__timers *ts, uint64_t now_ns)
 {
-    /* acquire is not needed for the data, which the lock guards; a stale value is corrected by the next look. */
+    /* acquire is not needed for the data, which the lock guards; a stale value is corrected by the
+     * next look. */
     if (weft__a64_load_relaxed(&ts->next_ns) > now_ns)
         return 0;
     return fire_until(ts, now_ns, WEFT__TIMER_FIRED);
@@ -145,7 +147,8 @@ static struct weft__timer *timer_of(const weft_timeout *scope)
     return (struct weft__timer *)(uintptr_t)&scope->opaque[2];
 }
 
-_Static_assert(sizeof(struct weft__timer) <= sizeof(((weft_timeout *)0)->opaque) - 2 * sizeof(void *),
+_Static_assert(sizeof(struct weft__timer) <=
+                   sizeof(((weft_timeout *)0)->opaque) - 2 * sizeof(void *),
                "weft_timeout.opaque is too small");
 
 void weft__timeout_arm(struct weft__core *core, weft_timeout *scope, weft_waker *waker)

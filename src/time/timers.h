@@ -1,6 +1,6 @@
 /*
- * Timers: a wheel under a lock, with wakers. Each worker has one; any thread may insert, remove and expire, so that a
- * worker that is stuck in a task delays no timer.
+ * Timers: a wheel under a lock, with wakers. Each worker has one; any thread may insert, remove and
+ * expire, so that a worker that is stuck in a task delays no timer.
  */
 #ifndef WEFT_TIME_TIMERS_H
 #define WEFT_TIME_TIMERS_H
@@ -13,17 +13,19 @@
 
 struct weft__timers {
     struct weft__lock lock;
-    struct weft__wheel wheel;  /* under lock */
-    weft__a64 next_ns;         /* when expire has something to do; written under lock, read by all */
-    weft__a64 count;           /* armed entries; written under lock, read by all */
-    bool is_closed;            /* under lock: what is armed fires at once, as WEFT__TIMER_CLOSED */
+    struct weft__wheel wheel; /* under lock */
+    /* when expire has something to do; written under lock, read by all */
+    weft__a64 next_ns;
+    weft__a64 count; /* armed entries; written under lock, read by all */
+    bool is_closed;  /* under lock: what is armed fires at once, as WEFT__TIMER_CLOSED */
 };
 
 struct weft__timer {
     struct weft__wheel_entry entry; /* under timers->lock */
     struct weft__timers *timers;    /* where it was armed; NULL: never. Owner only */
     weft_waker *waker;              /* borrowed from the owner until disarmed; under lock */
-    weft__a32 fired;                /* enum weft__timer_fired; written under lock, read by the owner */
+    /* enum weft__timer_fired; written under lock, read by the owner */
+    weft__a32 fired;
 };
 
 enum weft__timer_fired { WEFT__TIMER_WAITS, WEFT__TIMER_FIRED, WEFT__TIMER_CLOSED };
@@ -31,7 +33,8 @@ enum weft__timer_fired { WEFT__TIMER_WAITS, WEFT__TIMER_FIRED, WEFT__TIMER_CLOSE
 void weft__timers_init(struct weft__timers *ts, uint64_t now_ns);
 
 void weft__timer_init(struct weft__timer *t);
-/* Arms t, which must not be armed. True when it is now the earliest: who sleeps until next_ns must be told. */
+/* Arms t, which must not be armed. True when it is now the earliest: who sleeps until next_ns must
+ * be told. */
 bool weft__timer_arm(struct weft__timers *ts, struct weft__timer *t, uint64_t deadline_ns,
                      weft_waker *waker);
 /* Replaces the waker of an armed timer; does nothing to one that has fired. */

@@ -10,9 +10,9 @@ _Static_assert(WEFT__WHEEL_SHIFT + DIGIT_BITS * WEFT__WHEEL_LEVELS == 64,
 #define LEVEL_DUE WEFT__WHEEL_LEVELS
 #define LEVEL_NEVER (WEFT__WHEEL_LEVELS + 1)
 
-/* The most entries that are looked at in a slot above level 0 to answer next_deadline. A wheel with few timers then
- * names the exact deadline, and its thread is not woken once a level only to spread entries out;
- * with more in a slot that wake-up is cheap beside what they cost anyway. */
+/* The most entries that are looked at in a slot above level 0 to answer next_deadline. A wheel with
+ * few timers then names the exact deadline, and its thread is not woken once a level only to spread
+ * entries out; with more in a slot that wake-up is cheap beside what they cost anyway. */
 #define PEEK_MAX 16
 
 static unsigned level_shift(unsigned level)
@@ -25,8 +25,8 @@ static unsigned slot_at(unsigned level, uint64_t t_ns)
     return (unsigned)(t_ns >> level_shift(level)) % SLOT_COUNT;
 }
 
-/* The level of the highest digit in which the two differ. What differs only below the digits, within
- * a slot of level 0, belongs to level 0. */
+/* The level of the highest digit in which the two differ. What differs only below the digits,
+ * within a slot of level 0, belongs to level 0. */
 static unsigned level_between(uint64_t now_ns, uint64_t deadline_ns)
 {
     uint64_t differ = (now_ns ^ deadline_ns) >> WEFT__WHEEL_SHIFT;

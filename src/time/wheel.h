@@ -3,8 +3,8 @@
  *
  * Pure: no clock, no lock, no threads; the caller has them. A level has 64 slots; a slot of level 0
  * spans 2^WEFT__WHEEL_SHIFT ns and each level is 64 times coarser, so that the last one holds the
- * top bits of a uint64_t. Entries keep their exact deadline: those of one slot are taken each at its
- * own time, and never before it.
+ * top bits of a uint64_t. Entries keep their exact deadline: those of one slot are taken each at
+ * its own time, and never before it.
  *
  * An entry is linked where its deadline first differs from now_ns: at the level of the highest
  * differing digit, in the slot that digit names. So all entries of a level are later than all those
@@ -61,24 +61,26 @@ void weft__wheel_remove(struct weft__wheel *w, struct weft__wheel_entry *e);
 
 /*
  * Moves time towards now_ns (never backwards), and unlinks and returns one entry with
- * deadline_ns <= now_ns; NULL when none is left. Call it until it returns NULL: only then is time at
- * now_ns. Inserting and removing in between is fine.
+ * deadline_ns <= now_ns; NULL when none is left. Call it until it returns NULL: only then is time
+ * at now_ns. Inserting and removing in between is fine.
  *
  * Order: by slot of level 0; within a slot any order, save that entries of equal deadline come in
  * the order in which they were inserted. Empty slots cost nothing, however far the jump.
  */
 struct weft__wheel_entry *weft__wheel_take_due(struct weft__wheel *w, uint64_t now_ns);
 
-/* Unlinks and returns any entry, due or not, those of WEFT_NEVER included; NULL when there is none. For
- * shutting down: time stays where it is. */
+/* Unlinks and returns any entry, due or not, those of WEFT_NEVER included; NULL when there is none.
+ * For shutting down: time stays where it is. */
 struct weft__wheel_entry *weft__wheel_take_any(struct weft__wheel *w);
 
 /*
  * Returns a time at which take_due has something to do; WEFT_NEVER when there is none. It is
  *   now_ns                  when an entry is due already
- *   the earliest deadline   when that entry is in level 0 (less than 65 us away), or shares its slot
+ *   the earliest deadline   when that entry is in level 0 (less than 65 us away), or shares its
+ *   slot
  *                           with few others
- *   a time before that      otherwise: the start of the slot, where take_due spreads its entries out
+ *   a time before that      otherwise: the start of the slot, where take_due spreads its entries
+ *   out
  * so never later than the earliest deadline that is still ahead, and calling take_due at the time
  * returned always makes progress. O(1) unless the entry that decided was taken or removed.
  */
