@@ -119,8 +119,8 @@ typedef struct weft_outcome {
     weft_panic_info *panic;
 } weft_outcome;
 
-/* Frees what an outcome owns beside its value: the panic. May be called twice. NULL does nothing.
- * */
+/* Frees what an outcome owns beside its value: the panic. May be called twice. NULL does
+ * nothing. */
 WEFT_API void weft_outcome_fini(weft_outcome *o);
 /* The outcome as an error: 0 value, -EOWNERDEAD panicked, -ECANCELED cancelled. */
 WEFT_API int weft_outcome_error(const weft_outcome *o);

@@ -44,8 +44,8 @@ struct weft__qnode *weft__inject_pop(struct weft__inject *q)
 size_t weft__inject_pop_many(struct weft__inject *q, struct weft__qnode **nodes, size_t max)
 {
     /* Workers come by every few tasks and mostly find nothing: no lock for that. relaxed: a push
-     * missed by a hair is found next time round, or by the look before sleeping, which is seq_cst.
-     * */
+     * missed by a hair is found next time round, or by the look before sleeping, which is
+     * seq_cst. */
     if (weft__a64_load_relaxed(&q->len) == 0)
         return 0;
 

@@ -363,8 +363,8 @@ static void fiber_main(void *arg)
     }
 }
 
-/* By the loop: the spare executor ends by itself, so that the tools that watch stacks see it end.
- * */
+/* By the loop: the spare executor ends by itself, so that the tools that watch stacks see it
+ * end. */
 static void dismiss_spare(struct weft__worker *w)
 {
     struct weft__stack *stack = w->spare;

@@ -143,8 +143,8 @@ void weft__slab_free(struct weft__slab *s, struct weft__slab_cache *cache, struc
     cache->free = &t->qnode;
     if (++cache->count < 4 * WEFT__SLAB_BATCH)
         return;
-    /* Too many: half go back, so that a worker which only ends tasks feeds one which only spawns.
-     * */
+    /* Too many: half go back, so that a worker which only ends tasks feeds one which only
+     * spawns. */
     struct weft__qnode *head = cache->free, *tail = head;
     for (unsigned i = 1; i < 2 * WEFT__SLAB_BATCH; i++)
         tail = tail->next;

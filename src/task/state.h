@@ -17,8 +17,8 @@ WEFT_MUST_CHECK bool weft__task_set_aborted(struct weft__task *t, uint64_t bits)
 /* By the context after a task that left to park. False: it was woken meanwhile; the caller must
  * enqueue it. */
 WEFT_MUST_CHECK bool weft__task_confirm_parked(struct weft__task *t);
-/* By the running task, before it looks at what it waits for: forgets wakes it is about to act on.
- * */
+/* By the running task, before it looks at what it waits for: forgets wakes it is about to act
+ * on. */
 static inline void weft__task_clear_notified(struct weft__task *t)
 {
     /* acquire pairs with the release of the waker: what it did before waking is seen. The load

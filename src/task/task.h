@@ -75,8 +75,8 @@ struct weft__boundary {
     weft_panic_info *panic; /* what arrived here */
 };
 
-/* What only the running task uses: lives at the top of its stack, or in the frame of a thread task.
- * */
+/* What only the running task uses: lives at the top of its stack, or in the frame of a thread
+ * task. */
 struct weft__locals {
     weft_cleanup *cleanups;
     struct weft_timeout *timeout_top; /* innermost scope, whatever stands between */
