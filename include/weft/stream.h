@@ -134,7 +134,7 @@ WEFT_API WEFT_MUST_CHECK int weft_writev_all(weft_stream *s, struct iovec *iov, 
  * Returns 0 at the end of `from`; -ENOMEM; -EIO when `to` takes nothing; or an error of either.
  * Cancellation: partial. Up to 16 KiB may have been read and not been written.
  */
-WEFT_API WEFT_MUST_CHECK int weft_copy(weft_stream *from, weft_stream *to, uint64_t *ret_bytes);
+WEFT_API int weft_copy(weft_stream *from, weft_stream *to, uint64_t *ret_bytes);
 
 /*
  * Copies both ways at once: as a proxy does. The end of one side is passed on by shutting the other's writing side down, and the

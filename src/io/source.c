@@ -90,22 +90,27 @@ static bool try_hold(struct weft__source *s, uint32_t generation)
     return true;
 }
 
-/* Wakes the waiters that are ready, up to a batch; the lock is held. True when there may be more. */
-static bool collect_ready(struct weft__source *s, uint32_t generation, struct wake_batch *b)
+static bool edge_meets(const struct weft__io_wait *w, uint64_t in, uint64_t out)
 {
-    struct weft__node *n = s->waiters.next;
-    while (n != &s->waiters) {
+    return (in & weft__ready_mask(WEFT__IN, w->interest)) != 0 ||
+           (out & weft__ready_mask(WEFT__OUT, w->interest)) != 0;
+}
+
+/* Takes the first waiter whom the edge concerns, unless *left have been taken, and adds it to b. False when there is none, or the
+ * source is being closed, which ends all waits. The lock is held. */
+static bool collect_next(struct weft__source *s, uint32_t generation, uint64_t in, uint64_t out,
+                         size_t *left, struct wake_batch *b)
+{
+    for (struct weft__node *n = s->waiters.next; n != &s->waiters && *left > 0; n = n->next) {
         struct weft__io_wait *w = WEFT__CONTAINER_OF(n, struct weft__io_wait, node);
-        n = n->next;
-        if (ready_bits(s, w->interest) == 0)
+        if (!edge_meets(w, in, out))
             continue;
-        if (b->count == BATCH)
-            return true;
-        /* Closed since: close ends all waits once it gets the lock. */
         if (!try_hold(s, generation))
             return false;
         s->pins--;
+        --*left;
         collect(b, w, WEFT__IO_WAIT_WOKEN, 0);
+        return true;
     }
     return false;
 }
@@ -124,12 +129,15 @@ void weft__source_deliver(struct weft__source *s, uint32_t generation, uint64_t 
         set_ready(&s->ready[WEFT__IN], in);
     if (out != 0)
         set_ready(&s->ready[WEFT__OUT], out);
-    while (collect_ready(s, generation, &b)) {
+    /* All who wait now, whatever those who were woken first make of the readiness. Who queues again meanwhile comes in behind them;
+     * the count, each waiter has a pin, keeps this from going round for ever. */
+    size_t left = s->pins;
+    while (collect_next(s, generation, in, out, &left, &b)) {
+        if (b.count < BATCH)
+            continue;
         weft__lock_release(&s->lock);
         wake(&b);
         weft__lock_acquire(&s->lock);
-        if (weft__source_generation(weft__a64_load_acquire(&s->state)) != generation)
-            break;
     }
     weft__lock_release(&s->lock);
     wake(&b);
