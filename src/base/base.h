@@ -12,6 +12,9 @@
 #define WEFT__NOINLINE __attribute__((noinline))
 #define WEFT__COLD __attribute__((cold, noinline))
 #define WEFT__NORETURN __attribute__((noreturn))
+/* For functions that touch what belongs to the thread (thread-locals, errno): two fibers that run
+ * on it one after the other do not race, but a TSan that orders nothing at a switch thinks so. */
+#define WEFT__NO_TSAN __attribute__((no_sanitize_thread))
 #define WEFT__ALIGNED(n) __attribute__((aligned(n)))
 
 #if defined(__SANITIZE_ADDRESS__)

@@ -23,6 +23,8 @@ void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 #else
 #define TSAN_FLAGS 0u
 #endif
+void __tsan_acquire(void *addr);
+void __tsan_release(void *addr);
 #endif
 
 int weft__fiber_check_cpu(void)
@@ -47,6 +49,9 @@ void weft__fiber_init(struct weft__stack *s, void (*entry)(void *), void *arg)
     s->tsan_uses++;
 #endif
     s->sp = weft__fiber_prepare(s->hi, entry, arg);
+#ifdef WEFT__TSAN
+    __tsan_release(s); /* to weft__fiber_entered */
+#endif
 }
 
 void weft__fiber_adopt_thread(struct weft__stack *s)
@@ -76,13 +81,15 @@ void weft__fiber_unadopt_thread(struct weft__stack *s)
 
 /* The caught exceptions belong to the thread in libstdc++ and libc++ and to the fiber in truth: two
  * fibers parked in `catch` blocks would swap them. */
-static inline void switch_cxa(struct weft__stack *from, const struct weft__stack *to)
+WEFT__NO_TSAN static inline void switch_cxa(struct weft__stack *from, const struct weft__stack *to)
 {
     if (__cxa_get_globals == NULL)
         return;
-    void *globals = __cxa_get_globals();
-    memcpy(from->cxa, globals, sizeof(from->cxa));
-    memcpy(globals, to->cxa, sizeof(to->cxa));
+    void **globals = __cxa_get_globals(); /* the list of caught exceptions, and a count */
+    for (int i = 0; i < 2; i++) {
+        from->cxa[i] = globals[i];
+        globals[i] = to->cxa[i];
+    }
 }
 
 #ifdef WEFT_TSAN_NO_SYNC
@@ -121,6 +128,9 @@ void weft__fiber_switch_final(struct weft__stack *from, struct weft__stack *to)
     __sanitizer_start_switch_fiber(NULL, to->lo, (size_t)(to->hi - to->lo));
 #endif
 #ifdef WEFT__TSAN
+    /* Whatever else the switch orders or does not: the memory of the stack passes from this fiber to
+     * whoever puts it back, and from there to the next one. */
+    __tsan_release(from);
     __tsan_switch_to_fiber(to->tsan_fiber, TSAN_FLAGS);
 #endif
     weft__fiber_swap(&from->sp, &to->sp);
@@ -131,7 +141,9 @@ void weft__fiber_entered(struct weft__stack *self)
 {
 #ifdef WEFT__ASAN
     __sanitizer_finish_switch_fiber(self->asan_fake, NULL, NULL);
-#else
-    (void)self;
 #endif
+#ifdef WEFT__TSAN
+    __tsan_acquire(self);
+#endif
+    (void)self;
 }

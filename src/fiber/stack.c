@@ -24,6 +24,7 @@
 #endif
 #ifdef WEFT__TSAN
 void __tsan_destroy_fiber(void *fiber);
+void __tsan_acquire(void *addr);
 #endif
 #if defined(__has_include)
 #if __has_include(<valgrind/memcheck.h>)
@@ -540,6 +541,7 @@ void weft__stack_put(struct weft__stack_cache *c, struct weft__stack *s)
 {
     s->owner = NULL;
 #ifdef WEFT__TSAN
+    __tsan_acquire(s); /* from weft__fiber_switch_final */
     if (s->tsan_uses >= TSAN_USES_MAX)
         drop_tsan_fiber(s);
 #endif

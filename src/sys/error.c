@@ -7,7 +7,7 @@
 
 #include <errno.h>
 
-WEFT__NOINLINE int weft__sys_error(void)
+WEFT__NOINLINE WEFT__NO_TSAN int weft__sys_error(void)
 {
     int error = -errno;
     __asm__ volatile("" : "+r"(error)); /* keeps two calls two */

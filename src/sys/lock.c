@@ -10,14 +10,14 @@
 static __thread unsigned held_count;
 
 /* Accessors with the barrier of STYLE.md: a thread that holds no lock may change under a fiber. */
-WEFT__NOINLINE unsigned weft__lock_held_count(void)
+WEFT__NOINLINE WEFT__NO_TSAN unsigned weft__lock_held_count(void)
 {
     unsigned count = held_count;
     __asm__ volatile("" : "+r"(count));
     return count;
 }
 
-WEFT__NOINLINE void weft__lock_count_add(int delta)
+WEFT__NOINLINE WEFT__NO_TSAN void weft__lock_count_add(int delta)
 {
     unsigned *count = &held_count;
     __asm__ volatile("" : "+r"(count));

@@ -26,6 +26,8 @@ void weft__fiber_adopt_thread(weft__stack *s);
 void weft__fiber_switch_told(weft__stack *from, weft__stack *to);
 void weft__fiber_switch_final(weft__stack *from, weft__stack *to);
 void weft__fiber_entered(weft__stack *self);
+void __tsan_acquire(void *addr) __attribute__((weak));
+void __tsan_release(void *addr) __attribute__((weak));
 }
 
 namespace
@@ -39,6 +41,18 @@ weft__stack *main_stack(int thread = 0)
     return reinterpret_cast<weft__stack *>(main_memory[thread]);
 }
 
+// ThreadSanitizer may be told that a switch orders nothing; these come with no other order.
+int order;
+
+void switch_to(weft__stack *from, weft__stack *to)
+{
+    if (__tsan_release != nullptr)
+        __tsan_release(&order);
+    weft__fiber_switch_told(from, to);
+    if (__tsan_acquire != nullptr)
+        __tsan_acquire(&order);
+}
+
 struct fiber {
     weft__stack *stack;
     weft__stack *back;
@@ -49,7 +63,7 @@ struct fiber {
 
 void yield(fiber *f)
 {
-    weft__fiber_switch_told(f->stack, f->back);
+    switch_to(f->stack, f->back);
 }
 
 /* Throws, yields inside the catch block, and rethrows. */
@@ -57,6 +71,8 @@ void throw_and_rethrow(void *arg)
 {
     fiber *f = static_cast<fiber *>(arg);
     weft__fiber_entered(f->stack);
+    if (__tsan_acquire != nullptr)
+        __tsan_acquire(&order);
     yield(f);
     try {
         try {
@@ -69,6 +85,8 @@ void throw_and_rethrow(void *arg)
         f->seen = e.what();
         f->uncaught = std::uncaught_exceptions();
     }
+    if (__tsan_release != nullptr)
+        __tsan_release(&order);
     weft__fiber_switch_final(f->stack, f->back);
 }
 
@@ -87,8 +105,8 @@ void fibers_in_catch_blocks_keep_their_exceptions(void **)
     start(&a, "a");
     start(&b, "b");
     for (int i = 0; i < 3; i++) {
-        weft__fiber_switch_told(main_stack(), a.stack);
-        weft__fiber_switch_told(main_stack(), b.stack);
+        switch_to(main_stack(), a.stack);
+        switch_to(main_stack(), b.stack);
         assert_false(std::current_exception() != nullptr);
     }
     assert_string_equal(a.seen.c_str(), "a");
@@ -104,7 +122,7 @@ void *resume_here(void *arg)
     fiber *f = static_cast<fiber *>(arg);
     weft__fiber_adopt_thread(main_stack(1));
     f->back = main_stack(1);
-    weft__fiber_switch_told(main_stack(1), f->stack);
+    switch_to(main_stack(1), f->stack);
     return std::current_exception() != nullptr ? arg : nullptr;
 }
 
@@ -115,8 +133,8 @@ void an_exception_moves_with_its_fiber_to_another_thread(void **)
     void *left_behind;
     weft__fiber_adopt_thread(main_stack());
     start(&f, "moved");
-    weft__fiber_switch_told(main_stack(), f.stack);
-    weft__fiber_switch_told(main_stack(), f.stack); /* now in its catch block */
+    switch_to(main_stack(), f.stack);
+    switch_to(main_stack(), f.stack); /* now in its catch block */
     assert_false(std::current_exception() != nullptr);
     assert_int_equal(pthread_create(&thread, nullptr, resume_here, &f), 0);
     pthread_join(thread, &left_behind);
