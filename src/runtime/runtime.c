@@ -1,9 +1,10 @@
+/*
+ * Building a runtime and shutting it down.
+ */
 #include "runtime/runtime_internal.h"
 
 #include "fiber/fiber.h"
 #include "task/panic.h"
-#include "task/spawn.h"
-#include "task/timeout.h"
 
 #include <errno.h>
 #include <execinfo.h>
@@ -136,7 +137,7 @@ static void stop_threads(struct weft_runtime *rt)
 }
 
 /* Everything has ended, or never began: threads go, memory goes with the last reference. */
-static void teardown(struct weft_runtime *rt)
+void weft__runtime_teardown(struct weft_runtime *rt)
 {
     struct weft__sched *s = &rt->sched;
     struct weft__core *core = &s->core;
@@ -214,7 +215,7 @@ int weft_runtime_create(const weft_config *config, weft_runtime **ret_rt)
     return 0;
 
 err:
-    teardown(rt);
+    weft__runtime_teardown(rt);
     return rc;
 }
 
@@ -242,7 +243,7 @@ static bool is_quiescent(void *arg)
     return weft__sched_is_quiescent(arg);
 }
 
-static bool wait_quiescent(struct weft_runtime *rt, uint64_t deadline_ns)
+bool weft__runtime_wait_quiescent(struct weft_runtime *rt, uint64_t deadline_ns)
 {
     struct weft__sched *s = &rt->sched;
     if (s->is_multi)
@@ -252,7 +253,7 @@ static bool wait_quiescent(struct weft_runtime *rt, uint64_t deadline_ns)
 
 /* Aborts until nothing lives, or until deadline_ns: false then. A task that was admitted just
  * before the phase changed is found by a later round. */
-static bool drain(struct weft_runtime *rt, uint64_t deadline_ns)
+bool weft__runtime_drain(struct weft_runtime *rt, uint64_t deadline_ns)
 {
     uint64_t grace_ends_ns = weft__add_sat(weft__sys_now_ns(), rt->sched.shutdown_grace_ns);
     uint64_t slice_ns = WEFT_MS;
@@ -261,7 +262,7 @@ static bool drain(struct weft_runtime *rt, uint64_t deadline_ns)
     for (;;) {
         uint64_t now_ns = weft__sys_now_ns();
         uint64_t until_ns = weft__add_sat(now_ns, slice_ns);
-        if (wait_quiescent(rt, until_ns < deadline_ns ? until_ns : deadline_ns))
+        if (weft__runtime_wait_quiescent(rt, until_ns < deadline_ns ? until_ns : deadline_ns))
             return true;
         if (weft__sys_now_ns() >= deadline_ns)
             return false;
@@ -274,12 +275,12 @@ static bool drain(struct weft_runtime *rt, uint64_t deadline_ns)
 
 static void *reaper_main(void *arg)
 {
-    (void)drain(arg, WEFT_NEVER);
-    teardown(arg);
+    (void)weft__runtime_drain(arg, WEFT_NEVER);
+    weft__runtime_teardown(arg);
     return NULL;
 }
 
-static bool may_block(void)
+bool weft__may_block(void)
 {
     struct weft__ctx *c = weft__ctx_get();
     return c->current == NULL && c->worker == NULL && !c->in_hook;
@@ -289,15 +290,15 @@ static int shut_down(const char *call, weft_runtime *rt, uint64_t timeout_ns, co
 {
     if (weft__sys_is_forked_child())
         return weft__misuse(call, -EPERM, "this is a forked child", caller);
-    if (timeout_ns != 0 && !may_block())
+    if (timeout_ns != 0 && !weft__may_block())
         return weft__misuse(call, -EPERM,
                             "the caller is a task, a body of weft_block_on() or a hook: only "
                             "weft_runtime_shutdown() with a timeout of 0 is allowed there",
                             caller);
     uint64_t deadline_ns = weft__add_sat(weft__sys_now_ns(), timeout_ns);
-    bool can_drive = may_block();
-    if (can_drive && drain(rt, deadline_ns)) {
-        teardown(rt);
+    bool can_drive = weft__may_block();
+    if (can_drive && weft__runtime_drain(rt, deadline_ns)) {
+        weft__runtime_teardown(rt);
         return 0;
     }
     weft__runtime_stop(rt, WEFT__TASK_ABORT);
@@ -329,404 +330,4 @@ int weft_stop(void)
         return weft__misuse("weft_stop", -EPERM, "the caller is in no runtime", WEFT__CALLER);
     weft__runtime_stop(weft__runtime_of(core), WEFT__TASK_ABORT);
     return 0;
-}
-
-/* ---- blocking on a body ---- */
-
-struct body {
-    weft_task_fn fn;
-    void *arg;
-    void *value;
-};
-
-static void call_body(void *arg)
-{
-    struct body *b = arg;
-    b->value = b->fn(b->arg);
-}
-
-static void outcome_give(weft_outcome *ret, weft_panic_info *info, bool was_aborted, void *value)
-{
-    weft_outcome o = {.kind = info          ? WEFT_OUTCOME_PANICKED
-                              : was_aborted ? WEFT_OUTCOME_CANCELLED
-                                            : WEFT_OUTCOME_VALUE,
-                      .value = info || was_aborted ? NULL : value,
-                      .panic = info};
-    if (ret) {
-        *ret = o;
-        return;
-    }
-    if (info)
-        weft__panic_report(info, "nobody looks at the outcome");
-    weft_outcome_fini(&o);
-}
-
-/* multi_thread, and whoever does not drive: the body runs on the calling thread, which waits by
- * parking. */
-static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, weft_outcome *ret)
-{
-    struct weft__core *core = &rt->sched.core;
-    struct weft__ctx *c = weft__ctx_get();
-    struct weft__task *t = weft__thread_task_create(core, WEFT__TASK_BODY);
-    if (t == NULL)
-        return -ENOMEM;
-    struct weft__locals locals = {0};
-    struct body body = {.fn = fn, .arg = arg};
-    struct weft__core *core_before = c->core;
-    t->locals = &locals;
-    c->core = core;
-    c->current = t;
-    weft_panic_info *info = weft__call_contained(call_body, &body);
-    weft__timeouts_drop(&locals, NULL);
-    c->current = NULL;
-    c->core = core_before;
-    t->locals = NULL;
-    weft__thread_task_destroy(t);
-    outcome_give(ret, info, locals.abort_seen, body.value);
-    return 0;
-}
-
-/* current_thread: the body is a fiber, so that it can be interleaved with the tasks. */
-
-static bool root_is_done(void *arg)
-{
-    return weft_task_is_finished(*(weft_task **)arg);
-}
-
-static int drive_root(struct weft_runtime *rt, weft_task *root, weft_outcome *ret)
-{
-    struct weft__task *me = weft__thread_task_create(&rt->sched.core, WEFT__TASK_THREAD);
-    if (me == NULL) {
-        weft_task_abort_detach(root);
-        return -ENOMEM;
-    }
-    weft_join_future done;
-    weft_join_future_init(&done, root);
-    /* Woken by its end even when another thread drives. */
-    if (done.future.ops->poll(&done.future, weft__task_waker(me)) == WEFT_PENDING)
-        (void)weft__runtime_drive(rt, root_is_done, &root, WEFT_NEVER, me);
-    weft__thread_task_destroy(me);
-    return weft_try_join(root, ret);
-}
-
-static int block_on_fiber(struct weft_runtime *rt, weft_task_fn fn, void *arg, weft_outcome *ret)
-{
-    static const weft_site site = {"weft_block_on", "weft_block_on", 0};
-    weft_task *root;
-    int rc = weft__task_spawn_root(&rt->sched.core, fn, arg, &root, &site);
-    return rc < 0 ? rc : drive_root(rt, root, ret);
-}
-
-static int block_on(const char *call, struct weft_runtime *rt, weft_task_fn body, void *arg,
-                    weft_outcome *ret_outcome, bool drives, const void *caller)
-{
-    if (rt == NULL || body == NULL)
-        return weft__misuse(call, -EINVAL, "the runtime or the body is NULL", caller);
-    if (weft__sys_is_forked_child())
-        return weft__misuse(call, -EPERM, "this is a forked child; start a runtime of its own",
-                            caller);
-    if (!may_block())
-        return weft__misuse(
-            call, -EPERM,
-            "the caller is a task, a body of weft_block_on() or a hook already; spawn "
-            "and join instead, or use weft_block_in_place()",
-            caller);
-    if (weft__a32_load_acquire(&rt->sched.core.phase) != WEFT__PHASE_RUNNING)
-        return -ESHUTDOWN;
-    weft__core_ref(&rt->sched.core);
-    int rc = drives && !rt->sched.is_multi ? block_on_fiber(rt, body, arg, ret_outcome)
-                                           : block_on_thread(rt, body, arg, ret_outcome);
-    weft__core_unref(&rt->sched.core);
-    return rc;
-}
-
-int weft_block_on(weft_runtime *rt, weft_task_fn body, void *arg, weft_outcome *ret_outcome)
-{
-    return block_on("weft_block_on", rt, body, arg, ret_outcome, true, WEFT__CALLER);
-}
-
-int weft_handle_block_on(weft_handle *h, weft_task_fn body, void *arg, weft_outcome *ret_outcome)
-{
-    return block_on("weft_handle_block_on", (struct weft_runtime *)h, body, arg, ret_outcome, false,
-                    WEFT__CALLER);
-}
-
-/* ---- weft_run ---- */
-
-struct main_call {
-    int (*fn)(void *arg);
-    void *arg;
-};
-
-static void *main_body(void *arg)
-{
-    struct main_call *m = arg;
-    return (void *)(intptr_t)m->fn(m->arg);
-}
-
-int weft_run_with(const weft_config *config, int (*main_fn)(void *arg), void *arg)
-{
-    if (main_fn == NULL)
-        return weft__misuse("weft_run", -EINVAL, "main_fn is NULL", WEFT__CALLER);
-    if (!may_block())
-        return weft__misuse("weft_run", -EPERM, "the caller is a task already", WEFT__CALLER);
-    weft_runtime *rt;
-    int rc = weft_runtime_create(config, &rt);
-    if (rc < 0)
-        return rc;
-    struct main_call call = {main_fn, arg};
-    weft_task *task;
-    static const weft_site site = {"weft_run", "weft_run", 0};
-    static const weft_spawn_options options = {.name = "main"};
-    rc = weft__task_spawn(&rt->sched.core, WEFT__TASK_FIBER, &options, main_body, &call, &task,
-                          &site);
-    if (rc < 0) {
-        (void)weft_runtime_destroy(rt);
-        return rc;
-    }
-    /* After weft_stop() the tasks get the grace of a shutdown. */
-    while (!wait_quiescent(rt, weft__sys_now_ns() + 100 * WEFT_MS) &&
-           weft__a32_load_acquire(&rt->sched.core.phase) == WEFT__PHASE_RUNNING)
-        continue;
-    (void)drain(rt, WEFT_NEVER);
-    weft_outcome o;
-    rc = weft_try_join(task, &o);
-    if (rc == 0) {
-        rc = weft_outcome_error(&o);
-        if (rc == 0)
-            rc = (int)(intptr_t)o.value;
-        if (o.panic)
-            weft__panic_report(o.panic, "in the main task");
-        weft_outcome_fini(&o);
-    }
-    teardown(rt);
-    return rc;
-}
-
-int weft_run(int (*main_fn)(void *arg), void *arg)
-{
-    return weft_run_with(NULL, main_fn, arg);
-}
-
-/* ---- handles ---- */
-
-weft_handle *weft_runtime_handle(weft_runtime *rt)
-{
-    return weft_handle_ref((weft_handle *)rt);
-}
-
-weft_handle *weft_handle_ref(weft_handle *h)
-{
-    if (h) {
-        struct weft__core *core = (struct weft__core *)h;
-        weft__a64_add_relaxed(&core->handle_refs, 1);
-        weft__core_ref(core);
-    }
-    return h;
-}
-
-void weft_handle_unref(weft_handle *h)
-{
-    if (h) {
-        struct weft__core *core = (struct weft__core *)h;
-        weft__a64_sub_relaxed(&core->handle_refs, 1);
-        weft__core_unref(core);
-    }
-}
-
-int weft_handle_try_current(weft_handle **ret_handle)
-{
-    struct weft__core *core = weft__core_current();
-    if (core == NULL)
-        return -EPERM;
-    *ret_handle = weft_handle_ref((weft_handle *)core);
-    return 0;
-}
-
-int weft_handle_current(weft_handle **ret_handle)
-{
-    int rc = weft_handle_try_current(ret_handle);
-    return rc < 0 ? weft__misuse("weft_handle_current", rc, "the caller is in no runtime",
-                                 WEFT__CALLER)
-                  : 0;
-}
-
-uint64_t weft_handle_runtime_id(const weft_handle *h)
-{
-    return h ? ((const struct weft__core *)h)->id : 0;
-}
-
-const char *weft_handle_runtime_name(const weft_handle *h)
-{
-    return h ? ((const struct weft__core *)h)->name : "";
-}
-
-/* ---- enter ---- */
-
-/* opaque: the runtime entered, the runtime before, the guard before, spare */
-int weft_enter(weft_handle *h, weft_enter_guard *g)
-{
-    if (h == NULL || g == NULL)
-        return weft__misuse("weft_enter", -EINVAL, "the handle or the guard is NULL", WEFT__CALLER);
-    struct weft__ctx *c = weft__ctx_get();
-    if (c->current != NULL)
-        return weft__misuse("weft_enter", -EPERM,
-                            "the caller is a task; name the runtime in weft_spawn_options",
-                            WEFT__CALLER);
-    struct weft__core *core = (struct weft__core *)h;
-    weft__core_ref(core);
-    weft__a32_add_seq_cst(&weft__sched_of(core)->outside, 1);
-    g->opaque[0] = core;
-    g->opaque[1] = c->core;
-    g->opaque[2] = c->guards;
-    g->opaque[3] = NULL;
-    c->guards = g;
-    c->core = core;
-    return 0;
-}
-
-static void leave_innermost(struct weft__ctx *c)
-{
-    weft_enter_guard *g = c->guards;
-    struct weft__core *core = g->opaque[0];
-    weft__thread_task_drop(c);
-    weft__timeouts_forget_core(&c->locals, core);
-    c->core = g->opaque[1];
-    c->guards = g->opaque[2];
-    weft__a32_sub_seq_cst(&weft__sched_of(core)->outside, 1);
-    weft__core_unref(core);
-}
-
-int weft_leave(weft_enter_guard *g)
-{
-    struct weft__ctx *c = weft__ctx_get();
-    weft_enter_guard *at = c->guards;
-    while (at && at != g)
-        at = at->opaque[2];
-    if (g == NULL || at == NULL)
-        return weft__misuse("weft_leave", -EINVAL, "the guard was not entered on this thread",
-                            WEFT__CALLER);
-    bool was_innermost = c->guards == g;
-    while (c->guards != g)
-        leave_innermost(c);
-    leave_innermost(c);
-    if (!was_innermost)
-        return weft__misuse("weft_leave", -EINVAL,
-                            "guards must be left in reverse order; those inside were left too",
-                            WEFT__CALLER);
-    return 0;
-}
-
-/* ---- block in place ---- */
-
-int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value)
-{
-    if (fn == NULL)
-        return weft__misuse("weft_block_in_place", -EINVAL, "fn is NULL", WEFT__CALLER);
-    struct weft__ctx *c = weft__ctx_get();
-    struct weft__worker *w = c->worker;
-    struct weft__task *t = c->current;
-    if (w == NULL) {
-        void *plain = fn(arg);
-        if (ret_value)
-            *ret_value = plain;
-        return 0;
-    }
-    struct weft__sched *s = w->sched;
-    if (!s->is_multi || t == NULL || t->kind != WEFT__TASK_FIBER)
-        return weft__misuse(
-            "weft_block_in_place", -EPERM,
-            "a current_thread runtime, a hook or a polled future cannot block in place",
-            WEFT__CALLER);
-    /* The thread keeps the worker's name only: its queues go to the others, and a substitute takes
-     * its turn. */
-    weft__worker_spill_all(w);
-    weft__a32_store_seq_cst(&w->in_place, 1);
-    weft__a32_add_seq_cst(&s->in_place, 1);
-    weft__sched_add_worker(s);
-    struct weft__task *outer = c->in_place_task;
-    struct weft__locals outer_locals = c->locals;
-    c->in_place_task = t;
-    c->locals = (struct weft__locals){0};
-    c->current = NULL;
-    c->worker = NULL;
-    c->slab_cache = NULL;
-    c->cache_core = NULL;
-    struct body body = {.fn = fn, .arg = arg};
-    weft_panic_info *info = weft__call_contained(call_body, &body);
-    weft__thread_task_drop(c);
-    c->in_place_task = outer;
-    c->locals = outer_locals;
-    c->core = &s->core;
-    c->current = t;
-    c->worker = w;
-    c->slab_cache = &w->tasks;
-    c->cache_core = &s->core;
-    weft__a32_sub_seq_cst(&s->in_place, 1);
-    weft__a32_store_seq_cst(&w->in_place, 0);
-    weft__sched_wake_extras(s);
-    if (info)
-        weft_panic_resume(info);
-    if (ret_value)
-        *ret_value = body.value;
-    return 0;
-}
-
-/* ---- introspection ---- */
-
-int weft_worker_index(void)
-{
-    struct weft__ctx *c = weft__ctx_now();
-    return c && c->worker ? (int)c->worker->index : -1;
-}
-
-int weft_metrics_get(weft_handle *h, weft_metrics *m)
-{
-    struct weft__core *core = h ? (struct weft__core *)h : weft__core_current();
-    if (m == NULL)
-        return weft__misuse("weft_metrics_get", -EINVAL, "ret_metrics is NULL", WEFT__CALLER);
-    if (core == NULL)
-        return weft__misuse("weft_metrics_get", -EPERM, "the caller is in no runtime",
-                            WEFT__CALLER);
-    struct weft__sched *s = weft__sched_of(core);
-    memset(m, 0, sizeof *m);
-    m->workers = s->worker_count;
-    m->alive_tasks = weft__sched_alive(s);
-    m->spawned_tasks = weft__a64_load_relaxed(&s->outer_spawned);
-    m->forced_yields = weft__a64_load_relaxed(&core->forced_yields);
-    m->remote_schedules = weft__a64_load_relaxed(&s->remote_schedules);
-    m->stuck_reports = weft__a64_load_relaxed(&s->stuck_reports);
-    m->global_queue_depth = weft__inject_len(&s->inject);
-    uint32_t count = weft__a32_load_acquire(&s->worker_high);
-    for (uint32_t i = 0; i < count; i++) {
-        struct weft__worker *w = weft__sched_worker(s, i);
-        m->spawned_tasks += weft__a64_load_relaxed(&w->spawned);
-        m->polls += weft__a64_load_relaxed(&w->tick);
-        m->steals += weft__a64_load_relaxed(&w->steals);
-        m->overflows += weft__a64_load_relaxed(&w->overflows);
-        m->parks += weft__a64_load_relaxed(&w->parks);
-        if (w->is_extra && !weft__a32_load_relaxed(&w->has_no_thread) &&
-            !weft__a32_load_relaxed(&w->is_dormant))
-            m->workers_extra++;
-    }
-    size_t queued;
-    weft__pool_counts(&weft__runtime_of(core)->pool, &m->blocking_threads,
-                      &m->blocking_threads_idle, &queued);
-    m->blocking_queue_depth = queued;
-    if (core->driver) {
-        struct weft__driver_stats d;
-        weft__driver_stats(core->driver, &d);
-        m->fds_registered = d.registered;
-        m->fds_deregistered = d.deregistered;
-        m->io_events = d.events;
-    }
-    return 0;
-}
-
-int weft_dump(weft_handle *h, int fd)
-{
-    struct weft__core *core = h ? (struct weft__core *)h : weft__core_current();
-    if (core == NULL)
-        return weft__misuse("weft_dump", -EPERM, "the caller is in no runtime", WEFT__CALLER);
-    return (int)weft__sched_dump(weft__sched_of(core), fd);
 }

@@ -25,6 +25,15 @@ int weft__config_check(const weft_config *c, const void *caller);
 /* Refuses new tasks and aborts those that live; `bits` as weft__task_set_aborted(). */
 void weft__runtime_stop(struct weft_runtime *rt, uint64_t bits);
 
+/* False on a thread that runs a task, a body of weft_block_on() or a hook. */
+bool weft__may_block(void);
+/* Waits until no task is alive; drives a current_thread runtime meanwhile. False at deadline_ns. */
+bool weft__runtime_wait_quiescent(struct weft_runtime *rt, uint64_t deadline_ns);
+/* Aborts until nothing is alive, or until deadline_ns: false then. */
+bool weft__runtime_drain(struct weft_runtime *rt, uint64_t deadline_ns);
+/* After everything has ended: threads end, memory goes with the last reference. */
+void weft__runtime_teardown(struct weft_runtime *rt);
+
 /* ---- drive.c: current_thread ---- */
 
 /* Drives the runtime on the calling thread, taking turns with others that want to, until

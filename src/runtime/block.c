@@ -1,0 +1,243 @@
+/*
+ * Threads that run a body of their own in a runtime: weft_block_on(), weft_run(),
+ * weft_block_in_place().
+ */
+#include "runtime/runtime_internal.h"
+
+#include "task/panic.h"
+#include "task/spawn.h"
+#include "task/timeout.h"
+
+#include <errno.h>
+
+/* ---- blocking on a body ---- */
+
+struct body {
+    weft_task_fn fn;
+    void *arg;
+    void *value;
+};
+
+static void call_body(void *arg)
+{
+    struct body *b = arg;
+    b->value = b->fn(b->arg);
+}
+
+static void outcome_give(weft_outcome *ret, weft_panic_info *info, bool was_aborted, void *value)
+{
+    weft_outcome o = {.kind = info          ? WEFT_OUTCOME_PANICKED
+                              : was_aborted ? WEFT_OUTCOME_CANCELLED
+                                            : WEFT_OUTCOME_VALUE,
+                      .value = info || was_aborted ? NULL : value,
+                      .panic = info};
+    if (ret) {
+        *ret = o;
+        return;
+    }
+    if (info)
+        weft__panic_report(info, "nobody looks at the outcome");
+    weft_outcome_fini(&o);
+}
+
+/* multi_thread, and whoever does not drive: the body runs on the calling thread, which waits by
+ * parking. */
+static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, weft_outcome *ret)
+{
+    struct weft__core *core = &rt->sched.core;
+    struct weft__ctx *c = weft__ctx_get();
+    struct weft__task *t = weft__thread_task_create(core, WEFT__TASK_BODY);
+    if (t == NULL)
+        return -ENOMEM;
+    struct weft__locals locals = {0};
+    struct body body = {.fn = fn, .arg = arg};
+    struct weft__core *core_before = c->core;
+    t->locals = &locals;
+    c->core = core;
+    c->current = t;
+    weft_panic_info *info = weft__call_contained(call_body, &body);
+    weft__timeouts_drop(&locals, NULL);
+    c->current = NULL;
+    c->core = core_before;
+    t->locals = NULL;
+    weft__thread_task_destroy(t);
+    outcome_give(ret, info, locals.abort_seen, body.value);
+    return 0;
+}
+
+/* current_thread: the body is a fiber, so that it can be interleaved with the tasks. */
+
+static bool root_is_done(void *arg)
+{
+    return weft_task_is_finished(*(weft_task **)arg);
+}
+
+static int drive_root(struct weft_runtime *rt, weft_task *root, weft_outcome *ret)
+{
+    struct weft__task *me = weft__thread_task_create(&rt->sched.core, WEFT__TASK_THREAD);
+    if (me == NULL) {
+        weft_task_abort_detach(root);
+        return -ENOMEM;
+    }
+    weft_join_future done;
+    weft_join_future_init(&done, root);
+    /* Woken by its end even when another thread drives. */
+    if (done.future.ops->poll(&done.future, weft__task_waker(me)) == WEFT_PENDING)
+        (void)weft__runtime_drive(rt, root_is_done, &root, WEFT_NEVER, me);
+    weft__thread_task_destroy(me);
+    return weft_try_join(root, ret);
+}
+
+static int block_on_fiber(struct weft_runtime *rt, weft_task_fn fn, void *arg, weft_outcome *ret)
+{
+    static const weft_site site = {"weft_block_on", "weft_block_on", 0};
+    weft_task *root;
+    int rc = weft__task_spawn_root(&rt->sched.core, fn, arg, &root, &site);
+    return rc < 0 ? rc : drive_root(rt, root, ret);
+}
+
+static int block_on(const char *call, struct weft_runtime *rt, weft_task_fn body, void *arg,
+                    weft_outcome *ret_outcome, bool drives, const void *caller)
+{
+    if (rt == NULL || body == NULL)
+        return weft__misuse(call, -EINVAL, "the runtime or the body is NULL", caller);
+    if (weft__sys_is_forked_child())
+        return weft__misuse(call, -EPERM, "this is a forked child; start a runtime of its own",
+                            caller);
+    if (!weft__may_block())
+        return weft__misuse(
+            call, -EPERM,
+            "the caller is a task, a body of weft_block_on() or a hook already; spawn "
+            "and join instead, or use weft_block_in_place()",
+            caller);
+    if (weft__a32_load_acquire(&rt->sched.core.phase) != WEFT__PHASE_RUNNING)
+        return -ESHUTDOWN;
+    weft__core_ref(&rt->sched.core);
+    int rc = drives && !rt->sched.is_multi ? block_on_fiber(rt, body, arg, ret_outcome)
+                                           : block_on_thread(rt, body, arg, ret_outcome);
+    weft__core_unref(&rt->sched.core);
+    return rc;
+}
+
+int weft_block_on(weft_runtime *rt, weft_task_fn body, void *arg, weft_outcome *ret_outcome)
+{
+    return block_on("weft_block_on", rt, body, arg, ret_outcome, true, WEFT__CALLER);
+}
+
+int weft_handle_block_on(weft_handle *h, weft_task_fn body, void *arg, weft_outcome *ret_outcome)
+{
+    return block_on("weft_handle_block_on", (struct weft_runtime *)h, body, arg, ret_outcome, false,
+                    WEFT__CALLER);
+}
+
+/* ---- weft_run ---- */
+
+struct main_call {
+    int (*fn)(void *arg);
+    void *arg;
+};
+
+static void *main_body(void *arg)
+{
+    struct main_call *m = arg;
+    return (void *)(intptr_t)m->fn(m->arg);
+}
+
+int weft_run_with(const weft_config *config, int (*main_fn)(void *arg), void *arg)
+{
+    if (main_fn == NULL)
+        return weft__misuse("weft_run", -EINVAL, "main_fn is NULL", WEFT__CALLER);
+    if (!weft__may_block())
+        return weft__misuse("weft_run", -EPERM, "the caller is a task already", WEFT__CALLER);
+    weft_runtime *rt;
+    int rc = weft_runtime_create(config, &rt);
+    if (rc < 0)
+        return rc;
+    struct main_call call = {main_fn, arg};
+    weft_task *task;
+    static const weft_site site = {"weft_run", "weft_run", 0};
+    static const weft_spawn_options options = {.name = "main"};
+    rc = weft__task_spawn(&rt->sched.core, WEFT__TASK_FIBER, &options, main_body, &call, &task,
+                          &site);
+    if (rc < 0) {
+        (void)weft_runtime_destroy(rt);
+        return rc;
+    }
+    /* After weft_stop() the tasks get the grace of a shutdown. */
+    while (!weft__runtime_wait_quiescent(rt, weft__sys_now_ns() + 100 * WEFT_MS) &&
+           weft__a32_load_acquire(&rt->sched.core.phase) == WEFT__PHASE_RUNNING)
+        continue;
+    (void)weft__runtime_drain(rt, WEFT_NEVER);
+    weft_outcome o;
+    rc = weft_try_join(task, &o);
+    if (rc == 0) {
+        rc = weft_outcome_error(&o);
+        if (rc == 0)
+            rc = (int)(intptr_t)o.value;
+        if (o.panic)
+            weft__panic_report(o.panic, "in the main task");
+        weft_outcome_fini(&o);
+    }
+    weft__runtime_teardown(rt);
+    return rc;
+}
+
+int weft_run(int (*main_fn)(void *arg), void *arg)
+{
+    return weft_run_with(NULL, main_fn, arg);
+}
+
+/* ---- block in place ---- */
+
+int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value)
+{
+    if (fn == NULL)
+        return weft__misuse("weft_block_in_place", -EINVAL, "fn is NULL", WEFT__CALLER);
+    struct weft__ctx *c = weft__ctx_get();
+    struct weft__worker *w = c->worker;
+    struct weft__task *t = c->current;
+    if (w == NULL) {
+        void *plain = fn(arg);
+        if (ret_value)
+            *ret_value = plain;
+        return 0;
+    }
+    struct weft__sched *s = w->sched;
+    if (!s->is_multi || t == NULL || t->kind != WEFT__TASK_FIBER)
+        return weft__misuse(
+            "weft_block_in_place", -EPERM,
+            "a current_thread runtime, a hook or a polled future cannot block in place",
+            WEFT__CALLER);
+    /* The thread keeps the worker's name only: its queues go to the others, and a substitute takes
+     * its turn. */
+    weft__worker_spill_all(w);
+    weft__a32_store_seq_cst(&w->in_place, 1);
+    weft__a32_add_seq_cst(&s->in_place, 1);
+    weft__sched_add_worker(s);
+    struct weft__task *outer = c->in_place_task;
+    struct weft__locals outer_locals = c->locals;
+    c->in_place_task = t;
+    c->locals = (struct weft__locals){0};
+    c->current = NULL;
+    c->worker = NULL;
+    c->slab_cache = NULL;
+    c->cache_core = NULL;
+    struct body body = {.fn = fn, .arg = arg};
+    weft_panic_info *info = weft__call_contained(call_body, &body);
+    weft__thread_task_drop(c);
+    c->in_place_task = outer;
+    c->locals = outer_locals;
+    c->core = &s->core;
+    c->current = t;
+    c->worker = w;
+    c->slab_cache = &w->tasks;
+    c->cache_core = &s->core;
+    weft__a32_sub_seq_cst(&s->in_place, 1);
+    weft__a32_store_seq_cst(&w->in_place, 0);
+    weft__sched_wake_extras(s);
+    if (info)
+        weft_panic_resume(info);
+    if (ret_value)
+        *ret_value = body.value;
+    return 0;
+}

@@ -1,0 +1,178 @@
+/*
+ * What any thread may do with a runtime: handles, entering it, looking at it.
+ */
+#include "runtime/runtime_internal.h"
+
+#include "task/spawn.h"
+#include "task/timeout.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* ---- handles ---- */
+
+weft_handle *weft_runtime_handle(weft_runtime *rt)
+{
+    return weft_handle_ref((weft_handle *)rt);
+}
+
+weft_handle *weft_handle_ref(weft_handle *h)
+{
+    if (h) {
+        struct weft__core *core = (struct weft__core *)h;
+        weft__a64_add_relaxed(&core->handle_refs, 1);
+        weft__core_ref(core);
+    }
+    return h;
+}
+
+void weft_handle_unref(weft_handle *h)
+{
+    if (h) {
+        struct weft__core *core = (struct weft__core *)h;
+        weft__a64_sub_relaxed(&core->handle_refs, 1);
+        weft__core_unref(core);
+    }
+}
+
+int weft_handle_try_current(weft_handle **ret_handle)
+{
+    struct weft__core *core = weft__core_current();
+    if (core == NULL)
+        return -EPERM;
+    *ret_handle = weft_handle_ref((weft_handle *)core);
+    return 0;
+}
+
+int weft_handle_current(weft_handle **ret_handle)
+{
+    int rc = weft_handle_try_current(ret_handle);
+    return rc < 0 ? weft__misuse("weft_handle_current", rc, "the caller is in no runtime",
+                                 WEFT__CALLER)
+                  : 0;
+}
+
+uint64_t weft_handle_runtime_id(const weft_handle *h)
+{
+    return h ? ((const struct weft__core *)h)->id : 0;
+}
+
+const char *weft_handle_runtime_name(const weft_handle *h)
+{
+    return h ? ((const struct weft__core *)h)->name : "";
+}
+
+/* ---- enter ---- */
+
+/* opaque: the runtime entered, the runtime before, the guard before, spare */
+int weft_enter(weft_handle *h, weft_enter_guard *g)
+{
+    if (h == NULL || g == NULL)
+        return weft__misuse("weft_enter", -EINVAL, "the handle or the guard is NULL", WEFT__CALLER);
+    struct weft__ctx *c = weft__ctx_get();
+    if (c->current != NULL)
+        return weft__misuse("weft_enter", -EPERM,
+                            "the caller is a task; name the runtime in weft_spawn_options",
+                            WEFT__CALLER);
+    struct weft__core *core = (struct weft__core *)h;
+    weft__core_ref(core);
+    weft__a32_add_seq_cst(&weft__sched_of(core)->outside, 1);
+    g->opaque[0] = core;
+    g->opaque[1] = c->core;
+    g->opaque[2] = c->guards;
+    g->opaque[3] = NULL;
+    c->guards = g;
+    c->core = core;
+    return 0;
+}
+
+static void leave_innermost(struct weft__ctx *c)
+{
+    weft_enter_guard *g = c->guards;
+    struct weft__core *core = g->opaque[0];
+    weft__thread_task_drop(c);
+    weft__timeouts_forget_core(&c->locals, core);
+    c->core = g->opaque[1];
+    c->guards = g->opaque[2];
+    weft__a32_sub_seq_cst(&weft__sched_of(core)->outside, 1);
+    weft__core_unref(core);
+}
+
+int weft_leave(weft_enter_guard *g)
+{
+    struct weft__ctx *c = weft__ctx_get();
+    weft_enter_guard *at = c->guards;
+    while (at && at != g)
+        at = at->opaque[2];
+    if (g == NULL || at == NULL)
+        return weft__misuse("weft_leave", -EINVAL, "the guard was not entered on this thread",
+                            WEFT__CALLER);
+    bool was_innermost = c->guards == g;
+    while (c->guards != g)
+        leave_innermost(c);
+    leave_innermost(c);
+    if (!was_innermost)
+        return weft__misuse("weft_leave", -EINVAL,
+                            "guards must be left in reverse order; those inside were left too",
+                            WEFT__CALLER);
+    return 0;
+}
+
+/* ---- introspection ---- */
+
+int weft_worker_index(void)
+{
+    struct weft__ctx *c = weft__ctx_now();
+    return c && c->worker ? (int)c->worker->index : -1;
+}
+
+int weft_metrics_get(weft_handle *h, weft_metrics *m)
+{
+    struct weft__core *core = h ? (struct weft__core *)h : weft__core_current();
+    if (m == NULL)
+        return weft__misuse("weft_metrics_get", -EINVAL, "ret_metrics is NULL", WEFT__CALLER);
+    if (core == NULL)
+        return weft__misuse("weft_metrics_get", -EPERM, "the caller is in no runtime",
+                            WEFT__CALLER);
+    struct weft__sched *s = weft__sched_of(core);
+    memset(m, 0, sizeof *m);
+    m->workers = s->worker_count;
+    m->alive_tasks = weft__sched_alive(s);
+    m->spawned_tasks = weft__a64_load_relaxed(&s->outer_spawned);
+    m->forced_yields = weft__a64_load_relaxed(&core->forced_yields);
+    m->remote_schedules = weft__a64_load_relaxed(&s->remote_schedules);
+    m->stuck_reports = weft__a64_load_relaxed(&s->stuck_reports);
+    m->global_queue_depth = weft__inject_len(&s->inject);
+    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    for (uint32_t i = 0; i < count; i++) {
+        struct weft__worker *w = weft__sched_worker(s, i);
+        m->spawned_tasks += weft__a64_load_relaxed(&w->spawned);
+        m->polls += weft__a64_load_relaxed(&w->tick);
+        m->steals += weft__a64_load_relaxed(&w->steals);
+        m->overflows += weft__a64_load_relaxed(&w->overflows);
+        m->parks += weft__a64_load_relaxed(&w->parks);
+        if (w->is_extra && !weft__a32_load_relaxed(&w->has_no_thread) &&
+            !weft__a32_load_relaxed(&w->is_dormant))
+            m->workers_extra++;
+    }
+    size_t queued;
+    weft__pool_counts(&weft__runtime_of(core)->pool, &m->blocking_threads,
+                      &m->blocking_threads_idle, &queued);
+    m->blocking_queue_depth = queued;
+    if (core->driver) {
+        struct weft__driver_stats d;
+        weft__driver_stats(core->driver, &d);
+        m->fds_registered = d.registered;
+        m->fds_deregistered = d.deregistered;
+        m->io_events = d.events;
+    }
+    return 0;
+}
+
+int weft_dump(weft_handle *h, int fd)
+{
+    struct weft__core *core = h ? (struct weft__core *)h : weft__core_current();
+    if (core == NULL)
+        return weft__misuse("weft_dump", -EPERM, "the caller is in no runtime", WEFT__CALLER);
+    return (int)weft__sched_dump(weft__sched_of(core), fd);
+}
