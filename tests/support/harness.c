@@ -281,8 +281,8 @@ void test_shutdown(struct test_env *env)
     weft_runtime *rt = env->rt;
     env->rt = NULL;
     CHECK_EQ(weft_runtime_destroy(rt), 0);
-    CHECK_EQ(weft_metrics_get(env->handle, &m), 0);
-    CHECK_EQ(m.alive_tasks, 0);
+    /* Soon: a thread may be in the middle of a spawn that is refused. */
+    CHECK_SOON(weft_metrics_get(env->handle, &m) == 0 && m.alive_tasks == 0);
 }
 
 static void *run_body(void *arg)
