@@ -1,0 +1,290 @@
+/*
+ *   weft-bench                        all rows with 1 and with 2 workers, as a table, below a minute
+ *   weft-bench <row> <threads> <n>    one row: n operations; threads: workers, or ct (current_thread)
+ *   weft-bench --list                 the rows; tools/check-instructions counts those marked *
+ *
+ * A line is `row weft threads n median min max key=value...`, in nanoseconds for one operation. After one
+ * warm-up the row is repeated REPS times (environment; 7). cpu_ns is processor time of the whole process
+ * for one operation, cores that time over the wall time.
+ */
+#include "bench.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define REPS_MAX 99
+
+static const struct bench_row *const tables[] = {bench_rows_task, bench_rows_time,
+                                                 bench_rows_blocking, bench_rows_memory};
+#define TABLES (sizeof tables / sizeof *tables)
+
+void bench_fail(const char *file, int line, const char *cond)
+{
+    fprintf(stderr, "%s:%d: failed: %s\n", file, line, cond);
+    _exit(1);
+}
+
+/* ---- what rows use ---- */
+
+weft_runtime *bench_runtime(const char *threads)
+{
+    weft_config config;
+    weft_config_init(&config);
+    if (strcmp(threads, "ct") == 0) {
+        config.flavor = WEFT_FLAVOR_CURRENT_THREAD;
+        config.workers = 1;
+    } else {
+        config.workers = (unsigned)strtoul(threads, NULL, 10);
+    }
+    weft_runtime *rt;
+    BENCH_CHECK(weft_runtime_create(&config, &rt) == 0);
+    return rt;
+}
+
+int bench_reps(void)
+{
+    const char *text = getenv("REPS");
+    int reps = text ? atoi(text) : 7;
+    return reps < 1 ? 1 : reps > REPS_MAX ? REPS_MAX : reps;
+}
+
+static double clock_ns(clockid_t id)
+{
+    struct timespec ts;
+    clock_gettime(id, &ts);
+    return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
+}
+
+double bench_wall_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+double bench_cpu_ns(void)
+{
+    return clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+double bench_status_bytes(const char *key)
+{
+    FILE *f = fopen("/proc/self/status", "r");
+    char line[256];
+    long kib = 0;
+    size_t len = strlen(key);
+    while (f && fgets(line, sizeof line, f))
+        if (strncmp(line, key, len) == 0 && line[len] == ':')
+            kib = atol(line + len + 1);
+    if (f)
+        fclose(f);
+    return (double)kib * 1024;
+}
+
+uint64_t bench_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state >> 20;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+void bench_report(const struct bench_row *row, const char *threads, long n, double *v, int count,
+                  const char *extra)
+{
+    qsort(v, (size_t)count, sizeof *v, compare_doubles);
+    printf("%s weft %s %ld %.1f %.1f %.1f %s\n", row->name, threads, n, v[count / 2], v[0],
+           v[count - 1], extra);
+    fflush(stdout);
+}
+
+struct call {
+    weft_task_fn body;
+    void *arg, *value;
+};
+
+static void *spawn_and_join(void *arg)
+{
+    struct call *c = arg;
+    weft_task *t;
+    weft_outcome o;
+    BENCH_CHECK(weft_spawn(c->body, c->arg, &t) == 0);
+    BENCH_CHECK(weft_join(t, &o) == 0);
+    BENCH_CHECK(o.kind == WEFT_OUTCOME_VALUE);
+    c->value = o.value;
+    return NULL;
+}
+
+void *bench_in_task(weft_runtime *rt, weft_task_fn body, void *arg)
+{
+    struct call c = {body, arg, NULL};
+    BENCH_CHECK(weft_block_on(rt, spawn_and_join, &c, NULL) == 0);
+    return c.value;
+}
+
+/* ---- one row ---- */
+
+struct run {
+    const struct bench_row *row;
+    long n;
+    bool is_warm_up;
+    long done;
+    double wall_ns;
+};
+
+static void *run_op(void *arg)
+{
+    struct run *r = arg;
+    if (!r->is_warm_up)
+        bench_count_toggle();
+    double start = bench_wall_ns();
+    r->done = r->row->op(r->n);
+    r->wall_ns = bench_wall_ns() - start;
+    if (!r->is_warm_up)
+        bench_count_toggle();
+    return NULL;
+}
+
+static void run_row(const struct bench_row *row, const char *threads, long n)
+{
+    if (row->whole) {
+        row->whole(row, threads, n);
+        return;
+    }
+    weft_runtime *rt = bench_runtime(threads);
+    int reps = bench_reps();
+    double v[REPS_MAX], cpu = 0, wall = 0;
+    struct run r = {.row = row, .n = n};
+    for (int rep = -1; rep < reps; rep++) {
+        if (rep == 0) {
+            cpu = bench_cpu_ns();
+            wall = bench_wall_ns();
+        }
+        r.is_warm_up = rep < 0;
+        (void)bench_in_task(rt, run_op, &r);
+        BENCH_CHECK(r.done > 0);
+        if (rep >= 0)
+            v[rep] = r.wall_ns / (double)r.done;
+    }
+    cpu = bench_cpu_ns() - cpu;
+    wall = bench_wall_ns() - wall;
+    char extra[96];
+    snprintf(extra, sizeof extra, "cpu_ns=%.1f cores=%.2f", cpu / (double)r.done / reps,
+             cpu / wall);
+    bench_report(row, threads, n, v, reps, extra);
+    BENCH_CHECK(weft_runtime_destroy(rt) == 0);
+}
+
+static const struct bench_row *find_row(const char *name)
+{
+    for (size_t i = 0; i < TABLES; i++)
+        for (const struct bench_row *row = tables[i]; row->name; row++)
+            if (strcmp(row->name, name) == 0)
+                return row;
+    fprintf(stderr, "there is no row '%s'; --list names them\n", name);
+    exit(2);
+}
+
+/* ---- all rows ---- */
+
+/* In a process of its own, so that none finds the memory or the threads of another. Returns its exit
+ * status, and its line. */
+static int run_apart(const struct bench_row *row, const char *threads, char *line, size_t cap)
+{
+    char n[24];
+    snprintf(n, sizeof n, "%ld", row->n);
+    int fds[2];
+    BENCH_CHECK(pipe(fds) == 0);
+    pid_t pid = fork();
+    BENCH_CHECK(pid >= 0);
+    if (pid == 0) {
+        dup2(fds[1], 1);
+        close(fds[0]);
+        close(fds[1]);
+        execl("/proc/self/exe", "weft-bench", row->name, threads, n, (char *)NULL);
+        _exit(127);
+    }
+    close(fds[1]);
+    FILE *f = fdopen(fds[0], "r");
+    BENCH_CHECK(f != NULL);
+    if (fgets(line, (int)cap, f) == NULL)
+        line[0] = '\0';
+    fclose(f);
+    int status;
+    BENCH_CHECK(waitpid(pid, &status, 0) == pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int run_all(void)
+{
+    int failed = 0;
+    printf("%-22s %7s %9s %10s %10s %10s  (ns for one operation)\n", "row", "threads", "n",
+           "median", "min", "max");
+    for (size_t i = 0; i < TABLES; i++)
+        for (const struct bench_row *row = tables[i]; row->name; row++)
+            for (const char *const *threads = (const char *const[]){"1", "2", NULL}; *threads;
+                 threads++) {
+                char line[512], extra[256] = "";
+                double median, min, max;
+                int status = run_apart(row, *threads, line, sizeof line);
+                if (status != 0 || sscanf(line, "%*s weft %*s %*s %lf %lf %lf %255[^\n]", &median,
+                                          &min, &max, extra) < 3) {
+                    printf("%-22s %7s failed with status %d\n", row->name, *threads, status);
+                    failed = 1;
+                    continue;
+                }
+                printf("%-22s %7s %9ld %10.1f %10.1f %10.1f  %s\n", row->name, *threads, row->n,
+                       median, min, max, extra);
+                fflush(stdout);
+            }
+    return failed;
+}
+
+static int list(void)
+{
+    for (size_t i = 0; i < TABLES; i++)
+        for (const struct bench_row *row = tables[i]; row->name; row++)
+            printf("%s%s\n", row->name, row->is_micro ? " *" : "");
+    return 0;
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: weft-bench [<row> <threads>|ct <n> | --list]\n");
+    return 2;
+}
+
+/* More than 0, or the program ends. */
+static long number(const char *text)
+{
+    char *end;
+    errno = 0;
+    long n = strtol(text, &end, 10);
+    if (errno != 0 || *end != '\0' || n <= 0) {
+        fprintf(stderr, "'%s' is no number above 0\n", text);
+        exit(2);
+    }
+    return n;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 1)
+        return run_all();
+    if (argc == 2 && strcmp(argv[1], "--list") == 0)
+        return list();
+    if (argc != 4)
+        return usage();
+    if (strcmp(argv[2], "ct") != 0)
+        (void)number(argv[2]);
+    run_row(find_row(argv[1]), argv[2], number(argv[3]));
+    return 0;
+}
