@@ -224,8 +224,8 @@ err:
 static void abort_one(struct weft__task *t, void *arg)
 {
     const uint64_t *bits = arg;
-    if (t->kind == WEFT__TASK_THREAD || (t->kind == WEFT__TASK_BLOCKING && t->started))
-        return;
+    if (t->kind == WEFT__TASK_THREAD)
+        return; /* a thread of the user's; and a job that has started takes no notice */
     if (weft__task_set_aborted(t, *bits))
         weft__task_schedule(t);
 }
