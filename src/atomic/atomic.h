@@ -54,8 +54,8 @@ void weft__model_point(const void *addr);
                                                   type want)                                       \
     {                                                                                              \
         WEFT__MODEL_POINT(a);                                                                      \
-        return atomic_compare_exchange_strong_explicit(                                            \
-            &a->v, expected, want, memory_order_##order, memory_order_##fail);                     \
+        return atomic_compare_exchange_strong_explicit(&a->v, expected, want,                      \
+                                                       memory_order_##order, memory_order_##fail); \
     }
 #define WEFT__ATOMIC_COMMON(name, type)                                                            \
     WEFT__ATOMIC_LOAD(name, type, relaxed)                                                         \

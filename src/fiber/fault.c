@@ -321,7 +321,7 @@ static void report_fault(int signo, const siginfo_t *info, const void *ucontext)
     }
     put(", address ");
     put_number((uintptr_t)info->si_addr, 16);
-    if (!overflow && in_guard) {
+    if (!overflow && hit != NULL && in_guard) {
         put(" (the guard of ");
         put_owner(hit);
         put(")");

@@ -128,8 +128,8 @@ void weft__fiber_switch_final(struct weft__stack *from, struct weft__stack *to)
     __sanitizer_start_switch_fiber(NULL, to->lo, (size_t)(to->hi - to->lo));
 #endif
 #ifdef WEFT__TSAN
-    /* Whatever else the switch orders or does not: the memory of the stack passes from this fiber to
-     * whoever puts it back, and from there to the next one. */
+    /* Whatever else the switch orders or does not: the memory of the stack passes from this fiber
+     * to whoever puts it back, and from there to the next one. */
     __tsan_release(from);
     __tsan_switch_to_fiber(to->tsan_fiber, TSAN_FLAGS);
 #endif

@@ -9,7 +9,7 @@
  *    160  fpcr, unused
  *
  * The lower halves of v8 to v15 are the only vector state that a call keeps. x18 belongs to the
- * platform. Return addresses are not signed here; those that callers signed stay valid, since each is
+ * platform. Return addresses are not signed here; those that callers signed stay valid: each is
  * bound to the stack pointer, which is the same on any thread.
  */
 #include "fiber/switch.h"
