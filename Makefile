@@ -3,7 +3,9 @@
 #   make run [PORT=n]         builds the examples and starts the echo server
 #   make test                 builds the tests and runs them (installs what they need, Debian, as root)
 #   make install PREFIX=dir   installs headers, both libraries, pkg-config file and CMake package
-#   make bench                builds and runs the benchmarks
+#   make bench                builds and runs the benchmarks; BENCH_ARGS="<row> <threads> <n>" one of them
+#   make bench-instructions   instructions of one operation against bench/instructions.txt (valgrind);
+#                             UPDATE=1 records them
 #   make asan | tsan | tsan-no-sync | memcheck | stress | cross-aarch64   the tests again, under these
 #   make format | lint        clang-format in place; all static checks
 #
@@ -36,7 +38,7 @@ labels = $(subst $(space),|,$(strip $(1)))
 tests_all = $(call labels,unit model api $(if $(SHARED),api-shared) example check install)
 tests_code = $(call labels,unit api example)
 
-.PHONY: all run test install bench asan tsan tsan-no-sync memcheck stress cross-aarch64 format lint clean
+.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress cross-aarch64 format lint clean
 
 all:
 	@mkdir -p $(BUILD)
@@ -62,12 +64,17 @@ install:
 	@$(CMAKE) --install $(BUILD)/install
 	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
 
+build_bench = mkdir -p $(BUILD) && \
+	$(call configure,$(BUILD)/bench,-DCMAKE_BUILD_TYPE=Release -DWEFT_BUILD_TESTS=OFF \
+		-DWEFT_BUILD_EXAMPLES=OFF -DWEFT_BUILD_BENCH=ON) && $(call build,$(BUILD)/bench)
+
 bench:
-	@mkdir -p $(BUILD)
-	@$(call configure,$(BUILD)/bench,-DCMAKE_BUILD_TYPE=Release -DWEFT_BUILD_TESTS=OFF \
-		-DWEFT_BUILD_EXAMPLES=OFF -DWEFT_BUILD_BENCH=ON)
-	@$(call build,$(BUILD)/bench)
+	@$(build_bench)
 	$(BUILD)/bench/bench/weft-bench $(BENCH_ARGS)
+
+bench-instructions:
+	@$(build_bench)
+	tools/check-instructions $(BUILD)/bench/bench/weft-bench $(if $(UPDATE),--update)
 
 # With clang: under gcc 12 TSan has room for 8,128 fibers only.
 asan: CC = clang
