@@ -1,8 +1,10 @@
 /*
- * Sources: opening and closing, delivery of events, the wait. See source.h for who keeps what alive.
+ * Sources: opening and closing, delivery of events, the wait. See source.h for who keeps what
+ * alive.
  *
- * Wakers are collected under a source's lock, each with a reference, and woken after it is released: a wake may run code that
- * closes this very source. Lock order: a source's lock is never held while the driver's is taken.
+ * Wakers are collected under a source's lock, each with a reference, and woken after it is
+ * released: a wake may run code that closes this very source. Lock order: a source's lock is never
+ * held while the driver's is taken.
  */
 #include "io/source.h"
 
@@ -15,7 +17,8 @@
 
 /* ---- waking ---- */
 
-/* As many as a delivery wakes between two holds of the lock. Almost always there is one waiter, or two. */
+/* As many as a delivery wakes between two holds of the lock. Almost always there is one waiter, or
+ * two. */
 #define BATCH 16
 
 struct wake_batch {
@@ -23,8 +26,8 @@ struct wake_batch {
     int count;
 };
 
-/* Lock held. Takes w out of the queue and tells it how. After the store of the state w may be gone: its task may be running
- * for another reason. */
+/* Lock held. Takes w out of the queue and tells it how. After the store of the state w may be gone:
+ * its task may be running for another reason. */
 static void collect(struct wake_batch *b, struct weft__io_wait *w, uint32_t state, int result)
 {
     weft_waker *waker = w->waker;
@@ -96,8 +99,9 @@ static bool edge_meets(const struct weft__io_wait *w, uint64_t in, uint64_t out)
            (out & weft__ready_mask(WEFT__OUT, w->interest)) != 0;
 }
 
-/* Takes the first waiter whom the edge concerns, unless *left have been taken, and adds it to b. False when there is none, or the
- * source is being closed, which ends all waits. The lock is held. */
+/* Takes the first waiter whom the edge concerns, unless *left have been taken, and adds it to b.
+ * False when there is none, or the source is being closed, which ends all waits. The lock is
+ * held. */
 static bool collect_next(struct weft__source *s, uint32_t generation, uint64_t in, uint64_t out,
                          size_t *left, struct wake_batch *b)
 {
@@ -119,8 +123,8 @@ void weft__source_deliver(struct weft__source *s, uint32_t generation, uint64_t 
 {
     struct wake_batch b = {.count = 0};
     weft__lock_acquire(&s->lock);
-    /* A descriptor that was closed may still have had an event in the batch, and one that lives on in a forked child or
-     * in a duplicate goes on reporting. */
+    /* A descriptor that was closed may still have had an event in the batch, and one that lives on
+     * in a forked child or in a duplicate goes on reporting. */
     if (weft__source_generation(weft__a64_load_acquire(&s->state)) != generation) {
         weft__lock_release(&s->lock);
         return;
@@ -129,8 +133,9 @@ void weft__source_deliver(struct weft__source *s, uint32_t generation, uint64_t 
         set_ready(&s->ready[WEFT__IN], in);
     if (out != 0)
         set_ready(&s->ready[WEFT__OUT], out);
-    /* All who wait now, whatever those who were woken first make of the readiness. Who queues again meanwhile comes in behind them;
-     * the count, each waiter has a pin, keeps this from going round for ever. */
+    /* All who wait now, whatever those who were woken first make of the readiness. Who queues again
+     * meanwhile comes in behind them; the count, each waiter has a pin, keeps this from going round
+     * for ever. */
     size_t left = s->pins;
     while (collect_next(s, generation, in, out, &left, &b)) {
         if (b.count < BATCH)
@@ -207,13 +212,13 @@ int weft__source_open(const char *call, const void *caller, int fd, enum weft__s
     if (core == NULL)
         return weft__misuse(call, -EPERM, "called outside a runtime", caller);
     if (core->driver == NULL)
-        return weft__misuse(call, -EPERM, "I/O is switched off in this runtime", caller);
+        return weft__misuse(call, -EPERM, "I/O is switched off in this runtime (enable_io)",
+                            caller);
     return weft__source_open_on(core->driver, fd, kind, flags, stream_ops, ret);
 }
 
 int weft__source_adopt(const char *call, const void *caller, int fd, enum weft__source_kind kind,
-                       uint32_t flags, const weft_stream_ops *stream_ops,
-                       struct weft__source **ret)
+                       uint32_t flags, const weft_stream_ops *stream_ops, struct weft__source **ret)
 {
     int was_nonblocking = weft__sys_is_nonblocking(fd);
     if (was_nonblocking < 0)
@@ -232,7 +237,8 @@ int weft__source_adopt(const char *call, const void *caller, int fd, enum weft__
     return 0;
 }
 
-/* Takes fd out of epoll. False when it was not in there: somebody closed it, and the number may be a stranger's. */
+/* Takes fd out of epoll. False when it was not in there: somebody closed it, and the number may be
+ * a stranger's. */
 static bool deregister(struct weft__source *s, int fd)
 {
     struct weft__driver *d = s->driver;
@@ -299,7 +305,7 @@ int weft__source_release_fd(void *handle, int *ret_fd)
     if (rc < 0)
         return rc;
     int fd = s->fd;
-    s->fd = -1; /* nobody else holds it */
+    s->fd = -1;              /* nobody else holds it */
     (void)deregister(s, fd); /* closed behind our back: the caller's business from now on */
     weft__source_unhold(s);
     *ret_fd = fd;
@@ -353,7 +359,8 @@ static int queue(struct weft__io_wait *w, weft_waker *waker)
     return WEFT_PENDING;
 }
 
-/* Polled again while queued: woken by something else, or with another waker. The lock is held, and w queued. */
+/* Polled again while queued: woken by something else, or with another waker. The lock is held, and
+ * w queued. */
 static int poll_queued(struct weft__io_wait *w, weft_waker *waker)
 {
     struct weft__source *s = w->source;
@@ -365,7 +372,7 @@ static int poll_queued(struct weft__io_wait *w, weft_waker *waker)
     }
     w->held = true;
     weft__list_remove(&w->node);
-    s->pins--; /* the hold keeps the slot */
+    s->pins--;                                             /* the hold keeps the slot */
     weft__a32_store_relaxed(&w->state, WEFT__IO_WAIT_NEW); /* ours alone from here on */
     return (int)bits;
 }
