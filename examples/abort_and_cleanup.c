@@ -1,6 +1,6 @@
 /*
- * Cancellation is an error return: the wait a task is in returns -ECANCELED after weft_abort(), -ETIMEDOUT when a timeout scope
- * around it has expired, and ordinary C cleanup runs.
+ * Cancellation is an error return: the wait a task is in returns -ECANCELED after weft_abort(),
+ * -ETIMEDOUT when a timeout scope around it has expired, and ordinary C cleanup runs.
  */
 #include <weft/panic.h>
 #include <weft/runtime.h>
@@ -26,7 +26,8 @@ static int long_operation(char *name)
 static void *aborted(void *arg)
 {
     int rc = long_operation(arg);
-    printf("abort: the operation returned %s\n", rc == -ECANCELED ? "-ECANCELED" : "something else");
+    printf("abort: the operation returned %s\n",
+           rc == -ECANCELED ? "-ECANCELED" : "something else");
     return NULL;
 }
 
@@ -46,7 +47,8 @@ static int main_task(void *arg)
 
     WEFT_TIMEOUT(10 * WEFT_MS)
         rc = long_operation("timeout");
-    printf("timeout: the operation returned %s\n", rc == -ETIMEDOUT ? "-ETIMEDOUT" : "something else");
+    printf("timeout: the operation returned %s\n",
+           rc == -ETIMEDOUT ? "-ETIMEDOUT" : "something else");
     return 0;
 }
 

@@ -1,7 +1,8 @@
 /*
- * A computation beside a task that ticks, on one worker: done in chunks with a yield between, it delays the other by no more than a
- * chunk. (A computation that cannot be cut belongs into weft_spawn_blocking(). One that just goes on delays nobody either: weft adds a
- * worker and names the task in the log.)
+ * A computation beside a task that ticks, on one worker: done in chunks with a yield between, it
+ * delays the other by no more than a chunk. (A computation that cannot be cut belongs into
+ * weft_spawn_blocking(). One that just goes on delays nobody either: weft adds a worker and names
+ * the task in the log.)
  */
 #include <weft/runtime.h>
 #include <weft/task.h>

@@ -1,6 +1,6 @@
 /*
- * Giving a handle up does not end a task: it runs on by itself. Who wants it to end with a block says so:
- * WEFT_ABORT_ON_RELEASE.
+ * Giving a handle up does not end a task: it runs on by itself. Who wants it to end with a block
+ * says so: WEFT_ABORT_ON_RELEASE.
  */
 #include <weft/runtime.h>
 #include <weft/task.h>

@@ -1,8 +1,8 @@
 /*
  * Four tasks, started by a fifth, each on a stack of its own of which it uses a page.
  *
- * weft_spawn() queues a task and returns; NULL means that nobody joins it. weft_run() returns when main_task and all that was
- * spawned have ended.
+ * weft_spawn() queues a task and returns; NULL means that nobody joins it. weft_run() returns when
+ * main_task and all that was spawned have ended.
  */
 #include <weft/runtime.h>
 #include <weft/task.h>

@@ -1,6 +1,6 @@
 /*
- * Spawns a task for each number and collects the results in the order of spawning, whatever the order in
- * which they end: the first tasks here sleep longest.
+ * Spawns a task for each number and collects the results in the order of spawning, whatever the
+ * order in which they end: the first tasks here sleep longest.
  */
 #include <weft/runtime.h>
 #include <weft/task.h>

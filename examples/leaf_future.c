@@ -1,8 +1,9 @@
 /*
- * A wait of one's own: an event that a plain thread sets once, awaited by a task, by a polled future, and under a timeout.
+ * A wait of one's own: an event that a plain thread sets once, awaited by a task, by a polled
+ * future, and under a timeout.
  *
- * A future is two functions. poll() says whether it is ready, and else registers whom to wake; cancel() undoes the registration.
- * With these the event works wherever weft's own waits do.
+ * A future is two functions. poll() says whether it is ready, and else registers whom to wake;
+ * cancel() undoes the registration. With these the event works wherever weft's own waits do.
  */
 #include <weft/future.h>
 #include <weft/runtime.h>

@@ -1,6 +1,6 @@
 /*
- * A panic ends the task, not the process. The joiner learns the message and the place, may take the payload, and may raise the
- * panic again.
+ * A panic ends the task, not the process. The joiner learns the message and the place, may take the
+ * payload, and may raise the panic again.
  */
 #include <weft/panic.h>
 #include <weft/runtime.h>

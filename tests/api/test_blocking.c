@@ -159,7 +159,8 @@ static void bp_08_jobs_at_the_cap_run_once_a_thread_is_free(struct test_env *env
 
 /* ---- BP-04 ---- */
 
-/* Each job is submitted as the thread of the one before turns idle, or ends: the keep-alive is that short. */
+/* Each job is submitted as the thread of the one before turns idle, or ends: the keep-alive is
+ * that short. */
 static void *submit_at_the_edge(void *arg)
 {
     unsigned n = test_scaled(3000);

@@ -1,4 +1,5 @@
-/* The cooperative budget: CO of BEHAVIOURS, shown with waits on the public protocol; and yields: YD. */
+/* The cooperative budget: CO of BEHAVIOURS, shown with waits on the public protocol; and yields:
+ * YD. */
 #include "harness.h"
 #include "sync.h"
 
@@ -90,12 +91,13 @@ static void co_02_unconstrained_is_never_made_to_yield(struct test_env *env)
     sema_init(&sema, READY * 2);
     CHECK_EQ(weft_yield(), 0);
     uint64_t before = test_forced_yields(env);
-    WEFT_UNCONSTRAINED {
+    WEFT_UNCONSTRAINED
+    {
         for (int i = 0; i < READY; i++)
             CHECK_EQ(sema_acquire(&sema), 0);
         WEFT_UNCONSTRAINED
-            for (int i = 0; i < READY / 2; i++)
-                CHECK_EQ(sema_acquire(&sema), 0);
+        for (int i = 0; i < READY / 2; i++)
+            CHECK_EQ(sema_acquire(&sema), 0);
         for (int i = 0; i < 200; i++)
             CHECK_EQ(weft_consume_budget(), 0);
         CHECK_EQ(test_forced_yields(env), before);
@@ -229,7 +231,8 @@ static void endless_ready_loops(int first, int last)
     for (int kind = first; kind <= last; kind++) {
         uint64_t start = weft_now();
         sibling_start(&e.sibling);
-        while (atomic_load(&e.sibling.turns) < 20) { /* the loop ends only if the sibling has turns */
+        while (atomic_load(&e.sibling.turns) <
+               20) { /* the loop ends only if the sibling has turns */
             CHECK_EQ(round_of(&e, kind), 0);
             CHECK(test_elapsed_ms(start) < 20000);
         }

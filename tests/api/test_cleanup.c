@@ -250,11 +250,13 @@ static void shield_holds_an_abort_back(struct test_env *env)
 static void shield_holds_outer_deadlines_back(struct test_env *env)
 {
     (void)env;
-    WEFT_TIMEOUT_AS(outer, 2 * WEFT_MS) {
+    WEFT_TIMEOUT_AS(outer, 2 * WEFT_MS)
+    {
         WEFT_SHIELD {
             CHECK_EQ(weft_sleep(6 * WEFT_MS), 0);
             CHECK_EQ(weft_timeout_remaining(), WEFT_NEVER);
-            WEFT_TIMEOUT_AS(inner, 2 * WEFT_MS) { /* its own: works */
+            WEFT_TIMEOUT_AS(inner, 2 * WEFT_MS)
+            { /* its own: works */
                 CHECK_EQ(weft_sleep(WEFT_NEVER), -ETIMEDOUT);
                 CHECK(weft_timeout_is_expired(&inner));
             }
@@ -468,9 +470,9 @@ static void handlers_of_a_panic_in_no_wait_may_wait(struct test_env *env)
 TEST_MAIN(IN_TASK(handlers_run_last_to_first_however_the_block_is_left),
           IN_TASK(panic_runs_handlers_which_may_wait),
           IN_TASK(panic_in_a_handler_goes_on_with_the_next),
-          IN_TASK(panic_leaves_shields_and_timeouts), IN_TASK(rewind_runs_handlers_before_a_longjmp),
-          PLAIN(defer_works_outside_tasks), IN_TASK(shield_holds_an_abort_back),
-          IN_TASK(shield_holds_outer_deadlines_back),
+          IN_TASK(panic_leaves_shields_and_timeouts),
+          IN_TASK(rewind_runs_handlers_before_a_longjmp), PLAIN(defer_works_outside_tasks),
+          IN_TASK(shield_holds_an_abort_back), IN_TASK(shield_holds_outer_deadlines_back),
           IN_TASK(shield_may_be_left_by_return_break_and_goto),
           IN_TASK(unwinding_abort_drops_the_stack), IN_TASK(unwinding_respects_shields),
           IN_TASK(panic_while_unwinding_is_what_join_reports),

@@ -1,4 +1,5 @@
-/* weft from C++: lambdas, destructors on normal exits and on cancellation, exceptions across waits. */
+/* weft from C++: lambdas, destructors on normal exits and on cancellation, exceptions across
+ * waits. */
 #include <weft/future.h>
 #include <weft/panic.h>
 #include <weft/runtime.h>
@@ -52,12 +53,14 @@ void *destructor_on_cancel(void *arg)
 {
     tracker t;
     std::vector<int> heap(1000, 7);
-    CHECK(weft_sleep(WEFT_NEVER) == -ECANCELED); /* an error return: C++ cleans up as it always does */
+    CHECK(weft_sleep(WEFT_NEVER) ==
+          -ECANCELED); /* an error return: C++ cleans up as it always does */
     CHECK(heap[999] == 7);
     return arg;
 }
 
-/* Parked in a catch block while others of the same thread throw: each gets its own exception back. */
+/* Parked in a catch block while others of the same thread throw: each gets its own exception
+ * back. */
 void *throw_across_waits(void *arg)
 {
     int number = *static_cast<int *>(arg);
@@ -108,13 +111,15 @@ void *run_all(void *)
 
     /* The block macros in C++. */
     int rc = 0;
-    WEFT_TIMEOUT_AS(scope, WEFT_MS) {
+    WEFT_TIMEOUT_AS(scope, WEFT_MS)
+    {
         rc = weft_sleep(WEFT_NEVER);
         CHECK(weft_timeout_is_expired(&scope));
     }
     CHECK(rc == -ETIMEDOUT);
     WEFT_SHIELD {
-        WEFT_UNCONSTRAINED {
+        WEFT_UNCONSTRAINED
+        {
             CHECK(weft_yield() == 0);
         }
     }

@@ -290,5 +290,4 @@ TEST_MAIN(IN_TASK(je_01_panic_is_caught), IN_TASK(je_01_long_message_is_cut),
           IN_TASK(je_04_description_names_the_task), IN_TASK(je_05_outcome_has_the_task_id),
           ON_MAIN(je_06_panic_ends_block_on), PLAIN(je_06_panic_ends_weft_run),
           IN_TASK(je_07_cleanups_see_the_panic), IN_TASK(je_08_errors_of_outcomes_are_not_shutdown),
-          IN_TASK(panic_nobody_joins_is_reported),
-          PLAIN(panic_nobody_joins_shuts_down_if_asked))
+          IN_TASK(panic_nobody_joins_is_reported), PLAIN(panic_nobody_joins_shuts_down_if_asked))

@@ -2,6 +2,8 @@
 #include "harness.h"
 #include "sync.h"
 
+#include <weft/net.h>
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -153,19 +155,25 @@ static void rt_02_extreme_but_valid_settings_work(struct test_env *env)
 
 /* ---- RT-03 ---- */
 
-static void *sleep_without_time(void *arg)
+static void *do_without_time_and_io(void *arg)
 {
+    weft_tcp_listener *l;
+    weft_tcp *conn;
     weft_timer t;
     test_log_clear();
     CHECK_EQ(weft_sleep(WEFT_MS), -EPERM);
     EXPECT_LOGGED("enable_time");
     CHECK_EQ(weft_timer_init(&t, 0), -EPERM);
     EXPECT_LOGGED("enable_time");
+    CHECK_EQ(weft_tcp_listen("127.0.0.1:0", &l), -EPERM);
+    EXPECT_LOGGED("enable_io");
+    CHECK_EQ(weft_tcp_connect("127.0.0.1:1", &conn), -EPERM);
+    EXPECT_LOGGED("enable_io");
     CHECK_EQ(weft_yield(), 0);
     return spawn_and_join_many(arg);
 }
 
-static void rt_03_time_switched_off(struct test_env *env)
+static void rt_03_time_and_io_switched_off(struct test_env *env)
 {
     (void)env;
     for (int flavour = TEST_CT; flavour <= TEST_MT4; flavour++) {
@@ -175,7 +183,7 @@ static void rt_03_time_switched_off(struct test_env *env)
         c.enable_time = false;
         c.enable_io = false;
         CHECK_EQ(weft_runtime_create(&c, &rt), 0);
-        CHECK(test_block_on(rt, sleep_without_time, rt) == rt);
+        CHECK(test_block_on(rt, do_without_time_and_io, rt) == rt);
         CHECK_EQ(weft_runtime_destroy(rt), 0);
     }
 }
@@ -556,7 +564,8 @@ static void rt_12_someone_always_drives(struct test_env *env)
     enum { N = 4 };
     struct driver d[N];
     pthread_t thread[N];
-    for (int i = 0; i < N; i++) { /* the one with the shortest sleep leaves first, again and again */
+    for (int i = 0; i < N;
+         i++) { /* the one with the shortest sleep leaves first, again and again */
         d[i] = (struct driver){env->rt, (uint64_t)(i + 1) * WEFT_MS, 40 / (i + 1)};
         CHECK_EQ(pthread_create(&thread[i], NULL, drive, &d[i]), 0);
     }
@@ -743,16 +752,15 @@ static void weft_stop_ends_weft_run(struct test_env *env)
 
 TEST_MAIN(PLAIN(rt_01_bad_settings_are_refused), PLAIN(rt_01_weft_run_refuses_them_too),
           PLAIN(environment_overrides_defaults), PLAIN(bad_environment_is_reported_and_ignored),
-          PLAIN(rt_02_extreme_but_valid_settings_work), PLAIN(rt_03_time_switched_off),
+          PLAIN(rt_02_extreme_but_valid_settings_work), PLAIN(rt_03_time_and_io_switched_off),
           ON_MAIN(rt_04_ids_and_names), PLAIN(rt_05_start_and_stop_hooks_match),
           PLAIN(rt_06_park_hook_that_makes_work_is_noticed),
           PLAIN(rt_07_park_hook_that_always_wakes_does_not_stop_timers),
           ON_MAIN(rt_08_body_without_waits_and_body_ended_by_a_thread),
           IN_BODY(rt_09_nested_block_on_is_misuse_in_a_body),
           IN_TASK(rt_09_nested_block_on_is_misuse_in_a_task),
-          ON_MAIN(rt_10_runtime_made_inside_is_used_after),
-          IN_TASK(rt_10_release_inside_is_misuse), ON_MAIN(rt_11_two_runtimes_exchange_messages),
-          ON_MAIN(rt_12_someone_always_drives), PLAIN(rt_13_runtime_destroyed_at_thread_exit),
-          ON_MAIN(rt_14_worker_index), PLAIN(rt_15_same_seed_same_order),
-          PLAIN(thousand_runtimes), PLAIN(weft_run_works_again_and_again),
-          PLAIN(weft_stop_ends_weft_run))
+          ON_MAIN(rt_10_runtime_made_inside_is_used_after), IN_TASK(rt_10_release_inside_is_misuse),
+          ON_MAIN(rt_11_two_runtimes_exchange_messages), ON_MAIN(rt_12_someone_always_drives),
+          PLAIN(rt_13_runtime_destroyed_at_thread_exit), ON_MAIN(rt_14_worker_index),
+          PLAIN(rt_15_same_seed_same_order), PLAIN(thousand_runtimes),
+          PLAIN(weft_run_works_again_and_again), PLAIN(weft_stop_ends_weft_run))

@@ -1,6 +1,9 @@
-/* Fairness of the scheduler: SC of BEHAVIOURS. What a line asks is that something ends at all, under a load that never does. */
+/* Fairness of the scheduler: SC of BEHAVIOURS. What a line asks is that something ends at all,
+ * under a load that never does. */
 #include "harness.h"
 #include "sync.h"
+
+#include <weft/net.h>
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -72,6 +75,48 @@ static void sc_03_endless_yielders_do_not_starve_timers(struct test_env *env)
     stop_busy(BUSY);
 }
 
+static void *echo_bytes(void *arg)
+{
+    weft_tcp *conn;
+    char byte;
+    CHECK_EQ(weft_tcp_accept(arg, &conn), 0);
+    while (weft_tcp_read(conn, &byte, 1) == 1)
+        CHECK_EQ(weft_tcp_write(conn, &byte, 1), 1);
+    CHECK_EQ(weft_tcp_close(conn), 0);
+    return NULL;
+}
+
+/* Sends bytes to and fro, one at a time, beside whatever else goes on. */
+static void exchange_bytes(void)
+{
+    weft_tcp_listener *listener;
+    weft_tcp *conn;
+    weft_addr addr;
+    char text[WEFT_ADDR_TEXT_MAX], byte = 'x';
+    CHECK_EQ(weft_tcp_listen("127.0.0.1:0", &listener), 0);
+    CHECK_EQ(weft_tcp_listener_local_addr(listener, &addr), 0);
+    (void)weft_addr_format(&addr, text, sizeof(text)); /* it fits */
+    weft_task *server = SPAWN(echo_bytes, listener);
+    CHECK_EQ(weft_tcp_connect(text, &conn), 0);
+    for (int i = 0; i < 50; i++) {
+        uint64_t start = weft_now();
+        CHECK_EQ(weft_tcp_write(conn, &byte, 1), 1);
+        CHECK_EQ(weft_tcp_read(conn, &byte, 1), 1);
+        CHECK(test_elapsed_ms(start) < 2000);
+    }
+    CHECK_EQ(weft_tcp_close(conn), 0);
+    (void)test_join_value(server);
+    CHECK_EQ(weft_tcp_listener_close(listener), 0);
+}
+
+static void sc_03_endless_yielders_do_not_starve_sockets(struct test_env *env)
+{
+    (void)env;
+    start_busy(yield_for_ever, BUSY);
+    exchange_bytes();
+    stop_busy(BUSY);
+}
+
 struct rewaker {
     weft_future future;
 };
@@ -93,15 +138,29 @@ static void cancel_rewaker(weft_future *f)
 
 static const weft_future_ops rewaker_ops = {poll_rewaker, cancel_rewaker, "rewaker"};
 
-static void sc_06_task_that_rewakes_itself_does_not_starve_timers(struct test_env *env)
+static void start_rewakers(int n)
 {
-    static struct rewaker r[4];
-    (void)env;
+    static struct rewaker r[BUSY];
     atomic_store(&stop, false);
-    for (int i = 0; i < 4; i++) {
+    atomic_store(&rounds, 0);
+    for (int i = 0; i < n; i++) {
         r[i].future.ops = &rewaker_ops;
         CHECK_EQ(weft_spawn_future(NULL, &r[i].future, &busy[i]), 0);
     }
+}
+
+static void sc_03_tasks_that_rewake_themselves_do_not_starve_sockets(struct test_env *env)
+{
+    (void)env;
+    start_rewakers(BUSY);
+    exchange_bytes();
+    stop_busy(BUSY);
+}
+
+static void sc_06_task_that_rewakes_itself_does_not_starve_timers(struct test_env *env)
+{
+    (void)env;
+    start_rewakers(4);
     uint64_t start = weft_now();
     CHECK_EQ(weft_sleep(10 * WEFT_MS), 0);
     CHECK(test_elapsed_ms(start) < 2000);
@@ -261,7 +320,8 @@ static void *sleep_then_set(void *arg)
 static void *block_thread_for_timer(void *arg)
 {
     weft_task *t = SPAWN(sleep_then_set, arg);
-    CHECK_EQ(weft_sleep(WEFT_MS), 0); /* the sleeper has started, and its timer lies with this worker */
+    CHECK_EQ(weft_sleep(WEFT_MS),
+             0); /* the sleeper has started, and its timer lies with this worker */
     uint64_t start = weft_now();
     while (!atomic_load(&timer_fired)) {
         usleep(100);
@@ -404,7 +464,8 @@ static void sc_11_long_chains_over_bounded_channels_finish(struct test_env *env)
     for (unsigned track = 0; track < tracks; track++)
         (void)test_join_value(drains[track]);
     /* The last stage may still stand in its close. */
-    CHECK_SOON((CHECK_EQ(weft_metrics_get(NULL, &after), 0), after.alive_tasks == before.alive_tasks));
+    CHECK_SOON(
+        (CHECK_EQ(weft_metrics_get(NULL, &after), 0), after.alive_tasks == before.alive_tasks));
     for (unsigned i = 0; i < (STAGES + 1) * tracks; i++)
         chan_fini(&c[i]);
     free(c);
@@ -413,6 +474,8 @@ static void sc_11_long_chains_over_bounded_channels_finish(struct test_env *env)
 TEST_MAIN(IN_BODY(sc_01_body_completes_beside_an_endless_yielder),
           IN_TASK(sc_02_task_completes_beside_an_endless_yielder),
           IN_TASK(sc_03_endless_yielders_do_not_starve_timers),
+          IN_TASK(sc_03_endless_yielders_do_not_starve_sockets),
+          IN_TASK(sc_03_tasks_that_rewake_themselves_do_not_starve_sockets),
           IN_TASK(sc_04_ping_pong_does_not_starve_a_newcomer),
           IN_TASK(sc_05_endless_chain_of_spawns_starves_nobody),
           IN_TASK(sc_06_task_that_rewakes_itself_does_not_starve_timers),

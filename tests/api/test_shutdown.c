@@ -1,4 +1,5 @@
-/* Shutting down at every stage: SH of BEHAVIOURS. The lines on sockets are with the socket tests. */
+/* Shutting down at every stage: SH of BEHAVIOURS. The lines on sockets are with the socket
+ * tests. */
 #include "harness.h"
 #include "sync.h"
 
@@ -476,8 +477,8 @@ static void *shielded_for_ever(void *arg)
 {
     WEFT_DEFER(count, &cleaned);
     count(&started);
-    WEFT_SHIELD
-        (void)weft_sleep(WEFT_NEVER);
+    WEFT_SHIELD(void)
+        weft_sleep(WEFT_NEVER);
     return arg;
 }
 
@@ -592,8 +593,7 @@ TEST_MAIN(ON_MAIN(sh_01_every_task_is_cancelled_and_cleans_up),
           ON_MAIN(sh_08_timeout_is_kept_though_a_job_never_ends),
           ON_MAIN(sh_09_huge_timeout_does_not_wait_for_idle_threads),
           ON_MAIN(sh_10_release_waits_for_jobs_that_have_started),
-          ON_MAIN(sh_10_queued_jobs_are_dropped),
-          ON_MAIN(sh_11_spawn_during_shutdown_is_cancelled),
+          ON_MAIN(sh_10_queued_jobs_are_dropped), ON_MAIN(sh_11_spawn_during_shutdown_is_cancelled),
           ON_MAIN(sh_12_join_handles_resolve_as_cancelled),
           ON_MAIN_ON(sh_13_task_in_place_does_not_hold_up_the_others, TEST_MT1),
           ON_MAIN(tasks_that_will_not_end_are_unwound_after_the_grace),

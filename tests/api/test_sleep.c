@@ -1,4 +1,5 @@
-/* Sleeping, timers, timeout scopes: SL and TO of BEHAVIOURS. Only lower bounds of time are exact: never early. */
+/* Sleeping, timers, timeout scopes: SL and TO of BEHAVIOURS. Only lower bounds of time are
+ * exact: never early. */
 #include "harness.h"
 #include "sync.h"
 
@@ -12,10 +13,23 @@
 
 static void sl_01_never_early(struct test_env *env)
 {
-    static const uint64_t durations[] = {
-        0,        1,           500,           WEFT_US,      300 * WEFT_US, 999999, WEFT_MS,
-        1000001,  5 * WEFT_MS, 15 * WEFT_MS,  16 * WEFT_MS, 59 * WEFT_MS,  60 * WEFT_MS,
-        63 * WEFT_MS, 64 * WEFT_MS, 65 * WEFT_MS, 130 * WEFT_MS};
+    static const uint64_t durations[] = {0,
+                                         1,
+                                         500,
+                                         WEFT_US,
+                                         300 * WEFT_US,
+                                         999999,
+                                         WEFT_MS,
+                                         1000001,
+                                         5 * WEFT_MS,
+                                         15 * WEFT_MS,
+                                         16 * WEFT_MS,
+                                         59 * WEFT_MS,
+                                         60 * WEFT_MS,
+                                         63 * WEFT_MS,
+                                         64 * WEFT_MS,
+                                         65 * WEFT_MS,
+                                         130 * WEFT_MS};
     (void)env;
     for (size_t i = 0; i < sizeof(durations) / sizeof(*durations); i++) {
         uint64_t start = weft_now();
@@ -105,7 +119,8 @@ static void sl_03_reset_while_it_is_waited_for(struct test_env *env)
     (void)env;
     for (int i = 0; i < 3; i++) {
         uint64_t start = weft_now();
-        /* Earlier, later, into the past. The second is near, yet the first poll must not find it ready. */
+        /* Earlier, later, into the past. The second is near, yet the first poll must not find it
+         * ready. */
         uint64_t first = start + (i == 1 ? 500 * WEFT_MS : YEAR);
         uint64_t second = i == 0 ? start + 10 * WEFT_MS : i == 1 ? start + 510 * WEFT_MS : 1;
         struct resetter r = {.future = {&resetter_ops}, .second = second};
@@ -125,8 +140,12 @@ static void *sleep_forever(void *duration)
 
 static void sl_04_years_do_not_overflow(struct test_env *env)
 {
-    static uint64_t durations[] = {YEAR,          50 * YEAR,      UINT64_C(1) << 62,
-                                   UINT64_MAX - 1, WEFT_NEVER,     UINT64_C(1) << 36,
+    static uint64_t durations[] = {YEAR,
+                                   50 * YEAR,
+                                   UINT64_C(1) << 62,
+                                   UINT64_MAX - 1,
+                                   WEFT_NEVER,
+                                   UINT64_C(1) << 36,
                                    (UINT64_C(1) << 36) * WEFT_MS};
     enum { N = sizeof(durations) / sizeof(*durations) };
     weft_task *t[N];
@@ -153,8 +172,7 @@ static void sl_05_neighbour_in_the_slot_is_unharmed(struct test_env *env)
     for (int i = 0; i < 20; i++) {
         uint64_t deadline = weft_now() + 5 * WEFT_MS;
         weft_timer stays;
-        struct resetter moves = {
-            .future = {&resetter_ops}, .second = deadline, .is_reset = false};
+        struct resetter moves = {.future = {&resetter_ops}, .second = deadline, .is_reset = false};
         CHECK_EQ(weft_timer_init(&stays, deadline), 0);
         CHECK_EQ(weft_timer_init(&moves.timer, weft_now() + YEAR), 0);
         int rc = 0;
@@ -168,7 +186,8 @@ static void sl_05_neighbour_in_the_slot_is_unharmed(struct test_env *env)
     }
 }
 
-/* A hundred timers armed by one polled task; the first that fires gives all of them up in its poll. */
+/* A hundred timers armed by one polled task; the first that fires gives all of them up in its
+ * poll. */
 #define CROWD 100
 
 struct crowd {
@@ -307,7 +326,8 @@ static void to_01_ready_body_wins_over_a_past_deadline(struct test_env *env)
     struct sema s;
     (void)env;
     sema_init(&s, 1);
-    WEFT_TIMEOUT_AS(t, 0) {
+    WEFT_TIMEOUT_AS(t, 0)
+    {
         CHECK_EQ(weft_sleep_until(0), 0);
         CHECK_EQ(sema_acquire(&s), 0);
         CHECK(!weft_timeout_is_expired(&t));
@@ -335,7 +355,8 @@ static void to_02_expiry_lets_the_body_clean_up(struct test_env *env)
     int cleaned = 0, rc = 0;
     uint64_t start = weft_now();
     (void)env;
-    WEFT_TIMEOUT_AS(t, 5 * WEFT_MS) {
+    WEFT_TIMEOUT_AS(t, 5 * WEFT_MS)
+    {
         rc = work_that_times_out(&cleaned);
         CHECK(weft_timeout_is_expired(&t));
     }
@@ -395,7 +416,8 @@ static void to_04_busy_body_cannot_hide_the_deadline(struct test_env *env)
     (void)env;
     sema_init(&s, 1);
     uint64_t start = weft_now();
-    WEFT_TIMEOUT_AS(t, 5 * WEFT_MS) {
+    WEFT_TIMEOUT_AS(t, 5 * WEFT_MS)
+    {
         do { /* each wait is ready: only when the budget is used up can the deadline show */
             rc = sema_acquire(&s);
             if (rc == 0)
@@ -424,8 +446,10 @@ static void to_04_busy_body_cannot_hide_the_deadline(struct test_env *env)
 static void nested_timeouts_the_earliest_wins(struct test_env *env)
 {
     (void)env;
-    WEFT_TIMEOUT_AS(outer, YEAR) {
-        WEFT_TIMEOUT_AS(inner, 2 * WEFT_MS) {
+    WEFT_TIMEOUT_AS(outer, YEAR)
+    {
+        WEFT_TIMEOUT_AS(inner, 2 * WEFT_MS)
+        {
             CHECK(weft_timeout_remaining() <= 2 * WEFT_MS);
             CHECK_EQ(weft_sleep(WEFT_NEVER), -ETIMEDOUT);
             CHECK(weft_timeout_is_expired(&inner));
@@ -434,9 +458,12 @@ static void nested_timeouts_the_earliest_wins(struct test_env *env)
         CHECK(weft_timeout_remaining() > YEAR / 2);
         CHECK_EQ(weft_sleep(WEFT_MS), 0);
     }
-    WEFT_TIMEOUT_AS(outer, 4 * WEFT_MS) {
-        WEFT_TIMEOUT_AS(middle, YEAR) {
-            WEFT_TIMEOUT_AS(inner, 2 * YEAR) {
+    WEFT_TIMEOUT_AS(outer, 4 * WEFT_MS)
+    {
+        WEFT_TIMEOUT_AS(middle, YEAR)
+        {
+            WEFT_TIMEOUT_AS(inner, 2 * YEAR)
+            {
                 CHECK_EQ(weft_sleep(WEFT_NEVER), -ETIMEDOUT);
                 CHECK(!weft_timeout_is_expired(&inner));
             }
@@ -529,7 +556,8 @@ static void abort_inside_a_timeout_is_an_abort(struct test_env *env)
 static void timeout_outside_tasks_has_no_effect(struct test_env *env)
 {
     (void)env;
-    WEFT_TIMEOUT_AS(t, 0) {
+    WEFT_TIMEOUT_AS(t, 0)
+    {
         CHECK_EQ(weft_timeout_remaining(), WEFT_NEVER);
         CHECK(!weft_timeout_is_expired(&t));
     }
@@ -540,7 +568,8 @@ static void timeout_binds_an_entered_thread(struct test_env *env)
 {
     weft_enter_guard g;
     CHECK_EQ(weft_enter(env->handle, &g), 0);
-    WEFT_TIMEOUT_AS(t, 5 * WEFT_MS) {
+    WEFT_TIMEOUT_AS(t, 5 * WEFT_MS)
+    {
         CHECK_EQ(weft_sleep(YEAR), -ETIMEDOUT);
         CHECK(weft_timeout_is_expired(&t));
     }
@@ -552,8 +581,7 @@ TEST_MAIN(IN_TASK(sl_01_never_early), IN_BODY(sl_01_never_early_in_block_on),
           IN_TASK(sl_02_past_deadline_returns_at_once), IN_TASK(sl_03_reset_moves_the_deadline),
           IN_TASK(sl_03_reset_while_it_is_waited_for), IN_TASK(sl_04_years_do_not_overflow),
           IN_TASK(sl_05_neighbour_in_the_slot_is_unharmed),
-          IN_TASK(sl_06_timers_are_given_up_as_one_fires),
-          PLAIN(sl_07_outside_a_runtime_is_misuse),
+          IN_TASK(sl_06_timers_are_given_up_as_one_fires), PLAIN(sl_07_outside_a_runtime_is_misuse),
           ON_MAIN(sl_07_timer_belongs_to_the_runtime_that_made_it),
           IN_TASK(sl_08_512_sleeps_at_once_in_a_task),
           IN_BODY(sl_08_512_sleeps_at_once_in_block_on),

@@ -366,7 +366,8 @@ static void sp_11_panic_in_drop_result_stays_inside(struct test_env *env)
     gate_fini(&gate);
 }
 
-/* The runtime drops in the task itself; a releaser drops in its own name: it is the one that runs. */
+/* The runtime drops in the task itself; a releaser drops in its own name: it is the one that
+ * runs. */
 static void sp_12_drop_result_runs_in_the_right_context(struct test_env *env)
 {
     struct gate gate;
@@ -586,7 +587,6 @@ static void sp_17_wake_from_a_dying_thread(struct test_env *env)
 static const size_t arg_sizes[] = {1, 8, 63, 64, 65, 4096, 1 << 20};
 #define ARG_SIZES (sizeof(arg_sizes) / sizeof(*arg_sizes))
 
-
 /* The first byte says which size it is; the rest follows from it. */
 static void fill_block(unsigned char *p, size_t which)
 {
@@ -642,9 +642,8 @@ static void sp_18_copies_that_never_ran_are_dropped(struct test_env *env)
     test_shutdown(env);
     atomic_store(&right_drops, 0);
     for (size_t i = 0; i < ARG_SIZES; i++) {
-        weft_spawn_options o = {.runtime = env->handle,
-                                .arg_bytes = arg_sizes[i],
-                                .drop_arg = check_dropped_block};
+        weft_spawn_options o = {
+            .runtime = env->handle, .arg_bytes = arg_sizes[i], .drop_arg = check_dropped_block};
         fill_block(block, i);
         CHECK_EQ(weft_spawn_with(&o, check_block, block, NULL), 0);
         memset(block, 0xee, arg_sizes[i]);
@@ -715,10 +714,8 @@ TEST_MAIN(IN_TASK(sp_01_spawn_only_queues),
           IN_TASK(sp_11_panic_in_drop_result_stays_inside),
           IN_TASK(sp_12_drop_result_runs_in_the_right_context),
           IN_TASK(sp_13_is_finished_only_after_cleanup),
-          ON_MAIN(sp_14_tasks_that_hold_each_other_are_freed),
-          IN_TASK(sp_15_one_run_for_each_wake),
+          ON_MAIN(sp_14_tasks_that_hold_each_other_are_freed), IN_TASK(sp_15_one_run_for_each_wake),
           ON_MAIN(sp_16_spawn_on_a_released_runtime_joins_cancelled),
           IN_TASK(sp_17_wake_from_a_dying_thread), IN_TASK(sp_18_argument_blocks_are_copied),
           ON_MAIN(sp_18_copies_that_never_ran_are_dropped),
-          PLAIN(sp_19_weft_run_waits_for_every_task),
-          ON_MAIN(sp_19_block_on_returns_with_its_body))
+          PLAIN(sp_19_weft_run_waits_for_every_task), ON_MAIN(sp_19_block_on_returns_with_its_body))

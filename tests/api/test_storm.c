@@ -1,5 +1,6 @@
 /* ctest: timeout=240 */
-/* Aborts, timeouts, panics and shutdown at random points of random programs: everything comes out even. */
+/* Aborts, timeouts, panics and shutdown at random points of random programs: everything comes
+ * out even. */
 #include "storm.h"
 
 static uint64_t blow_ns(void)

@@ -1,4 +1,5 @@
-/* A task that blocks its thread delays nobody else, and is named: DESIGN 12. And a program that hangs says so: DESIGN 13. */
+/* A task that blocks its thread delays nobody else, and is named: DESIGN 12. And a program that
+ * hangs says so: DESIGN 13. */
 #include "harness.h"
 #include "sync.h"
 
@@ -281,7 +282,6 @@ static void sleeping_tasks_are_no_hang(struct test_env *env)
 
 TEST_MAIN(PLAIN(one_worker_of_one_sleeps), PLAIN(one_worker_of_two_sleeps),
           PLAIN(every_worker_of_two_sleeps), PLAIN(every_worker_of_four_sleeps),
-          PLAIN(one_worker_of_one_computes),
-          IN_TASK_ON(each_sticking_is_reported_once, TEST_MT1),
+          PLAIN(one_worker_of_one_computes), IN_TASK_ON(each_sticking_is_reported_once, TEST_MT1),
           ON_MAIN(hang_is_reported_with_all_tasks),
           ON_MAIN_ON(sleeping_tasks_are_no_hang, TEST_MT1))

@@ -145,9 +145,10 @@ void test_stop(const char *file, int line, const char *what)
 
 void test_pause(void)
 {
-    /* Not weft_sleep(): a job of a current_thread runtime that nobody drives would sleep for ever. */
+    /* Not weft_sleep(): a job of a current_thread runtime that nobody drives would sleep for
+     * ever. */
     struct timespec ts = {0, 300000};
-    (void)weft_yield();          /* in a task: the others have their turn, whatever it returns */
+    (void)weft_yield();         /* in a task: the others have their turn, whatever it returns */
     (void)nanosleep(&ts, NULL); /* an early return only polls more often */
 }
 
@@ -219,9 +220,9 @@ static void *watch(void *arg)
     struct timespec end;
     (void)arg;
     clock_gettime(CLOCK_REALTIME, &end);
-    end.tv_sec += limit != NULL                    ? strtol(limit, NULL, 10)
+    end.tv_sec += limit != NULL                     ? strtol(limit, NULL, 10)
                   : under != NULL && *under != '\0' ? 4 * WATCHDOG_S
-                                                   : WATCHDOG_S;
+                                                    : WATCHDOG_S;
     pthread_mutex_lock(&the.lock);
     while (the.running) {
         if (pthread_cond_timedwait(&the.ended, &the.lock, &end) == 0)
@@ -322,7 +323,8 @@ void test_run(void **state)
         test_shutdown(env);
     weft_handle_unref(env->handle);
     env->handle = NULL;
-    /* An idle thread of the blocking pool may hold the last reference to the runtime for a moment longer. */
+    /* An idle thread of the blocking pool may hold the last reference to the runtime for a
+     * moment longer. */
     for (int i = 0; i < 1000 && !env->keep_fds && test_count_fds() != env->fds_before; i++)
         test_pause();
     /* Soon: the last reference may be one of a pool thread that ends. */

@@ -1,8 +1,9 @@
 /*
- * The harness of the API tests: a test body on every flavour of runtime, checks that work on fibers, a
- * watchdog, a captured log.
+ * The harness of the API tests: a test body on every flavour of runtime, checks that work on
+ * fibers, a watchdog, a captured log.
  *
- * A body is `static void sp_01_...(struct test_env *env)`. An entry of the table says where it runs:
+ * A body is `static void sp_01_...(struct test_env *env)`. An entry of the table says where it
+ * runs:
  *
  *     IN_TASK(f)    inside a spawned task      three tests: f_ct, f_mt1, f_mt4
  *     IN_BODY(f)    in weft_block_on()         likewise
@@ -10,8 +11,9 @@
  *     PLAIN(f)      on the main thread, without a runtime
  *     IN_TASK_ON(f, TEST_MT4), IN_BODY_ON(), ON_MAIN_ON()      on one flavour only
  *
- * cmocka's assertions longjmp to the main thread's stack, which kills a fiber: in tasks only CHECK and EXPECT are used.
- * After each test the harness destroys the runtime, and compares alive tasks and descriptors with those before.
+ * cmocka's assertions longjmp to the main thread's stack, which kills a fiber: in tasks only CHECK
+ * and EXPECT are used. After each test the harness destroys the runtime, and compares alive tasks
+ * and descriptors with those before.
  */
 #ifndef WEFT_TESTS_HARNESS_H
 #define WEFT_TESTS_HARNESS_H
@@ -45,8 +47,10 @@ struct test_env {
 
 #define TEST__ENTRY(f, where, on, suffix)                                                          \
     {                                                                                              \
-#f suffix, test_run, test_setup, test_teardown,                                            \
-            &(struct test_env){.body = (f), .flavour = (on), .place = (where)}                     \
+#f suffix, test_run, test_setup, test_teardown, &(struct test_env)                         \
+        {                                                                                          \
+            .body = (f), .flavour = (on), .place = (where)                                         \
+        }                                                                                          \
     }
 #define TEST__THREE(f, where)                                                                      \
     TEST__ENTRY(f, where, TEST_CT, "_ct"), TEST__ENTRY(f, where, TEST_MT1, "_mt1"),                \

@@ -13,10 +13,10 @@
 static struct {
     struct sema permits;
     struct chan chan;
-    atomic_long born, ran, dropped;   /* arguments: born = ran + dropped */
-    atomic_long made, freed;          /* results */
-    atomic_long entered, left;        /* cleanups */
-    atomic_long panicked, cancelled;  /* so that one sees that it was a storm */
+    atomic_long born, ran, dropped;  /* arguments: born = ran + dropped */
+    atomic_long made, freed;         /* results */
+    atomic_long entered, left;       /* cleanups */
+    atomic_long panicked, cancelled; /* so that one sees that it was a storm */
     atomic_bool over;
 } storm;
 

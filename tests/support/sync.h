@@ -1,9 +1,10 @@
 /*
- * Waits for tests, written on the public future protocol alone, as a user would write them: a semaphore, and
- * made of it a gate, a oneshot and a bounded channel.
+ * Waits for tests, written on the public future protocol alone, as a user would write them: a
+ * semaphore, and made of it a gate, a oneshot and a bounded channel.
  *
- * A mutex inside guards a queue of waiters; wakers are referenced under it and woken after it. Fibers,
- * polled tasks and threads inside weft_enter() may wait; any thread may release, open, send and close.
+ * A mutex inside guards a queue of waiters; wakers are referenced under it and woken after it.
+ * Fibers, polled tasks and threads inside weft_enter() may wait; any thread may release, open, send
+ * and close.
  */
 #ifndef WEFT_TESTS_SYNC_H
 #define WEFT_TESTS_SYNC_H
@@ -15,7 +16,8 @@
 
 WEFT_BEGIN_DECLS
 
-/* A fair semaphore: who waits first gets the next permit, which is assigned to it at the release. */
+/* A fair semaphore: who waits first gets the next permit, which is assigned to it at the
+ * release. */
 struct sema {
     pthread_mutex_t lock;
     struct sema_wait *first, *last; /* under lock */
@@ -76,9 +78,9 @@ struct chan {
 
 void chan_init(struct chan *c, unsigned cap);
 void chan_fini(struct chan *c);
-int chan_send(struct chan *c, void *value);     /* -EPIPE */
+int chan_send(struct chan *c, void *value);      /* -EPIPE */
 int chan_recv(struct chan *c, void **ret_value); /* -EPIPE */
-int chan_try_send(struct chan *c, void *value); /* -EPIPE, -EAGAIN */
+int chan_try_send(struct chan *c, void *value);  /* -EPIPE, -EAGAIN */
 int chan_try_recv(struct chan *c, void **ret_value);
 void chan_close(struct chan *c);
 
