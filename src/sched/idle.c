@@ -186,6 +186,22 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* current_thread has no monitor: when nothing is armed, the first sleep after a run lasts 100 ms at
+ * most, and the second begins with a look for a deadlock. */
+static uint64_t quiet_until(struct weft__worker *w)
+{
+    struct weft__sched *s = w->sched;
+    uint64_t tick = weft__a64_load_relaxed(&w->tick);
+    if (!s->detects_deadlock || weft__a64_load_seq_cst(&w->timers.next_ns) != WEFT_NEVER)
+        return WEFT_NEVER;
+    if (tick != w->quiet_tick) {
+        w->quiet_tick = tick;
+        return weft__sys_now_ns() + 100 * WEFT_MS;
+    }
+    weft__sched_check_deadlock(s);
+    return WEFT_NEVER;
+}
+
 void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg)
 {
     struct weft__sched *s = w->sched;
@@ -208,8 +224,8 @@ void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), 
          * driver. */
         if (polls || (s->core.driver == NULL && w->index == 0))
             until_ns = min_u64(until_ns, weft__a64_load_seq_cst(&s->outer_timers.next_ns));
-        if (!s->is_multi && until_ns == WEFT_NEVER)
-            weft__sched_check_deadlock(s);
+        if (!s->is_multi)
+            until_ns = min_u64(until_ns, quiet_until(w));
         if (polls) {
             uint64_t now_ns = until_ns == WEFT_NEVER ? 0 : weft__sys_now_ns();
             uint64_t wait_ns = until_ns == WEFT_NEVER ? WEFT_NEVER

@@ -175,6 +175,15 @@ static void look_for(struct weft__sched *s, struct weft__worker *w, uint64_t now
     }
 }
 
+/* Does the task itself keep the worker, by sleeping in the kernel or by computing? Or has the
+ * thread only not had a CPU: then another worker would make it worse, and on a busy machine each
+ * substitute would beget the next. */
+static bool is_to_blame(struct weft__sched *s, struct weft__worker *w)
+{
+    uint64_t used_ns = weft__sys_cpu_clock_ns(w->cpu_clock) - w->seen_cpu_ns;
+    return used_ns >= s->stuck_after_ns / 2 || weft__sys_thread_is_asleep(w->thread_id);
+}
+
 /* Returns true when w counts as stuck. */
 static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_ns, bool *ret_awake)
 {
@@ -200,10 +209,14 @@ static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_
     uint64_t age_ns = now_ns - w->seen_since_ns;
     if (age_ns < LOOK_NS / 2)
         return false;
-    weft__a32_store_seq_cst(&w->slot_is_open, 1);
+    if (!weft__a32_load_relaxed(&w->slot_is_open)) {
+        /* The first look that finds it in the same task. */
+        weft__a32_store_seq_cst(&w->slot_is_open, 1);
+        w->seen_cpu_ns = weft__sys_cpu_clock_ns(w->cpu_clock);
+    }
     if (has_queued(w) || weft__a32_load_relaxed(&s->polling) == 0)
         weft__sched_wake_one(s);
-    if (age_ns < s->stuck_after_ns)
+    if (age_ns < s->stuck_after_ns || (!w->seen_stuck && !is_to_blame(s, w)))
         return false;
     if (!w->seen_stuck) {
         w->seen_stuck = true;

@@ -52,6 +52,7 @@ struct weft__worker {
     uint32_t index;
     bool is_extra;
     struct weft__thread thread; /* multi_thread */
+    int thread_id, cpu_clock;   /* of the thread; written before it runs tasks */
     weft__a32 has_no_thread;    /* not started, or it could not be; written by who starts it */
 
     /* ---- the worker's own thread only ---- */
@@ -70,6 +71,7 @@ struct weft__worker {
     uint32_t until_global; /* runs left until the global queue comes first */
     uint32_t slot_streak;  /* runs in a row out of the slot */
     uint64_t rng;
+    uint64_t quiet_tick; /* tick at the last sleep without an end, current_thread */
     /* sleeps no longer than this; WEFT_NEVER but in a shutdown that drives */
     uint64_t wake_at_ns;
     bool is_searching;
@@ -97,6 +99,7 @@ struct weft__worker {
     /* ---- the monitor's notes ---- */
     uint64_t seen_tick, seen_since_ns;
     uint64_t seen_looks, looked_ns;
+    uint64_t seen_cpu_ns; /* CPU time of the thread when it was first seen in this task */
     bool seen_stuck, was_reported;
 };
 
@@ -140,6 +143,7 @@ struct weft__sched {
     weft__aptr worker[WEFT__WORKERS_MAX];
     struct weft__lock lock; /* making workers */
 
+    weft__a64 stackless_tasks;     /* cancelled because there was no memory for a stack */
     uint64_t deadlock_reported_at; /* runs made until then; by whoever checks, one at a time */
     struct weft__thread monitor;
     bool has_monitor;

@@ -225,6 +225,9 @@ static inline struct weft__stack *stack_for(struct weft__worker *w, struct weft_
     } else {
         bytes = t->cold->stack_bytes;
     }
+    /* Getting a stack may wait for the pool's lock or the kernel: not the doing of the task that
+     * leaves, which the monitor would blame. */
+    weft__aptr_store_relaxed(&w->running, NULL);
     if (weft__stack_get(&w->stacks, bytes, &stack) < 0)
         return NULL;
     weft__fiber_init(stack, fiber_main, stack);
@@ -392,8 +395,11 @@ static WEFT__COLD void fail_without_stack(struct weft__worker *w, struct weft__t
 {
     struct weft__locals l = {0};
     char label[96];
-    weft__log(WEFT_LOG_ERROR, "%s is cancelled: no memory for its stack",
-              weft__task_label(t, label, sizeof label));
+    /* In a shortage there are many: the first, the second, the fourth... are named. */
+    uint64_t count = weft__a64_add_relaxed(&w->sched->stackless_tasks, 1) + 1;
+    if ((count & (count - 1)) == 0)
+        weft__log(WEFT_LOG_ERROR, "%s is cancelled: no memory for its stack (%llu so far)",
+                  weft__task_label(t, label, sizeof label), (unsigned long long)count);
     w->ctx->current = t;
     t->locals = &l;
     if (t->kind == WEFT__TASK_FUTURE && t->started)
@@ -675,6 +681,8 @@ void weft__worker_thread(struct weft__worker *w)
     if (weft__sigaltstack_init(&signal_stack) < 0)
         weft__log(WEFT_LOG_WARN, "worker %u has no signal stack: an overflow there is not named",
                   w->index);
+    w->thread_id = weft__sys_thread_id();
+    w->cpu_clock = weft__sys_thread_cpu_clock();
     weft__worker_attach(w);
     weft__worker_hook(w, s->hooks.thread_start);
     weft__worker_loop(w, is_stopped, w);

@@ -102,6 +102,12 @@ int weft__sys_thread_start(struct weft__thread *t, const char *name, void *(*fn)
 void weft__sys_thread_join(struct weft__thread *t);
 void weft__sys_thread_detach(struct weft__thread *t);
 int weft__sys_thread_id(void); /* gettid */
+/* The clock of the calling thread's CPU time, for weft__sys_cpu_clock_ns() by any thread. */
+int weft__sys_thread_cpu_clock(void);
+uint64_t weft__sys_cpu_clock_ns(int clock); /* 0 when the thread has ended */
+/* True when the thread sleeps in the kernel: neither running nor waiting for a CPU. True too when that
+ * cannot be found out (no /proc). */
+bool weft__sys_thread_is_asleep(int thread_id);
 
 /* CPUs this process may use: the affinity mask, lowered by the cgroup (v2 cpu.max, v1 cfs quota)
  * rounded up; at least 1. */

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -148,6 +149,33 @@ int weft__sys_sigaltstack(const stack_t *set, stack_t *ret)
 int weft__sys_sigaction(int signo, const struct sigaction *set, struct sigaction *ret)
 {
     return weft__sys_table.sigaction(signo, set, ret) == 0 ? 0 : weft__sys_error();
+}
+
+/* ---- what a thread is doing ---- */
+
+int weft__sys_thread_cpu_clock(void)
+{
+    clockid_t clock;
+    return pthread_getcpuclockid(pthread_self(), &clock) == 0 ? clock : CLOCK_THREAD_CPUTIME_ID;
+}
+
+uint64_t weft__sys_cpu_clock_ns(int clock)
+{
+    struct timespec t;
+    if (clock_gettime(clock, &t) != 0)
+        return 0;
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+bool weft__sys_thread_is_asleep(int thread_id)
+{
+    char path[64], text[128];
+    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread_id);
+    if (weft__sys_read_file(path, text, sizeof(text)) <= 0)
+        return true;
+    /* "tid (name) state ...": the name may hold anything, also a parenthesis. */
+    const char *end = strrchr(text, ')');
+    return end == NULL || end[1] != ' ' || end[2] != 'R';
 }
 
 /* ---- fork ---- */
