@@ -5,6 +5,8 @@
 #   tests/api/test_<name>.c          static library, public headers       label api
 #                                    again with the shared library        label api-shared
 #   tests/stress/test_<name>.c       as api, long                         label stress
+#   tests/stress/test_<name>.py      scripts that start servers           label stress
+#   tests/stress/servers/*.c         the servers: public headers, their path is $WEFT_LOAD_SERVER
 #   tests/examples/<name>.sh or .py  gets the path of examples/<name>     label example
 #   tests/support/*.c                weft_test_support, linked to each of the above
 #   tests/support/tools/*.c          programs without weft; their directory is $WEFT_TEST_TOOLS
@@ -17,6 +19,7 @@
 #   serial         nothing else runs beside it (api, stress and example tests are always serial: they
 #                  measure time)
 #   timeout=N      seconds, in place of 120 (stress: 300)
+#   label=L        another label than its directory gives (scripts)
 #   not-under=...  is left out there, for the reason in parentheses, which is printed: address,
 #                  thread, memcheck, aarch64
 #   variants       with WEFT_TEST_VARIANTS also built, library and all, at -O0, -O2 and -O3, as
@@ -88,7 +91,7 @@ foreach(source IN LISTS tool_sources)
     endif()
 endforeach()
 
-# Reads the "ctest:" comment of a test into <prefix>_SERIAL, _TIMEOUT, _SKIP and _VARIANTS.
+# Reads the "ctest:" comment of a test into <prefix>_SERIAL, _TIMEOUT, _SKIP, _VARIANTS and _LABEL.
 function(weft_test_directives source prefix timeout)
     file(STRINGS ${source} line REGEX "ctest:" LIMIT_COUNT 1)
     # The build files depend on the comment, hence on the file.
@@ -96,6 +99,7 @@ function(weft_test_directives source prefix timeout)
     set(serial OFF)
     set(skip OFF)
     set(variants OFF)
+    set(label "")
     string(REPLACE "\;" "," line "${line}") # file(STRINGS) escapes semicolons
     string(REGEX REPLACE "^.*ctest:" "" line "${line}")
     string(REGEX REPLACE "\\(.*$" "" words "${line}")
@@ -108,6 +112,8 @@ function(weft_test_directives source prefix timeout)
             set(variants ON)
         elseif(word MATCHES "^timeout=([0-9]+)$")
             set(timeout ${CMAKE_MATCH_1})
+        elseif(word MATCHES "^label=([a-z-]+)$")
+            set(label ${CMAKE_MATCH_1})
         elseif(word MATCHES "^not-under=([a-z0-9,]+)$")
             string(REPLACE "," ";" places "${CMAKE_MATCH_1}")
             foreach(place IN LISTS places)
@@ -129,6 +135,7 @@ function(weft_test_directives source prefix timeout)
     set(${prefix}_TIMEOUT ${timeout} PARENT_SCOPE)
     set(${prefix}_SKIP ${skip} PARENT_SCOPE)
     set(${prefix}_VARIANTS ${variants} PARENT_SCOPE)
+    set(${prefix}_LABEL "${label}" PARENT_SCOPE)
 endfunction()
 
 # One test program, for weft_test(), whose said_* it reads.
@@ -176,9 +183,9 @@ macro(weft_test_variant variant flags code)
     endif()
 endmacro()
 
-# weft_test(NAME n SOURCE s LABEL l LIBRARY lib [DIR d] [INTERNAL] [SERIAL] [TIMEOUT t])
+# weft_test(NAME n SOURCE s LABEL l LIBRARY lib [INTERNAL] [SERIAL] [TIMEOUT t])
 function(weft_test)
-    cmake_parse_arguments(T "INTERNAL;SERIAL" "NAME;SOURCE;LABEL;LIBRARY;DIR;TIMEOUT" "" ${ARGN})
+    cmake_parse_arguments(T "INTERNAL;SERIAL" "NAME;SOURCE;LABEL;LIBRARY;TIMEOUT" "" ${ARGN})
     if(T_SOURCE MATCHES "\\.cpp$" AND NOT CMAKE_CXX_COMPILER)
         message(STATUS "no C++ compiler: ${T_NAME} left out")
         return()
@@ -266,6 +273,41 @@ if(NOT Python3_Interpreter_FOUND)
     message(FATAL_ERROR "the tests need Python 3; or set WEFT_BUILD_TESTS=OFF")
 endif()
 
+# Scripts that drive a server from outside. Not under an emulator: they count what the process holds,
+# which would be the emulator's.
+file(GLOB server_sources CONFIGURE_DEPENDS ${tests_dir}/stress/servers/*.c)
+foreach(source IN LISTS server_sources)
+    get_filename_component(name ${source} NAME_WE)
+    add_executable(server_${name} ${source})
+    weft_test_common(server_${name})
+    target_link_libraries(server_${name} PRIVATE weft_static)
+    set_target_properties(server_${name} PROPERTIES
+        OUTPUT_NAME ${name} RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/stress/servers)
+endforeach()
+file(GLOB stress_scripts CONFIGURE_DEPENDS ${tests_dir}/stress/test_*.py)
+if(WEFT_TEST_UNDER STREQUAL "aarch64")
+    set(stress_scripts "")
+    message(STATUS "not under aarch64: tests/stress/*.py (they count what the server's process holds)")
+endif()
+foreach(source IN LISTS stress_scripts)
+    get_filename_component(name ${source} NAME_WE)
+    string(REGEX REPLACE "^test_" "" name ${name})
+    weft_test_directives(${source} said 300)
+    if(NOT said_LABEL)
+        set(said_LABEL stress)
+    endif()
+    # Installing is tried once, natively, as below.
+    if(said_SKIP OR (said_LABEL STREQUAL "install" AND (WEFT_TEST_UNDER OR WEFT_SANITIZE)))
+        continue()
+    endif()
+    string(REPLACE ";" " " launcher "${WEFT_TEST_LAUNCHER}")
+    add_test(NAME ${said_LABEL}.${name} COMMAND ${Python3_EXECUTABLE} ${source})
+    set_tests_properties(${said_LABEL}.${name} PROPERTIES
+        LABELS ${said_LABEL} TIMEOUT ${said_TIMEOUT} RUN_SERIAL ON
+        ENVIRONMENT "${weft_test_env};WEFT_LOAD_LAUNCHER=${launcher};\
+WEFT_LOAD_SERVER=${PROJECT_BINARY_DIR}/tests/stress/servers/load_server")
+endforeach()
+
 file(GLOB example_scripts CONFIGURE_DEPENDS ${tests_dir}/examples/*.sh ${tests_dir}/examples/*.py)
 foreach(example IN LISTS weft_examples)
     if(EXISTS ${tests_dir}/examples/${example}.sh)
@@ -287,6 +329,8 @@ if(NOT WEFT_TEST_UNDER)
         COMMAND ${Python3_EXECUTABLE} ${tools}/check-layers ${PROJECT_SOURCE_DIR})
     weft_script_test(NAME check.layers-self-test LABEL check
         COMMAND ${Python3_EXECUTABLE} ${tools}/check-layers --self-test)
+    weft_script_test(NAME check.behaviours LABEL check
+        COMMAND ${Python3_EXECUTABLE} ${tools}/check-behaviours ${PROJECT_SOURCE_DIR})
     weft_script_test(NAME check.exports LABEL check
         COMMAND ${Python3_EXECUTABLE} ${tools}/check-exports
                 ${CMAKE_C_COMPILER} ${PROJECT_SOURCE_DIR}/include $<TARGET_FILE:weft>)
