@@ -101,7 +101,7 @@ static int block_on(const char *call, struct weft_runtime *rt, weft_task_fn body
 {
     if (rt == NULL || body == NULL)
         return weft__misuse(call, -EINVAL, "the runtime or the body is NULL", caller);
-    if (weft__sys_is_forked_child())
+    if (weft__core_is_ancestral(&rt->sched.core))
         return weft__misuse(call, -EPERM, "this is a forked child; start a runtime of its own",
                             caller);
     if (!weft__may_block())

@@ -75,6 +75,9 @@ int weft_enter(weft_handle *h, weft_enter_guard *g)
                             "the caller is a task; name the runtime in weft_spawn_options",
                             WEFT__CALLER);
     struct weft__core *core = (struct weft__core *)h;
+    if (weft__core_is_ancestral(core))
+        return weft__misuse("weft_enter", -EPERM,
+                            "this is a forked child; start a runtime of its own", WEFT__CALLER);
     weft__core_ref(core);
     weft__a32_add_seq_cst(&weft__sched_of(core)->outside, 1);
     g->opaque[0] = core;

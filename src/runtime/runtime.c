@@ -75,10 +75,10 @@ static void *worker_main(void *arg)
 static void init_once(void)
 {
     static weft__a32 done;
+    weft__sys_fork_guard_init(); /* each time: in a forked child it starts anew */
     if (weft__a32_load_acquire(&done))
         return;
     void *frames[2];
-    weft__sys_fork_guard_init();
     weft__fault_handler_install(describe_owner);
     (void)backtrace(frames, 2); /* loads its library now, not in the first panic */
     weft__a32_store_release(&done, 1);
@@ -90,6 +90,7 @@ static void fill(struct weft_runtime *rt, const weft_config *c)
     struct weft__core *core = &s->core;
     core->ops = &core_ops;
     core->id = weft__a64_add_relaxed(&next_runtime_id, 1);
+    core->fork_generation = weft__sys_fork_generation();
     (void)snprintf(core->name, sizeof core->name, "%s", c->name ? c->name : "weft");
     weft__a64_store_relaxed(&core->refs, 1);
     core->panics_shut_down = c->unhandled_panic == WEFT_UNHANDLED_PANIC_SHUTDOWN;
@@ -288,7 +289,7 @@ bool weft__may_block(void)
 
 static int shut_down(const char *call, weft_runtime *rt, uint64_t timeout_ns, const void *caller)
 {
-    if (weft__sys_is_forked_child())
+    if (weft__core_is_ancestral(&rt->sched.core))
         return weft__misuse(call, -EPERM, "this is a forked child", caller);
     if (timeout_ns != 0 && !weft__may_block())
         return weft__misuse(call, -EPERM,

@@ -105,8 +105,8 @@ int weft__sys_thread_id(void); /* gettid */
 /* The clock of the calling thread's CPU time, for weft__sys_cpu_clock_ns() by any thread. */
 int weft__sys_thread_cpu_clock(void);
 uint64_t weft__sys_cpu_clock_ns(int clock); /* 0 when the thread has ended */
-/* True when the thread sleeps in the kernel: neither running nor waiting for a CPU. True too when that
- * cannot be found out (no /proc). */
+/* True when the thread sleeps in the kernel: neither running nor waiting for a CPU. True too when
+ * that cannot be found out (no /proc). */
 bool weft__sys_thread_is_asleep(int thread_id);
 
 /* CPUs this process may use: the affinity mask, lowered by the cgroup (v2 cpu.max, v1 cfs quota)
@@ -130,5 +130,8 @@ void weft__sys_write_all(int fd, const char *buf, size_t len);
  * page with MADV_WIPEONFORK reads 0 there. One load. */
 void weft__sys_fork_guard_init(void);
 bool weft__sys_is_forked_child(void);
+/* Changes when init is called in a forked child, which is then no longer told from other processes.
+ * */
+uint32_t weft__sys_fork_generation(void);
 
 #endif

@@ -193,10 +193,26 @@ static void clear_fork_word(void)
     weft__a32_store_relaxed(word, 0);
 }
 
+/* Children that started anew, counted along the line of descent: what belongs to an ancestor is
+ * told by it. */
+static weft__a32 fork_generation;
+
+uint32_t weft__sys_fork_generation(void)
+{
+    return weft__a32_load_relaxed(&fork_generation);
+}
+
 void weft__sys_fork_guard_init(void)
 {
-    if (weft__aptr_load_acquire(&fork_word) != &before_init)
+    weft__a32 *word = weft__aptr_load_acquire(&fork_word);
+    if (word != &before_init) {
+        /* A child that starts anew: it has one thread, the one that called fork(). */
+        if (weft__a32_load_relaxed(word) == 0) {
+            weft__a32_add_relaxed(&fork_generation, 1);
+            weft__a32_store_relaxed(word, 1);
+        }
         return;
+    }
     void *page;
     if (weft__sys_map(weft__sys_page_size(), weft__sys_page_size(), &page) < 0)
         return; /* children are then not told apart; the next init tries again */

@@ -216,7 +216,7 @@ static int find_core(const char *call, const weft_spawn_options *o, bool has_bod
                                "the caller is in no runtime (a task, or inside weft_enter()) and "
                                "options.runtime names none",
                                site);
-    if (weft__sys_is_forked_child())
+    if (weft__core_is_ancestral(core))
         return weft__misuse_at(call, -EPERM, "this is a forked child; start a runtime of its own",
                                site);
     *ret = core;

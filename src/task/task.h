@@ -173,6 +173,7 @@ enum weft__phase {
 struct weft__core {
     const struct weft__core_ops *ops;
     uint64_t id;
+    uint32_t fork_generation; /* of the process that made it */
     char name[32];
     weft__a64 refs;        /* owner, threads, handles, timers; see weft__core_ref */
     weft__a64 handle_refs; /* the public ones among them, for the deadlock check */
@@ -185,6 +186,12 @@ struct weft__core {
     bool has_time;
     struct weft__slab *slab;
 };
+
+/* True in a forked child: the threads of this runtime live in an ancestor. */
+static inline bool weft__core_is_ancestral(const struct weft__core *core)
+{
+    return weft__sys_is_forked_child() || core->fork_generation != weft__sys_fork_generation();
+}
 
 static inline void weft__core_ref(struct weft__core *core)
 {
