@@ -1,0 +1,63 @@
+/*
+ * The model explorer: runs a small program of two to six threads under every schedule.
+ *
+ * The threads of a model are coroutines of the one test thread. Code compiled with WEFT_MODEL calls
+ * weft__model_point() before each atomic operation; there, and where a thread blocks or ends, the
+ * explorer decides who goes on. It searches depth first over all such decisions, with a bound on how
+ * often a thread that could go on is preempted (2, or $MODEL_BOUND). What it found wrong is printed
+ * as a schedule, and run again with a trace. docs/design/model.md says what this shows and what it
+ * does not.
+ *
+ * Locks, futexes, the clock, threads and the allocator of src/sys are replaced while a model runs.
+ */
+#ifndef MODEL_H
+#define MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define MODEL_THREADS_MAX 8
+
+enum model_failure {
+    MODEL_PASSED,
+    MODEL_CHECK_FAILED, /* MODEL_CHECK(), or an assertion of src/ */
+    MODEL_DEADLOCK,     /* threads are left and all of them are blocked */
+    MODEL_LIVELOCK,     /* a run takes too many steps: threads go round and get nowhere */
+    MODEL_LEAK,         /* memory of weft__malloc() was left */
+};
+
+/* Every run calls init, which must set up all state that the threads touch; then the threads run, then
+ * check is called. NULL: nothing to do. */
+struct model {
+    const char *name;
+    void (*init)(void);
+    void (*thread[MODEL_THREADS_MAX])(void); /* up to the first NULL */
+    void (*check)(void);
+    unsigned bound_max; /* lower than $MODEL_BOUND where a model has too many steps; 0: no limit */
+    /* A futex wait with a deadline may time out whenever it is waited in. Otherwise time passes only
+     * while every thread is blocked. */
+    bool time_races;
+};
+
+/* cmocka: fails the test unless every schedule passes. */
+void model_passes(const struct model *m);
+/* Fails the test unless some schedule fails in this way, and fails so again when it is replayed. */
+void model_fails(const struct model *m, enum model_failure how);
+
+/* ---- for the threads of a model ---- */
+
+#define MODEL_CHECK(cond) ((cond) ? (void)0 : model_failed(#cond, __FILE__, __LINE__))
+_Noreturn void model_failed(const char *what, const char *file, int line);
+
+/* Blocks until is_ready(arg), which must only look. It holds when this returns: nobody has run in
+ * between. */
+void model_wait(bool (*is_ready)(void *arg), void *arg, const char *what);
+/* A scheduling point by itself, before an access to shared state that is not atomic. */
+void model_step(const char *what);
+/* Which thread this is, from 0. */
+unsigned model_self(void);
+
+/* In init: how a trace calls the object. The name is borrowed. */
+void model_name(const void *object, size_t bytes, const char *name);
+
+#endif

@@ -1,0 +1,238 @@
+/*
+ * What src/sys offers while a model runs: futexes that block in the explorer, a clock that stands
+ * still, threads that are threads of the model, an allocator that counts.
+ */
+#include "model.h"
+#include "model_internal.h"
+
+#include "base/base.h"
+#include "sys/lock.h"
+#include "sys/table.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <malloc.h>
+#include <string.h>
+
+static struct weft__sys_table real;
+static uint64_t clock_ns;
+static long live_blocks;
+
+struct waiter {
+    struct waiter *next;
+    const uint32_t *word;
+    bool is_woken;
+};
+static struct waiter *waiters; /* in the order in which they came */
+
+/* ---- futex ---- */
+
+static bool is_woken(void *arg)
+{
+    return ((struct waiter *)arg)->is_woken;
+}
+
+static void forget(struct waiter *w)
+{
+    for (struct waiter **at = &waiters; *at; at = &(*at)->next)
+        if (*at == w) {
+            *at = w->next;
+            return;
+        }
+}
+
+static int futex_wait(const uint32_t *word, uint32_t expected, const struct timespec *timeout)
+{
+    /* The kernel compares and queues in one step: between this load and the block nobody runs. */
+    if (weft__a32_load_seq_cst((const weft__a32 *)word) != expected) {
+        errno = EAGAIN;
+        return -1;
+    }
+    struct waiter w = {.word = word};
+    struct waiter **at = &waiters;
+    while (*at)
+        at = &(*at)->next;
+    *at = &w;
+    uint64_t deadline_ns =
+        timeout ? (uint64_t)timeout->tv_sec * WEFT_SEC + (uint64_t)timeout->tv_nsec : WEFT_NEVER;
+    if (model__block(is_woken, &w, deadline_ns, "futex wait"))
+        return 0;
+    forget(&w);
+    errno = ETIMEDOUT;
+    return -1;
+}
+
+static int futex_wake(const uint32_t *word, uint32_t count)
+{
+    int woken = 0;
+    model_step("futex wake");
+    for (struct waiter **at = &waiters; *at && (uint32_t)woken < count;) {
+        struct waiter *w = *at;
+        if (w->word != word) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
+        w->is_woken = true;
+        woken++;
+    }
+    return woken;
+}
+
+static int model_futex(uint32_t *word, int op, uint32_t val, const struct timespec *timeout,
+                       uint32_t val3)
+{
+    (void)val3;
+    if ((op & ~FUTEX_PRIVATE_FLAG) == FUTEX_WAIT_BITSET)
+        return futex_wait(word, val, timeout);
+    WEFT_ASSERT((op & ~FUTEX_PRIVATE_FLAG) == FUTEX_WAKE);
+    return futex_wake(word, val);
+}
+
+/* ---- clock, threads, signal stacks ---- */
+
+static int model_clock_gettime(clockid_t clock, struct timespec *ts)
+{
+    (void)clock;
+    ts->tv_sec = (time_t)(clock_ns / WEFT_SEC);
+    ts->tv_nsec = (long)(clock_ns % WEFT_SEC);
+    return 0;
+}
+
+void model__clock_set(uint64_t now_ns)
+{
+    clock_ns = now_ns;
+}
+
+static int model_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
+                                void *arg)
+{
+    (void)attr;
+    *thread = (pthread_t)model__thread_create(fn, arg);
+    return 0;
+}
+
+static bool has_ended(void *arg)
+{
+    return model__thread_has_ended((unsigned)*(pthread_t *)arg);
+}
+
+static int model_pthread_join(pthread_t thread, void **ret)
+{
+    (void)ret;
+    model_wait(has_ended, &thread, "pthread_join");
+    return 0;
+}
+
+static int model_pthread_detach(pthread_t thread)
+{
+    (void)thread;
+    return 0;
+}
+
+/* All threads of the model share one signal stack, that of the test. */
+static int model_sigaltstack(const stack_t *set, stack_t *ret)
+{
+    (void)set, (void)ret;
+    errno = ENOMEM;
+    return -1;
+}
+
+/* ---- memory ---- */
+
+static void *model_malloc(size_t bytes)
+{
+    live_blocks++;
+    return real.malloc(bytes);
+}
+
+static void *model_calloc(size_t count, size_t bytes)
+{
+    live_blocks++;
+    return real.calloc(count, bytes);
+}
+
+static void *model_aligned_alloc(size_t alignment, size_t bytes)
+{
+    live_blocks++;
+    return real.aligned_alloc(alignment, bytes);
+}
+
+static void model_free(void *p)
+{
+    if (p == NULL)
+        return;
+    live_blocks--;
+    memset(p, 0xDD, malloc_usable_size(p)); /* a use after this is seen */
+    real.free(p);
+}
+
+long model__system_live_blocks(void)
+{
+    return live_blocks;
+}
+
+/* ---- locks ---- */
+
+/*
+ * In place of src/sys/lock.c: a blocked locker is not runnable, and does not spin, which would cost the
+ * search a hundred steps. The uncontended half is the real one. tests/model/test_lock.c runs the real
+ * lock.
+ */
+static bool lock_is_free(void *arg)
+{
+    struct weft__lock *l = arg;
+    return atomic_load_explicit(&l->word.v, memory_order_relaxed) == 0;
+}
+
+void weft__lock_slow(struct weft__lock *l)
+{
+    model_wait(lock_is_free, l, "lock");
+    atomic_store_explicit(&l->word.v, 1, memory_order_relaxed);
+}
+
+void weft__lock_wake(struct weft__lock *l)
+{
+    (void)l; /* the word is never 2: the blocked look at it */
+}
+
+unsigned weft__lock_held_count(void)
+{
+    return *model__locks_held();
+}
+
+void weft__lock_count_add(int delta)
+{
+    unsigned *count = model__locks_held();
+    WEFT_ASSERT(delta > 0 || *count > 0);
+    *count += (unsigned)delta;
+}
+
+/* ---- in and out ---- */
+
+void model__system_enter(void)
+{
+    real = weft__sys_table;
+    weft__sys_table.futex = model_futex;
+    weft__sys_table.clock_gettime = model_clock_gettime;
+    weft__sys_table.pthread_create = model_pthread_create;
+    weft__sys_table.pthread_join = model_pthread_join;
+    weft__sys_table.pthread_detach = model_pthread_detach;
+    weft__sys_table.sigaltstack = model_sigaltstack;
+    weft__sys_table.malloc = model_malloc;
+    weft__sys_table.calloc = model_calloc;
+    weft__sys_table.aligned_alloc = model_aligned_alloc;
+    weft__sys_table.free = model_free;
+}
+
+void model__system_leave(void)
+{
+    weft__sys_table = real;
+}
+
+void model__system_reset(void)
+{
+    waiters = NULL;
+    live_blocks = 0;
+    clock_ns = WEFT_SEC;
+}
