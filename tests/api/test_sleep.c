@@ -512,7 +512,7 @@ static void timeout_covers_the_sum_of_waits(struct test_env *env)
         } while (rc == 0);
         CHECK_EQ(rc, -ETIMEDOUT);
     }
-    CHECK(rounds <= 6);
+    CHECK(rounds <= 7); /* the last may be ready as late as the deadline has passed: ready wins */
     CHECK(weft_now() - start >= 20 * WEFT_MS);
 }
 
