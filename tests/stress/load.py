@@ -1,8 +1,9 @@
-"""What the load tests share: the server directed through its standard input, the clients, and counts of
-what a process holds, as the kernel sees it.
+"""What the load tests share: the server directed through its standard input, the clients, and counts
+of what a process holds, as the kernel sees it.
 
-A test is a script of functions named test_*; main() runs those whose name contains the first argument, or
-all. WEFT_LOAD_SCALE multiplies the number of connections; without it they are fewer under a sanitizer.
+A test is a script of functions named test_*; main() runs those whose name contains the first argument,
+or all. WEFT_LOAD_SCALE multiplies the number of connections; without it they are fewer under a
+sanitizer.
 """
 
 import os
@@ -78,6 +79,7 @@ class Server:
                                         preexec_fn=limit)
         self.pid = self.process.pid
         self.port = None
+        self.is_up = False
         if options is not None:
             self.up(options)
 
@@ -87,6 +89,8 @@ class Server:
     def __exit__(self, kind, value, trace):
         try:
             if kind is None:
+                if self.is_up:
+                    self.down()
                 self.quit()
         finally:
             if self.process.poll() is None:
@@ -112,8 +116,10 @@ class Server:
         answer = self.ask("up " + options)
         check(answer["error"] == 0, f"up {options}: {answer}")
         self.port = answer["port"]
+        self.is_up = True
 
     def down(self, options=""):
+        self.is_up = False
         return self.ask("down " + options)
 
     def stats(self):
@@ -154,6 +160,23 @@ class Server:
                 return stats
             check(time.monotonic() < deadline, f"tasks or connections are left: {stats}")
             time.sleep(0.02)
+
+
+class EpollServer:
+    """A server of the same kind by hand, without weft: what to compare with."""
+
+    def __init__(self):
+        self.process = subprocess.Popen([str(TOOLS / "echo_epoll_server")], stdout=subprocess.PIPE,
+                                        text=True)
+        self.pid = self.process.pid
+        self.port = parse(self.process.stdout.readline())["port"]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.process.kill()
+        self.process.communicate()
 
 
 class Client:

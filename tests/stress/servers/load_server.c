@@ -1,16 +1,18 @@
 /*
- * The server under load: an echo server over the public headers that a script directs through its standard input, one
- * command a line, each answered by one line of "key=value" pairs.
+ * The server under load: an echo server over the public headers that a script directs through its
+ * standard input, one command a line, each answered by one line of "key=value" pairs.
  *
- *   up [flavor=mt|ct] [workers=N] [body=copy|loop|halves|mix] [abort=PERCENT] [abort_ms=MS] [run=0|1]
- *           starts a runtime that serves 127.0.0.1. So many percent of the connection tasks are aborted, each at a random
- *           moment within abort_ms: before it ran, by a task, by a thread. run=1: inside weft_run_with()
+ *   up [flavor=mt|ct] [workers=N] [body=copy|loop|halves|mix|defer] [grace_ns=N] [abort=PERCENT]
+ *      [abort_ms=MS] [run=0|1]
+ *           starts a runtime that serves 127.0.0.1. So many percent of the connection tasks are
+ *           aborted, each at a random moment within abort_ms: before it ran, by a task, by a thread.
+ *           run=1: inside weft_run_with()
  *   stats   what there is now
  *   block ms=MS [tasks=N]    tasks that block their threads, all at once
  *   down [timeout_ns=N]      run=0: weft_runtime_shutdown() with that timeout; run=1: weft_stop()
  *   quit
  *
- * The command loop stands outside of every runtime, so that what is left after a runtime can be counted.
+ * The command loop stands outside of every runtime, so that what a runtime leaves can be counted.
  */
 #include <weft/weft.h>
 
@@ -33,8 +35,8 @@ static __attribute__((noreturn)) void fail(int line, const char *what)
     abort();
 }
 
-enum body { BODY_COPY, BODY_LOOP, BODY_HALVES, BODY_MIX };
-static const char *const body_name[] = {"copy", "loop", "halves", "mix"};
+enum body { BODY_COPY, BODY_LOOP, BODY_HALVES, BODY_MIX, BODY_DEFER };
+static const char *const body_name[] = {"copy", "loop", "halves", "mix", "defer"};
 
 struct server {
     weft_config config;
@@ -42,13 +44,13 @@ struct server {
     enum body body;
     unsigned abort_percent;
     uint64_t abort_within_ns;
-    weft_runtime *rt;    /* in_run: NULL */
+    weft_runtime *rt; /* in_run: NULL */
     weft_handle *handle;
-    pthread_t driver;    /* in_run, and for a current_thread runtime */
+    pthread_t driver; /* in_run, and for a current_thread runtime */
     bool has_driver;
     weft_tcp_listener *listener;
     weft_addr addr;
-    _Atomic int is_up;   /* 1: listening; negative: the error */
+    _Atomic int is_up; /* 1: listening; negative: the error */
     int run_rc;
 };
 
@@ -91,6 +93,12 @@ static bool victim_put(weft_abort_handle *h)
     return fits;
 }
 
+static void abort_and_drop(void *arg)
+{
+    weft_abort_handle_abort(arg);
+    weft_abort_handle_unref(arg);
+}
+
 static bool abort_a_victim(void)
 {
     weft_abort_handle *h = NULL;
@@ -103,8 +111,7 @@ static bool abort_a_victim(void)
     pthread_mutex_unlock(&victims.lock);
     if (h == NULL)
         return false;
-    weft_abort_handle_abort(h);
-    weft_abort_handle_unref(h);
+    abort_and_drop(h);
     return true;
 }
 
@@ -121,10 +128,8 @@ static void *abort_victims(void *arg)
 
 static void *abort_later(void *arg)
 {
-    weft_abort_handle *h = arg;
+    WEFT_DEFER(abort_and_drop, arg);
     (void)weft_sleep(random_next() % server.abort_within_ns); /* aborted itself: earlier, then */
-    weft_abort_handle_abort(h);
-    weft_abort_handle_unref(h);
     return NULL;
 }
 
@@ -144,8 +149,7 @@ static void arrange_abort(weft_abort_handle *h)
         return;
     if (how >= 1 && victim_put(h))
         return;
-    weft_abort_handle_abort(h);
-    weft_abort_handle_unref(h);
+    abort_and_drop(h);
 }
 
 /* ---- connections ---- */
@@ -211,6 +215,22 @@ static void *serve(void *arg)
     return NULL;
 }
 
+static void end_connection(void *arg)
+{
+    CHECK(weft_tcp_close(arg) == 0);
+    atomic_fetch_sub(&connections, 1);
+}
+
+/* For tasks that may be unwound: what must be done is registered. */
+static void *serve_deferring(void *arg)
+{
+    weft_tcp *conn = arg;
+    WEFT_DEFER(end_connection, conn);
+    (void)weft_copy(weft_tcp_stream(conn), weft_tcp_stream(conn),
+                    NULL); /* until EOF, error, abort */
+    return NULL;
+}
+
 /* The task was aborted before it ran. */
 static void drop_connection(void *arg)
 {
@@ -226,7 +246,8 @@ static void start_connection(weft_tcp *conn)
     weft_task *task;
     atomic_fetch_add(&connections, 1);
     atomic_fetch_add(&accepted, 1);
-    if (weft_spawn_with(&options, serve, conn, is_victim ? &task : NULL) < 0) {
+    if (weft_spawn_with(&options, server.body == BODY_DEFER ? serve_deferring : serve, conn,
+                        is_victim ? &task : NULL) < 0) {
         atomic_fetch_add(&spawn_failures, 1);
         atomic_fetch_sub(&connections, 1);
         CHECK(weft_tcp_close(conn) == 0);
@@ -238,23 +259,23 @@ static void start_connection(weft_tcp *conn)
     }
 }
 
+static void close_listener(void *arg)
+{
+    CHECK(weft_tcp_listener_close(arg) == 0);
+}
+
 static void *accept_all(void *arg)
 {
+    weft_tcp_listener *listener = arg;
     weft_tcp *conn;
     int rc;
-    (void)arg;
-    while ((rc = weft_tcp_accept(server.listener, &conn)) == 0 || rc == -ENOMEM)
+    WEFT_DEFER(close_listener, listener);
+    while ((rc = weft_tcp_accept(listener, &conn)) == 0 || rc == -ENOMEM)
         if (rc == 0)
             start_connection(conn);
         else if (weft_sleep(10 * WEFT_MS) < 0)
             break;
-    CHECK(weft_tcp_listener_close(server.listener) == 0);
     return NULL;
-}
-
-static void close_listener(void *arg)
-{
-    CHECK(weft_tcp_listener_close(arg) == 0);
 }
 
 /* In a task, or inside weft_enter(). */
@@ -328,7 +349,7 @@ static void command_up(const char *line)
     server.config.workers = is_multi ? (unsigned)number(line, "workers", server.config.workers) : 1;
     server.config.shutdown_grace_ns = number(line, "grace_ns", server.config.shutdown_grace_ns);
     server.body = BODY_COPY;
-    for (int i = 0; body != NULL && i <= BODY_MIX; i++)
+    for (int i = 0; body != NULL && i <= BODY_DEFER; i++)
         if (strncmp(body, body_name[i], strlen(body_name[i])) == 0)
             server.body = (enum body)i;
     server.abort_percent = (unsigned)number(line, "abort", 0);
@@ -376,6 +397,7 @@ static size_t heap_bytes(void)
 static void command_stats(void)
 {
     weft_metrics m = {0};
+    (void)malloc_trim(0); /* what is resident is in use */
     if (server.handle != NULL)
         CHECK(weft_metrics_get(server.handle, &m) == 0);
     printf("connections=%" PRIu64 " accepted=%" PRIu64 " spawn_failures=%" PRIu64
@@ -421,9 +443,9 @@ static void command_down(const char *line)
         CHECK(weft_spawn_with(&options, stop, NULL, NULL) == 0);
     else
         rc = weft_runtime_shutdown(server.rt, timeout_ns);
-    uint64_t took_ns = weft_now() - start_ns;
     if (server.has_driver)
         CHECK(pthread_join(server.driver, NULL) == 0);
+    uint64_t took_ns = weft_now() - start_ns;
     if (server.in_run)
         rc = server.run_rc;
     weft_handle_unref(server.handle);

@@ -1,0 +1,59 @@
+# ctest: label=api timeout=120 not-under=memcheck (they share the time of one core themselves)
+"""A thousand busy connections share the workers evenly.
+
+Each sends its next request when it has the answer. Within the time measured the slowest connection gets
+at least half as many requests as the median one. A server by hand on epoll is measured for comparison.
+"""
+
+from load import PATIENCE, EpollServer, Server, check, cpu_seconds, main, run_client, scaled
+
+CONNECTIONS = 1000
+DURATION_MS = 3000
+
+
+def measure(server):
+    before = cpu_seconds(server.pid)
+    result = run_client(server.port, "--connections", scaled(CONNECTIONS), "--busy", "--duration",
+                        DURATION_MS * PATIENCE, "--bytes-max", 64, "--report", "latency")
+    result["cpu_us"] = (cpu_seconds(server.pid) - before) * 1e6 / max(1, result["count"])
+    return result
+
+
+def show(name, result):
+    median = max(1, result["median_requests"])
+    print(f"  {name:28} requests min {result['min_requests']} median {median} max"
+          f" {result['max_requests']}: min/median {result['min_requests'] / median:.2f};"
+          f" {result['count'] / result['seconds']:.0f}/s, p50 {result['p50_us']} us,"
+          f" p99 {result['p99_us']} us, max {result['max_us']} us,"
+          f" server {result['cpu_us']:.1f} us of CPU each")
+
+
+def is_fair(options):
+    with EpollServer() as server:
+        by_hand = measure(server)
+    with Server(options) as server:
+        result = measure(server)
+    show("epoll by hand", by_hand)
+    show(options, result)
+    check(result["ok"] == scaled(CONNECTIONS), "not all were served")
+    check(result["median_requests"] >= 20, "too few requests to tell")
+    check(2 * result["min_requests"] >= result["median_requests"], "some are served far less")
+
+
+def test_one_worker():
+    is_fair("flavor=mt workers=1")
+
+
+def test_one_worker_read_and_write_all():
+    is_fair("flavor=mt workers=1 body=loop")
+
+
+def test_current_thread():
+    is_fair("flavor=ct")
+
+
+def test_two_workers():
+    is_fair("flavor=mt workers=2")
+
+
+main()
