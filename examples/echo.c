@@ -1,6 +1,7 @@
 /*
- * echo [host:port]: an echo server, one task per connection. Once a second it prints what it does, and it ends on
- * Ctrl-C: tasks in the middle of a wait get -ECANCELED, close their connections and return.
+ * echo [host:port]: an echo server, one task per connection. Once a second it prints what it does,
+ * and it ends on Ctrl-C: tasks in the middle of a wait get -ECANCELED, close their connections and
+ * return.
  */
 #include <weft/weft.h>
 
@@ -48,7 +49,8 @@ static void *report(void *arg)
     uint64_t next = weft_now();
     weft_metrics m;
     while (weft_sleep_until(next += WEFT_SEC) == 0 && weft_metrics_get(NULL, &m) == 0) {
-        printf("connections %" PRIu64 " (%" PRIu64 " in all)  bytes %" PRIu64 "  tasks %" PRIu64 "\n",
+        printf("connections %" PRIu64 " (%" PRIu64 " in all)  bytes %" PRIu64 "  tasks %" PRIu64
+               "\n",
                open_now, accepted, echoed_bytes, m.alive_tasks);
         fflush(stdout);
     }
@@ -109,7 +111,7 @@ int main(int argc, char **argv)
     sigprocmask(SIG_BLOCK, &args.signals, NULL);
 
     int rc = weft_run(echo, &args);
-    printf("stopped: %" PRIu64 " connections, %" PRIu64 " bytes, %" PRIu64 " still open\n", accepted,
-           echoed_bytes, open_now);
+    printf("stopped: %" PRIu64 " connections, %" PRIu64 " bytes, %" PRIu64 " still open\n",
+           accepted, echoed_bytes, open_now);
     return rc < 0;
 }

@@ -1,12 +1,14 @@
 /*
- * The smallest echo server: one task per connection, blocking-looking code. `nc localhost 8080` talks to it.
+ * The smallest echo server: one task per connection, blocking-looking code. `nc localhost 8080`
+ * talks to it.
  */
 #include <weft/weft.h>
 
 static void *serve(void *arg) /* one task per connection */
 {
     weft_tcp *conn = arg;
-    (void)weft_copy(weft_tcp_stream(conn), weft_tcp_stream(conn), NULL); /* until EOF, error, abort */
+    (void)weft_copy(weft_tcp_stream(conn), weft_tcp_stream(conn), NULL); /* until EOF, error,
+                                                                          * abort */
     weft_tcp_close(conn);
     return NULL;
 }

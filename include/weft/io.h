@@ -1,15 +1,16 @@
 /*
- * Descriptors: readiness of, and bytes to and from, whatever can be polled: pipes, sockets of other libraries, eventfd, signalfd,
- * timerfd, inotify, terminals, devices.
+ * Descriptors: readiness of, and bytes to and from, whatever can be polled: pipes, sockets of other
+ * libraries, eventfd, signalfd, timerfd, inotify, terminals, devices.
  *
- * A weft_fd registers a descriptor with the runtime of its creator; its functions may then be used in any
- * runtime. Readiness is remembered from one edge to the next: a direction stays ready until a call on
- * the descriptor would have blocked, or until it is cleared by hand. So the pattern is: make the system
- * call; when it says EAGAIN, clear and wait. weft_fd_io() and weft_fd_try_io() do that.
+ * A weft_fd registers a descriptor with the runtime of its creator; its functions may then be used
+ * in any runtime. Readiness is remembered from one edge to the next: a direction stays ready until
+ * a call on the descriptor would have blocked, or until it is cleared by hand. So the pattern is:
+ * make the system call; when it says EAGAIN, clear and wait. weft_fd_io() and weft_fd_try_io() do
+ * that.
  *
- * Common to all functions: a handle that was closed gives -EBADF (found with high probability: its slot must have been used
- * again 127 times since to be mistaken), NULL gives -EINVAL, both with a line in the log. Closing while
- * another task waits ends that wait with -EBADF.
+ * Common to all functions: a handle that was closed gives -EBADF (found with high probability: its
+ * slot must have been used again 127 times since to be mistaken), NULL gives -EINVAL, both with a
+ * line in the log. Closing while another task waits ends that wait with -EBADF.
  */
 #ifndef WEFT_IO_H
 #define WEFT_IO_H
@@ -27,7 +28,8 @@ enum weft_ready {
     WEFT_READY_READ = 0x01,
     WEFT_READY_WRITE = 0x02,
     WEFT_READY_PRIORITY = 0x04,     /* urgent data of a socket, POLLPRI in general */
-    WEFT_READY_ERROR = 0x08,        /* an error is pending, or the error queue has something (IP_RECVERR, timestamps) */
+    WEFT_READY_ERROR = 0x08,        /* an error is pending, or the error queue has something
+                                     * (IP_RECVERR, timestamps) */
     WEFT_READY_READ_CLOSED = 0x10,  /* the peer will send no more; a result of waits to read */
     WEFT_READY_WRITE_CLOSED = 0x20, /* nothing can be sent any more; a result of waits to write */
 };
@@ -39,20 +41,22 @@ typedef struct weft_fd_ready {
 } weft_fd_ready;
 
 enum weft_fd_flags {
-    WEFT_FD_OWNED = 1,         /* weft_fd_close() closes the descriptor; default: it is only given up */
-    WEFT_FD_KEEP_BLOCKING = 2, /* do not set O_NONBLOCK: for waits alone. Default: it is set, for all who share the open file */
+    WEFT_FD_OWNED = 1,         /* weft_fd_close() closes the descriptor; default: it is only given
+                                * up */
+    WEFT_FD_KEEP_BLOCKING = 2, /* do not set O_NONBLOCK: for waits alone. Default: it is set, for
+                                * all who share the open file */
 };
 
 /*
  * Registers a descriptor with the runtime of the caller.
  *
- *   fd      borrowed, or taken with WEFT_FD_OWNED, until weft_fd_close(). It must not be closed before that, and not be
- *           registered twice in one runtime at a time
+ *   fd      borrowed, or taken with WEFT_FD_OWNED, until weft_fd_close(). It must not be closed
+ *           before that, and not be registered twice in one runtime at a time
  *   flags   enum weft_fd_flags
  *
  * Returns 0, or fd is still the caller's and it is
- *   -EPERM     the caller is in no runtime, or I/O is switched off there (both logged); or fd is a regular file or
- *              directory, which cannot be waited for: use weft_spawn_blocking()
+ *   -EPERM     the caller is in no runtime, or I/O is switched off there (both logged); or fd is a
+ *              regular file or directory, which cannot be waited for: use weft_spawn_blocking()
  *   -EBADF     fd is not open
  *   -EEXIST    fd is registered in this runtime
  *   -EINVAL    unknown flags, or ret_fd is NULL
@@ -62,12 +66,13 @@ enum weft_fd_flags {
  */
 WEFT_API WEFT_MUST_CHECK int weft_fd_open(int fd, unsigned flags, weft_fd **ret_fd);
 
-/* Deregisters, and closes the descriptor if it is owned. Waiting tasks get -EBADF. NULL does nothing. 0, or -EBADF for a spent handle.
- * Any thread; never suspends. */
+/* Deregisters, and closes the descriptor if it is owned. Waiting tasks get -EBADF. NULL does
+ * nothing. 0, or -EBADF for a spent handle. Any thread; never suspends. */
 WEFT_API int weft_fd_close(weft_fd *wfd);
 
-/* Deregisters and gives the descriptor back, owned or not; it stays non-blocking. 0; -EBADF, -EINVAL; -EBUSY while
- * another task is inside a call on it, and then nothing has changed. Any thread; never suspends. */
+/* Deregisters and gives the descriptor back, owned or not; it stays non-blocking. 0; -EBADF,
+ * -EINVAL; -EBUSY while another task is inside a call on it, and then nothing has changed. Any
+ * thread; never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_fd_release(weft_fd *wfd, int *ret_fd);
 
 /* The number, still owned by wfd: for system calls of your own. -EBADF, -EINVAL. */
@@ -92,28 +97,29 @@ WEFT_API int weft_fd_number(weft_fd *wfd);
 WEFT_API WEFT_MUST_CHECK int weft_fd_wait(weft_fd *wfd, unsigned interest,
                                           weft_fd_ready *ret_ready);
 
-/* What is ready now. 0, -EAGAIN when nothing of the interest is, -ESHUTDOWN, -EBADF, -EINVAL. Any thread; never suspends. */
+/* What is ready now. 0, -EAGAIN when nothing of the interest is, -ESHUTDOWN, -EBADF, -EINVAL. Any
+ * thread; never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_fd_try_wait(weft_fd *wfd, unsigned interest,
                                               weft_fd_ready *ret_ready);
 
 /*
- * Forgets readiness, after a call of your own that would have blocked: the next wait waits for a new edge. Edges since
- * the snapshot are kept. Only bits of `bits` are cleared; closed sides stay.
+ * Forgets readiness, after a call of your own that would have blocked: the next wait waits for a
+ * new edge. Edges since the snapshot are kept. Only bits of `bits` are cleared; closed sides stay.
  *
  * Returns 0, -EBADF or -EINVAL. Any thread; never suspends.
  */
 WEFT_API int weft_fd_clear(weft_fd *wfd, const weft_fd_ready *ready, unsigned bits);
 
-/* A system call on the descriptor: returns its result, or a negative errno, -EAGAIN when it would block. It must not
- * suspend. */
+/* A system call on the descriptor: returns its result, or a negative errno, -EAGAIN when it would
+ * block. It must not suspend. */
 typedef ssize_t (*weft_fd_call)(int fd, void *arg);
 
 /*
- * Makes the call if the descriptor is ready for the interest (one of the first four of enum weft_ready), and forgets that readiness when the
- * call would block.
+ * Makes the call if the descriptor is ready for the interest (one of the first four of enum
+ * weft_ready), and forgets that readiness when the call would block.
  *
- * Returns what the call returned; -EAGAIN without calling when nothing is ready; -ESHUTDOWN, -EBADF, -EINVAL.
- * Any thread; never suspends.
+ * Returns what the call returned; -EAGAIN without calling when nothing is ready; -ESHUTDOWN,
+ * -EBADF, -EINVAL. Any thread; never suspends.
  */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_fd_try_io(weft_fd *wfd, unsigned interest, weft_fd_call call,
                                                 void *arg);
@@ -128,21 +134,24 @@ WEFT_API WEFT_MUST_CHECK ssize_t weft_fd_io(weft_fd *wfd, unsigned interest, wef
                                             void *arg);
 
 /*
- * Reads and writes some bytes: read(2) and write(2) that suspend. A write to a pipe or terminal without a reader raises SIGPIPE in the
- * thread, as write(2) does; weft's workers block it, and the call returns -EPIPE. Elsewhere ignore the signal.
+ * Reads and writes some bytes: read(2) and write(2) that suspend. A write to a pipe or terminal
+ * without a reader raises SIGPIPE in the thread, as write(2) does. The threads of a multi_thread
+ * runtime block it, and the call returns -EPIPE; on threads of yours ignore the signal.
  *
- * Returns the number of bytes; 0 at the end of the file, or when len is 0; an errno of read(2) or write(2); or an error
- * of weft_fd_wait(). Context and threads as there.
+ * Returns the number of bytes; 0 at the end of the file, or when len is 0; an errno of read(2) or
+ * write(2); or an error of weft_fd_wait(). Context and threads as there.
  * Cancellation: safe: nothing was read or written.
  */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_fd_read(weft_fd *wfd, void *buf, size_t len);
 WEFT_API WEFT_MUST_CHECK ssize_t weft_fd_write(weft_fd *wfd, const void *buf, size_t len);
 
-/* The descriptor as a stream, borrowed from wfd. A NULL or closed handle gives a stream whose every call returns -EBADF. */
+/* The descriptor as a stream, borrowed from wfd. A NULL or closed handle gives a stream whose every
+ * call returns -EBADF. */
 WEFT_API weft_stream *weft_fd_stream(weft_fd *wfd);
 
 /*
- * The wait of weft_fd_wait() as a future, for polled tasks and composites. Its result is the bits that are ready, above 0; or -EBADF, -ESHUTDOWN,
+ * The wait of weft_fd_wait() as a future, for polled tasks and composites. Its result is the bits
+ * that are ready, above 0; or -EBADF, -ESHUTDOWN,
  * -EINVAL. In the caller's memory; may be polled again after it was ready, to wait again.
  * Cancelling leaves nothing behind.
  */

@@ -1,23 +1,24 @@
 /*
  * The network: addresses, name lookup, TCP.
  *
- * A weft_tcp is a connection, a weft_tcp_listener accepts them. Both own their descriptor; the runtime in
- * which they were made watches it, and their functions may be used in any runtime.
+ * A weft_tcp is a connection, a weft_tcp_listener accepts them. Both own their descriptor; the
+ * runtime in which they were made watches it, and their functions may be used in any runtime.
  *
  * What the functions have in common, unless they say otherwise:
- *   Handles:   NULL gives -EINVAL, one that was closed -EBADF (unless its slot has been used again 127
- *              times since), both with a line in the log. Closing while other tasks are inside calls is
- *              allowed: calls that wait return -EBADF at once, the others finish.
+ *   Handles:   NULL gives -EINVAL, one that was closed -EBADF (unless its slot has been used again
+ *              127 times since), both with a line in the log. Closing while other tasks are inside
+ *              calls is allowed: calls that wait return -EBADF at once, the others finish.
  *   Waits:     what "may suspend" returns, besides its own errors,
  *                -ECANCELED  the calling task was aborted
  *                -ETIMEDOUT  a timeout scope around the call expired
  *                -ESHUTDOWN  the runtime that the handle belongs to is shut down
  *                -EPERM      nothing here can wait, see weft_await()
- *              Each call costs budget, ready or not, so a busy connection lets others have their turn.
- *   Threads:   any number of tasks on any threads may use a handle at the same time. One may read while
- *              another writes; two that read, or write, take turns by calls.
- *   Options:   getters and setters never suspend, may be called from any thread, and return 0 or an errno of
- *              getsockopt(2) or setsockopt(2).
+ *              Each call costs budget, ready or not, so a busy connection lets others have their
+ *              turn.
+ *   Threads:   any number of tasks on any threads may use a handle at the same time. One may read
+ *              while another writes; two that read, or write, take turns by calls.
+ *   Options:   getters and setters never suspend, may be called from any thread, and return 0 or an
+ *              errno of getsockopt(2) or setsockopt(2).
  */
 #ifndef WEFT_NET_H
 #define WEFT_NET_H
@@ -46,20 +47,24 @@ typedef struct weft_addr {
 #define WEFT_ADDR_TEXT_MAX 80 /* room for any address as text, with its NUL */
 
 /*
- * Parses a numeric address with a port: "127.0.0.1:8080", "[::1]:80", "[fe80::1%eth0]:80", or ":80", which is any IPv4 address
- * of this machine ("[::]:80" is any of either kind). Nothing is looked up.
+ * Parses a numeric address with a port: "127.0.0.1:8080", "[::1]:80", "[fe80::1%eth0]:80", or
+ * ":80", which is any IPv4 address of this machine ("[::]:80" is any of either kind). Nothing is
+ * looked up.
  *
- * Returns 0, or -EINVAL for anything else: names, spaces, missing or signed ports, ports above 65535, IPv6 without brackets; -ENODEV when there
- * is no such interface. Any thread; never suspends.
+ * Returns 0, or -EINVAL for anything else: names, spaces, missing or signed ports, ports above
+ * 65535, IPv6 without brackets; -ENODEV when there is no such interface. Any thread; never
+ * suspends.
  */
 WEFT_API WEFT_MUST_CHECK int weft_addr_parse(const char *text, weft_addr *ret_addr);
-/* From the four bytes of an IPv4 address, or the sixteen of an IPv6 one, as on the wire: "ip, port". 0; -EINVAL for other lengths. */
+/* From the four bytes of an IPv4 address, or the sixteen of an IPv6 one, as on the wire: "ip,
+ * port". 0; -EINVAL for other lengths. */
 WEFT_API WEFT_MUST_CHECK int weft_addr_from_ip(const void *ip, size_t ip_bytes, uint16_t port,
                                                weft_addr *ret_addr);
 /* 0; -EAFNOSUPPORT for other families, -EINVAL for one that is too short. */
 WEFT_API WEFT_MUST_CHECK int weft_addr_from_sockaddr(const struct sockaddr *sa, socklen_t len,
                                                      weft_addr *ret_addr);
-/* Writes it as weft_addr_parse() reads it. Returns the length that was needed, as snprintf does; WEFT_ADDR_TEXT_MAX always suffices. */
+/* Writes it as weft_addr_parse() reads it. Returns the length that was needed, as snprintf does;
+ * WEFT_ADDR_TEXT_MAX always suffices. */
 WEFT_API int weft_addr_format(const weft_addr *addr, char *buf, size_t cap);
 WEFT_API uint16_t weft_addr_port(const weft_addr *addr);
 WEFT_API void weft_addr_set_port(weft_addr *addr, uint16_t port);
@@ -67,17 +72,19 @@ WEFT_API void weft_addr_set_port(weft_addr *addr, uint16_t port);
 WEFT_API bool weft_addr_is_equal(const weft_addr *a, const weft_addr *b);
 
 /*
- * Finds the addresses of "host:port". A numeric address is itself, without a look-up; names go to getaddrinfo(), on a
- * thread of the blocking pool.
+ * Finds the addresses of "host:port". A numeric address is itself, without a look-up; names go to
+ * getaddrinfo(), on a thread of the blocking pool.
  *
  *   addrs     room for cap addresses
  *
  * Returns how many were stored, at least 1; or
- *   -EINVAL        text does not parse: see weft_addr_parse(); a name has up to 253 bytes of letters, digits, '-', '_' and '.'
+ *   -EINVAL        text does not parse: see weft_addr_parse(); a name has up to 253 bytes of
+ *                  letters, digits, '-', '_' and '.'
  *   -ENOENT        no such name, or it has no addresses
  *   -EHOSTUNREACH  no name server answers; try again later
  *   -ENOMEM, -EIO  out of memory; the resolver failed otherwise
- * May suspend, unless text is numeric. Cancellation: safe; a look-up that has begun ends on its own and leaves nothing.
+ * May suspend, unless text is numeric. Cancellation: safe; a look-up that has begun ends on its own
+ * and leaves nothing.
  */
 WEFT_API WEFT_MUST_CHECK int weft_lookup(const char *text, weft_addr *addrs, size_t cap);
 
@@ -88,20 +95,23 @@ typedef struct weft_tcp_listener weft_tcp_listener;
 
 /* Zero is the default of each. */
 typedef struct weft_tcp_listen_options {
-    int backlog;                /* connections that wait to be accepted; 0: 1024. The kernel caps it (net.core.somaxconn) */
-    bool no_reuseaddr;          /* default: SO_REUSEADDR is set, so that a restarted server gets its port at once */
-    bool reuseport;             /* several listeners share the port, and the kernel spreads connections */
-    bool v6only;                /* [::] takes IPv6 alone; default: IPv4 too */
-    bool report_exhaustion;     /* see weft_tcp_accept() */
-    const char *bind_device;    /* SO_BINDTODEVICE; NULL: none */
-    uint32_t reserved[8];       /* zero */
+    int backlog;             /* connections that wait to be accepted; 0: 1024. The kernel caps it
+                                 * (net.core.somaxconn) */
+    bool no_reuseaddr;       /* default: SO_REUSEADDR is set, so that a restarted server gets its
+                                 * port at once */
+    bool reuseport;          /* several listeners share the port, and the kernel spreads
+                                 * connections */
+    bool v6only;             /* [::] takes IPv6 alone; default: IPv4 too */
+    bool report_exhaustion;  /* see weft_tcp_accept() */
+    const char *bind_device; /* SO_BINDTODEVICE; NULL: none */
+    uint32_t reserved[8];    /* zero */
 } weft_tcp_listen_options;
 
 /*
  * Listens for connections.
  *
- *   addr      "host:port", see weft_lookup(); each address of a name is tried until one succeeds. Port 0: any that is free, see
- *             weft_tcp_listener_local_addr()
+ *   addr      "host:port", see weft_lookup(); each address of a name is tried until one succeeds.
+ *             Port 0: any that is free, see weft_tcp_listener_local_addr()
  *   options   may be NULL
  *
  * Returns 0, or the last error:
@@ -122,45 +132,48 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_listen_addr(const weft_tcp_listen_options 
 /*
  * Accepts a connection.
  *
- * Returns 0 with the connection, or an error of the wait. Connections that the peer gave up before they were accepted are skipped. When
- * descriptors or memory run out (EMFILE, ENFILE, ENOBUFS, ENOMEM) the listener tries again every 10 to 500 ms, with one line in the log, until
- * it succeeds; or, with options.report_exhaustion, the error is returned: try again later. -ENOMEM is returned also when the connection was
- * accepted but no memory was left to keep it, which closes it.
+ * Returns 0 with the connection, or an error of the wait. Connections that the peer gave up before
+ * they were accepted are skipped. When descriptors or memory run out (EMFILE, ENFILE, ENOBUFS,
+ * ENOMEM) the listener tries again every 10 to 500 ms, with one line in the log, until it succeeds;
+ * or, with options.report_exhaustion, the error is returned: try again later. -ENOMEM is returned
+ * also when the connection was accepted but no memory was left to keep it, which closes it.
  *
  * May suspend. Cancellation: safe: no connection is lost, the next accept gets it.
- * Threads: each connection goes to one caller. All that wait are woken for each connection, so one task that accepts and spawns is
- * cheaper than many that accept.
+ * Threads: each connection goes to one caller. All that wait are woken for each connection, so one
+ * task that accepts and spawns is cheaper than many that accept.
  */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_accept(weft_tcp_listener *l, weft_tcp **ret_conn);
 /* And says who it is. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_accept_from(weft_tcp_listener *l, weft_tcp **ret_conn,
                                                   weft_addr *ret_peer);
-/* Without waiting: -EAGAIN when there is none; exhaustion is returned always. Any thread of a runtime; never suspends. */
+/* Without waiting: -EAGAIN when there is none; exhaustion is returned always. Any thread of a
+ * runtime; never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn);
 
 WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_local_addr(weft_tcp_listener *l,
                                                           weft_addr *ret_addr);
-/* Closes it: tasks that wait in accept get -EBADF. NULL does nothing. 0, or -EBADF. Any thread; never suspends. */
+/* Closes it: tasks that wait in accept get -EBADF. NULL does nothing. 0, or -EBADF. Any thread;
+ * never suspends. */
 WEFT_API int weft_tcp_listener_close(weft_tcp_listener *l);
 /* Adopts a listening socket; taken when 0 is returned. Errors and context as weft_tcp_from_fd(). */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_from_fd(int fd, weft_tcp_listener **ret_listener);
 /* As weft_tcp_into_fd(). */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_into_fd(weft_tcp_listener *l, int *ret_fd);
-WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_getsockopt(weft_tcp_listener *l, int level,
-                                                          int name, void *value, socklen_t *len);
-WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_setsockopt(weft_tcp_listener *l, int level,
-                                                          int name, const void *value,
-                                                          socklen_t len);
+WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_getsockopt(weft_tcp_listener *l, int level, int name,
+                                                          void *value, socklen_t *len);
+WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_setsockopt(weft_tcp_listener *l, int level, int name,
+                                                          const void *value, socklen_t len);
 
 /* ---- connecting ---- */
 
 /* Zero is the default of each. */
 typedef struct weft_tcp_connect_options {
-    const weft_addr *local;     /* bound before connecting; NULL: the system chooses */
-    bool reuseaddr, reuseport;  /* for the local address */
-    int send_buffer_bytes, recv_buffer_bytes; /* set before connecting, where they size the window; 0: the system's */
-    const char *bind_device;    /* SO_BINDTODEVICE; NULL: none */
-    uint32_t reserved[8];       /* zero */
+    const weft_addr *local;    /* bound before connecting; NULL: the system chooses */
+    bool reuseaddr, reuseport; /* for the local address */
+    int send_buffer_bytes, recv_buffer_bytes; /* set before connecting, where they size the window;
+                                               * 0: the system's */
+    const char *bind_device;                  /* SO_BINDTODEVICE; NULL: none */
+    uint32_t reserved[8];                     /* zero */
 } weft_tcp_connect_options;
 
 /*
@@ -169,8 +182,9 @@ typedef struct weft_tcp_connect_options {
  *   addr      "host:port", see weft_lookup(). The addresses of a name are tried one after the other
  *   options   may be NULL
  *
- * Returns 0, or the error of the last address tried: -ECONNREFUSED, -EHOSTUNREACH, -ENETUNREACH, -ETIMEDOUT (the system's, after minutes; put
- * WEFT_TIMEOUT around the call for your own), -EADDRNOTAVAIL, -EMFILE, ...; an error of weft_lookup(); or one of the wait.
+ * Returns 0, or the error of the last address tried: -ECONNREFUSED, -EHOSTUNREACH, -ENETUNREACH,
+ * -ETIMEDOUT (the system's, after minutes; put WEFT_TIMEOUT around the call for your own),
+ * -EADDRNOTAVAIL, -EMFILE, ...; an error of weft_lookup(); or one of the wait.
  * May suspend. Cancellation: safe, the attempt is given up and nothing is left.
  */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_connect(const char *addr, weft_tcp **ret_conn);
@@ -179,8 +193,9 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_connect_with(const weft_tcp_connect_option
 WEFT_API WEFT_MUST_CHECK int weft_tcp_connect_addr(const weft_tcp_connect_options *options,
                                                    const weft_addr *addr, weft_tcp **ret_conn);
 
-/* Closes the connection: tasks that wait on it get -EBADF, what was written is still delivered, unless linger says otherwise. NULL does
- * nothing. 0, or -EBADF; -EBUSY for one that was split: its halves close it. Any thread; never suspends. */
+/* Closes the connection: tasks that wait on it get -EBADF, what was written is still delivered,
+ * unless linger says otherwise. NULL does nothing. 0, or -EBADF; -EBUSY for one that was split: its
+ * halves close it. Any thread; never suspends. */
 WEFT_API int weft_tcp_close(weft_tcp *conn);
 
 /* ---- bytes ---- */
@@ -199,18 +214,20 @@ WEFT_API WEFT_MUST_CHECK ssize_t weft_tcp_readv(weft_tcp *conn, const struct iov
 WEFT_API WEFT_MUST_CHECK ssize_t weft_tcp_peek(weft_tcp *conn, void *buf, size_t len);
 
 /*
- * Writes what fits, at least one byte and at most len, waiting for room. weft_write_all() writes everything.
+ * Writes what fits, at least one byte and at most len, waiting for room. weft_write_all() writes
+ * everything.
  *
  * Returns the number of bytes; 0 only when len is 0; or
- *   -EPIPE, -ECONNRESET, ...   the connection is broken, or its writing side was shut down. No signal is raised
+ *   -EPIPE, -ECONNRESET, ...   the connection is broken, or its writing side was shut down. No
+ *                              signal is raised
  * May suspend. Cancellation: safe, nothing was written.
  */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_tcp_write(weft_tcp *conn, const void *buf, size_t len);
 WEFT_API WEFT_MUST_CHECK ssize_t weft_tcp_writev(weft_tcp *conn, const struct iovec *iov,
                                                  int count);
 
-/* The same without waiting: -EAGAIN when they would, and then the direction is not ready any more. Any thread; never suspend, cost
- * no budget. */
+/* The same without waiting: -EAGAIN when they would, and then the direction is not ready any more.
+ * Any thread; never suspend, cost no budget. */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_tcp_try_read(weft_tcp *conn, void *buf, size_t len);
 WEFT_API WEFT_MUST_CHECK ssize_t weft_tcp_try_readv(weft_tcp *conn, const struct iovec *iov,
                                                     int count);
@@ -220,44 +237,51 @@ WEFT_API WEFT_MUST_CHECK ssize_t weft_tcp_try_writev(weft_tcp *conn, const struc
                                                      int count);
 
 /*
- * Waits until the connection is ready for one of the interests (the first four of enum weft_ready), at once if it is.
+ * Waits until the connection is ready for one of the interests (the first four of enum weft_ready),
+ * at once if it is.
  *
  *   ret_bits   may be NULL: what is ready
  *
- * Returns 0; -EINVAL for no interest; or an error of the wait. Readiness is a hint: a call may still find nothing.
+ * Returns 0; -EINVAL for no interest; or an error of the wait. Readiness is a hint: a call may
+ * still find nothing.
  * May suspend. Cancellation: safe.
  */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_ready(weft_tcp *conn, unsigned interest, unsigned *ret_bits);
 
-/* how: SHUT_RD, SHUT_WR or SHUT_RDWR. After SHUT_WR the peer reads the end. 0, also again; -ENOTCONN or -ECONNRESET after a reset; -EINVAL.
- * Any thread; never suspends. */
+/* how: SHUT_RD, SHUT_WR or SHUT_RDWR. After SHUT_WR the peer reads the end. 0, also again
+ * and after a reset; -ECONNRESET, -EINVAL. Any thread; never suspends. */
 WEFT_API int weft_tcp_shutdown(weft_tcp *conn, int how);
 
-/* The connection as a stream, borrowed from it. A NULL or closed handle gives a stream whose every call returns -EBADF.
- * Never suspends. */
+/* The connection as a stream, borrowed from it. A NULL or closed handle gives a stream whose every
+ * call returns -EBADF. Never suspends. */
 WEFT_API weft_stream *weft_tcp_stream(weft_tcp *conn);
 
 /* ---- halves ---- */
 
 /*
- * A connection needs no splitting to be read by one task and written by another: both may use the weft_tcp, as long as one of them
- * closes it when both are done. Halves are for tasks that each own theirs: releasing the writing half shuts the
- * writing side down, also while the other task is reading, and the connection is closed with the second one.
+ * A connection needs no splitting to be read by one task and written by another: both may use the
+ * weft_tcp, as long as one of them closes it when both are done. Halves are for tasks that each own
+ * theirs: releasing the writing half shuts the writing side down, also while the other task is
+ * reading, and the connection is closed with the second one.
  */
 typedef struct weft_tcp_reader weft_tcp_reader;
 typedef struct weft_tcp_writer weft_tcp_writer;
 
-/* conn is taken, and stands for both halves from now on only in weft_tcp_of_reader() and its like. 0; -EBUSY when it was split before; -EBADF,
+/* conn is taken, and stands for both halves from now on only in weft_tcp_of_reader() and its like.
+ * 0; -EBUSY when it was split before; -EBADF,
  * -EINVAL. Never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_split(weft_tcp *conn, weft_tcp_reader **ret_reader,
                                             weft_tcp_writer **ret_writer);
-/* Puts two halves together again. 0, both are taken; -EINVAL when they are not of one connection, and nothing has changed; -EBADF. */
+/* Puts two halves together again. 0, both are taken; -EINVAL when they are not of one connection,
+ * and nothing has changed; -EBADF. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_reunite(weft_tcp_reader *reader, weft_tcp_writer *writer,
                                               weft_tcp **ret_conn);
-/* Gives a half up. NULL does nothing. 0, or -EBADF when it was given up before. Any thread; never suspends. */
+/* Gives a half up. NULL does nothing. 0, or -EBADF when it was given up before. Any thread; never
+ * suspends. */
 WEFT_API int weft_tcp_reader_close(weft_tcp_reader *reader);
 WEFT_API int weft_tcp_writer_close(weft_tcp_writer *writer);
-/* The connection, borrowed for as long as the half lives: for reads, for writes, for options. NULL for NULL. */
+/* The connection, borrowed for as long as the half lives: for reads, for writes, for options. NULL
+ * for NULL. */
 WEFT_API weft_tcp *weft_tcp_of_reader(weft_tcp_reader *reader);
 WEFT_API weft_tcp *weft_tcp_of_writer(weft_tcp_writer *writer);
 /* weft_tcp_read() and weft_tcp_write() on the halves. */
@@ -271,15 +295,18 @@ WEFT_API WEFT_MUST_CHECK ssize_t weft_tcp_writer_write(weft_tcp_writer *writer, 
 /*
  * Adopts a connected stream socket.
  *
- *   fd   taken when 0 is returned, else the caller's. It is made non-blocking, which all who share the open socket notice
+ *   fd   taken when 0 is returned, else the caller's. It is made non-blocking, which all who share
+ *        the open socket notice
  *
- * Returns 0; -EPERM outside a runtime, or with I/O switched off (both logged); -ENOTSOCK, -EBADF; -EPROTOTYPE when it is no stream
- * socket; -EEXIST when it is registered already; -ENOMEM, -ENOSPC, -ESHUTDOWN.
+ * Returns 0; -EPERM outside a runtime, or with I/O switched off (both logged); -ENOTSOCK, -EBADF;
+ * -EPROTOTYPE when it is no stream socket; -EEXIST when it is registered already; -ENOMEM, -ENOSPC,
+ * -ESHUTDOWN.
  * Context: tasks, threads inside weft_enter(), blocking jobs. Never suspends.
  */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_from_fd(int fd, weft_tcp **ret_conn);
-/* Gives the descriptor back, still non-blocking; the connection handle is spent. 0; -EBUSY while another task is inside a call on
- * it, or when it was split, and then nothing has changed; -EBADF, -EINVAL. Any thread; never suspends. */
+/* Gives the descriptor back, still non-blocking; the connection handle is spent. 0; -EBUSY while
+ * another task is inside a call on it, or when it was split, and then nothing has changed; -EBADF,
+ * -EINVAL. Any thread; never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_into_fd(weft_tcp *conn, int *ret_fd);
 
 /* ---- options ---- */
@@ -294,10 +321,11 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_nodelay(weft_tcp *conn, bool *ret_on);
 WEFT_API int weft_tcp_set_nodelay(weft_tcp *conn, bool on);
 /* SO_KEEPALIVE. idle, interval (whole seconds, in ns; rounded up) and count may be 0: unchanged. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_keepalive(weft_tcp *conn, bool *ret_on);
-WEFT_API int weft_tcp_set_keepalive(weft_tcp *conn, bool on, uint64_t idle_ns,
-                                    uint64_t interval_ns, unsigned count);
-/* SO_LINGER: how long close() may go on sending, in ns, whole seconds, rounded up. WEFT_NEVER: off, the default: the kernel goes on by itself. 0:
- * close resets the connection. A lingering close blocks its thread; weft closes on workers: prefer 0 or WEFT_NEVER. */
+WEFT_API int weft_tcp_set_keepalive(weft_tcp *conn, bool on, uint64_t idle_ns, uint64_t interval_ns,
+                                    unsigned count);
+/* SO_LINGER: how long close() may go on sending, in ns, whole seconds, rounded up. WEFT_NEVER: off,
+ * the default: the kernel goes on by itself. 0: close resets the connection. A lingering close
+ * blocks its thread; weft closes on workers: prefer 0 or WEFT_NEVER. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_linger(weft_tcp *conn, uint64_t *ret_linger_ns);
 WEFT_API int weft_tcp_set_linger(weft_tcp *conn, uint64_t linger_ns);
 /* SO_SNDBUF, SO_RCVBUF in bytes; the kernel doubles what is set. */
@@ -314,7 +342,8 @@ WEFT_API int weft_tcp_set_tclass(weft_tcp *conn, int tclass);
 /* TCP_QUICKACK: acknowledge at once; the kernel may turn it off again. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_quickack(weft_tcp *conn, bool *ret_on);
 WEFT_API int weft_tcp_set_quickack(weft_tcp *conn, bool on);
-/* SO_BINDTODEVICE: the name of an interface; "" for none. buf has room for at least 16 bytes (IFNAMSIZ). */
+/* SO_BINDTODEVICE: the name of an interface; "" for none. buf has room for at least 16 bytes
+ * (IFNAMSIZ). */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_bind_device(weft_tcp *conn, char *buf, size_t cap);
 WEFT_API int weft_tcp_set_bind_device(weft_tcp *conn, const char *name);
 /* Any other. */

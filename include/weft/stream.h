@@ -1,17 +1,20 @@
 /*
- * Streams: one interface to whatever carries bytes both ways, and what can be done with any of them: copying, exact reads,
- * complete writes, buffered reading by lines.
+ * Streams: one interface to whatever carries bytes both ways, and what can be done with any of
+ * them: copying, exact reads, complete writes, buffered reading by lines.
  *
  * A weft_stream is a small table of functions and whatever is behind it. weft_tcp_stream() and
  * weft_fd_stream() give those of a connection and of a descriptor; one of your own (TLS, a
- * decompressor, a test double) embeds a weft_stream as a member and fills in its ops, as with futures.
+ * decompressor, a test double) embeds a weft_stream as a member and fills in its ops, as with
+ * futures.
  *
  * What every function below has in common:
- *   Context:  those that read or write may suspend, as weft_await(); the others may be called anywhere.
- *   Threads:  one task may read a stream while another writes it. Two readers, or two writers, each get
- *             whole calls of the stream, in no particular order. A reader or writer object belongs to
- *             one task at a time.
- *   Errors:   what the stream's own functions return: for sockets -ECONNRESET, -EPIPE, ...; and from each wait
+ *   Context:  those that read or write may suspend, as weft_await(); the others may be called
+ *             anywhere.
+ *   Threads:  one task may read a stream while another writes it. Two readers, or two writers,
+ *             each get whole calls of the stream, in no particular order. A reader or writer
+ *             object belongs to one task at a time.
+ *   Errors:   what the stream's own functions return: for sockets -ECONNRESET, -EPIPE, ...; and
+ *             from each wait
  *             -ECANCELED  the task was aborted
  *             -ETIMEDOUT  a timeout scope around the call expired
  *             -ESHUTDOWN  the runtime that the stream belongs to is shut down
@@ -32,11 +35,12 @@ WEFT_BEGIN_DECLS
 typedef struct weft_stream weft_stream;
 
 /*
- * What a stream can do. A function that is NULL does not exist: readv and writev are then made of read and write, the others
- * return -ENOTSUP.
+ * What a stream can do. A function that is NULL does not exist: readv and writev are then made of
+ * read and write, the others return -ENOTSUP.
  */
 typedef struct weft_stream_ops {
-    /* Some bytes, at least one, waiting for them; 0 at the end, or when len is 0. Safe to cancel. */
+    /* Some bytes, at least one, waiting for them; 0 at the end, or when len is 0. Safe to
+     * cancel. */
     ssize_t (*read)(weft_stream *s, void *buf, size_t len);
     /* Takes some bytes, at least one, waiting for room; 0 only when len is 0. Safe to cancel. */
     ssize_t (*write)(weft_stream *s, const void *buf, size_t len);
@@ -48,8 +52,8 @@ typedef struct weft_stream_ops {
     int (*shutdown)(weft_stream *s);
     /* Gives the stream up. */
     void (*close)(weft_stream *s);
-    /* Waits until read() may have something, without a buffer, which a copy then need not keep while nothing comes. 0 or an
-     * error. May be NULL. */
+    /* Waits until read() may have something, without a buffer, which a copy then need not keep
+     * while nothing comes. 0 or an error. May be NULL. */
     int (*wait_readable)(weft_stream *s);
 } weft_stream_ops;
 
@@ -65,11 +69,12 @@ struct weft_stream {
  */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_stream_read(weft_stream *s, void *buf, size_t len);
 
-/* Writes some bytes: at least one, at most len. Returns their number, or an error. Cancellation: safe, nothing was
- * written. */
+/* Writes some bytes: at least one, at most len. Returns their number, or an error. Cancellation:
+ * safe, nothing was written. */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_stream_write(weft_stream *s, const void *buf, size_t len);
 
-/* The same into and from several buffers, in one call where the stream can; else the first that is not empty is used.
+/* The same into and from several buffers, in one call where the stream can; else the first that is
+ * not empty is used.
  * -EINVAL when count is not 0 to 1024. */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_stream_readv(weft_stream *s, const struct iovec *iov,
                                                    int count);
@@ -100,10 +105,12 @@ WEFT_API WEFT_MUST_CHECK int weft_read_exact(weft_stream *s, void *buf, size_t l
  * Reads to the end of the stream into a growing block.
  *
  *   max       refuses more than this many bytes
- *   buf       in and out: NULL, or a block from malloc() of *cap bytes of which *len are in use. New
- *             bytes come after those, and it is grown when it is full and the stream has not ended
+ *   buf       in and out: NULL, or a block from malloc() of *cap bytes of which *len are in use.
+ *             New bytes come after those, and it is grown when it is full and the stream has not
+ *             ended
  *
- * Returns 0 at the end; -EMSGSIZE when there is more than max; -ENOMEM; or an error. The block is the caller's in every case.
+ * Returns 0 at the end; -EMSGSIZE when there is more than max; -ENOMEM; or an error. The block is
+ * the caller's in every case.
  * Cancellation: partial, all that was read is in the block.
  */
 WEFT_API WEFT_MUST_CHECK int weft_read_to_end(weft_stream *s, size_t max, char **buf, size_t *len,
@@ -120,14 +127,15 @@ WEFT_API WEFT_MUST_CHECK int weft_read_to_end(weft_stream *s, size_t max, char *
 WEFT_API WEFT_MUST_CHECK int weft_write_all(weft_stream *s, const void *buf, size_t len,
                                             size_t *ret_len);
 
-/* The same from several buffers. iov is used up: it is advanced past what was written. -EINVAL when count is not 0 to
- * 1024. */
+/* The same from several buffers. iov is used up: it is advanced past what was written. -EINVAL when
+ * count is not 0 to 1024. */
 WEFT_API WEFT_MUST_CHECK int weft_writev_all(weft_stream *s, struct iovec *iov, int count,
                                              size_t *ret_len);
 
 /*
- * Copies `from` to `to` until `from` ends. The two may be one and the same stream, which then echoes. What was written
- * is flushed whenever nothing more is there to read. Neither is shut down or closed.
+ * Copies `from` to `to` until `from` ends. The two may be one and the same stream, which then
+ * echoes. What was written is flushed whenever nothing more is there to read. Neither is shut down
+ * or closed.
  *
  *   ret_bytes   may be NULL. How many bytes were written; written in every case
  *
@@ -137,8 +145,9 @@ WEFT_API WEFT_MUST_CHECK int weft_writev_all(weft_stream *s, struct iovec *iov, 
 WEFT_API int weft_copy(weft_stream *from, weft_stream *to, uint64_t *ret_bytes);
 
 /*
- * Copies both ways at once: as a proxy does. The end of one side is passed on by shutting the other's writing side down, and the
- * call returns when both have ended. An error in one direction ends the other.
+ * Copies both ways at once: as a proxy does. The end of one side is passed on by shutting the
+ * other's writing side down, and the call returns when both have ended. An error in one direction
+ * ends the other.
  *
  *   ret_a_to_b, ret_b_to_a   may be NULL. Bytes written each way; written in every case but -EINVAL
  *
@@ -164,8 +173,8 @@ WEFT_API WEFT_MUST_CHECK int weft_bufreader_create(weft_stream *s, size_t capaci
 /* Bytes that are buffered are lost. NULL does nothing. */
 WEFT_API void weft_bufreader_destroy(weft_bufreader *r);
 
-/* As weft_stream_read(). What is buffered comes first; with nothing buffered, a read of at least the capacity goes straight to the
- * stream. */
+/* As weft_stream_read(). What is buffered comes first; with nothing buffered, a read of at least
+ * the capacity goes straight to the stream. */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_bufreader_read(weft_bufreader *r, void *buf, size_t len);
 
 /* As weft_read_exact(). */
@@ -177,15 +186,16 @@ WEFT_API WEFT_MUST_CHECK int weft_bufreader_read_exact(weft_bufreader *r, void *
  *
  *   ret_data   borrowed until the next call on r
  *
- * Returns how many bytes there are; 0 at the end; or an error. Take them with weft_bufreader_consume().
+ * Returns how many bytes there are; 0 at the end; or an error. Take them with
+ * weft_bufreader_consume().
  * Cancellation: safe.
  */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_bufreader_fill(weft_bufreader *r, const char **ret_data);
 /* Takes n of the bytes that are buffered; more than those takes them all. */
 WEFT_API void weft_bufreader_consume(weft_bufreader *r, size_t n);
 
-/* The same, but reads until at least n bytes are there or the stream ends: then fewer are returned. -EMSGSIZE when n is above the
- * capacity. Cancellation: safe, what was read stays buffered. */
+/* The same, but reads until at least n bytes are there or the stream ends: then fewer are returned.
+ * -EMSGSIZE when n is above the capacity. Cancellation: safe, what was read stays buffered. */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_bufreader_peek(weft_bufreader *r, size_t n,
                                                      const char **ret_data);
 
@@ -195,14 +205,16 @@ WEFT_API WEFT_MUST_CHECK ssize_t weft_bufreader_peek(weft_bufreader *r, size_t n
  *   ret_data   borrowed until the next call on r
  *   ret_len    its length. What comes after the last delimiter is a piece of its own, without one
  *
- * Returns 1 with a piece; 0 at the end; -EMSGSIZE when the buffer is full without a delimiter; or an
- * error. With an error nothing is taken: what was read stays buffered, and the call may be made again.
+ * Returns 1 with a piece; 0 at the end; -EMSGSIZE when the buffer is full without a delimiter; or
+ * an error. With an error nothing is taken: what was read stays buffered, and the call may be made
+ * again.
  * Cancellation: safe.
  */
 WEFT_API WEFT_MUST_CHECK int weft_bufreader_read_until(weft_bufreader *r, char delimiter,
                                                        const char **ret_data, size_t *ret_len);
 
-/* The same for lines: "\n" or "\r\n" at the end is not part of *ret_line, which has a NUL after its last byte. */
+/* The same for lines: "\n" or "\r\n" at the end is not part of *ret_line, which has a NUL after its
+ * last byte. */
 WEFT_API WEFT_MUST_CHECK int weft_bufreader_read_line(weft_bufreader *r, const char **ret_line,
                                                       size_t *ret_len);
 
@@ -210,26 +222,29 @@ WEFT_API WEFT_MUST_CHECK int weft_bufreader_read_line(weft_bufreader *r, const c
 
 typedef struct weft_bufwriter weft_bufwriter;
 
-/* Creates a writer over a stream, which stays the caller's and must outlive it. capacity 0: 8192. 0, -ENOMEM or -EINVAL. */
+/* Creates a writer over a stream, which stays the caller's and must outlive it. capacity 0: 8192.
+ * 0, -ENOMEM or -EINVAL. */
 WEFT_API WEFT_MUST_CHECK int weft_bufwriter_create(weft_stream *s, size_t capacity,
                                                    weft_bufwriter **ret_writer);
 /* Does not flush: what is still buffered is lost. NULL does nothing. */
 WEFT_API void weft_bufwriter_destroy(weft_bufwriter *w);
 
 /*
- * Writes all of buf, through the buffer; at least a capacity goes straight to the stream once the buffer is empty.
+ * Writes all of buf, through the buffer; at least a capacity goes straight to the stream once the
+ * buffer is empty.
  *
  * Returns 0 or an error. Then weft_bufwriter_pending() tells what is still buffered.
- * Cancellation: partial. *ret_len (may be NULL) says how many bytes of buf were buffered or written.
+ * Cancellation: partial. *ret_len (may be NULL) says how many bytes of buf were buffered or
+ * written.
  */
 WEFT_API WEFT_MUST_CHECK int weft_bufwriter_write(weft_bufwriter *w, const void *buf, size_t len,
                                                   size_t *ret_len);
-/* printf into the buffer; what is formatted must fit into the capacity, else -EMSGSIZE. 0 or an error; then nothing of it was
- * buffered. */
+/* printf into the buffer; what is formatted must fit into the capacity, else -EMSGSIZE. 0 or an
+ * error; then nothing of it was buffered. */
 WEFT_API WEFT_MUST_CHECK int weft_bufwriter_printf(weft_bufwriter *w, const char *fmt, ...)
     WEFT_PRINTF(2, 3);
-/* Writes what is buffered and flushes the stream. 0 or an error. Cancellation: partial; what was not written
- * stays buffered, flush again. */
+/* Writes what is buffered and flushes the stream. 0 or an error. Cancellation: partial; what was
+ * not written stays buffered, flush again. */
 WEFT_API WEFT_MUST_CHECK int weft_bufwriter_flush(weft_bufwriter *w);
 WEFT_API size_t weft_bufwriter_pending(const weft_bufwriter *w);
 

@@ -1,9 +1,9 @@
 /*
  * Buffered readers and writers over a stream.
  *
- * The reader keeps [head, tail) of its block; lines are handed out in place. Nothing is taken from it until a
- * call succeeds, which is what makes every call safe to cancel and to repeat. One byte more than the
- * capacity is allocated, for the NUL behind a line.
+ * The reader keeps [head, tail) of its block; lines are handed out in place. Nothing is taken from
+ * it until a call succeeds, which is what makes every call safe to cancel and to repeat. One byte
+ * more than the capacity is allocated, for the NUL behind a line.
  */
 #include "base/base.h"
 #include "sys/sys.h"
@@ -64,7 +64,8 @@ static void take(weft_bufreader *r, size_t n)
         r->head = r->tail = 0;
 }
 
-/* Reads once, behind what is buffered; there must be room in all. The number of bytes, 0 at the end, an error. */
+/* Reads once, behind what is buffered; there must be room in all. The number of bytes, 0 at the
+ * end, an error. */
 static ssize_t read_more(weft_bufreader *r)
 {
     if (r->at_end)

@@ -1,9 +1,10 @@
 /*
  * Copying streams.
  *
- * The buffer is 16 KiB, more than a task's stack should carry, and held only while there is something in
- * it: a stream that can say that it is readable is waited for without one, so that ten thousand idle
- * connections do not keep 160 MB. A handful of free buffers is kept, and steady copying allocates nothing.
+ * The buffer is 16 KiB, more than a task's stack should carry, and held only while there is
+ * something in it: a stream that can say that it is readable is waited for without one, so that ten
+ * thousand idle connections do not keep 160 MB. A handful of free buffers is kept, and steady
+ * copying allocates nothing.
  */
 #include "base/base.h"
 #include "io/source.h"
@@ -140,7 +141,8 @@ static void *run_half(void *arg)
     h->rc = copy_all(&h->copy);
     if (h->rc == 0) {
         h->rc = weft_stream_shutdown(h->copy.to);
-        if (h->rc == -ENOTSUP || h->rc == -ENOTCONN) /* nothing to pass on, or nobody to pass it on to */
+        /* Nothing to pass on, or nobody to pass it on to. */
+        if (h->rc == -ENOTSUP || h->rc == -ENOTCONN)
             h->rc = 0;
     }
     return NULL;
@@ -226,8 +228,7 @@ static int run_both(struct half *half)
         if (rc < 0)
             return rc;
         for (int i = 0; i < 2; i++)
-            if (half[i].task != NULL && !half[i].is_pending && collect(&half[i]) &&
-                half[i].rc < 0)
+            if (half[i].task != NULL && !half[i].is_pending && collect(&half[i]) && half[i].rc < 0)
                 return half[i].rc;
     }
     return 0;

@@ -1,9 +1,10 @@
 /*
  * The epoll driver: one epoll instance for a runtime.
  *
- * Every descriptor is registered once, edge-triggered, for all it can report, and taken out before it is closed: in
- * steady state a wait costs its share of one epoll_wait() and no epoll_ctl(). A poll in progress is
- * interrupted through an eventfd, edge-triggered as well: each write is an edge, so it need not be read.
+ * Every descriptor is registered once, edge-triggered, for all it can report, and taken out before
+ * it is closed: in steady state a wait costs its share of one epoll_wait() and no epoll_ctl(). A
+ * poll in progress is interrupted through an eventfd, edge-triggered as well: each write is an
+ * edge, so it need not be read.
  */
 #include "io/epoll.h"
 
@@ -102,8 +103,10 @@ int weft__driver_poll(struct weft__driver *d, uint64_t timeout_ns, int max_event
         deliver(d, key, d->batch[i].events);
         delivered++;
     }
-    if (delivered > 0) /* relaxed: one writer at a time, which the scheduler orders; readers want a number */
-        weft__a64_store_relaxed(&d->events, weft__a64_load_relaxed(&d->events) + (uint64_t)delivered);
+    if (delivered > 0) /* relaxed: one writer at a time, which the scheduler orders; readers want a
+                        * number */
+        weft__a64_store_relaxed(&d->events,
+                                weft__a64_load_relaxed(&d->events) + (uint64_t)delivered);
     return delivered;
 }
 
@@ -129,7 +132,8 @@ void weft__driver_shutdown(struct weft__driver *d)
 
 uint64_t weft__driver_source_count(const struct weft__driver *d)
 {
-    /* In this order, so that a source that goes in between makes the count too high, not too low. */
+    /* In this order, so that a source that goes in between makes the count too high, not too
+     * low. */
     uint64_t deregistered = weft__a64_load_acquire(&d->deregistered);
     return weft__a64_load_relaxed(&d->registered) - deregistered;
 }

@@ -13,21 +13,23 @@
 #define WEFT__IO_CHUNKS 26
 
 struct weft__driver {
-    int epfd;                       /* closed with the last reference */
-    int wake_fd;                    /* eventfd; closed by destroy */
-    weft__a32 wake_pending;         /* 1: the eventfd is signalled and no poll has seen it yet; by all */
-    weft__a32 is_shut;              /* written by shutdown, read under the locks of sources */
+    int epfd;               /* closed with the last reference */
+    int wake_fd;            /* eventfd; closed by destroy */
+    weft__a32 wake_pending; /* 1: the eventfd is signalled, and no poll has seen it; by all */
+    weft__a32 is_shut;      /* written by shutdown, read under the locks of sources */
     weft__a64 registered, deregistered; /* added to by all */
-    weft__a64 events;               /* written by the poller */
+    weft__a64 events;                   /* written by the poller */
 
     struct weft__lock lock;
-    struct weft__source *free;      /* under lock; last freed first */
-    uint32_t slot_count;            /* slots made; under lock */
-    uint32_t slots_used;            /* under lock */
-    bool is_destroyed;              /* by destroy: the last slot to go frees the driver; under lock */
+    struct weft__source *free;          /* under lock; last freed first */
+    uint32_t slot_count;                /* slots made; under lock */
+    uint32_t slots_used;                /* under lock */
+    bool is_destroyed;                  /* by destroy: the last slot to go frees the driver; under
+                                     * lock */
     weft__aptr chunks[WEFT__IO_CHUNKS]; /* written once each under lock, read by all */
 
-    struct epoll_event batch[WEFT__IO_EVENTS_MAX]; /* by the one caller of poll; too big for a frame */
+    struct epoll_event batch[WEFT__IO_EVENTS_MAX]; /* by the one caller of poll; too big for a
+                                                    * frame */
 };
 
 /* The slot with this index; it must have been made. */
@@ -39,7 +41,8 @@ void weft__driver_slot_put(struct weft__source *s);
 /* Frees the driver when nothing refers to it any more. */
 void weft__driver_free(struct weft__driver *d);
 
-/* Sets bits, as an edge, and wakes whoever they concern. Events of earlier sources in the slot are dropped. */
+/* Sets bits, as an edge, and wakes whoever they concern. Events of earlier sources in the slot are
+ * dropped. */
 void weft__source_deliver(struct weft__source *s, uint32_t generation, uint64_t in, uint64_t out);
 /* Ends every wait, now and later, with -ESHUTDOWN. The driver's is_shut is set already. */
 void weft__source_shutdown(struct weft__source *s);

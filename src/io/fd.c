@@ -57,8 +57,8 @@ int weft_fd_close(weft_fd *wfd)
 int weft_fd_release(weft_fd *wfd, int *ret_fd)
 {
     if (wfd == NULL || ret_fd == NULL)
-        return weft__misuse("weft_fd_release", -EINVAL, "the handle is NULL, or no place for the result",
-                            WEFT__CALLER);
+        return weft__misuse("weft_fd_release", -EINVAL,
+                            "the handle is NULL, or no place for the result", WEFT__CALLER);
     int rc = weft__source_release_fd(wfd, ret_fd);
     if (rc == -EBADF)
         return weft__misuse("weft_fd_release", rc, "the handle was closed before", WEFT__CALLER);
@@ -86,8 +86,8 @@ static int snapshot(const struct weft__source *s, unsigned interest, weft_fd_rea
     uint64_t out = weft__source_ready(s, WEFT__OUT);
     if ((in | out) & WEFT__READY_SHUTDOWN)
         return -ESHUTDOWN;
-    uint64_t bits = (in & weft__ready_mask(WEFT__IN, interest)) |
-                    (out & weft__ready_mask(WEFT__OUT, interest));
+    uint64_t bits =
+        (in & weft__ready_mask(WEFT__IN, interest)) | (out & weft__ready_mask(WEFT__OUT, interest));
     *ret = (weft_fd_ready){.bits = (unsigned)bits, .seen = {in, out}};
     return (int)bits;
 }
@@ -177,7 +177,8 @@ static bool interest_is_single(unsigned interest)
 ssize_t weft_fd_try_io(weft_fd *wfd, unsigned interest, weft_fd_call call, void *arg)
 {
     if (!interest_is_single(interest) || call == NULL)
-        return weft__misuse("weft_fd_try_io", -EINVAL, "no call, or not one interest", WEFT__CALLER);
+        return weft__misuse("weft_fd_try_io", -EINVAL, "no call, or not one interest",
+                            WEFT__CALLER);
     struct weft__source *s;
     uint32_t generation;
     int rc = weft__source_enter(wfd, "weft_fd_try_io", WEFT__CALLER, &s, &generation);
@@ -327,7 +328,8 @@ weft_stream *weft_fd_stream(weft_fd *wfd)
 
 static struct weft__io_wait *inner(weft_fd_wait_future *f)
 {
-    _Static_assert(sizeof(struct weft__io_wait) <= sizeof(f->opaque), "the wait fits the public struct");
+    _Static_assert(sizeof(struct weft__io_wait) <= sizeof(f->opaque),
+                   "the wait fits the public struct");
     return (struct weft__io_wait *)(void *)f->opaque;
 }
 

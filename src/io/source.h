@@ -1,28 +1,32 @@
 /*
  * Sources: descriptors that the driver watches, and the waits of tasks for them.
  *
- * A source owns its descriptor and is what public handles (weft_tcp, weft_tcp_listener, weft_fd) point to. Its memory
- * is a slot of the driver's table: it never moves and is used again only as another source, so a handle
- * that was closed is recognised instead of followed. A handle is the slot's address with the low bits
- * of the slot's generation in the low bits of the pointer; the generation in full is in the events
- * that epoll reports.
+ * A source owns its descriptor and is what public handles (weft_tcp, weft_tcp_listener, weft_fd)
+ * point to. Its memory is a slot of the driver's table: it never moves and is used again only as
+ * another source, so a handle that was closed is recognised instead of followed. A handle is the
+ * slot's address with the low bits of the slot's generation in the low bits of the pointer; the
+ * generation in full is in the events that epoll reports.
  *
  * Three counts keep a source together:
- *   - holds, in the state word beside the generation: the owner's, and one for each call that is between its start and
- *     its end and not waiting. The last one given up takes the descriptor out of epoll and closes it. So
- *     no call ever uses a descriptor number that has become somebody else's, whoever closes when.
+ *   - holds, in the state word beside the generation: the owner's, and one for each call that is
+ *     between its start and its end and not waiting. The last one given up takes the descriptor out
+ *     of epoll and closes it. So no call ever uses a descriptor number that has become somebody
+ *     else's, whoever closes when.
  *   - pins, under the lock: one for each future in the list of waiters. They keep the slot, not the
- *     descriptor. A wake turns a pin into a hold; closing leaves the pin, so the number is free at once.
+ *     descriptor. A wake turns a pin into a hold; closing leaves the pin, so the number is free at
+ *     once.
  *   - each slot in use counts as a reference to the driver, so sources may outlive their runtime.
  *
- * Readiness is edge-triggered: one word a direction, bits below a tick that counts deliveries. Who finds that a call would
- * block clears the bits, but only if the tick is still the one seen before the call; else an edge came meanwhile, and is
- * kept. Waiters check the word under the lock before they queue, and the driver sets it under the
- * lock before it looks at the queue, so none sleeps through an edge.
+ * Readiness is edge-triggered: one word a direction, bits below a tick that counts deliveries. Who
+ * finds that a call would block clears the bits, but only if the tick is still the one seen before
+ * the call; else an edge came meanwhile, and is kept. Waiters check the word under the lock before
+ * they queue, and the driver sets it under the lock before it looks at the queue, so none sleeps
+ * through an edge.
  *
- * Every waiter whose interest an edge meets is woken, not one: the driver cannot know which of them will
- * take the event, and one that has been woken may be aborted before it looks. With n tasks on one listener a connection costs n
- * wake-ups and up to n calls of accept(); a single accepting task that spawns is cheaper.
+ * Every waiter whose interest an edge meets is woken, not one: the driver cannot know which of them
+ * will take the event, and one that has been woken may be aborted before it looks. With n tasks on
+ * one listener a connection costs n wake-ups and up to n calls of accept(); a single accepting task
+ * that spawns is cheaper.
  */
 #ifndef WEFT_IO_SOURCE_H
 #define WEFT_IO_SOURCE_H
@@ -47,8 +51,10 @@
 #define WEFT__READY_WRITE_CLOSED UINT64_C(0x20)
 #define WEFT__READY_PUBLIC UINT64_C(0x3f)
 #define WEFT__READY_SHUTDOWN UINT64_C(0x40) /* the driver is shut down; set for good */
-#define WEFT__READY_UNKNOWN UINT64_C(0x80)  /* sockets: no call has told yet. Operations try, waits do not count it */
-#define WEFT__READY_TICK UINT64_C(0x100)    /* 56 bits: at one edge a nanosecond, two years */
+/* Sockets: no call has told yet. Operations try, waits do not count it. */
+#define WEFT__READY_UNKNOWN UINT64_C(0x80)
+/* 56 bits: at one edge a nanosecond, two years. */
+#define WEFT__READY_TICK UINT64_C(0x100)
 
 enum weft__direction { WEFT__IN, WEFT__OUT };
 
@@ -60,9 +66,9 @@ enum weft__source_kind {
 };
 
 /* Flags of a source; fixed at open unless it says otherwise. */
-#define WEFT__SOURCE_BORROWED 0x01u     /* the descriptor is not closed with the source */
-#define WEFT__SOURCE_SPLIT 0x02u        /* TCP: handed out as two halves */
-#define WEFT__SOURCE_READ_HALF 0x04u    /* ... of which these still exist; all three under lock */
+#define WEFT__SOURCE_BORROWED 0x01u  /* the descriptor is not closed with the source */
+#define WEFT__SOURCE_SPLIT 0x02u     /* TCP: handed out as two halves */
+#define WEFT__SOURCE_READ_HALF 0x04u /* ... of which these still exist; all three under lock */
 #define WEFT__SOURCE_WRITE_HALF 0x08u
 #define WEFT__SOURCE_REPORT_EXHAUSTION 0x10u /* listener: -EMFILE and its like are returned */
 
@@ -71,22 +77,23 @@ enum weft__source_kind {
 #define WEFT__SOURCE_TAG_MASK ((uintptr_t)(WEFT__SOURCE_ALIGN - 1))
 
 struct weft__source {
-    /* Generation (high 32 bits) and holds (low 32). The generation changes when the source is closed.
-     * Written by all, by compare-exchange and subtraction. */
+    /* Generation (high 32 bits) and holds (low 32). The generation changes when the source is
+     * closed. Written by all, by compare-exchange and subtraction. */
     weft__a64 state;
-    weft__a64 ready[2];         /* by direction; bits set under lock, cleared by compare-exchange; read by all */
-    struct weft__node waiters;  /* of struct weft__io_wait; under lock */
-    weft_stream stream;         /* what weft_tcp_stream() and weft_fd_stream() return */
-    struct weft__driver *driver; /* fixed for the life of the slot */
+    /* By direction; bits are set under lock, cleared by compare-exchange, read by all. */
+    weft__a64 ready[2];
+    struct weft__node waiters;      /* of struct weft__io_wait; under lock */
+    weft_stream stream;             /* what weft_tcp_stream() and weft_fd_stream() return */
+    struct weft__driver *driver;    /* fixed for the life of the slot */
     struct weft__source *next_free; /* under the driver's lock */
     struct weft__lock lock;
-    uint32_t pins;              /* under lock */
-    int fd;                     /* fixed from open until the last hold is given up */
-    uint32_t index;             /* of the slot; fixed */
-    uint32_t flags;             /* under lock */
-    weft__a32 in_exhaustion;    /* listener: the log line of this episode has been written */
-    uint8_t kind;               /* enum weft__source_kind; written while nobody else knows the slot */
-    bool is_finished;           /* the descriptor has been given up; under lock */
+    uint32_t pins;           /* under lock */
+    int fd;                  /* fixed from open until the last hold is given up */
+    uint32_t index;          /* of the slot; fixed */
+    uint32_t flags;          /* under lock */
+    weft__a32 in_exhaustion; /* listener: the log line of this episode has been written */
+    uint8_t kind;            /* enum weft__source_kind; set before anybody knows the source */
+    bool is_finished;        /* the descriptor has been given up; under lock */
 } WEFT__ALIGNED(WEFT__SOURCE_ALIGN);
 
 _Static_assert(sizeof(struct weft__source) == WEFT__SOURCE_ALIGN, "one source a slot of 128 bytes");
@@ -116,26 +123,30 @@ static inline void *weft__source_handle(struct weft__source *s)
 /* ---- life ---- */
 
 /*
- * Makes a source of a non-blocking descriptor on the driver of the caller's runtime. `fd` is taken on success only.
- * -EPERM outside a runtime, with I/O switched off, or when epoll cannot watch this kind of descriptor; -ESHUTDOWN;
- * -ENOMEM; -ENOSPC (fs.epoll.max_user_watches); -EBADF; -EEXIST (registered already). `call` is for the log.
+ * Makes a source of a non-blocking descriptor on the driver of the caller's runtime. `fd` is taken
+ * on success only; `call` is for the log.
+ * -EPERM outside a runtime, with I/O switched off, or when epoll cannot watch this kind of
+ * descriptor; -ESHUTDOWN; -ENOMEM; -ENOSPC (fs.epoll.max_user_watches); -EBADF; -EEXIST (it is
+ * registered already).
  */
 int weft__source_open(const char *call, const void *caller, int fd, enum weft__source_kind kind,
-                      uint32_t flags, const weft_stream_ops *stream_ops,
-                      struct weft__source **ret);
+                      uint32_t flags, const weft_stream_ops *stream_ops, struct weft__source **ret);
 /* The same on a driver; logs nothing. */
 int weft__source_open_on(struct weft__driver *d, int fd, enum weft__source_kind kind,
                          uint32_t flags, const weft_stream_ops *stream_ops,
                          struct weft__source **ret);
 
-/* For descriptors from outside: makes fd non-blocking as well, and leaves one that is refused as it came. */
+/* For descriptors from outside: makes fd non-blocking as well, and leaves one that is refused as it
+ * came. */
 int weft__source_adopt(const char *call, const void *caller, int fd, enum weft__source_kind kind,
                        uint32_t flags, const weft_stream_ops *stream_ops,
                        struct weft__source **ret);
 
-/* Ends the handle: waiters get -EBADF, calls in progress finish. 0, or -EBADF when it was closed before. Any thread. */
+/* Ends the handle: waiters get -EBADF, calls in progress finish. 0, or -EBADF when it was closed
+ * before. Any thread. */
 int weft__source_close(void *handle);
-/* Ends the handle and yields the descriptor, out of epoll. -EBADF; -EBUSY while another task is inside a call. */
+/* Ends the handle and yields the descriptor, out of epoll. -EBADF; -EBUSY while another task is
+ * inside a call. */
 int weft__source_release_fd(void *handle, int *ret_fd);
 
 /* ---- holds: around every use of fd ---- */
@@ -158,14 +169,15 @@ static inline int weft__source_hold(struct weft__source *s, const void *handle,
 WEFT__COLD void weft__source_finish(struct weft__source *s);
 static inline void weft__source_unhold(struct weft__source *s)
 {
-    /* release: our use of fd is over before whoever sees zero closes it; acquire: the one who closes. */
+    /* release: our use of fd is over before whoever sees zero closes it; acquire: the one who
+     * closes. */
     uint64_t state = weft__a64_sub_acq_rel(&s->state, 1);
     if (WEFT__UNLIKELY((uint32_t)state == 1))
         weft__source_finish(s);
 }
 
-/* A pin keeps the slot without keeping the descriptor: across a sleep. Taken by who has a hold; rehold is -EBADF when
- * the source was closed meanwhile. */
+/* A pin keeps the slot without keeping the descriptor: across a sleep. Taken by who has a hold;
+ * rehold is -EBADF when the source was closed meanwhile. */
 void weft__source_pin(struct weft__source *s);
 void weft__source_unpin(struct weft__source *s);
 int weft__source_rehold(struct weft__source *s, uint32_t generation);
@@ -174,7 +186,8 @@ int weft__source_rehold(struct weft__source *s, uint32_t generation);
 
 static inline uint64_t weft__source_ready(const struct weft__source *s, enum weft__direction dir)
 {
-    /* relaxed: the bits are hints about the kernel's state, which system calls order by themselves */
+    /* relaxed: the bits are hints about the kernel's state, which system calls order by
+     * themselves */
     return weft__a64_load_relaxed(&s->ready[dir]);
 }
 /* Which bits of a direction's word an interest (of the first four bits) waits for. */
@@ -197,8 +210,8 @@ static inline void weft__source_clear(struct weft__source *s, enum weft__directi
         if (word / WEFT__READY_TICK != seen / WEFT__READY_TICK)
             return;
 }
-/* After a call that would block. The closed bit goes as well: a FIFO that lost its writer and got a new one
- * would spin for ever otherwise, and on a socket a closed direction never blocks. */
+/* After a call that would block. The closed bit goes as well: a FIFO that lost its writer and got a
+ * new one would spin for ever otherwise, and on a socket a closed direction never blocks. */
 static inline void weft__source_would_block(struct weft__source *s, enum weft__direction dir,
                                             uint64_t seen)
 {
@@ -208,15 +221,14 @@ static inline void weft__source_would_block(struct weft__source *s, enum weft__d
                                             : WEFT__READY_WRITE | WEFT__READY_WRITE_CLOSED));
 }
 /*
- * After a stream socket moved fewer bytes than asked for: its queue was empty, or full, and whatever changes that is a
- * new edge, so the call that would block is saved. Not when something is pending that stops a read short: the urgent mark, an
- * error, the end.
+ * After a stream socket moved fewer bytes than asked for: its queue was empty, or full, and
+ * whatever changes that is a new edge, so the call that would block is saved. Not when something is
+ * pending that stops a read short: the urgent mark, an error, the end.
  */
 static inline void weft__source_was_short(struct weft__source *s, enum weft__direction dir,
                                           uint64_t seen)
 {
-    uint64_t bits =
-        WEFT__READY_UNKNOWN | (dir == WEFT__IN ? WEFT__READY_READ : WEFT__READY_WRITE);
+    uint64_t bits = WEFT__READY_UNKNOWN | (dir == WEFT__IN ? WEFT__READY_READ : WEFT__READY_WRITE);
     if ((seen & (WEFT__READY_TICK - 1) & ~bits) == 0)
         (void)weft__a64_cas_relaxed(&s->ready[dir], &seen, seen & ~bits); /* failed: an edge came */
 }
@@ -226,37 +238,41 @@ static inline void weft__source_was_short(struct weft__source *s, enum weft__dir
 enum { WEFT__IO_WAIT_NEW, WEFT__IO_WAIT_QUEUED, WEFT__IO_WAIT_WOKEN, WEFT__IO_WAIT_ENDED };
 
 /*
- * The wait for readiness, as a future. Result: the bits that are ready, with `held` set: a hold on the source that is the
- * awaiter's to give up; or -EBADF (closed), -ESHUTDOWN (the runtime of the source). It may be awaited again afterwards.
+ * The wait for readiness, as a future. Result: the bits that are ready, with `held` set: a hold on
+ * the source that is the awaiter's to give up; or -EBADF (closed), -ESHUTDOWN (the runtime of the
+ * source). It may be awaited again afterwards.
  */
 struct weft__io_wait {
     weft_future future;
     struct weft__source *source;
-    struct weft__node node;     /* in source->waiters; under lock */
-    weft_waker *waker;          /* borrowed from the task; under lock while queued */
+    struct weft__node node; /* in source->waiters; under lock */
+    weft_waker *waker;      /* borrowed from the task; under lock while queued */
     uint32_t generation;
-    uint32_t interest;          /* weft_ready bits: read, write, priority, error */
-    weft__a32 state;            /* by the owner; while QUEUED by who holds the lock */
-    int result;                 /* of ENDED; written before it */
-    bool held;                  /* owner only */
+    uint32_t interest; /* weft_ready bits: read, write, priority, error */
+    weft__a32 state;   /* by the owner; while QUEUED by who holds the lock */
+    int result;        /* of ENDED; written before it */
+    bool held;         /* owner only */
 };
 
-/* The source must exist until the first poll: the caller holds it, or knows its handle to be open. */
+/* The source must exist until the first poll: the caller holds it, or knows its handle to be
+ * open. */
 void weft__io_wait_init(struct weft__io_wait *w, struct weft__source *source, uint32_t generation,
                         uint32_t interest);
 /* Gives up whatever w has: its place in the queue, a pin, a hold. Idempotent. */
 void weft__io_wait_abandon(struct weft__io_wait *w);
 
 /*
- * For an operation that would block: waits for the interest. The caller's hold is handed over and, when 0 is returned,
- * given back; with -EBADF, -ESHUTDOWN, -ECANCELED or -ETIMEDOUT it is gone. An abort that unwinds gives it up too.
+ * For an operation that would block: waits for the interest. The caller's hold is handed over and,
+ * when 0 is returned, given back; with -EBADF, -ESHUTDOWN, -ECANCELED or -ETIMEDOUT it is gone. An
+ * abort that unwinds gives it up too.
  */
 WEFT__NOINLINE int weft__source_wait(struct weft__source *s, uint32_t generation,
                                      uint32_t interest);
 
 /* ---- operations ---- */
 
-/* A public function got a handle: holds what it stands for. -EINVAL, -EBADF, with a line in the log. */
+/* A public function got a handle: holds what it stands for. -EINVAL, -EBADF, with a line in the
+ * log. */
 static inline int weft__source_enter(const void *handle, const char *call, const void *caller,
                                      struct weft__source **ret, uint32_t *ret_generation)
 {
@@ -276,19 +292,19 @@ static inline int weft__source_enter(const void *handle, const char *call, const
 typedef ssize_t (*weft__io_call)(int fd, void *arg);
 
 /*
- * The loop of every operation: the call first, and only when it would block a wait. Inline, so that `call` is a direct
- * call. The source is held by the caller.
+ * The loop of every operation: the call first, and only when it would block a wait. Inline, so that
+ * `call` is a direct call. The source is held by the caller.
  *
- *   want       not 0: a stream socket is asked for this many bytes, so that fewer say what the next call would
+ *   want       not 0: a stream socket is asked for this many bytes, so that fewer say what the next
+ *              call would
  *   ret_held   false: a wait failed, and the hold is gone
  */
 static inline ssize_t weft__source_io_held(struct weft__source *s, uint32_t generation,
-                                           enum weft__direction dir, weft__io_call call,
-                                           void *arg, size_t want, bool *ret_held)
+                                           enum weft__direction dir, weft__io_call call, void *arg,
+                                           size_t want, bool *ret_held)
 {
     uint32_t interest = dir == WEFT__IN ? WEFT__READY_READ : WEFT__READY_WRITE;
-    uint64_t mask =
-        weft__ready_mask(dir, interest) | WEFT__READY_UNKNOWN | WEFT__READY_SHUTDOWN;
+    uint64_t mask = weft__ready_mask(dir, interest) | WEFT__READY_UNKNOWN | WEFT__READY_SHUTDOWN;
     ssize_t n;
     for (;;) {
         uint64_t seen = weft__source_ready(s, dir);

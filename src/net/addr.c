@@ -23,8 +23,8 @@ static int parse_port(const char *text, uint16_t *ret)
     return 0;
 }
 
-int weft__addr_split(const char *text, char ret_host[static WEFT__HOST_MAX + 1],
-                     uint16_t *ret_port, bool *ret_bracketed)
+int weft__addr_split(const char *text, char ret_host[static WEFT__HOST_MAX + 1], uint16_t *ret_port,
+                     bool *ret_bracketed)
 {
     if (text == NULL)
         return -EINVAL;
@@ -57,8 +57,8 @@ int weft__addr_split(const char *text, char ret_host[static WEFT__HOST_MAX + 1],
 
 static bool is_name_byte(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '-' || c == '_';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_';
 }
 
 bool weft__addr_name_is_valid(const char *name)

@@ -1,8 +1,8 @@
 /*
  * Look-ups: getaddrinfo() on a thread of the blocking pool.
  *
- * The job owns a block of its own, never the caller's frame: an aborted caller detaches the job, which ends in its own time, and
- * the destructors free the block.
+ * The job owns a block of its own, never the caller's frame: an aborted caller detaches the job,
+ * which ends in its own time, and the destructors free the block.
  */
 #include "net/lookup.h"
 

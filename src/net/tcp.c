@@ -1,8 +1,8 @@
 /*
  * TCP connections: bytes, readiness, halves.
  *
- * A weft_tcp is a source (src/io/source.h) without anything of its own: no allocation a connection, and a handle that was
- * closed is found out.
+ * A weft_tcp is a source (src/io/source.h) without anything of its own: no allocation a connection,
+ * and a handle that was closed is found out.
  */
 #include "net/tcp.h"
 
@@ -80,9 +80,9 @@ static ssize_t vector_len(const struct iovec *iov, int count)
  *   len     bytes asked for; negative: the arguments were bad
  *   want    as in weft__source_io
  */
-static inline __attribute__((always_inline)) ssize_t
-operate(weft_tcp *conn, enum weft__direction dir, weft__io_call call, struct bytes *b, ssize_t len,
-        size_t want, bool may_wait, const char *name, const void *caller)
+static inline __attribute__((always_inline)) ssize_t operate(
+    weft_tcp *conn, enum weft__direction dir, weft__io_call call, struct bytes *b, ssize_t len,
+    size_t want, bool may_wait, const char *name, const void *caller)
 {
     if (WEFT__UNLIKELY(len < 0))
         return weft__misuse(name, -EINVAL, "bad buffers", caller);

@@ -1,8 +1,8 @@
 /*
  * Connecting.
  *
- * The descriptor is registered after connect() has begun: a socket that never tried reports a hang-up, which is not news
- * worth remembering.
+ * The descriptor is registered after connect() has begun: a socket that never tried reports a
+ * hang-up, which is not news worth remembering.
  */
 #include "net/addr.h"
 #include "net/lookup.h"
@@ -113,12 +113,12 @@ static const weft_tcp_connect_options *or_defaults(const weft_tcp_connect_option
 /* Errors that another address would meet as well. */
 static bool is_final(int rc)
 {
-    return rc == -ECANCELED || rc == -ESHUTDOWN || rc == -EPERM || rc == -EMFILE ||
-           rc == -ENFILE || rc == -ENOMEM;
+    return rc == -ECANCELED || rc == -ESHUTDOWN || rc == -EPERM || rc == -EMFILE || rc == -ENFILE ||
+           rc == -ENOMEM;
 }
 
-static int connect_text(const weft_tcp_connect_options *options, const char *addr,
-                        const char *call, const void *caller, weft_tcp **ret)
+static int connect_text(const weft_tcp_connect_options *options, const char *addr, const char *call,
+                        const void *caller, weft_tcp **ret)
 {
     if (ret == NULL)
         return weft__misuse(call, -EINVAL, "no place for the result", caller);
@@ -157,6 +157,5 @@ int weft_tcp_connect_addr(const weft_tcp_connect_options *options, const weft_ad
     int rc = weft__wait_begin("weft_tcp_connect_addr", WEFT__CALLER);
     if (rc < 0)
         return rc;
-    return connect_one(or_defaults(options), addr, "weft_tcp_connect_addr", WEFT__CALLER,
-                       ret_conn);
+    return connect_one(or_defaults(options), addr, "weft_tcp_connect_addr", WEFT__CALLER, ret_conn);
 }

@@ -1,8 +1,9 @@
 /*
  * TCP listeners.
  *
- * When accept() fails because descriptors or memory ran out, the connection stays in the kernel's queue and its edge has been
- * consumed: epoll would not report it again. So the listener stays ready, and a timer tries again.
+ * When accept() fails because descriptors or memory ran out, the connection stays in the kernel's
+ * queue and its edge has been consumed: epoll would not report it again. So the listener stays
+ * ready, and a timer tries again.
  */
 #include "net/addr.h"
 #include "net/lookup.h"
@@ -49,8 +50,7 @@ static int listen_one(const weft_tcp_listen_options *o, const weft_addr *addr, c
     int rc = set_up(fd, o, addr);
     if (rc == 0)
         rc = weft__source_open(call, caller, fd, WEFT__SOURCE_TCP_LISTENER,
-                               o->report_exhaustion ? WEFT__SOURCE_REPORT_EXHAUSTION : 0, NULL,
-                               &s);
+                               o->report_exhaustion ? WEFT__SOURCE_REPORT_EXHAUSTION : 0, NULL, &s);
     if (rc < 0) {
         (void)weft__sys_close(fd); /* nothing was in it */
         return rc;
@@ -69,7 +69,8 @@ static int listen_text(const weft_tcp_listen_options *options, const char *addr,
                        const void *caller, weft_tcp_listener **ret)
 {
     if (ret == NULL || or_defaults(options)->backlog < 0)
-        return weft__misuse(call, -EINVAL, "a negative backlog, or no place for the result", caller);
+        return weft__misuse(call, -EINVAL, "a negative backlog, or no place for the result",
+                            caller);
     weft_addr addrs[WEFT__LOOKUP_MAX];
     int count = weft__lookup(call, caller, addr, addrs, WEFT__LOOKUP_MAX);
     int rc = count;
@@ -109,8 +110,8 @@ struct accepted {
     weft_addr peer;
 };
 
-/* Errors of a connection that is gone already, and by Linux those of the network under it: the next one
- * may be well. */
+/* Errors of a connection that is gone already, and by Linux those of the network under it: the next
+ * one may be well. */
 static bool is_of_the_connection(int rc)
 {
     switch (-rc) {
@@ -180,8 +181,7 @@ static int back_off(struct weft__source *s, uint32_t generation, ssize_t why, ui
 static int wrap(int fd, const char *call, const void *caller, weft_tcp **ret)
 {
     struct weft__source *s;
-    int rc =
-        weft__source_open(call, caller, fd, WEFT__SOURCE_TCP, 0, &weft__tcp_stream_ops, &s);
+    int rc = weft__source_open(call, caller, fd, WEFT__SOURCE_TCP, 0, &weft__tcp_stream_ops, &s);
     if (rc < 0) {
         (void)weft__sys_close(fd); /* the peer sees a reset or an end */
         return rc;

@@ -220,8 +220,8 @@ int weft_tcp_bind_device(weft_tcp *conn, char *buf, size_t cap)
 {
     char name[IFNAMSIZ] = "";
     socklen_t len = sizeof(name);
-    int rc = get_any(conn, "weft_tcp_bind_device", WEFT__CALLER, SOL_SOCKET, SO_BINDTODEVICE,
-                     name, &len);
+    int rc = get_any(conn, "weft_tcp_bind_device", WEFT__CALLER, SOL_SOCKET, SO_BINDTODEVICE, name,
+                     &len);
     if (rc < 0)
         return rc;
     size_t used = strnlen(name, len);

@@ -46,10 +46,21 @@ static void sk_02_a_name_is_looked_up_off_the_workers(struct test_env *env)
 static void sk_02_what_does_not_parse_is_refused(struct test_env *env)
 {
     (void)env;
-    static const char *const bad[] = {"", ":", "127.0.0.1", "127.0.0.1:", "127.0.0.1:-1",
-                                      "127.0.0.1:65536", "127.0.0.1:80 ", "::1:80", "[::1]80",
-                                      "[127.0.0.1]:80", "[localhost]:80", "a b:80", "a..b:80",
-                                      "host:http", "1.2.3.4:5:6"};
+    static const char *const bad[] = {"",
+                                      ":",
+                                      "127.0.0.1",
+                                      "127.0.0.1:",
+                                      "127.0.0.1:-1",
+                                      "127.0.0.1:65536",
+                                      "127.0.0.1:80 ",
+                                      "::1:80",
+                                      "[::1]80",
+                                      "[127.0.0.1]:80",
+                                      "[localhost]:80",
+                                      "a b:80",
+                                      "a..b:80",
+                                      "host:http",
+                                      "1.2.3.4:5:6"};
     weft_addr a;
     weft_tcp *conn;
     weft_tcp_listener *l;
@@ -106,8 +117,7 @@ static void sk_02_an_aborted_look_up_leaves_nothing(struct test_env *env)
             CHECK((intptr_t)o.value == 1 || (intptr_t)o.value == -ECANCELED);
         weft_outcome_fini(&o);
     }
-    WEFT_TIMEOUT(WEFT_US)
-    {
+    WEFT_TIMEOUT(WEFT_US) {
         weft_addr a;
         int rc = weft_lookup("localhost:1", &a, 1);
         CHECK(rc == 1 || rc == -ETIMEDOUT);

@@ -35,8 +35,7 @@ static weft_fd *open_owned(int fd)
 static unsigned ready_now(weft_fd *w, unsigned interest)
 {
     weft_fd_ready ready = {.bits = 0};
-    WEFT_TIMEOUT(5 * WEFT_MS)
-    {
+    WEFT_TIMEOUT(5 * WEFT_MS) {
         int rc = weft_fd_wait(w, interest, &ready);
         CHECK(rc == 0 || rc == -ETIMEDOUT);
     }
@@ -457,7 +456,8 @@ struct self_closing {
     atomic_int result, polls;
 };
 
-/* A polled task that closes the descriptor whose event woke it, from the worker that delivered the event. */
+/* A polled task that closes the descriptor whose event woke it, from the worker that delivered the
+ * event. */
 static int poll_and_close(weft_future *f, weft_waker *waker)
 {
     struct self_closing *s =
@@ -610,8 +610,7 @@ static void misuse_is_reported(struct test_env *env)
     CHECK_EQ(weft_fd_read(NULL, &c, 1), -EINVAL);
     CHECK_EQ(weft_fd_clear(w, NULL, WEFT_READY_READ), -EINVAL);
     CHECK_EQ(weft_fd_number(NULL), -EINVAL);
-    WEFT_NO_WAIT
-    {
+    WEFT_NO_WAIT {
         test_log_clear();
         CHECK_EQ(weft_fd_read(w, &c, 1), -EPERM);
         EXPECT_LOGGED("weft_fd_read");
@@ -630,7 +629,7 @@ TEST_MAIN(IN_TASK(af_01_a_fresh_socket_is_writable_only),
           IN_TASK(af_04_owned_and_borrowed), IN_TASK(af_04_blocking_mode),
           IN_TASK(af_05_what_cannot_be_polled_is_given_back), PLAIN(af_05_outside_a_runtime),
           IN_TASK(af_06_urgent_data), IN_TASK(af_06_error_queue),
-          ON_MAIN(af_07_the_end_of_the_runtime_wakes_all),
-          IN_TASK(af_08_closed_behind_our_back), IN_TASK(io_01_a_task_that_ends_by_the_wake),
+          ON_MAIN(af_07_the_end_of_the_runtime_wakes_all), IN_TASK(af_08_closed_behind_our_back),
+          IN_TASK(io_01_a_task_that_ends_by_the_wake),
           IN_TASK(io_02_polling_keeps_the_latest_waiter), IN_TASK(io_02_each_future_is_a_waiter),
           IN_TASK(misuse_is_reported))

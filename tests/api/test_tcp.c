@@ -16,7 +16,8 @@
 
 /* ---- TC-01 ---- */
 
-/* One round trip over a listener: both ends agree on the addresses, whichever form they were given in. */
+/* One round trip over a listener: both ends agree on the addresses, whichever form they were given
+ * in. */
 static void check_agreement(weft_tcp_listener *l, weft_tcp *client)
 {
     weft_tcp *server;
@@ -133,7 +134,8 @@ static void tc_02_connect_returns_the_last_error(struct test_env *env)
     CHECK_EQ(weft_tcp_connect("name-that-does-not-exist.invalid:80", &conn) < 0, true);
 }
 
-/* "localhost" is ::1 and 127.0.0.1 where the resolver knows both: one listens, the other refuses. */
+/* "localhost" is ::1 and 127.0.0.1 where the resolver knows both: one listens, the other
+ * refuses. */
 static void tc_02_connect_tries_each_address(struct test_env *env)
 {
     (void)env;
@@ -195,9 +197,11 @@ static void tc_03_a_connection_wakes_all_who_accept(struct test_env *env)
     CHECK_SOON(socks_is_waiting(env->handle, "incoming connection", ACCEPTORS));
     uint64_t before = polls_now(env);
     int fd = socks_raw_connect(port);
-    CHECK_SOON(atomic_load(&a.accepted) == 1 &&
-               socks_is_waiting(env->handle, "incoming connection", ACCEPTORS));
-    CHECK(polls_now(env) - before >= ACCEPTORS);
+    for (uint64_t own = 0; polls_now(env) - before < ACCEPTORS + own; own++) {
+        CHECK(own < 300);
+        CHECK_EQ(weft_sleep(10 * WEFT_MS), 0); /* one run of this task, not of theirs */
+    }
+    CHECK_EQ(atomic_load(&a.accepted), 1);
     close(fd);
 
     /* And none is lost when many come. */
@@ -247,7 +251,8 @@ static void *send_stream(void *arg)
         CHECK(n > 0);
         done += (size_t)n;
     }
-    EXPECT_EQ(weft_tcp_writer_close(w), 0); /* the peer reads an end, though we may still be reading */
+    EXPECT_EQ(weft_tcp_writer_close(w), 0); /* the peer reads an end, though we may still be
+                                             * reading */
     return NULL;
 }
 
@@ -402,8 +407,7 @@ static void tc_06_shutdown_after_a_reset(struct test_env *env)
 static unsigned ready_now(weft_tcp *conn, unsigned interest)
 {
     unsigned bits = 0;
-    WEFT_TIMEOUT(5 * WEFT_MS)
-    {
+    WEFT_TIMEOUT(5 * WEFT_MS) {
         int rc = weft_tcp_ready(conn, interest, &bits);
         CHECK(rc == 0 || rc == -ETIMEDOUT);
     }

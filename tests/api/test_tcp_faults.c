@@ -1,5 +1,6 @@
-/* TCP when things go wrong: descriptors run out, peers reset, tasks are aborted, handles are closed under others,
- * runtimes end. SH-06, SH-07 and SH-14 of BEHAVIOURS, and "What it must withstand". */
+/* TCP when things go wrong: descriptors run out, peers reset, tasks are aborted, handles are closed
+ * under others, runtimes end. SH-06, SH-07 and SH-14 of BEHAVIOURS, and "What it must
+ * withstand". */
 #include "harness.h"
 #include "socks.h"
 
@@ -122,7 +123,8 @@ static void a_sleeping_accept_can_be_aborted_and_closed(struct test_env *env)
 
     atomic_store(&a.rc, 1);
     t = SPAWN(accept_once, &a);
-    CHECK_EQ(weft_sleep(5 * WEFT_MS), 0); /* it sleeps as well by now, or will find the handle closed */
+    CHECK_EQ(weft_sleep(5 * WEFT_MS), 0); /* it sleeps as well by now, or will find the handle
+                                           * closed */
     weft_tcp_listener_close(a.l);
     test_join_value(t);
     CHECK_EQ(atomic_load(&a.rc), -EBADF);
@@ -264,8 +266,7 @@ static void *wait_for_one_thing(void *arg)
         n = weft_tcp_connect("192.0.2.1:9", &conn);
         break;
     case 7:
-        n = weft_copy_bidirectional(weft_tcp_stream(v->conn), weft_tcp_stream(v->conn), NULL,
-                                    NULL);
+        n = weft_copy_bidirectional(weft_tcp_stream(v->conn), weft_tcp_stream(v->conn), NULL, NULL);
         break;
     case 8:
         n = weft_tcp_readv(v->conn, &iov, 1);
@@ -463,8 +464,9 @@ static void null_handles(struct test_env *env)
 }
 
 /*
- * Readers in endless loops, connections closed under them, and descriptor numbers in constant reuse. A read that used a number after
- * its connection was closed would take a byte of a neighbour, and the byte would be missed there.
+ * Readers in endless loops, connections closed under them, and descriptor numbers in constant
+ * reuse. A read that used a number after its connection was closed would take a byte of a
+ * neighbour, and the byte would be missed there.
  */
 static void *read_until_closed(void *arg)
 {
@@ -535,8 +537,7 @@ static void sh_14_a_socket_outlives_its_runtime(struct test_env *env)
 
     struct acceptor a = {.l = l, .rc = 1};
     weft_task *t = SPAWN_ON(env->handle, accept_once, &a);
-    CHECK_SOON(socks_is_waiting(env->handle, "incoming connection", 1) ||
-               env->flavour == TEST_CT);
+    CHECK_SOON(socks_is_waiting(env->handle, "incoming connection", 1) || env->flavour == TEST_CT);
     weft_handle_unref(h);
     CHECK_EQ(weft_runtime_destroy(other), 0);
     CHECK_EQ(weft_enter(env->handle, &guard), 0);

@@ -230,7 +230,8 @@ static void a_short_read_says_nothing_beside_a_mark_an_error_or_the_end(void **s
     }
 }
 
-/* More waiters than are woken at once, and the first to run uses the readiness up: the others are woken all the same. */
+/* More waiters than are woken at once, and the first to run uses the readiness up: the others are
+ * woken all the same. */
 static void every_waiter_is_woken(void **state)
 {
     (void)state;
