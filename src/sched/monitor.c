@@ -10,11 +10,13 @@
 #include "sched/sched.h"
 #include "task/panic.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #define LOOK_NS (2 * WEFT_MS)
 #define LOOKS_UNTIL_SLEEP 50
 #define REPORT_FACTOR 10 /* named in the log after so many times stuck_after_ns */
+#define TRIM_AFTER_NS (5 * WEFT_SEC)
 #define LINE_BYTES 512
 
 /* ---- naming tasks ---- */
@@ -298,6 +300,17 @@ static bool look_at_all(struct weft__sched *s)
     return is_awake;
 }
 
+/* Nobody is awake. After a while the memory of free stacks goes back to the kernel: a burst is then
+ * not paid for until the end. */
+static void sleep_long(struct weft__sched *s)
+{
+    uint64_t until_ns = weft__sys_now_ns() + TRIM_AFTER_NS;
+    if (weft__sys_futex_wait(&s->monitor_word, 1, until_ns) != -ETIMEDOUT)
+        return;
+    weft__stack_pool_trim();
+    (void)weft__sys_futex_wait(&s->monitor_word, 1, WEFT_NEVER);
+}
+
 static void *monitor_main(void *arg)
 {
     struct weft__sched *s = arg;
@@ -313,7 +326,7 @@ static void *monitor_main(void *arg)
          * they wake up, then look at us. */
         weft__a32_store_seq_cst(&s->monitor_word, 1);
         if (!look_at_all(s) && !weft__a32_load_seq_cst(&s->stop))
-            (void)weft__sys_futex_wait(&s->monitor_word, 1, WEFT_NEVER);
+            sleep_long(s);
         weft__a32_store_relaxed(&s->monitor_word, 0);
         quiet = 0;
     }
