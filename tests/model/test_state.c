@@ -1,0 +1,708 @@
+/* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules anywhere) */
+/*
+ * The state word of a task, under every schedule: the real transitions, the real join, abort, detach and
+ * completion. Tasks come from a real slab, so that a reference lost or dropped twice shows as a slot
+ * that is missing or free twice.
+ */
+#include "model.h"
+
+#include "task/panic.h"
+#include "task/slab.h"
+#include "task/spawn.h"
+#include "task/state.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <weft/base.h>
+
+/* ---- a runtime for one or two tasks: each runs on a thread of the model ---- */
+
+#define SLOTS 6
+
+static struct weft__core core;
+static struct weft__slab slab;
+static struct weft__task slots[SLOTS];
+static bool is_queued[SLOTS], is_running[SLOTS];
+
+static size_t index_of(const struct weft__task *t)
+{
+    return (size_t)(t - slots);
+}
+
+/* A task in two queues, or queued while it runs, would run on two workers. */
+static void enqueue(struct weft__core *c, struct weft__task *t)
+{
+    (void)c;
+    MODEL_CHECK(!is_queued[index_of(t)]);
+    MODEL_CHECK(!is_running[index_of(t)]);
+    is_queued[index_of(t)] = true;
+}
+
+static bool task_is_queued(void *arg)
+{
+    return is_queued[index_of(arg)];
+}
+
+static void take_from_queue(struct weft__task *t)
+{
+    model_wait(task_is_queued, t, "to be queued");
+    is_queued[index_of(t)] = false;
+    is_running[index_of(t)] = true;
+}
+
+static void park(struct weft__task *self)
+{
+    if (!weft__task_confirm_parked(self))
+        return; /* as if queued and taken at once */
+    is_running[index_of(self)] = false;
+    take_from_queue(self);
+}
+
+static bool admit(struct weft__core *c)
+{
+    (void)c;
+    return true;
+}
+
+static const struct weft__core_ops ops = {.enqueue = enqueue, .park = park, .admit = admit};
+
+static void core_init(void)
+{
+    static const char *const names[SLOTS] = {"task0", "task1", "task2", "task3", "task4", "task5"};
+    memset(&core, 0, sizeof core);
+    memset(&slab, 0, sizeof slab);
+    memset(slots, 0, sizeof slots);
+    memset(is_queued, 0, sizeof is_queued);
+    memset(is_running, 0, sizeof is_running);
+    core.ops = &ops;
+    core.slab = &slab;
+    core.budget = 128;
+    core.fork_generation = weft__sys_fork_generation();
+    weft__a64_store_relaxed(&core.refs, 1);
+    slab.core = &core;
+    slab.fresh = slots;
+    slab.fresh_end = slots + SLOTS;
+    slab.free_count = slab.slot_count = SLOTS;
+    weft__aptr_store_relaxed(&slab.chunk[0].first, slots);
+    slab.chunk[0].slot_count = SLOTS;
+    weft__a32_store_relaxed(&slab.chunk_count, 1);
+    for (int i = 0; i < SLOTS; i++)
+        model_name(&slots[i], sizeof slots[i], names[i]);
+}
+
+/* Every slot was given back, and once. */
+static void all_is_free(void)
+{
+    size_t linked = 0;
+    for (struct weft__qnode *n = slab.free; n && linked <= SLOTS; n = n->next)
+        linked++;
+    MODEL_CHECK(linked + (size_t)(slab.fresh_end - slab.fresh) == SLOTS);
+    MODEL_CHECK(slab.free_count == SLOTS);
+    for (int i = 0; i < SLOTS; i++) {
+        MODEL_CHECK(weft__a64_load_relaxed(&slots[i].state) == 0);
+        MODEL_CHECK(!is_queued[i]);
+    }
+}
+
+/* Runs task t on this thread of the model, to its end. */
+static void run_task(struct weft__task *t)
+{
+    struct weft__locals locals = {0};
+    struct weft__ctx *c = weft__ctx_get();
+    take_from_queue(t);
+    t->locals = &locals;
+    c->current = t;
+    c->core = &core;
+    weft__task_clear_notified(t);
+    if (weft__a64_load_relaxed(&t->state) & WEFT__TASK_ABORT) {
+        weft__task_complete_unstarted(t);
+    } else {
+        void *value = t->fn(t->arg);
+        is_running[index_of(t)] = false; /* not to be touched after the completion */
+        weft__task_complete(t, locals.abort_seen ? WEFT_OUTCOME_CANCELLED : WEFT_OUTCOME_VALUE,
+                            value, NULL);
+    }
+    c->current = NULL;
+}
+
+/* ---- the subject: a task that waits until `wanted` flags are set ---- */
+
+static weft_task *handle;
+static struct weft__task *subject;
+static weft_waker *subject_waker;
+static weft__a32 flags;
+static uint32_t wanted;
+static int args_dropped, results_dropped;
+static int subject_rc;
+
+static void drop_arg(void *arg)
+{
+    (void)arg;
+    args_dropped++;
+}
+static void drop_result(void *result)
+{
+    MODEL_CHECK(result == &results_dropped);
+    results_dropped++;
+}
+
+static int flags_poll(weft_future *f, weft_waker *waker)
+{
+    (void)f, (void)waker;
+    return weft__a32_load_relaxed(&flags) >= wanted ? 0 : WEFT_PENDING;
+}
+static void flags_cancel(weft_future *f)
+{
+    (void)f;
+}
+static const weft_future_ops flags_ops = {flags_poll, flags_cancel, "flags"};
+
+static void *wait_for_flags(void *arg)
+{
+    (void)arg;
+    weft_future f = {.ops = &flags_ops};
+    subject_rc = weft__wait_for(&f);
+    return &results_dropped;
+}
+
+static void *return_at_once(void *arg)
+{
+    (void)arg;
+    return &results_dropped;
+}
+
+static void spawn_subject(weft_task_fn fn)
+{
+    static const weft_site site = {"model", "model", 1};
+    static const weft_spawn_options o = {.drop_arg = drop_arg, .drop_result = drop_result};
+    core_init();
+    args_dropped = results_dropped = 0;
+    subject_rc = 1;
+    weft__a32_store_relaxed(&flags, 0);
+    wanted = 0;
+    MODEL_CHECK(weft__task_spawn(&core, WEFT__TASK_FIBER, &o, fn, &core, &handle, &site) == 0);
+    subject = weft__task_address(handle);
+    subject_waker = weft__task_waker(subject);
+    model_name(&flags, sizeof flags, "flags");
+}
+
+static void subject_thread(void)
+{
+    run_task(subject);
+}
+
+static void set_flag_and_wake(void)
+{
+    weft__a32_add_relaxed(&flags, 1);
+    weft_waker_wake(subject_waker);
+}
+
+static void set_flag_and_wake_unref(void)
+{
+    weft__a32_add_relaxed(&flags, 1);
+    weft_waker_wake_unref(subject_waker);
+}
+
+static void abort_subject(void)
+{
+    MODEL_CHECK(weft_abort(handle) == 0);
+}
+
+/* ---- wake ---- */
+
+/* The handle keeps the task for those who wake by a borrowed waker. */
+static void ended_well(void)
+{
+    weft_outcome o;
+    MODEL_CHECK(weft_try_join(handle, &o) == 0);
+    MODEL_CHECK(o.kind == WEFT_OUTCOME_VALUE && o.value == &results_dropped);
+    MODEL_CHECK(results_dropped == 0 && args_dropped == 0);
+    MODEL_CHECK(subject_rc == 0);
+    all_is_free();
+}
+
+static void init_wake_once(void)
+{
+    spawn_subject(wait_for_flags);
+    wanted = 1;
+}
+static void init_wake_twice(void)
+{
+    spawn_subject(wait_for_flags);
+    wanted = 2;
+}
+
+static void a_wake_is_not_lost(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "wake against park",
+                                   .init = init_wake_once,
+                                   .thread = {subject_thread, set_flag_and_wake},
+                                   .check = ended_well};
+    model_passes(&m);
+}
+
+static void two_wakes_queue_once_each_park(void **state)
+{
+    (void)state;
+    static const struct model m = {
+        .name = "two wakers against park",
+        .init = init_wake_twice,
+        .thread = {subject_thread, set_flag_and_wake, set_flag_and_wake},
+        .check = ended_well};
+    model_passes(&m);
+}
+
+static void init_wakers_with_references(void)
+{
+    init_wake_twice();
+    (void)weft_waker_ref(subject_waker);
+    (void)weft_waker_ref(subject_waker);
+}
+
+static void wakes_give_their_references_up(void **state)
+{
+    (void)state;
+    static const struct model m = {
+        .name = "two wakers that release against park",
+        .init = init_wakers_with_references,
+        .thread = {subject_thread, set_flag_and_wake_unref, set_flag_and_wake_unref},
+        .check = ended_well};
+    model_passes(&m);
+}
+
+/* Seeded: a waker that looks at the word and stores, in place of one exchange. */
+static void wake_in_two_steps(void)
+{
+    weft__a32_add_relaxed(&flags, 1);
+    uint64_t s = weft__a64_load_acquire(&subject->state);
+    if (s & WEFT__TASK_DONE)
+        return;
+    if (s & WEFT__TASK_PARKED) {
+        weft__a64_and_acq_rel(&subject->state, ~WEFT__TASK_PARKED);
+        weft__task_schedule(subject);
+    } else {
+        weft__a64_or_acq_rel(&subject->state, WEFT__TASK_NOTIFIED);
+    }
+}
+
+static void wake_in_two_steps_is_found(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "wake in two steps",
+                                   .init = init_wake_once,
+                                   .thread = {subject_thread, wake_in_two_steps},
+                                   .check = ended_well};
+    model_fails(&m, MODEL_DEADLOCK);
+}
+
+/* Seeded: two wakers that both find PARKED both queue the task. */
+static void wake_without_winning(void)
+{
+    weft__a32_add_relaxed(&flags, 1);
+    if (weft__a64_load_acquire(&subject->state) & WEFT__TASK_PARKED) {
+        weft__a64_and_acq_rel(&subject->state, ~WEFT__TASK_PARKED);
+        weft__task_schedule(subject);
+    } else {
+        weft_waker_wake(subject_waker);
+    }
+}
+
+static void queued_twice_is_found(void **state)
+{
+    (void)state;
+    static const struct model m = {
+        .name = "wake without winning",
+        .init = init_wake_twice,
+        .thread = {subject_thread, wake_without_winning, wake_without_winning},
+        .check = ended_well};
+    model_fails(&m, MODEL_CHECK_FAILED);
+}
+
+/* ---- abort ---- */
+
+static void ended_cancelled_or_well(void)
+{
+    weft_outcome o;
+    MODEL_CHECK(weft_try_join(handle, &o) == 0);
+    if (o.kind == WEFT_OUTCOME_VALUE) {
+        MODEL_CHECK(o.value == &results_dropped && results_dropped == 0 && args_dropped == 0);
+    } else {
+        MODEL_CHECK(o.kind == WEFT_OUTCOME_CANCELLED);
+        MODEL_CHECK(args_dropped + results_dropped == 1);
+    }
+    all_is_free();
+}
+
+static void init_never_woken(void)
+{
+    spawn_subject(wait_for_flags);
+    wanted = 1;
+}
+
+static void an_abort_ends_the_wait(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "abort against park",
+                                   .init = init_never_woken,
+                                   .thread = {subject_thread, abort_subject},
+                                   .check = ended_cancelled_or_well};
+    model_passes(&m);
+}
+
+static void abort_and_wake_queue_once(void **state)
+{
+    (void)state;
+    static const struct model m = {
+        .name = "abort and wake against park",
+        .init = init_never_woken,
+        .thread = {subject_thread, abort_subject, set_flag_and_wake},
+        .check = ended_cancelled_or_well};
+    model_passes(&m);
+}
+
+static void init_at_once(void)
+{
+    spawn_subject(return_at_once);
+    subject_rc = 0;
+}
+
+static void an_abort_may_meet_the_end(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "two aborts against completion",
+                                   .init = init_at_once,
+                                   .thread = {subject_thread, abort_subject, abort_subject},
+                                   .check = ended_cancelled_or_well};
+    model_passes(&m);
+}
+
+/* ---- join ---- */
+
+static void join_on_a_thread(void)
+{
+    struct weft__ctx *c = weft__ctx_get();
+    c->core = &core;
+    weft_outcome o;
+    MODEL_CHECK(weft_join(handle, &o) == 0);
+    MODEL_CHECK(o.kind != WEFT_OUTCOME_VALUE || o.value == &results_dropped);
+    weft__thread_task_drop(c);
+}
+
+static void dropped_at_most_once(void)
+{
+    MODEL_CHECK(args_dropped + results_dropped <= 1);
+    all_is_free();
+}
+
+static void a_thread_that_joins_is_woken(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "join on a thread against completion",
+                                   .init = init_at_once,
+                                   .thread = {subject_thread, join_on_a_thread},
+                                   .check = all_is_free};
+    model_passes(&m);
+}
+
+static void a_join_beside_an_abort(void **state)
+{
+    (void)state;
+    static const struct model m = {
+        .name = "join, wake and abort handle against completion",
+        .init = init_wake_once,
+        .thread = {subject_thread, join_on_a_thread, set_flag_and_wake_unref},
+        .check = dropped_at_most_once,
+    };
+    struct model with_ref = m;
+    with_ref.init = init_wakers_with_references;
+    with_ref.thread[3] = set_flag_and_wake_unref;
+    model_passes(&with_ref);
+}
+
+static struct weft__task *joiner;
+
+static void *join_in_a_task(void *arg)
+{
+    (void)arg;
+    weft_outcome o;
+    MODEL_CHECK(weft_join(handle, &o) == 0);
+    MODEL_CHECK(o.kind == WEFT_OUTCOME_VALUE && o.value == &results_dropped);
+    return NULL;
+}
+
+static void init_with_joiner(void)
+{
+    init_at_once();
+    MODEL_CHECK(weft__task_spawn(&core, WEFT__TASK_FIBER, NULL, join_in_a_task, NULL, NULL, NULL) ==
+                0);
+    joiner = &slots[1];
+}
+static void joiner_thread(void)
+{
+    run_task(joiner);
+}
+
+static void a_task_that_joins_is_woken(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "join in a task against completion",
+                                   .init = init_with_joiner,
+                                   .thread = {subject_thread, joiner_thread},
+                                   .check = all_is_free};
+    model_passes(&m);
+}
+
+/* A joiner leaves (a timeout, a lost select) and comes back with another waker. */
+static struct weft__task *first_waker, *second_waker;
+
+static void init_two_wakers(void)
+{
+    init_at_once();
+    first_waker = weft__thread_task_create(&core, WEFT__TASK_THREAD);
+    second_waker = weft__thread_task_create(&core, WEFT__TASK_THREAD);
+    MODEL_CHECK(first_waker && second_waker);
+}
+
+static void join_leave_and_come_back(void)
+{
+    if (weft__task_set_joiner(subject, weft__task_waker(first_waker))) {
+        weft__task_clear_joiner(subject);
+        if (weft__task_set_joiner(subject, weft__task_waker(second_waker)))
+            weft__task_park_thread(second_waker);
+    }
+    MODEL_CHECK(weft__a64_load_acquire(&subject->state) & WEFT__TASK_DONE);
+    weft__outcome_drop(subject);
+    weft__task_drop_handle(subject);
+    weft__thread_task_destroy(first_waker);
+    weft__thread_task_destroy(second_waker);
+}
+
+static void a_joiner_may_come_back_with_another_waker(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "joiner comes back with another waker",
+                                   .init = init_two_wakers,
+                                   .thread = {subject_thread, join_leave_and_come_back},
+                                   .check = dropped_at_most_once};
+    model_passes(&m);
+}
+
+/* Seeded: weft__task_set_done() as it once was. It read join_waker before the exchange, which succeeds
+ * also when the word is what it was, but with another waker behind it. */
+static bool set_done_reading_early(struct weft__task *t, weft_waker **ret_joiner)
+{
+    uint64_t s = weft__a64_load_acquire(&t->state), next;
+    weft_waker *w;
+    do {
+        w = s & WEFT__TASK_JOINED ? t->join_waker : NULL;
+        next = ((s & ~(WEFT__TASK_JOINED | WEFT__TASK_NOTIFIED)) | WEFT__TASK_DONE) - WEFT__TASK_REF;
+    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
+    *ret_joiner = w;
+    return true;
+}
+
+static void complete_reading_early(void)
+{
+    weft_waker *w;
+    take_from_queue(subject);
+    subject->outcome = WEFT_OUTCOME_CANCELLED;
+    (void)set_done_reading_early(subject, &w);
+    if (w)
+        weft__waker_wake_release(w);
+}
+
+static void set_done_that_reads_early_is_found(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "set_done reads join_waker before it won it",
+                                   .init = init_two_wakers,
+                                   .thread = {complete_reading_early, join_leave_and_come_back},
+                                   .check = all_is_free};
+    /* the joiner sleeps for ever, or the reference of a waker is given up twice */
+    model_fails(&m, MODEL_DEADLOCK);
+}
+
+/* ---- the handle, and references of every kind ---- */
+
+static void detach(void)
+{
+    weft_task_detach(handle);
+}
+
+static void result_dropped_once(void)
+{
+    MODEL_CHECK(results_dropped == 1 && args_dropped == 0);
+    all_is_free();
+}
+
+static void a_detached_result_is_dropped_once(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "detach against completion",
+                                   .init = init_at_once,
+                                   .thread = {subject_thread, detach},
+                                   .check = result_dropped_once};
+    model_passes(&m);
+}
+
+static void abort_and_detach(void)
+{
+    weft_task_abort_detach(handle);
+}
+
+static void dropped_once(void)
+{
+    MODEL_CHECK(args_dropped + results_dropped == 1);
+    all_is_free();
+}
+
+static void an_aborted_and_detached_task_drops_one_thing(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "abort and detach against park",
+                                   .init = init_never_woken,
+                                   .thread = {subject_thread, abort_and_detach},
+                                   .check = dropped_once};
+    model_passes(&m);
+}
+
+static weft_abort_handle *abort_handle;
+
+static void init_all_references(void)
+{
+    init_at_once();
+    abort_handle = weft_task_abort_handle(handle);
+    (void)weft_waker_ref(subject_waker);
+}
+static void abort_handle_unref(void)
+{
+    weft_abort_handle_abort(abort_handle);
+    weft_abort_handle_unref(abort_handle);
+}
+static void waker_ref_and_unref(void)
+{
+    (void)weft_waker_ref(subject_waker);
+    weft_waker_wake_unref(subject_waker);
+    weft_waker_unref(subject_waker);
+}
+
+static void the_last_reference_frees_once(void **state)
+{
+    (void)state;
+    static const struct model m = {
+        .name = "handle, abort handle and waker against completion",
+        .init = init_all_references,
+        .thread = {subject_thread, detach, abort_handle_unref, waker_ref_and_unref},
+        .check = dropped_once,
+        .bound_max = 2};
+    model_passes(&m);
+}
+
+static void look_at(struct weft__task *t, void *arg)
+{
+    (void)arg;
+    MODEL_CHECK(t->core == &core);
+    MODEL_CHECK(weft__a64_load_relaxed(&t->state) & WEFT__TASK_REFS_MASK);
+}
+static void walk(void)
+{
+    (void)weft__slab_walk(&slab, look_at, NULL);
+}
+
+static void a_walk_holds_what_it_looks_at(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "walk of the registry against free",
+                                   .init = init_at_once,
+                                   .thread = {subject_thread, detach, walk},
+                                   .check = result_dropped_once};
+    model_passes(&m);
+}
+
+/* The slot of a task that ended is taken by the next one, while a walk stands on it. */
+static void end_and_spawn(void)
+{
+    run_task(subject);
+    weft_task_detach(handle);
+    MODEL_CHECK(weft__task_spawn(&core, WEFT__TASK_FIBER, NULL, return_at_once, NULL, NULL, NULL) ==
+                0);
+    for (int i = 0; i < SLOTS; i++)
+        if (is_queued[i])
+            run_task(&slots[i]);
+}
+
+static void a_walk_meets_a_reused_slot(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "walk of the registry against reuse",
+                                   .init = init_at_once,
+                                   .thread = {end_and_spawn, walk},
+                                   .check = result_dropped_once};
+    model_passes(&m);
+}
+
+/* ---- thread tasks ---- */
+
+static void init_thread_task(void)
+{
+    core_init();
+    weft__a32_store_relaxed(&flags, 0);
+    model_name(&flags, sizeof flags, "flags");
+    subject = weft__thread_task_create(&core, WEFT__TASK_BODY);
+    subject_waker = weft__task_waker(subject);
+    (void)weft_waker_ref(subject_waker);
+    (void)weft_waker_ref(subject_waker);
+}
+static void wait_on_a_thread(void)
+{
+    for (;;) {
+        weft__task_clear_notified(subject);
+        if (weft__a32_load_relaxed(&flags) == 2)
+            break;
+        weft__task_park_thread(subject);
+    }
+    weft__thread_task_destroy(subject);
+}
+
+static void a_thread_is_woken(void **state)
+{
+    (void)state;
+    static const struct model m = {
+        .name = "two wakers against a thread that parks",
+        .init = init_thread_task,
+        .thread = {wait_on_a_thread, set_flag_and_wake_unref, set_flag_and_wake_unref},
+        .check = all_is_free};
+    model_passes(&m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_wake_is_not_lost),
+        cmocka_unit_test(two_wakes_queue_once_each_park),
+        cmocka_unit_test(wakes_give_their_references_up),
+        cmocka_unit_test(wake_in_two_steps_is_found),
+        cmocka_unit_test(queued_twice_is_found),
+        cmocka_unit_test(an_abort_ends_the_wait),
+        cmocka_unit_test(abort_and_wake_queue_once),
+        cmocka_unit_test(an_abort_may_meet_the_end),
+        cmocka_unit_test(a_thread_that_joins_is_woken),
+        cmocka_unit_test(a_join_beside_an_abort),
+        cmocka_unit_test(a_task_that_joins_is_woken),
+        cmocka_unit_test(a_joiner_may_come_back_with_another_waker),
+        cmocka_unit_test(set_done_that_reads_early_is_found),
+        cmocka_unit_test(a_detached_result_is_dropped_once),
+        cmocka_unit_test(an_aborted_and_detached_task_drops_one_thing),
+        cmocka_unit_test(the_last_reference_frees_once),
+        cmocka_unit_test(a_walk_holds_what_it_looks_at),
+        cmocka_unit_test(a_walk_meets_a_reused_slot),
+        cmocka_unit_test(a_thread_is_woken),
+    };
+    return cmocka_run_group_tests_name("model state", tests, NULL, NULL);
+}
