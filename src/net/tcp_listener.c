@@ -165,7 +165,11 @@ static void unpin(void *arg)
 /* Sleeps, without keeping the listener open meanwhile. The hold is handed over, and back with 0. */
 static int back_off(struct weft__source *s, uint32_t generation, ssize_t why, uint64_t sleep_ns)
 {
-    if (weft__a32_swap_relaxed(&s->in_exhaustion, 1) == 0)
+    /* An episode lasts until accept() has not failed for a second or two. Ended by the first success, a
+     * server at its limit would log each time somebody hangs up. */
+    uint32_t now_s = (uint32_t)(weft__sys_now_ns() / WEFT_SEC) + 1;
+    uint32_t last_s = weft__a32_swap_relaxed(&s->exhausted_s, now_s);
+    if (last_s == 0 || now_s - last_s > 2)
         weft__log(WEFT_LOG_WARN, "weft_tcp_accept: %s; trying again until it succeeds",
                   exhaustion_text(why));
     weft__source_pin(s);
@@ -219,8 +223,6 @@ static int accept_one(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *ret_
             return rc;
         sleep_ns = sleep_ns * 2 < RETRY_MAX_NS ? sleep_ns * 2 : RETRY_MAX_NS;
     }
-    if (n >= 0 && weft__a32_load_relaxed(&s->in_exhaustion))
-        weft__a32_store_relaxed(&s->in_exhaustion, 0); /* the next time is an episode of its own */
     weft__source_unhold(s);
     if (n < 0)
         return (int)n;
