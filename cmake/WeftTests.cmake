@@ -22,7 +22,7 @@
 #   label=L        another label than its directory gives (scripts)
 #   not-under=...  is left out there, for the reason in parentheses, which is printed: address,
 #                  thread, memcheck, aarch64
-#   variants       with WEFT_TEST_VARIANTS also built, library and all, at -O0, -O2 and -O3, as
+#   variants       with WEFT_TEST_VARIANTS also built, library included, at -O0, -O2 and -O3, as
 #                  position-independent code and not, with link-time optimization, and with the
 #                  switch through ucontext: for what depends on how the compiler sees a suspension
 #
@@ -164,9 +164,25 @@ function(weft_test_program name source label library)
         ENVIRONMENT "${weft_test_env}")
 endfunction()
 
-# The test with all of the library compiled into it, with these flags.
+# The sources of the layer of a unit test and of those below it, all that it can need.
+function(weft_sources_up_to layer ret_sources)
+    set(sources "")
+    foreach(lower base atomic sys fiber task time io sync sched blocking net runtime)
+        foreach(source IN LISTS weft_sources)
+            if(source MATCHES "/src/${lower}/[^/]*$")
+                list(APPEND sources ${source})
+            endif()
+        endforeach()
+        if(lower STREQUAL layer)
+            break()
+        endif()
+    endforeach()
+    set(${ret_sources} ${sources} PARENT_SCOPE)
+endfunction()
+
+# The test with its part of the library compiled into it, with these flags.
 macro(weft_test_variant variant flags code)
-    weft_test_program(${T_NAME}.${variant} ${T_SOURCE} ${T_LABEL} "" ${weft_sources})
+    weft_test_program(${T_NAME}.${variant} ${T_SOURCE} ${T_LABEL} "" ${variant_sources})
     string(REGEX REPLACE "[/.]" "_" target "test_${T_NAME}.${variant}")
     target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/include)
     target_link_libraries(${target} PRIVATE weft_hardening)
@@ -203,6 +219,8 @@ function(weft_test)
     set(said_INTERNAL ${T_INTERNAL})
     weft_test_program(${T_NAME} ${T_SOURCE} ${T_LABEL} "${T_LIBRARY}")
     if(said_VARIANTS AND WEFT_TEST_VARIANTS)
+        string(REGEX REPLACE "^.*/unit/([a-z]+)/[^/]*$" "\\1" layer ${T_SOURCE})
+        weft_sources_up_to(${layer} variant_sources)
         foreach(level O0 O2 O3)
             foreach(code pic no-pic)
                 weft_test_variant(${level}-${code} "-${level}" ${code})
