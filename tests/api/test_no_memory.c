@@ -1,0 +1,202 @@
+/* ctest: not-under=address,thread,memcheck (they bring a malloc of their own) */
+/* Every allocation fails once: what comes is -ENOMEM, nothing was taken, and nothing is lost. */
+#include "harness.h"
+#include "sync.h"
+
+#include <weft/net.h>
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* glibc's own names behind the ones we replace. */
+extern void *__libc_malloc(size_t);
+extern void *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t);
+extern void *__libc_memalign(size_t, size_t);
+extern void __libc_free(void *);
+
+static atomic_long until_failure = -1; /* allocations that still succeed; below 0: all do */
+static atomic_long alive;
+static atomic_bool has_failed;
+
+static bool must_fail(void)
+{
+    if (atomic_load(&until_failure) < 0 || atomic_fetch_sub(&until_failure, 1) != 0)
+        return false;
+    atomic_store(&has_failed, true);
+    errno = ENOMEM;
+    return true;
+}
+
+static void *counted(void *p)
+{
+    atomic_fetch_add(&alive, p != NULL);
+    return p;
+}
+
+void *malloc(size_t n)
+{
+    return must_fail() ? NULL : counted(__libc_malloc(n));
+}
+
+void *calloc(size_t n, size_t size)
+{
+    return must_fail() ? NULL : counted(__libc_calloc(n, size));
+}
+
+void *realloc(void *p, size_t n)
+{
+    void *q = must_fail() ? NULL : __libc_realloc(p, n);
+    atomic_fetch_add(&alive, p == NULL && q != NULL);
+    return q;
+}
+
+void *aligned_alloc(size_t align, size_t n)
+{
+    return must_fail() ? NULL : counted(__libc_memalign(align, n));
+}
+
+void free(void *p)
+{
+    atomic_fetch_sub(&alive, p != NULL);
+    __libc_free(p);
+}
+
+/* ---- the scene: what it makes it accounts for ---- */
+
+static atomic_int made, dropped;
+
+static void drop(void *arg)
+{
+    (void)arg;
+    atomic_fetch_add(&dropped, 1);
+}
+
+static bool may_be(int rc, int expected)
+{
+    return rc == expected || rc == -ENOMEM || rc == -EAGAIN; /* the latter for threads */
+}
+
+static void *take_and_drop(void *arg)
+{
+    drop(arg);
+    return NULL;
+}
+
+static void spawn_one(const weft_spawn_options *options, void *arg, bool is_blocking)
+{
+    weft_spawn_options o = *options;
+    weft_task *t = NULL;
+    o.drop_arg = drop;
+    int rc = is_blocking ? weft_spawn_blocking_with(&o, take_and_drop, arg, &t)
+                         : weft_spawn_with(&o, take_and_drop, arg, &t);
+    EXPECT(may_be(rc, 0));
+    EXPECT((rc == 0) == (t != NULL));
+    if (rc < 0)
+        return; /* nothing was taken: nothing to drop */
+    atomic_fetch_add(&made, 1);
+    weft_outcome out;
+    EXPECT_EQ(weft_join(t, &out), 0);
+    weft_outcome_fini(&out);
+}
+
+static void *fail_with_words(void *arg)
+{
+    weft_panic("no memory for %s", (const char *)arg);
+}
+
+static void talk_over_tcp(void)
+{
+    weft_tcp_listener *l;
+    weft_tcp *conn;
+    weft_addr addr;
+    char text[WEFT_ADDR_TEXT_MAX];
+    if (weft_tcp_listen("127.0.0.1:0", &l) < 0)
+        return;
+    EXPECT_EQ(weft_tcp_listener_local_addr(l, &addr), 0);
+    (void)weft_addr_format(&addr, text, sizeof(text)); /* it fits */
+    if (weft_tcp_connect(text, &conn) == 0) {
+        EXPECT(may_be((int)weft_tcp_write(conn, "x", 1), 1));
+        EXPECT_EQ(weft_tcp_close(conn), 0);
+    }
+    EXPECT_EQ(weft_tcp_listener_close(l), 0);
+}
+
+static void *use_everything(void *arg)
+{
+    static char large[4096];
+    weft_task *t;
+    weft_outcome out;
+    spawn_one(&(weft_spawn_options){0}, arg, false);
+    spawn_one(&(weft_spawn_options){.name = "a name"}, arg, false);
+    spawn_one(&(weft_spawn_options){.arg_bytes = 48}, large, false);
+    spawn_one(&(weft_spawn_options){.arg_bytes = sizeof(large)}, large, false);
+    spawn_one(&(weft_spawn_options){.stack_bytes = 1 << 20}, arg, false);
+    spawn_one(&(weft_spawn_options){0}, arg, true);
+    if (weft_spawn(fail_with_words, "a panic", &t) == 0) {
+        EXPECT_EQ(weft_join(t, &out), 0);
+        EXPECT_EQ(out.kind, WEFT_OUTCOME_PANICKED);
+        weft_outcome_fini(&out);
+    }
+    EXPECT(may_be(weft_sleep(1000), 0));
+    WEFT_TIMEOUT(1000)
+        EXPECT(may_be(weft_sleep(WEFT_NEVER), -ETIMEDOUT));
+    talk_over_tcp();
+    return NULL;
+}
+
+static void play(enum test_flavour flavour)
+{
+    weft_config c;
+    weft_runtime *rt;
+    weft_outcome out;
+    test_config(&c, flavour);
+    int rc = weft_runtime_create(&c, &rt);
+    EXPECT(may_be(rc, 0));
+    if (rc < 0)
+        return;
+    rc = weft_block_on(rt, use_everything, NULL, &out);
+    EXPECT(may_be(rc, 0));
+    if (rc == 0)
+        weft_outcome_fini(&out);
+    EXPECT_EQ(weft_runtime_destroy(rt), 0);
+}
+
+static void fail_each_allocation(enum test_flavour flavour)
+{
+    int fds = test_count_fds();
+    for (long n = 0;; n++) {
+        atomic_store(&made, 0);
+        atomic_store(&dropped, 0);
+        atomic_store(&has_failed, false);
+        atomic_store(&until_failure, n);
+        play(flavour);
+        atomic_store(&until_failure, -1);
+        CHECK_EQ(atomic_load(&made), atomic_load(&dropped));
+        CHECK_SOON(test_count_fds() == fds);
+        if (test_has_failed()) {
+            print_message("with allocation %ld failing\n", n);
+            return;
+        }
+        if (!atomic_load(&has_failed)) {
+            CHECK(n > 5); /* the hooks are there */
+            return;
+        }
+    }
+}
+
+static void every_allocation_may_fail(struct test_env *env)
+{
+    (void)env;
+    for (int flavour = TEST_CT; flavour <= TEST_MT4; flavour++)
+        fail_each_allocation((enum test_flavour)flavour);
+    /* By now what is kept for good is there: another round must leave nothing more behind. */
+    long before = atomic_load(&alive);
+    for (int flavour = TEST_CT; flavour <= TEST_MT4; flavour++)
+        fail_each_allocation((enum test_flavour)flavour);
+    CHECK_SOON(atomic_load(&alive) <= before);
+}
+
+TEST_MAIN(PLAIN(every_allocation_may_fail))
