@@ -119,7 +119,7 @@ void weft__fiber_switch_told(struct weft__stack *from, struct weft__stack *to)
 #ifdef WEFT_TSAN_NO_SYNC
 __attribute__((no_sanitize_thread))
 #endif
-void weft__fiber_switch_final(struct weft__stack *from, struct weft__stack *to)
+void weft__fiber_switch_final_told(struct weft__stack *from, struct weft__stack *to)
 {
     WEFT_DEBUG_ASSERT(weft__lock_held_count() == 0);
     WEFT_DEBUG_ASSERT(from != to);

@@ -135,7 +135,7 @@ static void assert_both_sides(const char *fiber_frames)
 {
     int in_fiber = 0, in_thread = 0;
     for (char *at = strtok(text, "\n"); at != NULL; at = strtok(NULL, "\n")) {
-        if (strncmp(at, "bt weft", 7) != 0 || strstr(at, "fiber_swap ") == NULL)
+        if (strncmp(at, "bt weft", 7) != 0 || strstr(at, "fiber_jump ") == NULL)
             continue;
         bool fiber_side = strstr(at, fiber_frames) != NULL && strstr(at, "fiber_start .") != NULL;
         bool thread_side = strstr(at, " run_fiber main ") != NULL;
@@ -157,7 +157,7 @@ static void a_backtrace_works_at_every_instruction_of_a_switch(void **state)
         print_message("no gdb here\n");
         skip();
     }
-    run_gdb("-ex 'break innermost_frame' -ex run -ex 'tbreak weft__fiber_swap' -ex continue " //
+    run_gdb("-ex 'break innermost_frame' -ex run -ex 'tbreak weft__fiber_jump' -ex continue " //
             STEP_THROUGH,
             text, sizeof(text));
     assert_both_sides(" outermost_frame weft");
@@ -173,8 +173,8 @@ static void a_backtrace_works_while_a_fiber_is_entered_for_the_first_time(void *
         print_message("no gdb here\n");
         skip();
     }
-    run_gdb("-ex 'break weft__fiber_swap' -ex run " STEP_THROUGH, text, sizeof(text));
-    assert_both_sides("fiber_swap weft");
+    run_gdb("-ex 'break weft__fiber_jump' -ex run " STEP_THROUGH, text, sizeof(text));
+    assert_both_sides("fiber_jump weft");
 }
 
 int main(int argc, char **argv)

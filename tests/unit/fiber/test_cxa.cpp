@@ -24,7 +24,7 @@ void weft__stack_pool_trim(void);
 void weft__fiber_init(weft__stack *s, void (*entry)(void *), void *arg);
 void weft__fiber_adopt_thread(weft__stack *s);
 void weft__fiber_switch_told(weft__stack *from, weft__stack *to);
-void weft__fiber_switch_final(weft__stack *from, weft__stack *to);
+void weft__fiber_switch_final_told(weft__stack *from, weft__stack *to);
 void weft__fiber_entered(weft__stack *self);
 void __tsan_acquire(void *addr) __attribute__((weak));
 void __tsan_release(void *addr) __attribute__((weak));
@@ -87,7 +87,7 @@ void throw_and_rethrow(void *arg)
     }
     if (__tsan_release != nullptr)
         __tsan_release(&order);
-    weft__fiber_switch_final(f->stack, f->back);
+    weft__fiber_switch_final_told(f->stack, f->back);
 }
 
 void start(fiber *f, const char *text)
