@@ -379,7 +379,7 @@ static void to_02_timer_of_a_completed_timeout_is_removed(struct test_env *env)
         WEFT_TIMEOUT(10 * WEFT_MS)
             rc = weft_sleep(WEFT_MS);
         CHECK(rc == 0 || test_elapsed_ms(start) >= 10); /* held up by the machine */
-        CHECK_EQ(weft_sleep(20 * WEFT_MS), 0); /* were it still armed it would show here */
+        CHECK_EQ(weft_sleep(20 * WEFT_MS), 0);          /* were it still armed it would show here */
         CHECK(weft_now() - start >= 21 * WEFT_MS);
     }
 }
