@@ -33,6 +33,12 @@ static void limit_fds(int spare)
     CHECK_EQ(setrlimit(RLIMIT_NOFILE, &lower), 0);
 }
 
+/* Valgrind keeps the limit itself: it accepts, closes the connection, and then says EMFILE. */
+static bool limit_is_the_kernels(void)
+{
+    return !test_is_under("memcheck");
+}
+
 static void restore_limit(void)
 {
     EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &saved_limit), 0);
@@ -56,6 +62,8 @@ static void *accept_once(void *arg)
 
 static void accept_goes_on_when_descriptors_come_back(struct test_env *env)
 {
+    if (!limit_is_the_kernels())
+        return;
     struct acceptor a = {.rc = 1};
     uint16_t port;
     a.l = socks_listen(&port);
@@ -78,6 +86,8 @@ static void accept_goes_on_when_descriptors_come_back(struct test_env *env)
 
 static void exhaustion_is_reported_when_asked_for(struct test_env *env)
 {
+    if (!limit_is_the_kernels())
+        return;
     (void)env;
     weft_tcp_listener *l;
     weft_tcp *conn;
@@ -107,6 +117,8 @@ static void exhaustion_is_reported_when_asked_for(struct test_env *env)
 
 static void a_sleeping_accept_can_be_aborted_and_closed(struct test_env *env)
 {
+    if (!limit_is_the_kernels())
+        return;
     (void)env;
     struct acceptor a = {.rc = 1};
     uint16_t port;
