@@ -1,9 +1,5 @@
 #include "sched/runq.h"
 
-#define MASK (WEFT__RUNQ_CAP - 1)
-
-_Static_assert((WEFT__RUNQ_CAP & MASK) == 0, "slots are picked by masking");
-
 /*
  * Why reading a slot before winning it is safe. All writes to head are compare-exchanges that add
  * to it, so they form one chain. The owner overwrites the slot of index i only after it has seen a
@@ -14,28 +10,9 @@ _Static_assert((WEFT__RUNQ_CAP & MASK) == 0, "slots are picked by masking");
  * writer that comes after, and stand at each operation.
  */
 
-/* How many tasks lie between a head and a tail that were read one after the other, in this order.
- * The owner alone reads two values that existed at the same moment; for others head may have moved
- * on since, and the difference be larger than the ring. Then the compare-exchange would fail. */
-static uint32_t count_between(uint32_t head, uint32_t tail)
-{
-    return tail - head;
-}
-
 static uint32_t half_rounded_up(uint32_t count)
 {
     return count - count / 2;
-}
-
-/* Owner only. Free slots behind tail. */
-static uint32_t room(const struct weft__runq *q, uint32_t tail)
-{
-    /* acquire pairs with the release of whoever moved head in steal_half: the thief is done reading
-     * the slot before we see its head, hence before we write that slot again. The owner's own moves
-     * are compare-exchanges too and so continue the release sequence of the thief before them. */
-    uint32_t used = count_between(weft__a32_load_acquire(&q->head), tail);
-    WEFT_DEBUG_ASSERT(used <= WEFT__RUNQ_CAP);
-    return WEFT__RUNQ_CAP - used;
 }
 
 void weft__runq_init(struct weft__runq *q)
@@ -46,60 +23,19 @@ void weft__runq_init(struct weft__runq *q)
         weft__aptr_store_relaxed(&q->slot[i], NULL);
 }
 
-bool weft__runq_push(struct weft__runq *q, struct weft__task *task)
-{
-    WEFT_DEBUG_ASSERT(task != NULL);
-    uint32_t tail = weft__a32_load_relaxed(&q->tail); /* our own last store */
-    if (room(q, tail) == 0)
-        return false;
-    weft__aptr_store_relaxed(&q->slot[tail & MASK], task);
-    /* release publishes the slot, and all that was written into the task before the push, to the
-     * acquire of tail in steal_half. */
-    weft__a32_store_release(&q->tail, tail + 1);
-    return true;
-}
-
-bool weft__runq_push_seq_cst(struct weft__runq *q, struct weft__task *task)
-{
-    WEFT_DEBUG_ASSERT(task != NULL);
-    uint32_t tail = weft__a32_load_relaxed(&q->tail); /* our own last store */
-    if (room(q, tail) == 0)
-        return false;
-    weft__aptr_store_relaxed(&q->slot[tail & MASK], task);
-    /* seq_cst: release as above, and pairs with is_empty_seq_cst: store the task, then look for the
-     * idle; announce idleness, then look for tasks. Weaker, both may miss. */
-    weft__a32_store_seq_cst(&q->tail, tail + 1);
-    return true;
-}
-
-struct weft__task *weft__runq_pop(struct weft__runq *q)
-{
-    uint32_t tail = weft__a32_load_relaxed(&q->tail); /* our own last store */
-    uint32_t head = weft__a32_load_relaxed(&q->head); /* only a guess, the exchange settles it */
-    while (head != tail) {
-        /* Our own store, and nobody else writes slots. */
-        struct weft__task *task = weft__aptr_load_relaxed(&q->slot[head & MASK]);
-        /* release pairs with the acquire of head in steal_half: who sees this head sees a tail that
-         * is not behind it. Failure needs nothing, it only brings a newer guess. */
-        if (weft__a32_cas_weak_release(&q->head, &head, head + 1))
-            return task;
-    }
-    return NULL;
-}
-
 unsigned weft__runq_steal_half(struct weft__runq *from, struct weft__runq *to,
                                struct weft__task **ret_first)
 {
     WEFT_DEBUG_ASSERT(from != to);
     uint32_t to_tail = weft__a32_load_relaxed(&to->tail); /* our own last store */
-    uint32_t to_room = room(to, to_tail);                 /* can only grow under us */
+    uint32_t to_room = weft__runq_room(to, to_tail);      /* can only grow under us */
 
     for (;;) {
         /* acquire, and before tail: tail is then not behind head, and their difference not
          * negative. Pairs with the release of whoever moved head. */
         uint32_t head = weft__a32_load_acquire(&from->head);
         /* acquire pairs with the release of tail in push: the slots, and what is in the tasks. */
-        uint32_t count = count_between(head, weft__a32_load_acquire(&from->tail));
+        uint32_t count = weft__runq_between(head, weft__a32_load_acquire(&from->tail));
         if (count == 0)
             return 0;
         if (count > WEFT__RUNQ_CAP)
@@ -108,14 +44,15 @@ unsigned weft__runq_steal_half(struct weft__runq *from, struct weft__runq *to,
         if (take > to_room + 1)
             take = to_room + 1; /* the first one needs no slot */
 
-        struct weft__task *first = weft__aptr_load_relaxed(&from->slot[head & MASK]);
+        struct weft__task *first = weft__aptr_load_relaxed(&from->slot[head & WEFT__RUNQ_MASK]);
         /* Straight into the free slots of `to`, where nobody looks as long as tail is not moved: if
          * the exchange fails they stay free. */
         for (uint32_t i = 1; i < take; i++) {
-            struct weft__task *task = weft__aptr_load_relaxed(&from->slot[(head + i) & MASK]);
-            weft__aptr_store_relaxed(&to->slot[(to_tail + i - 1) & MASK], task);
+            struct weft__task *task =
+                weft__aptr_load_relaxed(&from->slot[(head + i) & WEFT__RUNQ_MASK]);
+            weft__aptr_store_relaxed(&to->slot[(to_tail + i - 1) & WEFT__RUNQ_MASK], task);
         }
-        /* release pairs with the acquire in room(): we are done reading before `from`'s owner may
+        /* release pairs with the acquire in weft__runq_room(): we are done reading before `from`'s owner may
          * write these slots again. Failure loads both counters anew. */
         if (!weft__a32_cas_release(&from->head, &head, head + take))
             continue;
@@ -134,30 +71,22 @@ unsigned weft__runq_take_half(struct weft__runq *q, struct weft__task **tasks, u
     uint32_t tail = weft__a32_load_relaxed(&q->tail); /* our own last store */
     uint32_t head = weft__a32_load_relaxed(&q->head); /* only a guess, as in pop */
     while (max != 0 && head != tail) {
-        uint32_t take = half_rounded_up(count_between(head, tail));
+        uint32_t take = half_rounded_up(weft__runq_between(head, tail));
         if (take > max)
             take = max;
         for (uint32_t i = 0; i < take; i++)
-            tasks[i] = weft__aptr_load_relaxed(&q->slot[(head + i) & MASK]);
+            tasks[i] = weft__aptr_load_relaxed(&q->slot[(head + i) & WEFT__RUNQ_MASK]);
         if (weft__a32_cas_weak_release(&q->head, &head, head + take)) /* release: as in pop */
             return take;
     }
     return 0;
 }
 
-unsigned weft__runq_len(const struct weft__runq *q)
-{
-    /* acquire so that tail is not behind head; see steal_half. */
-    uint32_t head = weft__a32_load_acquire(&q->head);
-    uint32_t count = count_between(head, weft__a32_load_relaxed(&q->tail));
-    return count <= WEFT__RUNQ_CAP ? count : WEFT__RUNQ_CAP;
-}
-
 unsigned weft__runq_len_seq_cst(const struct weft__runq *q)
 {
     /* As is_empty_seq_cst below. */
     uint32_t head = weft__a32_load_seq_cst(&q->head);
-    uint32_t count = count_between(head, weft__a32_load_seq_cst(&q->tail));
+    uint32_t count = weft__runq_between(head, weft__a32_load_seq_cst(&q->tail));
     return count <= WEFT__RUNQ_CAP ? count : WEFT__RUNQ_CAP;
 }
 
@@ -174,12 +103,12 @@ bool weft__runq_is_empty_seq_cst(const struct weft__runq *q)
 void weft__runq_check(const struct weft__runq *q)
 {
     uint32_t head = weft__a32_load_acquire(&q->head);
-    uint32_t count = count_between(head, weft__a32_load_acquire(&q->tail));
+    uint32_t count = weft__runq_between(head, weft__a32_load_acquire(&q->tail));
     WEFT_ASSERT(count <= WEFT__RUNQ_CAP);
     for (uint32_t i = 0; i < count; i++) {
-        const void *task = weft__aptr_load_relaxed(&q->slot[(head + i) & MASK]);
+        const void *task = weft__aptr_load_relaxed(&q->slot[(head + i) & WEFT__RUNQ_MASK]);
         WEFT_ASSERT(task != NULL);
         for (uint32_t j = 0; j < i; j++)
-            WEFT_ASSERT(weft__aptr_load_relaxed(&q->slot[(head + j) & MASK]) != task);
+            WEFT_ASSERT(weft__aptr_load_relaxed(&q->slot[(head + j) & WEFT__RUNQ_MASK]) != task);
     }
 }

@@ -34,11 +34,44 @@ struct weft__runq {
     weft__aptr slot[WEFT__RUNQ_CAP];
 };
 
+#define WEFT__RUNQ_MASK (WEFT__RUNQ_CAP - 1)
+_Static_assert((WEFT__RUNQ_CAP & WEFT__RUNQ_MASK) == 0, "slots are picked by masking");
+
 void weft__runq_init(struct weft__runq *q);
+
+/* How many tasks lie between a head and a tail that were read one after the other, in this order.
+ * The owner alone reads two values that existed at the same moment; for others head may have moved
+ * on since, and the difference be larger than the ring. Then the compare-exchange would fail. */
+static inline uint32_t weft__runq_between(uint32_t head, uint32_t tail)
+{
+    return tail - head;
+}
+
+/* Owner only. Free slots behind tail. */
+static inline uint32_t weft__runq_room(const struct weft__runq *q, uint32_t tail)
+{
+    /* acquire pairs with the release of whoever moved head in steal_half: the thief is done reading
+     * the slot before we see its head, hence before we write that slot again. The owner's own moves
+     * are compare-exchanges too and so continue the release sequence of the thief before them. */
+    uint32_t used = weft__runq_between(weft__a32_load_acquire(&q->head), tail);
+    WEFT_DEBUG_ASSERT(used <= WEFT__RUNQ_CAP);
+    return WEFT__RUNQ_CAP - used;
+}
 
 /* Owner only. False when full; the task stays the caller's. */
 WEFT_MUST_CHECK
-bool weft__runq_push(struct weft__runq *q, struct weft__task *task);
+static inline bool weft__runq_push(struct weft__runq *q, struct weft__task *task)
+{
+    WEFT_DEBUG_ASSERT(task != NULL);
+    uint32_t tail = weft__a32_load_relaxed(&q->tail); /* our own last store */
+    if (weft__runq_room(q, tail) == 0)
+        return false;
+    weft__aptr_store_relaxed(&q->slot[tail & WEFT__RUNQ_MASK], task);
+    /* release publishes the slot, and all that was written into the task before the push, to the
+     * acquire of tail in steal_half. */
+    weft__a32_store_release(&q->tail, tail + 1);
+    return true;
+}
 
 /*
  * The same, for a caller that looks for idle workers afterwards: the push is ordered before the
@@ -46,10 +79,34 @@ bool weft__runq_push(struct weft__runq *q, struct weft__task *task);
  * idle worker's seq_cst store to it. Of the two sides at least one sees the other.
  */
 WEFT_MUST_CHECK
-bool weft__runq_push_seq_cst(struct weft__runq *q, struct weft__task *task);
+static inline bool weft__runq_push_seq_cst(struct weft__runq *q, struct weft__task *task)
+{
+    WEFT_DEBUG_ASSERT(task != NULL);
+    uint32_t tail = weft__a32_load_relaxed(&q->tail); /* our own last store */
+    if (weft__runq_room(q, tail) == 0)
+        return false;
+    weft__aptr_store_relaxed(&q->slot[tail & WEFT__RUNQ_MASK], task);
+    /* seq_cst: release as above, and pairs with is_empty_seq_cst: store the task, then look for the
+     * idle; announce idleness, then look for tasks. Weaker, both may miss. */
+    weft__a32_store_seq_cst(&q->tail, tail + 1);
+    return true;
+}
 
 /* Owner only. The oldest task, or NULL when empty. */
-struct weft__task *weft__runq_pop(struct weft__runq *q);
+static inline struct weft__task *weft__runq_pop(struct weft__runq *q)
+{
+    uint32_t tail = weft__a32_load_relaxed(&q->tail); /* our own last store */
+    uint32_t head = weft__a32_load_relaxed(&q->head); /* only a guess, the exchange settles it */
+    while (head != tail) {
+        /* Our own store, and nobody else writes slots. */
+        struct weft__task *task = weft__aptr_load_relaxed(&q->slot[head & WEFT__RUNQ_MASK]);
+        /* release pairs with the acquire of head in steal_half: who sees this head sees a tail that
+         * is not behind it. Failure needs nothing, it only brings a newer guess. */
+        if (weft__a32_cas_weak_release(&q->head, &head, head + 1))
+            return task;
+    }
+    return NULL;
+}
 
 /*
  * Takes the older half of `from`, rounded up: the oldest task is returned in *ret_first, to be run
@@ -69,7 +126,13 @@ unsigned weft__runq_steal_half(struct weft__runq *from, struct weft__runq *to,
 unsigned weft__runq_take_half(struct weft__runq *q, struct weft__task **tasks, unsigned max);
 
 /* Any thread; was true at some moment for the owner, an estimate for the others. */
-unsigned weft__runq_len(const struct weft__runq *q);
+static inline unsigned weft__runq_len(const struct weft__runq *q)
+{
+    /* acquire so that tail is not behind head; see steal_half. */
+    uint32_t head = weft__a32_load_acquire(&q->head);
+    uint32_t count = weft__runq_between(head, weft__a32_load_relaxed(&q->tail));
+    return count <= WEFT__RUNQ_CAP ? count : WEFT__RUNQ_CAP;
+}
 
 /* Any thread. For the look at all queues after announcing idleness, see push_seq_cst. What a thief
  * has taken and not yet put into its own queue is in none: that thief is awake and will. */

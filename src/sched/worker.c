@@ -52,14 +52,19 @@ static WEFT__NOINLINE void overflow(struct weft__worker *w, struct weft__task *t
     weft__sched_wake_one(w->sched);
 }
 
-/* Owner. seq_cst inside, so that a worker going to sleep sees the task or we see the worker. */
+/* Owner. */
 static inline void push_local(struct weft__worker *w, struct weft__task *task)
 {
-    if (WEFT__UNLIKELY(!weft__runq_push_seq_cst(&w->runq, task))) {
-        overflow(w, task);
+    /* Too few for another worker to be woken, or to look for them before it sleeps. */
+    if (w->sched->worker_count == 1 || weft__runq_len(&w->runq) + 1 < WEFT__WAKE_LEN) {
+        if (WEFT__UNLIKELY(!weft__runq_push(&w->runq, task)))
+            overflow(w, task);
         return;
     }
-    if (w->sched->worker_count > 1 && weft__runq_len(&w->runq) >= WEFT__WAKE_LEN)
+    /* seq_cst inside, so that a worker going to sleep sees the task or we see the worker. */
+    if (WEFT__UNLIKELY(!weft__runq_push_seq_cst(&w->runq, task)))
+        overflow(w, task);
+    else
         weft__sched_wake_one(w->sched);
 }
 
@@ -247,9 +252,10 @@ static inline struct weft__stack *next_stack(struct weft__worker *w, struct weft
     return &w->loop;
 }
 
-static inline void switch_from(struct weft__worker *w, struct weft__stack *from)
+static inline void switch_from(struct weft__worker *w, struct weft__stack *from,
+                               struct weft__task *next)
 {
-    struct weft__stack *to = next_stack(w, pick(w));
+    struct weft__stack *to = next_stack(w, next);
     weft__fiber_switch(from, to);
     after_switch(weft__ctx_now()->worker);
 }
@@ -259,23 +265,22 @@ void weft__sched_park(struct weft__task *self)
     struct weft__worker *w = weft__ctx_now()->worker;
     w->leaving = self;
     w->leaving_how = WEFT__LEAVING_PARK;
-    switch_from(w, self->stack);
+    switch_from(w, self->stack, pick(w));
 }
 
 void weft__sched_yield(struct weft__task *self)
 {
     struct weft__worker *w = weft__ctx_now()->worker;
-    if (weft__runq_len(&w->runq) == 0 && weft__aptr_load_relaxed(&w->slot) == NULL &&
-        w->until_events > 1 && w->until_global > 1) {
+    bool must_look = w->until_events == 0;
+    struct weft__task *next = pick(w);
+    if (next == NULL && !must_look) {
         /* Nobody to yield to, and nothing due to look at: the turn comes round at once. */
-        w->until_events--;
-        w->until_global--;
         begin_run(w, self);
         return;
     }
     w->leaving = self;
     w->leaving_how = WEFT__LEAVING_YIELD;
-    switch_from(w, self->stack);
+    switch_from(w, self->stack, next);
 }
 
 /* ---- the executor ---- */
