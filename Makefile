@@ -84,11 +84,12 @@ asan:
 		-DCMAKE_CXX_COMPILER=clang++ -DWEFT_SANITIZE=address$(,)undefined \
 		-DWEFT_TEST_UNDER=address -DWEFT_TEST_TIMEOUT_SCALE=3)
 	@$(call build,$(BUILD)/asan)
-	@for uar in 0 1; do \
+	@status=0; for uar in 1 0; do \
 		echo "detect_stack_use_after_return=$$uar"; \
 		(ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=$$uar; export ASAN_OPTIONS; \
-		$(call run_tests,$(BUILD)/asan,$(tests_code))) || exit 1; \
-	done
+		[ $$uar = 1 ] || set -- -LE script; \
+		$(call run_tests,$(BUILD)/asan,$(tests_code)) "$$@") || status=1; \
+	done; exit $$status
 
 # Without the synchronization that TSan assumes at a switch, two tasks that happen to share a worker
 # race like any two, so tsan-no-sync sees what tsan calls ordered.

@@ -327,7 +327,7 @@ foreach(source IN LISTS stress_scripts)
     string(REPLACE ";" " " launcher "${WEFT_TEST_LAUNCHER}")
     add_test(NAME ${said_LABEL}.${name} COMMAND ${Python3_EXECUTABLE} ${source})
     set_tests_properties(${said_LABEL}.${name} PROPERTIES
-        LABELS ${said_LABEL} TIMEOUT ${said_TIMEOUT} RUN_SERIAL ON
+        LABELS "${said_LABEL};script" TIMEOUT ${said_TIMEOUT} RUN_SERIAL ON
         ENVIRONMENT "${weft_test_env};WEFT_LOAD_LAUNCHER=${launcher};\
 WEFT_LOAD_SERVER=${PROJECT_BINARY_DIR}/tests/stress/servers/load_server")
 endforeach()
