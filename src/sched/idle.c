@@ -55,6 +55,19 @@ static bool claim_any(struct weft__sched *s)
     return false;
 }
 
+/* Not idle_count: a worker that counted itself and has announced nothing yet will look for work when
+ * it has. Going round until it gets there would be a spin on a thread that may not have a CPU. */
+static bool is_anyone_asleep(struct weft__sched *s)
+{
+    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t sleep = weft__a32_load_seq_cst(&weft__sched_worker(s, i)->sleep);
+        if (sleep == WEFT__SLEEPS_ON_FUTEX || sleep == WEFT__SLEEPS_IN_DRIVER)
+            return true;
+    }
+    return false;
+}
+
 bool weft__sched_claim_one(struct weft__sched *s)
 {
     for (;;) {
@@ -64,8 +77,8 @@ bool weft__sched_claim_one(struct weft__sched *s)
         if (claim_any(s))
             return true;
         /* Who pushed meanwhile saw a searcher that there never was. */
-        if (weft__a32_sub_seq_cst(&s->searchers, 1) != 1 ||
-            weft__a32_load_seq_cst(&s->idle_count) == 0 || !weft__sched_has_work(s))
+        if (weft__a32_sub_seq_cst(&s->searchers, 1) != 1 || !weft__sched_has_work(s) ||
+            !is_anyone_asleep(s))
             return false;
     }
 }
