@@ -44,8 +44,10 @@ static void counted_two(void)
 static void counter_by_add_passes(void **state)
 {
     (void)state;
-    static const struct model m = {
-        .name = "counter, add", .init = counter_init, .thread = {count_in_one, count_in_one}, .check = counted_two};
+    static const struct model m = {.name = "counter, add",
+                                   .init = counter_init,
+                                   .thread = {count_in_one, count_in_one},
+                                   .check = counted_two};
     model_passes(&m);
 }
 
@@ -177,8 +179,9 @@ static void pop_by_store(void)
 static void queue_popped_by_exchange_passes(void **state)
 {
     (void)state;
-    static const struct model m = {
-        .name = "pop by compare-exchange", .init = queue_init, .thread = {pop_by_exchange, pop_by_exchange}};
+    static const struct model m = {.name = "pop by compare-exchange",
+                                   .init = queue_init,
+                                   .thread = {pop_by_exchange, pop_by_exchange}};
     model_passes(&m);
 }
 
@@ -221,16 +224,18 @@ static void lock_and_keep(void)
 static void locks_in_one_order_pass(void **state)
 {
     (void)state;
-    static const struct model m = {
-        .name = "locks in one order", .init = locks_init, .thread = {lock_a_then_b, lock_a_then_b, lock_a_then_b}};
+    static const struct model m = {.name = "locks in one order",
+                                   .init = locks_init,
+                                   .thread = {lock_a_then_b, lock_a_then_b, lock_a_then_b}};
     model_passes(&m);
 }
 
 static void locks_in_two_orders_are_found(void **state)
 {
     (void)state;
-    static const struct model m = {
-        .name = "locks in two orders", .init = locks_init, .thread = {lock_a_then_b, lock_b_then_a}};
+    static const struct model m = {.name = "locks in two orders",
+                                   .init = locks_init,
+                                   .thread = {lock_a_then_b, lock_b_then_a}};
     model_fails(&m, MODEL_DEADLOCK);
 }
 

@@ -26,21 +26,29 @@
 #define STEPS_MAX 5000
 #define NAMES_MAX 32
 #define BOUND_DEFAULT 2
+#define WORDS 4096 /* a power of two */
 
 struct thread {
     ucontext_t context;
     void *stack;
-    void (*fn)(void);             /* of the model */
-    void *(*start)(void *arg);    /* made by pthread_create */
+    void (*fn)(void);          /* of the model */
+    void *(*start)(void *arg); /* made by pthread_create */
     void *arg;
     bool has_begun, has_ended;
-    bool (*is_ready)(void *arg);  /* blocked until then; NULL: not blocked */
+    bool (*is_ready)(void *arg); /* blocked until then; NULL: not blocked */
     void *ready_arg;
     const char *blocked_on;
-    uint64_t deadline_ns;         /* of a block that times out; WEFT_NEVER: none */
+    uint64_t deadline_ns; /* of a block that times out; WEFT_NEVER: none */
     bool timed_out;
-    struct weft__ctx ctx;         /* what is thread-local in the library */
+    struct weft__ctx ctx; /* what is thread-local in the library */
     unsigned locks_held;
+};
+
+/* Who has touched an atomic object, in all runs of this model so far. */
+struct word {
+    const void *object;
+    uint8_t touched_by, written_by; /* bits of threads */
+    bool is_shared;                 /* in this pass of the search */
 };
 
 /* One decision with more than one way to go. */
@@ -76,6 +84,10 @@ static struct {
     } name[NAMES_MAX];
     unsigned name_count;
 
+    struct word word[WORDS];
+    unsigned word_count;
+    bool sharing_grew;
+
     /* What the trace says of the operation under way, once it is done. */
     const void *traced_object;
     const char *traced_op;
@@ -93,8 +105,9 @@ static void site_print(const void *site)
     if (dladdr(site, &info) == 0)
         return;
     uintptr_t offset = (uintptr_t)site - (uintptr_t)info.dli_fbase - 1;
-    (void)snprintf(command, sizeof command, "addr2line -i -f -s -p -e /proc/%d/exe 0x%zx 2>/dev/null",
-                   (int)getpid(), (size_t)offset);
+    (void)snprintf(command, sizeof command,
+                   "addr2line -i -f -s -p -e /proc/%d/exe 0x%zx 2>/dev/null", (int)getpid(),
+                   (size_t)offset);
     FILE *f = popen(command, "r");
     if (f == NULL)
         return;
@@ -238,8 +251,45 @@ static WEFT__NORETURN void fail_deadlock(void)
     fail_run(MODEL_DEADLOCK, "deadlock: %s", text);
 }
 
+/*
+ * A preemption is of use only before an operation that another thread's could come before or after with a
+ * difference: on an object that two threads touch and one of them writes. Which those are is learnt on
+ * the way; the search is made again until a pass teaches nothing new.
+ */
+static bool is_shared(const void *object, bool writes)
+{
+    size_t i = ((uintptr_t)object >> 2) * 2654435761u % WORDS;
+    while (m.word[i].object != NULL && m.word[i].object != object)
+        i = (i + 1) % WORDS;
+    struct word *w = &m.word[i];
+    if (w->object == NULL) {
+        if (++m.word_count > WORDS / 2)
+            fail_run(MODEL_CHECK_FAILED, "the model has too many atomic objects");
+        w->object = object;
+    }
+    uint8_t bit = (uint8_t)(1u << m.current);
+    w->touched_by |= bit;
+    w->written_by |= writes ? bit : 0;
+    bool is_now = w->written_by != 0 && (w->touched_by & (w->touched_by - 1)) != 0;
+    if (is_now && !w->is_shared)
+        m.sharing_grew = true;
+    return w->is_shared;
+}
+
+/* True when there is something new for the next pass. */
+static bool sharing_update(void)
+{
+    bool grew = m.sharing_grew;
+    m.sharing_grew = false;
+    for (size_t i = 0; i < WORDS; i++) {
+        struct word *w = &m.word[i];
+        w->is_shared = w->written_by != 0 && (w->touched_by & (w->touched_by - 1)) != 0;
+    }
+    return grew;
+}
+
 /* The thread that goes on; -1 when all have ended. */
-static int decide(void)
+static int decide(bool may_preempt)
 {
     int option[MODEL_THREADS_MAX];
     unsigned count = 0, alive = 0;
@@ -277,7 +327,7 @@ static int decide(void)
         if (taken == count)
             fail_run(MODEL_PASSED, "the schedule to replay does not fit at step %zu", m.steps);
     } else {
-        if (current_can && m.preemptions == m.bound)
+        if (current_can && (!may_preempt || m.preemptions == m.bound))
             count = 1;
         if (count > 1) {
             if (m.choice_at == m.choice_count) {
@@ -317,8 +367,29 @@ static void point(const char *op, const void *object, const void *site)
 {
     if (m.replay)
         trace_flush();
-    go_on_with(decide());
+    go_on_with(decide(object == NULL || is_shared(object, strstr(op, "_load_") == NULL)));
     trace(op, object, site);
+}
+
+void model_give_way(void)
+{
+    if (!m.is_running)
+        return;
+    if (m.replay)
+        trace_flush();
+    /* One way only, so that going round in circles costs the search nothing. */
+    int next = m.current;
+    for (unsigned i = 1; i < m.thread_count; i++) {
+        unsigned other = ((unsigned)m.current + i) % m.thread_count;
+        if (can_go_on(&m.thread[other])) {
+            next = (int)other;
+            break;
+        }
+    }
+    if (m.steps >= STEPS_MAX)
+        fail_run(MODEL_LIVELOCK, "livelock: a run of more than %d steps", STEPS_MAX);
+    m.schedule[m.steps++] = (uint8_t)next;
+    go_on_with(next);
 }
 
 void weft__model_point(void *addr, const char *op)
@@ -380,7 +451,7 @@ static void thread_main(void)
     if (t->locks_held)
         fail_run(MODEL_CHECK_FAILED, "thread %c ends with a lock held", 'a' + m.current);
     t->has_ended = true;
-    go_on_with(decide());
+    go_on_with(decide(true));
     abort(); /* nobody switches to a thread that has ended */
 }
 
@@ -429,7 +500,7 @@ static WEFT__NOINLINE void run_threads(void)
     is_over = true;
     m.is_running = m.can_fail = true;
     m.current = -1;
-    int first = decide();
+    int first = decide(true);
     if (first >= 0) {
         m.current = first;
         weft__tls_ctx = &m.thread[first].ctx;
@@ -530,16 +601,21 @@ static bool explore(const struct model *model, char *schedule, size_t cap, unsig
     const char *env = getenv("MODEL_BOUND");
     m.model = model;
     m.bound = env ? (unsigned)strtoul(env, NULL, 10) : BOUND_DEFAULT;
-    if (model->bound_max && m.bound > model->bound_max)
-        m.bound = model->bound_max;
+    m.bound = m.bound > model->bound_less ? m.bound - model->bound_less : 0;
     m.choice_count = 0;
     m.replay = NULL;
     *ret_runs = 0;
+    memset(m.word, 0, sizeof m.word);
+    m.word_count = 0;
+    m.sharing_grew = false;
     model__system_enter();
     do {
-        run_once();
-        ++*ret_runs;
-    } while (m.failure == MODEL_PASSED && advance());
+        m.choice_count = 0;
+        do {
+            run_once();
+            ++*ret_runs;
+        } while (m.failure == MODEL_PASSED && advance());
+    } while (m.failure == MODEL_PASSED && sharing_update());
     schedule_print(schedule, cap);
     model__system_leave();
     return m.failure == MODEL_PASSED;

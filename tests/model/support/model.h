@@ -33,7 +33,7 @@ struct model {
     void (*init)(void);
     void (*thread[MODEL_THREADS_MAX])(void); /* up to the first NULL */
     void (*check)(void);
-    unsigned bound_max; /* lower than $MODEL_BOUND where a model has too many steps; 0: no limit */
+    unsigned bound_less; /* by so much below $MODEL_BOUND: for models of many steps */
     /* A futex wait with a deadline may time out whenever it is waited in. Otherwise time passes only
      * while every thread is blocked. */
     bool time_races;
@@ -54,6 +54,8 @@ _Noreturn void model_failed(const char *what, const char *file, int line);
 void model_wait(bool (*is_ready)(void *arg), void *arg, const char *what);
 /* A scheduling point by itself, before an access to shared state that is not atomic. */
 void model_step(const char *what);
+/* By a thread that goes round and waits for others without being blocked: lets the next one go on. */
+void model_give_way(void);
 /* Which thread this is, from 0. */
 unsigned model_self(void);
 

@@ -1,0 +1,456 @@
+/* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules anywhere) */
+/*
+ * Workers that search, sleep and are woken, under every schedule: the real search and the real sleep. Only
+ * the switch to a task's stack is left out: a task is a function that the worker's loop calls. A
+ * task that nobody reaches, or a worker that nobody stops, shows as a deadlock.
+ */
+#include "../../src/sched/worker.c"
+
+#include "model.h"
+
+#include "io/driver.h"
+#include "sys/table.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define TASKS 5
+#define WORKERS 2
+
+static struct weft__sched sched;
+static struct weft__task tasks[TASKS];
+static int ran[TASKS];
+static int expected;
+static weft__a32 has_begun; /* the first task is about to block */
+
+static void run_body(struct weft__worker *w, struct weft__task *t)
+{
+    struct weft__ctx *c = w->ctx;
+    c->current = t;
+    begin_run(w, t);
+    MODEL_CHECK(ran[t - tasks] == 0);
+    ran[t - tasks] = 1;
+    if (t->fn)
+        (void)t->fn(t->arg);
+    c->current = NULL;
+    end_run(w);
+    count_ended();
+}
+
+static void work(struct weft__worker *w)
+{
+    struct weft__ctx *c = weft__ctx_get();
+    w->ctx = c;
+    c->worker = w;
+    c->core = &sched.core;
+    w->until_events = sched.event_interval;
+    w->until_global = sched.global_interval;
+    int idle_rounds = 0;
+    while (!is_stopped(w)) {
+        struct weft__task *t = find(w);
+        idle_rounds = t ? 0 : idle_rounds + 1;
+        if (t)
+            run_body(w, t);
+        else
+            weft__worker_sleep(w, is_stopped, w);
+        /* There is work that another worker is about to fetch: this one goes round meanwhile. */
+        if (idle_rounds > 1)
+            model_give_way();
+    }
+    stop_searching(w, false);
+}
+static void worker_0(void)
+{
+    work(weft__sched_worker(&sched, 0));
+}
+static void worker_1(void)
+{
+    work(weft__sched_worker(&sched, 1));
+}
+
+static void init_with(uint32_t workers)
+{
+    memset(&sched, 0, sizeof sched);
+    memset(tasks, 0, sizeof tasks);
+    memset(ran, 0, sizeof ran);
+    expected = 0;
+    weft__a32_store_relaxed(&has_begun, 0);
+    weft__a64_store_relaxed(&sched.core.refs, 1);
+    sched.is_multi = true;
+    sched.worker_count = workers;
+    sched.event_interval = 61;
+    sched.global_interval = 31;
+    sched.has_slot = true;
+    sched.seed = 1;
+    weft__inject_init(&sched.inject);
+    weft__timers_init(&sched.outer_timers, weft__sys_now_ns());
+    for (int i = 0; i < TASKS; i++)
+        tasks[i].core = &sched.core;
+    for (uint32_t i = 0; i < workers; i++)
+        MODEL_CHECK(weft__worker_create(&sched, i, false) == 0);
+    model_name(&sched, sizeof sched, "sched");
+    model_name(weft__sched_worker(&sched, 0), sizeof(struct weft__worker), "worker0");
+    if (workers > 1)
+        model_name(weft__sched_worker(&sched, 1), sizeof(struct weft__worker), "worker1");
+}
+static void init_two_workers(void)
+{
+    init_with(2);
+}
+static void init_one_worker(void)
+{
+    init_with(1);
+}
+
+static void all_ran(void)
+{
+    for (int i = 0; i < TASKS; i++)
+        MODEL_CHECK(ran[i] == (i < expected));
+    MODEL_CHECK(weft__sched_is_quiescent(&sched));
+    MODEL_CHECK(weft__a32_load_relaxed(&sched.idle_count) == 0);
+    MODEL_CHECK(weft__a32_load_relaxed(&sched.searchers) == 0);
+    for (uint32_t i = 0; i < sched.worker_count; i++) {
+        struct weft__worker *w = weft__sched_worker(&sched, i);
+        MODEL_CHECK(weft__a32_load_relaxed(&w->sleep) == WEFT__AWAKE);
+        MODEL_CHECK(weft__a32_load_relaxed(&w->permit) == 0);
+        weft__free(w);
+    }
+}
+
+static void spawn(int i)
+{
+    MODEL_CHECK(weft__sched_admit(&sched.core));
+    expected++;
+    weft__sched_enqueue(&sched.core, &tasks[i]);
+}
+
+static void wait_and_stop(void)
+{
+    MODEL_CHECK(weft__sched_wait_quiescent(&sched, WEFT_NEVER));
+    weft__a32_store_seq_cst(&sched.stop, 1);
+    weft__sched_wake_all(&sched);
+}
+
+/* ---- spawned from outside ---- */
+
+static void spawn_one_outside(void)
+{
+    spawn(0);
+    wait_and_stop();
+}
+static void spawn_two_outside(void)
+{
+    spawn(0);
+    spawn(1);
+    wait_and_stop();
+}
+
+static void one_worker_hears_of_a_task(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "one worker, two tasks from outside",
+                                   .init = init_one_worker,
+                                   .thread = {worker_0, spawn_two_outside},
+                                   .check = all_ran};
+    model_passes(&m);
+}
+
+static void two_workers_hear_of_a_task(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "two workers, a task from outside",
+                                   .init = init_two_workers,
+                                   .thread = {worker_0, worker_1, spawn_one_outside},
+                                   .check = all_ran};
+    model_passes(&m);
+}
+
+static void two_workers_hear_of_two_tasks(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "two workers, two tasks from outside",
+                                   .bound_less = 1,
+                                   .init = init_two_workers,
+                                   .thread = {worker_0, worker_1, spawn_two_outside},
+                                   .check = all_ran};
+    model_passes(&m);
+}
+
+/* Seeded: looks for sleepers first and queues the task then. */
+static void enqueue_in_wrong_order(void)
+{
+    MODEL_CHECK(weft__sched_admit(&sched.core));
+    expected++;
+    weft__sched_wake_one(&sched);
+    MODEL_CHECK(weft__inject_push(&sched.inject, &tasks[0].qnode));
+    wait_and_stop();
+}
+
+static void an_enqueue_that_looks_first_is_found(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "enqueue looks for sleepers first",
+                                   .init = init_two_workers,
+                                   .thread = {worker_0, worker_1, enqueue_in_wrong_order},
+                                   .check = all_ran};
+    model_fails(&m, MODEL_DEADLOCK);
+}
+
+/* Seeded: stops without waking those who sleep. */
+static void stop_silently(void)
+{
+    weft__a32_store_seq_cst(&sched.stop, 1);
+}
+
+static void a_silent_stop_is_found(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "stop wakes nobody",
+                                   .init = init_one_worker,
+                                   .thread = {worker_0, stop_silently},
+                                   .check = all_ran};
+    model_fails(&m, MODEL_DEADLOCK);
+}
+
+/* ---- spawned by a task ---- */
+
+static void *spawn_children(void *arg)
+{
+    (void)arg;
+    spawn(1); /* to the slot, and on to the queue with the next one */
+    spawn(2);
+    spawn(3);
+    return NULL;
+}
+static void spawn_parent(void)
+{
+    tasks[0].fn = spawn_children;
+    spawn(0);
+    wait_and_stop();
+}
+
+static void children_are_shared_out(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "two workers, a task that spawns three",
+                                   .bound_less = 1,
+                                   .init = init_two_workers,
+                                   .thread = {worker_0, worker_1, spawn_parent},
+                                   .check = all_ran};
+    model_passes(&m);
+}
+
+/* ---- a stuck worker ---- */
+
+static bool child_ran(void *arg)
+{
+    (void)arg;
+    return ran[1] == 1;
+}
+static void *spawn_and_block(void *arg)
+{
+    (void)arg;
+    spawn(1); /* lies in the slot, which is the worker's own */
+    weft__a32_store_seq_cst(&has_begun, 1);
+    model_wait(child_ran, NULL, "the child to run");
+    return NULL;
+}
+static void spawn_blocker(void)
+{
+    tasks[0].fn = spawn_and_block;
+    spawn(0);
+    wait_and_stop();
+}
+static bool blocker_has_begun(void *arg)
+{
+    (void)arg;
+    return atomic_load_explicit(&has_begun.v, memory_order_relaxed);
+}
+/* What the monitor does when it has seen a worker in the same task twice. */
+static void open_slot(void)
+{
+    model_wait(blocker_has_begun, NULL, "a stuck task");
+    for (uint32_t i = 0; i < WORKERS; i++) {
+        struct weft__worker *w = weft__sched_worker(&sched, i);
+        if (weft__aptr_load_relaxed(&w->running) == &tasks[0]) {
+            weft__a32_store_seq_cst(&w->slot_is_open, 1);
+            weft__sched_wake_one(&sched);
+        }
+    }
+}
+
+static void the_slot_of_a_stuck_worker_is_emptied(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "slot of a stuck worker",
+                                   .bound_less = 1,
+                                   .init = init_two_workers,
+                                   .thread = {worker_0, worker_1, spawn_blocker, open_slot},
+                                   .check = all_ran};
+    model_passes(&m);
+}
+
+/* ---- the seat in the driver ---- */
+
+static bool is_signalled, has_event, event_was_seen;
+
+static bool something_happened(void *arg)
+{
+    (void)arg;
+    return is_signalled || has_event;
+}
+static int fake_epoll_create1(int flags)
+{
+    (void)flags;
+    return 1000;
+}
+static int fake_eventfd(unsigned initial, int flags)
+{
+    (void)initial, (void)flags;
+    return 1001;
+}
+static int fake_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+    (void)epfd, (void)op, (void)fd, (void)event;
+    return 0;
+}
+static ssize_t fake_write(int fd, const void *buf, size_t len)
+{
+    (void)fd, (void)buf;
+    model_step("eventfd write");
+    is_signalled = true;
+    return (ssize_t)len;
+}
+static int fake_close(int fd)
+{
+    (void)fd;
+    return 0;
+}
+/* An event of a socket is shown as one of the eventfd as well: the poll returns, and that is all there is
+ * to see. */
+static int fake_epoll_pwait2(int epfd, struct epoll_event *events, int max,
+                             const struct timespec *timeout)
+{
+    (void)epfd, (void)max;
+    if (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)
+        model_step("epoll_wait, no waiting");
+    else
+        model_wait(something_happened, NULL, "epoll_wait");
+    if (!something_happened(NULL))
+        return 0;
+    if (has_event)
+        event_was_seen = true;
+    is_signalled = has_event = false;
+    events[0].data.u64 = UINT64_MAX;
+    events[0].events = EPOLLIN;
+    return 1;
+}
+static int fake_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms)
+{
+    static const struct timespec none;
+    return fake_epoll_pwait2(epfd, events, max, timeout_ms == 0 ? &none : NULL);
+}
+
+static void init_driver(void)
+{
+    init_with(WORKERS);
+    is_signalled = has_event = event_was_seen = false;
+    weft__sys_table.epoll_create1 = fake_epoll_create1;
+    weft__sys_table.eventfd = fake_eventfd;
+    weft__sys_table.epoll_ctl = fake_epoll_ctl;
+    weft__sys_table.write = fake_write;
+    weft__sys_table.close = fake_close;
+    weft__sys_table.epoll_pwait2 = fake_epoll_pwait2;
+    weft__sys_table.epoll_wait = fake_epoll_wait;
+    MODEL_CHECK(weft__driver_create(&sched.core.driver) == 0);
+}
+static void driver_is_left(void)
+{
+    weft__driver_destroy(sched.core.driver);
+    all_ran();
+}
+static bool event_is_seen(void *arg)
+{
+    (void)arg;
+    return event_was_seen;
+}
+/* A byte arrives at some moment. Nothing but the driver can tell. */
+static void send_event(void)
+{
+    model_step("a socket becomes readable");
+    has_event = true;
+    model_wait(event_is_seen, NULL, "the event to be seen");
+    wait_and_stop();
+}
+/* As the monitor polls for a worker that does not get to it. */
+static void poll_in_passing(void)
+{
+    if (weft__a32_load_relaxed(&sched.polling) != 0 ||
+        weft__a32_swap_seq_cst(&sched.polling, 1) != 0)
+        return;
+    (void)weft__driver_poll(sched.core.driver, 0, WEFT__RUNQ_CAP);
+    weft__a32_store_seq_cst(&sched.polling, 0);
+    if (weft__a32_load_seq_cst(&sched.idle_count) != 0)
+        (void)weft__sched_claim_one(&sched);
+}
+/* Seeded: lets go of the seat and tells nobody. */
+static void poll_and_tell_nobody(void)
+{
+    if (weft__a32_swap_seq_cst(&sched.polling, 1) != 0)
+        return;
+    (void)weft__driver_poll(sched.core.driver, 0, WEFT__RUNQ_CAP);
+    weft__a32_store_seq_cst(&sched.polling, 0);
+}
+
+static void somebody_sits_in_the_driver(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "driver: two workers and an event",
+                                   .bound_less = 1,
+                                   .init = init_driver,
+                                   .thread = {worker_0, worker_1, send_event},
+                                   .check = driver_is_left};
+    model_passes(&m);
+}
+
+static void a_poll_in_passing_leaves_the_seat_to_a_worker(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "driver: a poll by the monitor, and an event",
+                                   .bound_less = 1,
+                                   .init = init_driver,
+                                   .thread = {worker_0, worker_1, send_event, poll_in_passing},
+                                   .check = driver_is_left};
+    model_passes(&m);
+}
+
+static void a_seat_given_up_in_silence_is_found(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "driver: a poll that tells nobody",
+                                   .init = init_driver,
+                                   .thread = {worker_0, worker_1, send_event, poll_and_tell_nobody},
+                                   .check = driver_is_left};
+    model_fails(&m, MODEL_DEADLOCK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_worker_hears_of_a_task),
+        cmocka_unit_test(two_workers_hear_of_a_task),
+        cmocka_unit_test(two_workers_hear_of_two_tasks),
+        cmocka_unit_test(an_enqueue_that_looks_first_is_found),
+        cmocka_unit_test(a_silent_stop_is_found),
+        cmocka_unit_test(children_are_shared_out),
+        cmocka_unit_test(the_slot_of_a_stuck_worker_is_emptied),
+        cmocka_unit_test(somebody_sits_in_the_driver),
+        cmocka_unit_test(a_poll_in_passing_leaves_the_seat_to_a_worker),
+        cmocka_unit_test(a_seat_given_up_in_silence_is_found),
+    };
+    return cmocka_run_group_tests_name("model workers", tests, NULL, NULL);
+}
