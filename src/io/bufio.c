@@ -284,27 +284,36 @@ int weft_bufwriter_write(weft_bufwriter *w, const void *buf, size_t len, size_t 
     return rc;
 }
 
+/* Formats behind what is buffered. -ENOBUFS when that would fit an empty buffer. */
+static int format(weft_bufwriter *w, const char *fmt, va_list ap)
+{
+    size_t room = w->capacity - w->tail;
+    int n = vsnprintf(w->data + w->tail, room + 1, fmt, ap);
+    if (n < 0 || (size_t)n > w->capacity)
+        return -EMSGSIZE;
+    if ((size_t)n > room)
+        return -ENOBUFS;
+    w->tail += (size_t)n;
+    return 0;
+}
+
 int weft_bufwriter_printf(weft_bufwriter *w, const char *fmt, ...)
 {
     if (w == NULL || fmt == NULL)
         return REPORT_NULL("weft_bufwriter_printf");
-    for (int try = 0; try < 2; try++) {
-        size_t room = w->capacity - w->tail;
-        va_list ap;
-        va_start(ap, fmt);
-        int n = vsnprintf(w->data + w->tail, room + 1, fmt, ap);
-        va_end(ap);
-        if (n < 0 || (size_t)n > w->capacity)
-            return -EMSGSIZE;
-        if ((size_t)n <= room) {
-            w->tail += (size_t)n;
-            return 0;
-        }
-        int rc = drain(w);
-        if (rc < 0)
-            return rc;
-    }
-    return -EMSGSIZE; /* not reached: an empty buffer has room for what fits the capacity */
+    va_list ap;
+    va_start(ap, fmt);
+    int rc = format(w, fmt, ap);
+    va_end(ap);
+    if (rc != -ENOBUFS)
+        return rc;
+    rc = drain(w);
+    if (rc < 0)
+        return rc;
+    va_start(ap, fmt);
+    rc = format(w, fmt, ap);
+    va_end(ap);
+    return rc;
 }
 
 int weft_bufwriter_flush(weft_bufwriter *w)
