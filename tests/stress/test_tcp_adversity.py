@@ -75,8 +75,8 @@ def aborted_at_random(options):
         print(f"  {result['ok']} ok, {result['failed']} failed; {after['aborts_asked']} aborts,"
               f" {after['ended_by_abort']} ended by them, {after['unrun']} before they ran")
         check(after["accepted"] >= connections, "not all were accepted")
-        check(after["aborts_asked"] > connections // 15, "too few aborts")
-        check(after["ended_by_abort"] > after["aborts_asked"] // 4, "aborts that do nothing")
+        check(after["aborts_asked"] > connections // 40, "too few aborts")
+        check(after["ended_by_abort"] > after["aborts_asked"] // 8, "aborts that do nothing")
         # An abort ends one connection, and no other.
         check(result["failed"] <= after["aborts_asked"], "others suffered")
         check(result["corrupt"] == 0, "bytes differ")
@@ -91,6 +91,9 @@ def test_aborted_at_random_on_the_current_thread():
 
 
 def test_descriptors_run_out():
+    if UNDER == "memcheck":
+        print("  (valgrind keeps descriptors for itself, and closes what accept() makes above them)")
+        return
     limit = 500
     with Server("flavor=mt workers=2 body=mix", descriptors=limit) as server:
         base, before = server.base(), server.held()

@@ -28,7 +28,7 @@ def show(name, result):
           f" server {result['cpu_us']:.1f} us of CPU each")
 
 
-def is_fair(options):
+def is_fair(options, part=1 / 2):
     with EpollServer() as server:
         by_hand = measure(server)
     with Server(options) as server:
@@ -37,7 +37,7 @@ def is_fair(options):
     show(options, result)
     check(result["ok"] == scaled(CONNECTIONS), "not all were served")
     check(result["median_requests"] >= 20, "too few requests to tell")
-    check(2 * result["min_requests"] >= result["median_requests"], "some are served far less")
+    check(result["min_requests"] >= part * result["median_requests"], "some are served far less")
 
 
 def test_one_worker():
@@ -53,7 +53,8 @@ def test_current_thread():
 
 
 def test_two_workers():
-    is_fair("flavor=mt workers=2")
+    """Two workers have two queues, and the client, which needs a core too, takes one from either."""
+    is_fair("flavor=mt workers=2", part=1 / 3)
 
 
 main()

@@ -115,10 +115,14 @@ static bool abort_a_victim(void)
     return true;
 }
 
+static _Atomic bool is_quitting;
+static pthread_t abort_thread;
+static bool has_abort_thread;
+
 static void *abort_victims(void *arg)
 {
     (void)arg;
-    for (;;) {
+    while (!is_quitting) {
         sleep_thread(random_next() % (2 * WEFT_MS));
         for (uint64_t n = random_next() % 8; n > 0 && abort_a_victim(); n--)
             continue;
@@ -136,6 +140,14 @@ static void *abort_later(void *arg)
 static void drop_handle(void *arg)
 {
     weft_abort_handle_unref(arg);
+}
+
+static void start_aborting(void)
+{
+    if (has_abort_thread)
+        return;
+    has_abort_thread = true;
+    CHECK(pthread_create(&abort_thread, NULL, abort_victims, NULL) == 0);
 }
 
 /* Takes h. */
@@ -354,6 +366,8 @@ static void command_up(const char *line)
             server.body = (enum body)i;
     server.abort_percent = (unsigned)number(line, "abort", 0);
     server.abort_within_ns = number(line, "abort_ms", 1000) * WEFT_MS;
+    if (server.abort_percent > 0)
+        start_aborting();
     server.in_run = number(line, "run", 0) != 0;
     atomic_store(&server.is_up, 0);
 
@@ -458,9 +472,6 @@ static void command_down(const char *line)
 int main(void)
 {
     char line[256];
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, abort_victims, NULL) == 0);
-    CHECK(pthread_detach(thread) == 0);
     while (fgets(line, sizeof(line), stdin) != NULL) {
         line[strcspn(line, "\n")] = '\0';
         if (strncmp(line, "up", 2) == 0)
@@ -472,10 +483,13 @@ int main(void)
         else if (strncmp(line, "down", 4) == 0)
             command_down(line);
         else if (strncmp(line, "quit", 4) == 0)
-            return 0;
+            break;
         else
             fail(__LINE__, line);
         fflush(stdout);
     }
+    is_quitting = true;
+    if (has_abort_thread)
+        CHECK(pthread_join(abort_thread, NULL) == 0);
     return 0;
 }
