@@ -165,8 +165,11 @@ static void forget(struct weft__source *s, unsigned interest, const weft_fd_read
         weft__source_would_block(s, WEFT__OUT, ready->seen[WEFT__OUT]);
     else if (interest == WEFT_READY_READ)
         weft__source_would_block(s, WEFT__IN, ready->seen[WEFT__IN]);
+    else if (interest == WEFT_READY_PRIORITY)
+        weft__source_clear(s, WEFT__IN, ready->seen[WEFT__IN],
+                           WEFT__READY_PRIORITY | WEFT__READY_READ_CLOSED);
     else
-        weft__source_clear(s, WEFT__IN, ready->seen[WEFT__IN], interest | WEFT__READY_READ_CLOSED);
+        weft__source_clear(s, WEFT__IN, ready->seen[WEFT__IN], interest);
 }
 
 static bool interest_is_single(unsigned interest)

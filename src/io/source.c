@@ -86,7 +86,7 @@ static bool try_hold(struct weft__source *s, uint32_t generation)
 {
     uint64_t state = weft__a64_load_relaxed(&s->state);
     do {
-        if (weft__source_generation(state) != generation)
+        if (weft__source_generation(state) != generation || (uint32_t)state == 0)
             return false;
         /* acquire as in weft__source_hold */
     } while (!weft__a64_cas_weak_acquire(&s->state, &state, state + 1));
@@ -242,7 +242,9 @@ int weft__source_adopt(const char *call, const void *caller, int fd, enum weft__
 static bool deregister(struct weft__source *s, int fd)
 {
     struct weft__driver *d = s->driver;
-    int rc = weft__sys_epoll_ctl(d->epfd, EPOLL_CTL_DEL, fd, 0, 0);
+    /* epoll is shared with the parent of a forked child: its registration would go. */
+    int rc =
+        weft__sys_is_forked_child() ? 0 : weft__sys_epoll_ctl(d->epfd, EPOLL_CTL_DEL, fd, 0, 0);
     /* release: see weft__driver_source_count */
     weft__a64_add_release(&d->deregistered, 1);
     if (rc == 0)

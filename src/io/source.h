@@ -158,8 +158,10 @@ static inline int weft__source_hold(struct weft__source *s, const void *handle,
     uint64_t state = weft__a64_load_relaxed(&s->state);
     do {
         uint32_t generation = weft__source_generation(state);
+        /* Without a hold the slot is free, whatever the tag of a handle from long ago says. */
         if (WEFT__UNLIKELY((generation & WEFT__SOURCE_TAG_MASK) !=
-                           ((uintptr_t)handle & WEFT__SOURCE_TAG_MASK)))
+                               ((uintptr_t)handle & WEFT__SOURCE_TAG_MASK) ||
+                           (uint32_t)state == 0))
             return -EBADF;
         *ret_generation = generation;
         /* acquire pairs with the release of weft__source_open: the fields are seen. */

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* ---- descriptors run out ---- */
@@ -527,6 +528,27 @@ static void descriptor_numbers_are_not_confused(struct test_env *env)
     weft_tcp_listener_close(l);
 }
 
+/* epoll is shared across a fork: what the child takes out of it, the parent misses. */
+static void a_forked_child_that_closes_disturbs_nobody(struct test_env *env)
+{
+    (void)env;
+    weft_tcp *conn;
+    int fd, status;
+    char c;
+    socks_raw_pair(&conn, &fd);
+    CHECK_EQ(weft_tcp_try_read(conn, &c, 1), -EAGAIN);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(weft_tcp_close(conn) == 0 ? 0 : 1);
+    CHECK(pid > 0);
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK_EQ(status, 0);
+    socks_raw_write(fd, "p", 1);
+    CHECK_EQ(weft_tcp_read(conn, &c, 1), 1);
+    weft_tcp_close(conn);
+    close(fd);
+}
+
 /* ---- the end of the runtime ---- */
 
 static void sh_14_a_socket_outlives_its_runtime(struct test_env *env)
@@ -669,5 +691,6 @@ TEST_MAIN(IN_TASK(accept_goes_on_when_descriptors_come_back),
           IN_TASK(timeouts_leave_the_connection_usable), IN_TASK(closing_wakes_who_waits),
           IN_TASK(a_closed_handle_is_found_out), IN_TASK(null_handles),
           IN_TASK(descriptor_numbers_are_not_confused),
+          IN_TASK(a_forked_child_that_closes_disturbs_nobody),
           ON_MAIN(sh_14_a_socket_outlives_its_runtime), ON_MAIN(sh_07_waits_end_with_the_runtime),
           ON_MAIN(sh_06_readiness_during_shutdown_is_harmless))

@@ -425,6 +425,22 @@ static void spent_handles_are_known_for_127_uses(void **state)
     }
 }
 
+/* The tag fits, as that of a handle from 128 uses ago would, but nobody owns the slot. */
+static void a_free_slot_cannot_be_held(void **state)
+{
+    (void)state;
+    int peer;
+    uint32_t generation;
+    struct weft__source *s = open_source(&peer);
+    weft__source_close(weft__source_handle(s));
+    void *chance = weft__source_handle(s);
+    assert_int_equal(weft__source_hold(s, chance, &generation), -EBADF);
+    assert_int_equal(weft__source_rehold(s, generation_of(s)), -EBADF);
+    assert_int_equal(weft__source_close(chance), -EBADF);
+    assert_int_equal(driver->slots_used, 0);
+    close(peer);
+}
+
 static void releasing_a_descriptor(void **state)
 {
     (void)state;
@@ -698,6 +714,7 @@ int main(void)
         TEST(events_of_an_earlier_source_are_dropped),
         TEST(a_duplicate_reports_nothing_after_closing),
         TEST(spent_handles_are_known_for_127_uses),
+        TEST(a_free_slot_cannot_be_held),
         TEST(releasing_a_descriptor),
         TEST(slots_do_not_move),
         TEST(a_wake_ends_one_poll),
