@@ -528,6 +528,143 @@ static void descriptor_numbers_are_not_confused(struct test_env *env)
     weft_tcp_listener_close(l);
 }
 
+/*
+ * Anything at any time: tasks share a few connections and read, write, peek, wait, split, replace
+ * and close them, with handles that others may just have closed.
+ */
+#define ENDS 8
+
+static _Atomic(weft_tcp *) ends[ENDS];
+static atomic_bool chaos_has_failed;
+
+/* Takes an end out, so that only one task gives it up. */
+static weft_tcp *take_end(uint64_t *seed)
+{
+    return atomic_exchange(&ends[test_random(seed) % ENDS], NULL);
+}
+
+static void put_end(uint64_t *seed, weft_tcp *conn)
+{
+    weft_tcp *old = atomic_exchange(&ends[test_random(seed) % ENDS], conn);
+    EXPECT_EQ(weft_tcp_close(old), 0);
+}
+
+static void replace_some(uint64_t *seed)
+{
+    weft_tcp *a = NULL, *b = NULL;
+    weft_tcp_reader *r;
+    weft_tcp_writer *w;
+    int fd;
+    switch (test_random(seed) % 4) {
+    case 0: /* a new pair */
+        socks_pair(&a, &b);
+        put_end(seed, a);
+        put_end(seed, b);
+        break;
+    case 1:
+        EXPECT_EQ(weft_tcp_close(take_end(seed)), 0);
+        break;
+    case 2: /* out of its handle and into another */
+        a = take_end(seed);
+        if (a == NULL)
+            break;
+        if (weft_tcp_into_fd(a, &fd) == 0) /* or -EBUSY: it is in use */
+            CHECK_EQ(weft_tcp_from_fd(fd, &a), 0);
+        put_end(seed, a);
+        break;
+    default:
+        a = take_end(seed);
+        if (a == NULL)
+            break;
+        CHECK_EQ(weft_tcp_split(a, &r, &w), 0);
+        if (test_random(seed) % 2 == 0) {
+            CHECK_EQ(weft_tcp_reunite(r, w, &a), 0);
+            put_end(seed, a);
+        } else {
+            EXPECT_EQ(weft_tcp_writer_close(w), 0);
+            EXPECT_EQ(weft_tcp_reader_close(r), 0);
+        }
+        break;
+    }
+}
+
+static ssize_t use_one(uint64_t *seed, weft_tcp *conn)
+{
+    char buf[256] = "";
+    switch (test_random(seed) % 6) {
+    case 0:
+        return weft_tcp_read(conn, buf, sizeof(buf));
+    case 1:
+        return weft_tcp_write(conn, buf, test_random(seed) % sizeof(buf));
+    case 2:
+        return weft_tcp_peek(conn, buf, sizeof(buf));
+    case 3:
+        return weft_tcp_ready(conn, WEFT_READY_READ | WEFT_READY_WRITE, NULL);
+    case 4:
+        return weft_tcp_try_read(conn, buf, sizeof(buf));
+    default:
+        return weft_tcp_shutdown(conn, SHUT_WR);
+    }
+}
+
+static bool is_expected(ssize_t n)
+{
+    return n >= 0 || n == -EBADF || n == -ETIMEDOUT || n == -ECONNRESET || n == -EPIPE ||
+           n == -EAGAIN || n == -ECANCELED;
+}
+
+static void *make_chaos(void *arg)
+{
+    uint64_t seed = (uintptr_t)arg;
+    for (unsigned i = 0; i < test_scaled(400); i++) {
+        if (test_random(&seed) % 8 == 0)
+            WEFT_SHIELD
+                replace_some(&seed);
+        weft_tcp *conn = atomic_load(&ends[test_random(&seed) % ENDS]);
+        if (conn == NULL)
+            continue;
+        ssize_t n = 0;
+        WEFT_TIMEOUT(test_random(&seed) % (300 * WEFT_US))
+            n = use_one(&seed, conn);
+        if (n == -ECANCELED)
+            break;
+        if (!is_expected(n) && !atomic_exchange(&chaos_has_failed, true))
+            test_record(__FILE__, __LINE__, "an operation returned %zd", n);
+    }
+    return NULL;
+}
+
+static void chaos_on_shared_connections(struct test_env *env)
+{
+    (void)env;
+    weft_task *task[12];
+    uint64_t seed = test_seed("chaos_on_shared_connections");
+    for (int i = 0; i < ENDS; i += 2) {
+        weft_tcp *a, *b;
+        socks_pair(&a, &b);
+        atomic_store(&ends[i], a);
+        atomic_store(&ends[i + 1], b);
+    }
+    for (int i = 0; i < 12; i++)
+        task[i] = SPAWN(make_chaos, (void *)(uintptr_t)(test_random(&seed) >> 1));
+    for (int i = 0; i < 12; i += 5) {
+        (void)weft_sleep(test_random(&seed) % (5 * WEFT_MS));
+        weft_abort(task[i]);
+    }
+    for (int i = 0; i < 12; i++) {
+        weft_outcome o;
+        CHECK_EQ(weft_join(task[i], &o), 0);
+        CHECK(o.kind != WEFT_OUTCOME_PANICKED);
+        weft_outcome_fini(&o);
+    }
+    for (int i = 0; i < ENDS; i++)
+        EXPECT_EQ(weft_tcp_close(atomic_exchange(&ends[i], NULL)), 0);
+    weft_metrics m;
+    CHECK_EQ(weft_metrics_get(NULL, &m), 0);
+    CHECK_EQ(m.fds_registered, m.fds_deregistered);
+    test_log_clear(); /* of all the handles that were closed before */
+}
+
 /* epoll is shared across a fork: what the child takes out of it, the parent misses. */
 static void a_forked_child_that_closes_disturbs_nobody(struct test_env *env)
 {
@@ -690,7 +827,7 @@ TEST_MAIN(IN_TASK(accept_goes_on_when_descriptors_come_back),
           IN_TASK(unwinding_at_every_wait_leaves_nothing),
           IN_TASK(timeouts_leave_the_connection_usable), IN_TASK(closing_wakes_who_waits),
           IN_TASK(a_closed_handle_is_found_out), IN_TASK(null_handles),
-          IN_TASK(descriptor_numbers_are_not_confused),
+          IN_TASK(descriptor_numbers_are_not_confused), IN_TASK(chaos_on_shared_connections),
           IN_TASK(a_forked_child_that_closes_disturbs_nobody),
           ON_MAIN(sh_14_a_socket_outlives_its_runtime), ON_MAIN(sh_07_waits_end_with_the_runtime),
           ON_MAIN(sh_06_readiness_during_shutdown_is_harmless))
