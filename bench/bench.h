@@ -16,8 +16,8 @@ struct bench_row {
     const char *name;
     long n;        /* operations in the table of all rows */
     bool is_micro; /* tools/check-instructions counts it */
-    /* Runs n operations inside a task, all over when it returns. Returns how many it did, which may be
-     * n rounded down to whole batches. */
+    /* Runs n operations inside a task, all over when it returns. Returns how many it did, which may
+     * be n rounded down to whole batches. */
     long (*op)(long n);
     /* Instead: measures and reports. */
     void (*whole)(const struct bench_row *row, const char *threads, long n);
@@ -56,8 +56,8 @@ void bench_report(const struct bench_row *row, const char *threads, long n, doub
 void bench_count_toggle(void);
 
 /*
- * A value passed once from one task to another: the least that can be built on the public protocol of
- * futures. Sending is the last touch of it, so it may live in the frame of the receiver.
+ * A value passed once from one task to another: the least that can be built on the public protocol
+ * of futures. Sending is the last touch of it, so it may live in the frame of the receiver.
  */
 struct bench_oneshot {
     weft_future future; /* weft_await() it: 0 once sent */

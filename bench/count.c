@@ -9,7 +9,8 @@
 #define CALLGRIND_TOGGLE_COLLECT ((void)0)
 #endif
 
-/* The state that this toggles is the calling thread's: what other threads do meanwhile is left out. */
+/* The state that this toggles is the calling thread's: what other threads do meanwhile is left
+ * out. */
 void bench_count_toggle(void)
 {
     CALLGRIND_TOGGLE_COLLECT;

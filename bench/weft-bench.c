@@ -1,11 +1,13 @@
 /*
- *   weft-bench                        all rows with 1 and with 2 workers, as a table, below a minute
- *   weft-bench <row> <threads> <n>    one row: n operations; threads: workers, or ct (current_thread)
+ *   weft-bench                        all rows with 1 and with 2 workers, as a table, below a
+ *                                     minute
+ *   weft-bench <row> <threads> <n>    one row: n operations; threads: workers, or ct
+ *                                     (current_thread)
  *   weft-bench --list                 the rows; tools/check-instructions counts those marked *
  *
- * A line is `row weft threads n median min max key=value...`, in nanoseconds for one operation. After one
- * warm-up the row is repeated REPS times (environment; 7). cpu_ns is processor time of the whole process
- * for one operation, cores that time over the wall time.
+ * A line is `row weft threads n median min max key=value...`, in nanoseconds for one operation.
+ * After one warm-up the row is repeated REPS times (environment; 7). cpu_ns is processor time of
+ * the whole process for one operation, cores that time over the wall time.
  */
 #include "bench.h"
 
@@ -195,8 +197,8 @@ static const struct bench_row *find_row(const char *name)
 
 /* ---- all rows ---- */
 
-/* In a process of its own, so that none finds the memory or the threads of another. Returns its exit
- * status, and its line. */
+/* In a process of its own, so that none finds the memory or the threads of another. Returns its
+ * exit status, and its line. */
 static int run_apart(const struct bench_row *row, const char *threads, char *line, size_t cap)
 {
     char n[24];

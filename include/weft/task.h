@@ -219,9 +219,9 @@ WEFT_API const char *weft_self_name(void);
 WEFT_API bool weft_self_is_aborted(void);
 
 /*
- * Lets other tasks run: the caller goes to the end of its worker's queue. With nobody to yield to it
- * returns at once. Timers and sockets are looked at every weft_config.event_interval runs, not at
- * each yield.
+ * Lets other tasks run: the caller goes to the end of its worker's queue. With nobody to yield to
+ * it returns at once. Timers and sockets are looked at every weft_config.event_interval runs, not
+ * at each yield.
  *
  * Returns 0, -ECANCELED or -ETIMEDOUT like any wait, -EPERM where nothing can wait. Outside a
  * runtime: gives the thread's turn up and returns 0. Context: anywhere. May suspend.

@@ -17,8 +17,8 @@
 #include <stdint.h>
 
 #ifdef WEFT_MODEL
-/* op is the name of the function, which says the order too. addr is not const, or gcc takes the call for a
- * read of what has not been written yet. */
+/* op is the name of the function, which says the order too. addr is not const, or gcc takes the
+ * call for a read of what has not been written yet. */
 void weft__model_point(void *addr, const char *op);
 #define WEFT__MODEL_POINT(a) weft__model_point((void *)(uintptr_t)(a), __func__)
 #else

@@ -33,10 +33,10 @@ WEFT__NORETURN void weft__fiber_switch_final_told(struct weft__stack *from, stru
 extern void *__cxa_get_globals(void) __attribute__((weak));
 
 #if defined(__x86_64__) && !defined(WEFT__FIBER_UCONTEXT)
-/* weft__fiber_swap() without a call: see switch_x86_64.S for what that is worth. Clobbers what a call
- * may clobber. The compiler takes the enclosing function for one that calls nothing, and may keep
- * things in the red zone: hence the 128 bytes. Taking the frame address makes it use a frame pointer,
- * by which unwinders find their way whatever happens to rsp. */
+/* weft__fiber_swap() without a call: see switch_x86_64.S for what that is worth. Clobbers what a
+ * call may clobber. The compiler takes the enclosing function for one that calls nothing, and may
+ * keep things in the red zone: hence the 128 bytes. Taking the frame address makes it use a frame
+ * pointer, by which unwinders find their way whatever happens to rsp. */
 static inline __attribute__((always_inline)) void weft__fiber_swap_here(void **save_sp,
                                                                         void **load_sp)
 {
@@ -70,7 +70,8 @@ static inline void weft__fiber_swap_here(void **save_sp, void **load_sp)
  * maybe on another thread: every thread-local must be asked for again. Keeps callee-saved registers
  * and the float control words; errno is NOT kept.
  *
- * Inline, because a call that is left by a switch makes the processor mispredict the returns after it.
+ * Inline, because a call that is left by a switch makes the processor mispredict the returns after
+ * it.
  */
 static inline void weft__fiber_switch(struct weft__stack *from, struct weft__stack *to)
 {

@@ -165,8 +165,8 @@ static void unpin(void *arg)
 /* Sleeps, without keeping the listener open meanwhile. The hold is handed over, and back with 0. */
 static int back_off(struct weft__source *s, uint32_t generation, ssize_t why, uint64_t sleep_ns)
 {
-    /* An episode lasts until accept() has not failed for a second or two. Ended by the first success, a
-     * server at its limit would log each time somebody hangs up. */
+    /* An episode lasts until accept() has not failed for a second or two. Ended by the first
+     * success, a server at its limit would log each time somebody hangs up. */
     uint32_t now_s = (uint32_t)(weft__sys_now_ns() / WEFT_SEC) + 1;
     uint32_t last_s = weft__a32_swap_relaxed(&s->exhausted_s, now_s);
     if (last_s == 0 || now_s - last_s > 2)

@@ -55,8 +55,9 @@ static bool claim_any(struct weft__sched *s)
     return false;
 }
 
-/* Not idle_count: a worker that counted itself and has announced nothing yet will look for work when
- * it has. Going round until it gets there would be a spin on a thread that may not have a CPU. */
+/* Not idle_count: a worker that counted itself and has announced nothing yet will look for work
+ * when it has. Going round until it gets there would be a spin on a thread that may not have a
+ * CPU. */
 static bool is_anyone_asleep(struct weft__sched *s)
 {
     uint32_t count = weft__a32_load_acquire(&s->worker_high);

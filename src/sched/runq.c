@@ -52,8 +52,8 @@ unsigned weft__runq_steal_half(struct weft__runq *from, struct weft__runq *to,
                 weft__aptr_load_relaxed(&from->slot[(head + i) & WEFT__RUNQ_MASK]);
             weft__aptr_store_relaxed(&to->slot[(to_tail + i - 1) & WEFT__RUNQ_MASK], task);
         }
-        /* release pairs with the acquire in weft__runq_room(): we are done reading before `from`'s owner may
-         * write these slots again. Failure loads both counters anew. */
+        /* release pairs with the acquire in weft__runq_room(): we are done reading before `from`'s
+         * owner may write these slots again. Failure loads both counters anew. */
         if (!weft__a32_cas_release(&from->head, &head, head + take))
             continue;
 

@@ -1,4 +1,5 @@
-/* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules anywhere) */
+/* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules
+ * anywhere) */
 /*
  * The explorer itself: it must find bugs that are known to be there, and nothing where there are
  * none.

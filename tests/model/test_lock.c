@@ -1,7 +1,8 @@
-/* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules anywhere) */
+/* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules
+ * anywhere) */
 /*
- * The lock of src/sys/lock.c itself, over the model's futex. The other models have one that does not
- * spin. Here the functions of lock.c take the place of theirs.
+ * The lock of src/sys/lock.c itself, over the model's futex. The other models have one that does
+ * not spin. Here the functions of lock.c take the place of theirs.
  */
 #include "../../src/sys/lock.c"
 

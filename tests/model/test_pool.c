@@ -1,7 +1,8 @@
-/* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules anywhere) */
+/* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules
+ * anywhere) */
 /*
- * The blocking pool under every schedule: jobs against threads that come, idle, time out and end, and
- * against close. Each job runs once or is cancelled once, and no thread is left.
+ * The blocking pool under every schedule: jobs against threads that come, idle, time out and end,
+ * and against close. Each job runs once or is cancelled once, and no thread is left.
  */
 #include "model.h"
 
@@ -189,8 +190,8 @@ static void a_close_runs_or_cancels_each_job(void **state)
     model_passes(&m);
 }
 
-/* Seeded: idle threads in a counter beside the queue. One that has timed out is still counted, so the
- * submitter starts none, and its job waits for one that is not coming. */
+/* Seeded: idle threads in a counter beside the queue. One that has timed out is still counted, so
+ * the submitter starts none, and its job waits for one that is not coming. */
 static weft__a32 jobs_queued, idle_threads, wake_word, jobs_done;
 static void counter_init(void)
 {

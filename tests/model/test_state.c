@@ -1,8 +1,9 @@
-/* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules anywhere) */
+/* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules
+ * anywhere) */
 /*
- * The state word of a task, under every schedule: the real transitions, the real join, abort, detach and
- * completion. Tasks come from a real slab, so that a reference lost or dropped twice shows as a slot
- * that is missing or free twice.
+ * The state word of a task, under every schedule: the real transitions, the real join, abort,
+ * detach and completion. Tasks come from a real slab, so that a reference lost or dropped twice
+ * shows as a slot that is missing or free twice.
  */
 #include "model.h"
 
@@ -491,8 +492,8 @@ static void a_joiner_may_come_back_with_another_waker(void **state)
     model_passes(&m);
 }
 
-/* Seeded: weft__task_set_done() as it once was. It read join_waker before the exchange, which succeeds
- * also when the word is what it was, but with another waker behind it. */
+/* Seeded: weft__task_set_done() as it once was. It read join_waker before the exchange, which
+ * succeeds also when the word is what it was, but with another waker behind it. */
 static bool set_done_reading_early(struct weft__task *t, weft_waker **ret_joiner)
 {
     uint64_t s = weft__a64_load_acquire(&t->state), next;

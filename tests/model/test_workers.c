@@ -1,8 +1,9 @@
-/* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules anywhere) */
+/* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules
+ * anywhere) */
 /*
- * Workers that search, sleep and are woken, under every schedule: the real search and the real sleep. Only
- * the switch to a task's stack is left out: a task is a function that the worker's loop calls. A
- * task that nobody reaches, or a worker that nobody stops, shows as a deadlock.
+ * Workers that search, sleep and are woken, under every schedule: the real search and the real
+ * sleep. Only the switch to a task's stack is left out: a task is a function that the worker's loop
+ * calls. A task that nobody reaches, or a worker that nobody stops, shows as a deadlock.
  */
 #include "../../src/sched/worker.c"
 
@@ -330,8 +331,8 @@ static int fake_close(int fd)
     (void)fd;
     return 0;
 }
-/* An event of a socket is shown as one of the eventfd as well: the poll returns, and that is all there is
- * to see. */
+/* An event of a socket is shown as one of the eventfd as well: the poll returns, and that is all
+ * there is to see. */
 static int fake_epoll_pwait2(int epfd, struct epoll_event *events, int max,
                              const struct timespec *timeout)
 {
@@ -355,9 +356,9 @@ static int fake_epoll_wait(int epfd, struct epoll_event *events, int max, int ti
     return fake_epoll_pwait2(epfd, events, max, timeout_ms == 0 ? &none : NULL);
 }
 
-static void init_driver(void)
+static void init_driver_with(uint32_t workers)
 {
-    init_with(WORKERS);
+    init_with(workers);
     is_signalled = has_event = event_was_seen = false;
     weft__sys_table.epoll_create1 = fake_epoll_create1;
     weft__sys_table.eventfd = fake_eventfd;
@@ -367,6 +368,14 @@ static void init_driver(void)
     weft__sys_table.epoll_pwait2 = fake_epoll_pwait2;
     weft__sys_table.epoll_wait = fake_epoll_wait;
     MODEL_CHECK(weft__driver_create(&sched.core.driver) == 0);
+}
+static void init_driver(void)
+{
+    init_driver_with(WORKERS);
+}
+static void init_driver_alone(void)
+{
+    init_driver_with(1);
 }
 static void driver_is_left(void)
 {
@@ -428,6 +437,18 @@ static void a_poll_in_passing_leaves_the_seat_to_a_worker(void **state)
     model_passes(&m);
 }
 
+/* Two preemptions: the worker finds the seat taken; the poller lets go, and looks for sleepers, before
+ * the worker has announced that it is one. */
+static void the_only_worker_finds_the_seat_taken(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "driver: one worker, a poll by the monitor, an event",
+                                   .init = init_driver_alone,
+                                   .thread = {worker_0, send_event, poll_in_passing},
+                                   .check = driver_is_left};
+    model_passes(&m);
+}
+
 static void a_seat_given_up_in_silence_is_found(void **state)
 {
     (void)state;
@@ -450,6 +471,7 @@ int main(void)
         cmocka_unit_test(the_slot_of_a_stuck_worker_is_emptied),
         cmocka_unit_test(somebody_sits_in_the_driver),
         cmocka_unit_test(a_poll_in_passing_leaves_the_seat_to_a_worker),
+        cmocka_unit_test(the_only_worker_finds_the_seat_taken),
         cmocka_unit_test(a_seat_given_up_in_silence_is_found),
     };
     return cmocka_run_group_tests_name("model workers", tests, NULL, NULL);

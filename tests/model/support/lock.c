@@ -1,7 +1,8 @@
 /*
- * The lock of models, in place of src/sys/lock.c: a blocked locker is not runnable, and does not spin,
- * which would cost the search a hundred steps. The uncontended half is the real one.
- * tests/model/test_lock.c runs the real lock: this file stands alone so that it is not linked there.
+ * The lock of models, in place of src/sys/lock.c: a blocked locker is not runnable, and does not
+ * spin, which would cost the search a hundred steps. The uncontended half is the real one.
+ * tests/model/test_lock.c runs the real lock: this file stands alone so that it is not linked
+ * there.
  */
 #include "sys/lock.h"
 

@@ -252,9 +252,9 @@ static WEFT__NORETURN void fail_deadlock(void)
 }
 
 /*
- * A preemption is of use only before an operation that another thread's could come before or after with a
- * difference: on an object that two threads touch and one of them writes. Which those are is learnt on
- * the way; the search is made again until a pass teaches nothing new.
+ * A preemption is of use only before an operation that another thread's could come before or after
+ * with a difference: on an object that two threads touch and one of them writes. Which those are is
+ * learnt on the way; the search is made again until a pass teaches nothing new.
  */
 static bool is_shared(const void *object, bool writes)
 {

@@ -3,10 +3,10 @@
  *
  * The threads of a model are coroutines of the one test thread. Code compiled with WEFT_MODEL calls
  * weft__model_point() before each atomic operation; there, and where a thread blocks or ends, the
- * explorer decides who goes on. It searches depth first over all such decisions, with a bound on how
- * often a thread that could go on is preempted (2, or $MODEL_BOUND). What it found wrong is printed
- * as a schedule, and run again with a trace. docs/design/model.md says what this shows and what it
- * does not.
+ * explorer decides who goes on. It searches depth first over all such decisions, with a bound on
+ * how often a thread that could go on is preempted (2, or $MODEL_BOUND). What it found wrong is
+ * printed as a schedule, and run again with a trace. docs/design/model.md says what this shows and
+ * what it does not.
  *
  * Locks, futexes, the clock, threads and the allocator of src/sys are replaced while a model runs.
  */
@@ -26,16 +26,16 @@ enum model_failure {
     MODEL_LEAK,         /* memory of weft__malloc() was left */
 };
 
-/* Every run calls init, which must set up all state that the threads touch; then the threads run, then
- * check is called. NULL: nothing to do. */
+/* Every run calls init, which must set up all state that the threads touch; then the threads run,
+ * then check is called. NULL: nothing to do. */
 struct model {
     const char *name;
     void (*init)(void);
     void (*thread[MODEL_THREADS_MAX])(void); /* up to the first NULL */
     void (*check)(void);
     unsigned bound_less; /* by so much below $MODEL_BOUND: for models of many steps */
-    /* A futex wait with a deadline may time out whenever it is waited in. Otherwise time passes only
-     * while every thread is blocked. */
+    /* A futex wait with a deadline may time out whenever it is waited in. Otherwise time passes
+     * only while every thread is blocked. */
     bool time_races;
 };
 
@@ -54,7 +54,8 @@ _Noreturn void model_failed(const char *what, const char *file, int line);
 void model_wait(bool (*is_ready)(void *arg), void *arg, const char *what);
 /* A scheduling point by itself, before an access to shared state that is not atomic. */
 void model_step(const char *what);
-/* By a thread that goes round and waits for others without being blocked: lets the next one go on. */
+/* By a thread that goes round and waits for others without being blocked: lets the next one go
+ * on. */
 void model_give_way(void);
 /* Which thread this is, from 0. */
 unsigned model_self(void);

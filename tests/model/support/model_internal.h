@@ -9,7 +9,8 @@
 
 /* ---- model.c ---- */
 
-/* As model_wait(), up to a deadline on the model's clock (WEFT_NEVER: none). False when it passed. */
+/* As model_wait(), up to a deadline on the model's clock (WEFT_NEVER: none). False when it
+ * passed. */
 bool model__block(bool (*is_ready)(void *arg), void *arg, uint64_t deadline_ns, const char *what);
 /* A thread beside those of the model; its index. */
 unsigned model__thread_create(void *(*start)(void *arg), void *arg);

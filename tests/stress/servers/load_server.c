@@ -5,8 +5,8 @@
  *   up [flavor=mt|ct] [workers=N] [body=copy|loop|halves|mix|defer] [grace_ns=N] [abort=PERCENT]
  *      [abort_ms=MS] [run=0|1]
  *           starts a runtime that serves 127.0.0.1. So many percent of the connection tasks are
- *           aborted, each at a random moment within abort_ms: before it ran, by a task, by a thread.
- *           run=1: inside weft_run_with()
+ *           aborted, each at a random moment within abort_ms: before it ran, by a task, by a
+ *           thread. run=1: inside weft_run_with()
  *   stats   what there is now
  *   block ms=MS [tasks=N]    tasks that block their threads, all at once
  *   down [timeout_ns=N]      run=0: weft_runtime_shutdown() with that timeout; run=1: weft_stop()

@@ -2,11 +2,11 @@
  * A client for echo servers, which checks every byte. It shares no code with weft, on purpose: one
  * thread, epoll, libc. Loopback only.
  *
- * Each connection sends a stream of pseudo-random bytes that is a function of the seed, the connection
- * and the offset alone, so what comes back is verified without being remembered. A round is a random
- * number of bytes sent and received again; sending and receiving overlap. After its rounds the
- * connection is half-closed and must see EOF, and not one byte more. A given share of the connections
- * is reset at a random moment instead.
+ * Each connection sends a stream of pseudo-random bytes that is a function of the seed, the
+ * connection and the offset alone, so what comes back is verified without being remembered. A round
+ * is a random number of bytes sent and received again; sending and receiving overlap. After its
+ * rounds the connection is half-closed and must see EOF, and not one byte more. A given share of
+ * the connections is reset at a random moment instead.
  *
  * All connections are open at the same time: none is closed before the last one has had its first
  * answer (--no-hold: as soon as each is done).
@@ -14,11 +14,11 @@
  * The last line of output:
  *   connections=N ok=N reset=N failed=N bytes=N seconds=S min_requests=N median_requests=N
  *   max_requests=N p50_us=N p99_us=N corrupt=N peak=N
- * requests: rounds a connection completed, among those that ended ok; peak: the most connections that
- * were open and answered at one moment.
+ * requests: rounds a connection completed, among those that ended ok; peak: the most connections
+ * that were open and answered at one moment.
  *
- * Exit: 0 all as it should be; 1 a failure (with --tolerate-failures: a corrupt byte); 2 bad usage, or
- * this machine does not allow so many descriptors; 3 not done within --timeout.
+ * Exit: 0 all as it should be; 1 a failure (with --tolerate-failures: a corrupt byte); 2 bad usage,
+ * or this machine does not allow so many descriptors; 3 not done within --timeout.
  */
 #include <arpa/inet.h>
 #include <errno.h>

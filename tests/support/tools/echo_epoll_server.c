@@ -1,11 +1,12 @@
 /*
  * The smallest echo server that is right, by hand on epoll: what the clients of this directory are
- * tested against, so that a failure of theirs is not taken for one of weft's. Shares no code with it.
+ * tested against, so that a failure of theirs is not taken for one of weft's. Shares no code with
+ * it.
  *
  * usage: echo_epoll_server [--port P] [--break how]
- *   prints "port=N" and serves 127.0.0.1 until it is killed. `how` makes it a bad server, to show that
- *   a client notices: "flip" alters one byte in a million, "drop" loses one, "extra" sends one too
- *   many before EOF, "close" closes after 100,000 bytes, "mute" never answers.
+ *   prints "port=N" and serves 127.0.0.1 until it is killed. `how` makes it a bad server, to show
+ *   that a client notices: "flip" alters one byte in a million, "drop" loses one, "extra" sends one
+ *   too many before EOF, "close" closes after 100,000 bytes, "mute" never answers.
  */
 #include <arpa/inet.h>
 #include <errno.h>

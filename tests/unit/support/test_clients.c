@@ -1,6 +1,6 @@
 /*
- * The clients of tests/support/tools against a server that is not weft's: they pass when it is right
- * and notice each way in which it is not. Otherwise a test that uses them shows nothing.
+ * The clients of tests/support/tools against a server that is not weft's: they pass when it is
+ * right and notice each way in which it is not. Otherwise a test that uses them shows nothing.
  */
 #include <stdarg.h>
 #include <stddef.h>
