@@ -175,13 +175,13 @@ static void a_spill_against_thieves(void **state)
     model_passes(&m);
 }
 
-/* Two workers that steal from each other at the same time, one of them nearly full. */
+/* Two workers that steal from each other at the same time, one of them full. */
 static void init_two_workers(void)
 {
     runq_init();
     for (int i = 0; i < 3; i++)
         push_next();
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < WEFT__RUNQ_CAP; i++)
         MODEL_CHECK(weft__runq_push(&thief_queue[0], &tasks[pushed++]));
 }
 static void steal_back(void)
