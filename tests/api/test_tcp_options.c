@@ -97,6 +97,20 @@ static void sk_01_tclass(struct test_env *env)
     weft_tcp_listener_close(l);
 }
 
+/* qemu-user sets SO_BINDTODEVICE but cannot read it back; kernels can. */
+static bool device_can_be_read_back(void)
+{
+    char name[16];
+    socklen_t len = sizeof(name);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool ok = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) == 0 &&
+              getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, &len) == 0;
+    close(fd);
+    if (!ok)
+        printf("the name of a device is not read back here\n");
+    return ok;
+}
+
 static void sk_01_bind_device(struct test_env *env)
 {
     (void)env;
@@ -108,8 +122,10 @@ static void sk_01_bind_device(struct test_env *env)
     int rc = weft_tcp_set_bind_device(a, "lo");
     if (rc != -EPERM) { /* without CAP_NET_RAW on old kernels */
         CHECK_EQ(rc, 0);
-        CHECK_EQ(weft_tcp_bind_device(a, name, sizeof(name)), 0);
-        CHECK(strcmp(name, "lo") == 0);
+        if (device_can_be_read_back()) {
+            CHECK_EQ(weft_tcp_bind_device(a, name, sizeof(name)), 0);
+            CHECK(strcmp(name, "lo") == 0);
+        }
         CHECK_EQ(weft_tcp_bind_device(a, name, 2), -EINVAL);
     }
     CHECK_EQ(weft_tcp_set_bind_device(a, "a-name-that-is-too-long"), -EINVAL);
