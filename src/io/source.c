@@ -174,7 +174,7 @@ int weft__source_open_on(struct weft__driver *d, int fd, enum weft__source_kind 
     s->flags = flags;
     s->stream.ops = stream_ops;
     s->is_finished = false;
-    weft__a32_store_relaxed(&s->exhausted_s, 0);
+    weft__a32_store_relaxed(&s->in_exhaustion, 0);
     bool is_shut = weft__a32_load_seq_cst(&d->is_shut) != 0;
     uint64_t word = is_shut                   ? WEFT__READY_SHUTDOWN
                     : kind == WEFT__SOURCE_FD ? 0

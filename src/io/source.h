@@ -87,13 +87,13 @@ struct weft__source {
     struct weft__driver *driver;    /* fixed for the life of the slot */
     struct weft__source *next_free; /* under the driver's lock */
     struct weft__lock lock;
-    uint32_t pins;         /* under lock */
-    int fd;                /* fixed from open until the last hold is given up */
-    uint32_t index;        /* of the slot; fixed */
-    uint32_t flags;        /* under lock */
-    weft__a32 exhausted_s; /* listener: when accept last ran short, clock in s; 0: never */
-    uint8_t kind;          /* enum weft__source_kind; set before anybody knows the source */
-    bool is_finished;      /* the descriptor has been given up; under lock */
+    uint32_t pins;           /* under lock */
+    int fd;                  /* fixed from open until the last hold is given up */
+    uint32_t index;          /* of the slot; fixed */
+    uint32_t flags;          /* under lock */
+    weft__a32 in_exhaustion; /* listener: the log line of this episode has been written */
+    uint8_t kind;            /* enum weft__source_kind; set before anybody knows the source */
+    bool is_finished;        /* the descriptor has been given up; under lock */
 } WEFT__ALIGNED(WEFT__SOURCE_ALIGN);
 
 _Static_assert(sizeof(struct weft__source) == WEFT__SOURCE_ALIGN, "one source a slot of 128 bytes");

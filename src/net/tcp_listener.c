@@ -107,6 +107,7 @@ int weft_tcp_listen_addr(const weft_tcp_listen_options *options, const weft_addr
 /* ---- accepting ---- */
 
 struct accepted {
+    struct weft__source *source;
     weft_addr peer;
 };
 
@@ -137,6 +138,10 @@ static ssize_t call_accept(int fd, void *arg)
         a->peer = (weft_addr){.len = sizeof(a->peer.sa)};
         rc = weft__sys_accept(fd, &a->peer.sa.any, &a->peer.len);
     } while (is_of_the_connection(rc)); /* ends: each took one off the queue */
+    /* An episode of exhaustion ends when nobody is left in the queue. Ended by the first success, a
+     * server at its limit would log each time somebody hangs up. */
+    if (rc == -EAGAIN && weft__a32_load_relaxed(&a->source->in_exhaustion))
+        weft__a32_store_relaxed(&a->source->in_exhaustion, 0);
     return rc;
 }
 
@@ -165,11 +170,7 @@ static void unpin(void *arg)
 /* Sleeps, without keeping the listener open meanwhile. The hold is handed over, and back with 0. */
 static int back_off(struct weft__source *s, uint32_t generation, ssize_t why, uint64_t sleep_ns)
 {
-    /* An episode lasts until accept() has not failed for a second or two. Ended by the first
-     * success, a server at its limit would log each time somebody hangs up. */
-    uint32_t now_s = (uint32_t)(weft__sys_now_ns() / WEFT_SEC) + 1;
-    uint32_t last_s = weft__a32_swap_relaxed(&s->exhausted_s, now_s);
-    if (last_s == 0 || now_s - last_s > 2)
+    if (weft__a32_swap_relaxed(&s->in_exhaustion, 1) == 0)
         weft__log(WEFT_LOG_WARN, "weft_tcp_accept: %s; trying again until it succeeds",
                   exhaustion_text(why));
     weft__source_pin(s);
@@ -207,7 +208,7 @@ static int accept_one(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *ret_
     rc = weft__source_enter(l, call, caller, &s, &generation);
     if (rc < 0)
         return rc;
-    struct accepted a;
+    struct accepted a = {.source = s};
     uint64_t sleep_ns = RETRY_MIN_NS;
     ssize_t n;
     for (;;) {
@@ -252,7 +253,7 @@ int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
     int rc = weft__source_enter(l, "weft_tcp_try_accept", WEFT__CALLER, &s, &generation);
     if (rc < 0)
         return rc;
-    struct accepted a;
+    struct accepted a = {.source = s};
     ssize_t n = weft__source_try_io(s, WEFT__IN, call_accept, &a, 0);
     return n < 0 ? (int)n : wrap((int)n, "weft_tcp_try_accept", WEFT__CALLER, ret_conn);
 }
