@@ -152,8 +152,8 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp 
 
 WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_local_addr(weft_tcp_listener *l,
                                                           weft_addr *ret_addr);
-/* Closes it: tasks that wait in accept get -EBADF. NULL does nothing. 0, or -EBADF. Any thread;
- * never suspends. */
+/* Closes it: tasks that wait in accept get -EBADF, those that wait to try again for want of
+ * descriptors within half a second. NULL does nothing. 0, or -EBADF. Any thread; never suspends. */
 WEFT_API int weft_tcp_listener_close(weft_tcp_listener *l);
 /* Adopts a listening socket; taken when 0 is returned. Errors and context as weft_tcp_from_fd(). */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_from_fd(int fd, weft_tcp_listener **ret_listener);
