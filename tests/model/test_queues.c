@@ -1,4 +1,5 @@
-/* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules anywhere) */
+/* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules
+ * anywhere) */
 /*
  * The run queue with four slots and the injection queue, under every schedule. Each task
  * must come out exactly once.

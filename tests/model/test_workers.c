@@ -437,8 +437,8 @@ static void a_poll_in_passing_leaves_the_seat_to_a_worker(void **state)
     model_passes(&m);
 }
 
-/* Two preemptions: the worker finds the seat taken; the poller lets go, and looks for sleepers, before
- * the worker has announced that it is one. */
+/* Two preemptions: the worker finds the seat taken; the poller lets go, and looks for sleepers,
+ * before the worker has announced that it is one. */
 static void the_only_worker_finds_the_seat_taken(void **state)
 {
     (void)state;
