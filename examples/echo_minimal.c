@@ -7,8 +7,7 @@
 static void *serve(void *arg) /* one task per connection */
 {
     weft_tcp *conn = arg;
-    (void)weft_copy(weft_tcp_stream(conn), weft_tcp_stream(conn), NULL); /* until EOF, error,
-                                                                          * abort */
+    (void)weft_copy(weft_tcp_stream(conn), weft_tcp_stream(conn), NULL); /* until EOF or error */
     weft_tcp_close(conn);
     return NULL;
 }
