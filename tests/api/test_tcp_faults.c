@@ -798,7 +798,8 @@ static void close_unread(void *conn)
 
 static void *set_up_noise(void *arg)
 {
-    /* On a busy machine the reader may not have started when the runtime ends: then it never does. */
+    /* On a busy machine the reader may not have started when the runtime ends: then it never
+     * does. */
     static const weft_spawn_options options = {.drop_arg = close_unread};
     weft_tcp *conn;
     int fd;
