@@ -5,7 +5,8 @@
  * of which others can reach: a worker that is stuck in a task delays nobody else. current_thread:
  * one worker, and the thread that drives it is whoever blocks on the runtime.
  *
- * A task leaves its thread in one of three ways (worker.c): it parks, yields or ends. The context
+ * A task leaves its thread in one of three ways (worker.c): it parks, yields or ends; an executor
+ * without a task leaves to stand by. The context
  * that runs next, a fiber or the worker's own loop, completes that: confirms the park, queues the
  * yielder, takes the stack back.
  */
