@@ -71,7 +71,7 @@ struct weft__worker {
     uint32_t until_events; /* runs left until timers and driver are looked at */
     uint32_t until_global; /* runs left until the global queue comes first */
     uint32_t slot_streak;  /* runs in a row out of the slot */
-    uint64_t rng;
+    uint64_t rng; /* of weft__random_next() */
     uint64_t quiet_tick; /* tick at the last sleep without an end, current_thread */
     /* sleeps no longer than this; WEFT_NEVER but in a shutdown that drives */
     uint64_t wake_at_ns;
@@ -134,6 +134,8 @@ struct weft__sched {
     weft__a32 in_place;      /* workers inside weft_block_in_place() */
     /* threads inside weft_enter(), blocking jobs that run: they may wake tasks */
     weft__a32 outside;
+    /* 1: a thread outside all runtimes has woken a task, and may do so again; written by such */
+    weft__a32 is_woken_outside;
     /* from threads that are no workers */
     weft__a64 outer_spawned, outer_ended, remote_schedules, stuck_reports;
     struct weft__timers outer_timers; /* of threads that are no workers */

@@ -78,6 +78,8 @@ void weft__sched_enqueue(struct weft__core *core, struct weft__task *task)
          * gone, as soon as it is queued. */
         weft__core_ref(core);
         weft__a64_add_relaxed(&s->remote_schedules, 1);
+        if (c == NULL || c->core == NULL)
+            weft__a32_store_relaxed(&s->is_woken_outside, 1);
         if (!weft__inject_push(&s->inject, &task->qnode))
             WEFT_ASSERT(!"the global queue is closed while tasks live");
         weft__sched_wake_one(s);
@@ -426,18 +428,6 @@ static void run(struct weft__worker *w, struct weft__task *t)
     after_switch(w); /* the loop's context never moves */
 }
 
-static uint64_t random_next(struct weft__worker *w)
-{
-    /* xorshift64*; source: S. Vigna, "An experimental exploration of Marsaglia's xorshift
-     * generators" (2016) */
-    uint64_t x = w->rng;
-    x ^= x >> 12;
-    x ^= x << 25;
-    x ^= x >> 27;
-    w->rng = x;
-    return x * UINT64_C(0x2545F4914F6CDD1D);
-}
-
 static struct weft__task *steal_from(struct weft__worker *w, struct weft__worker *victim)
 {
     struct weft__task *t = NULL;
@@ -458,7 +448,7 @@ static struct weft__task *steal(struct weft__worker *w)
     uint32_t count = weft__a32_load_acquire(&s->worker_high);
     if (count < 2)
         return NULL;
-    uint32_t start = (uint32_t)(random_next(w) % count);
+    uint32_t start = (uint32_t)(weft__random_next(&w->rng) % count);
     for (uint32_t i = 0; i < count; i++) {
         struct weft__worker *victim = weft__sched_worker(s, (start + i) % count);
         if (victim == w)
@@ -649,6 +639,7 @@ void weft__worker_attach(struct weft__worker *w)
     w->ctx = c;
     c->worker = w;
     c->core = &w->sched->core;
+    c->rng = &w->rng;
     c->slab_cache = &w->tasks;
     c->cache_core = c->core;
     weft__fiber_adopt_thread(&w->loop);
@@ -659,6 +650,7 @@ void weft__worker_detach(struct weft__worker *w)
     struct weft__ctx *c = weft__ctx_get();
     weft__fiber_unadopt_thread(&w->loop);
     c->worker = NULL;
+    c->rng = NULL;
     c->slab_cache = NULL;
     c->cache_core = NULL;
     w->ctx = NULL;

@@ -24,3 +24,13 @@ WEFT__NOINLINE struct weft__ctx *weft__ctx_get(void)
     __asm__ volatile("" : "+r"(c));
     return c;
 }
+
+uint64_t weft__random_here(void)
+{
+    struct weft__ctx *c = weft__ctx_get();
+    if (c->rng == NULL) {
+        c->own_rng = weft__sys_random() | 1;
+        c->rng = &c->own_rng;
+    }
+    return weft__random_next(c->rng);
+}

@@ -220,6 +220,8 @@ struct weft__ctx {
     weft_enter_guard *guards;   /* innermost weft_enter() */
     struct weft__locals locals; /* cleanups and boundaries outside a task */
     bool in_hook;               /* inside a hook: nothing may wait */
+    uint64_t *rng;              /* state of weft__random_next(): the worker's, or own_rng */
+    uint64_t own_rng;           /* of the thread; 0 until used */
 };
 
 extern __thread struct weft__ctx *weft__tls_ctx
@@ -314,5 +316,30 @@ struct weft__task *weft__wait_task(void);
 /* Then the operation is tried. If it would block, this waits for its future: as weft_await()
  * without begin. */
 int weft__wait_for(weft_future *f);
+
+/*
+ * For the blocking_ forms: waits for f on a plain thread, which need not be in any runtime. No
+ * begin before it. f's result, or without having polled f: -EPERM, reported, inside a task, a body
+ * of weft_block_on() or a hook; -ENOMEM.
+ */
+int weft__wait_blocking(const char *call, weft_future *f, const void *caller);
+
+/* ---- random choices (ctx.c) ---- */
+
+/* 64 random bits for choices that need be fair only: of the worker, whose seed is the runtime's; of
+ * the thread elsewhere. */
+uint64_t weft__random_here(void);
+
+/* xorshift64*; *state is not 0. Source: S. Vigna, "An experimental exploration of Marsaglia's
+ * xorshift generators, scrambled" (2016). */
+static inline uint64_t weft__random_next(uint64_t *state)
+{
+    uint64_t x = *state;
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    *state = x;
+    return x * UINT64_C(0x2545F4914F6CDD1D);
+}
 
 #endif

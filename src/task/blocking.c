@@ -1,0 +1,71 @@
+/*
+ * Waiting on a plain thread, for the blocking_ forms: in a runtime or in none.
+ *
+ * Every waker is a task in a slab, since it may be used after the wait has ended. A thread outside
+ * all runtimes takes its task from the slab of a core that is no runtime: it only lends tasks to
+ * threads, is made at the first such wait, and stays.
+ */
+#include "task/slab.h"
+#include "task/spawn.h"
+#include "task/state.h"
+#include "task/task.h"
+
+#include <errno.h>
+
+static struct weft__core outside; /* ops are never asked for: a thread's task is woken by futex */
+static struct weft__lock outside_lock;
+static weft__aptr outside_slab; /* written under outside_lock, once */
+
+static void never_freed(struct weft__core *core)
+{
+    (void)core;
+}
+
+static struct weft__core *outside_core(void)
+{
+    /* acquire pairs with the release below: the core is readable */
+    if (WEFT__LIKELY(weft__aptr_load_acquire(&outside_slab) != NULL))
+        return &outside;
+    weft__lock_acquire(&outside_lock);
+    if (weft__aptr_load_relaxed(&outside_slab) == NULL &&
+        weft__slab_create(&outside, never_freed, &outside.slab) == 0) {
+        weft__a64_store_relaxed(&outside.refs, 1);
+        weft__aptr_store_release(&outside_slab, outside.slab);
+    }
+    weft__lock_release(&outside_lock);
+    return weft__aptr_load_relaxed(&outside_slab) ? &outside : NULL;
+}
+
+/* The task is made for this one wait: nothing would give it back when the thread ends. */
+static int wait_outside(struct weft__ctx *c, weft_future *f)
+{
+    struct weft__core *core = outside_core();
+    struct weft__task *t = core ? weft__thread_task_create(core, WEFT__TASK_THREAD) : NULL;
+    if (t == NULL)
+        return -ENOMEM;
+    t->locals = &c->locals;
+    int rc;
+    while ((rc = f->ops->poll(f, weft__task_waker(t))) == WEFT_PENDING) {
+        weft__task_park_thread(t);
+        weft__task_clear_notified(t);
+    }
+    weft__thread_task_destroy(t);
+    return rc;
+}
+
+int weft__wait_blocking(const char *call, weft_future *f, const void *caller)
+{
+    struct weft__ctx *c = weft__ctx_get();
+    if (c->in_hook)
+        return weft__misuse(call, -EPERM, "a hook must not wait", caller);
+    if (c->current && c->current->kind != WEFT__TASK_BLOCKING)
+        return weft__misuse(call, -EPERM,
+                            "the caller is a task: it would block its thread; use the form without "
+                            "\"blocking\"",
+                            caller);
+    if (c->core == NULL)
+        return wait_outside(c, f);
+    /* In a runtime: deadlines around the call count. */
+    int rc = weft__wait_begin(call, caller);
+    return rc < 0 ? rc : weft__wait_for(f);
+}
