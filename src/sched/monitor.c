@@ -97,6 +97,9 @@ void weft__sched_check_deadlock(struct weft__sched *s)
 {
     if (!s->detects_deadlock || weft__a32_load_relaxed(&s->core.phase) != WEFT__PHASE_RUNNING)
         return;
+    /* Threads that enter no runtime may send to channels all the same; one that has may again. */
+    if (weft__a32_load_relaxed(&s->is_woken_outside))
+        return;
     if (weft__a32_load_seq_cst(&s->outside) || weft__a64_load_seq_cst(&s->core.handle_refs))
         return;
     if (s->core.driver && weft__driver_source_count(s->core.driver))
@@ -121,7 +124,7 @@ void weft__sched_check_deadlock(struct weft__sched *s)
     weft__log(
         WEFT_LOG_ERROR,
         "deadlock: all %zu tasks of runtime \"%s\" wait, and no timer, socket, blocking job or "
-        "thread is left that could wake one:",
+        "thread inside a runtime is left that could wake one:",
         v.waiting, s->core.name);
     v.print = true;
     weft__slab_walk(s->core.slab, survey_one, &v);
