@@ -7,6 +7,7 @@
 #   make bench-instructions   instructions of one operation against bench/instructions.txt (valgrind);
 #                             UPDATE=1 records them
 #   make asan | tsan | tsan-no-sync | memcheck | stress | cross-aarch64   the tests again, under these
+#   make fuzz [NAME=target] [SECONDS=60]   fuzz targets (clang), one or all
 #   make format | lint        clang-format in place; all static checks
 #
 # V=1 shows the compiler's command lines, WERROR=1 makes warnings errors, LABELS=unit picks the tests.
@@ -38,7 +39,7 @@ labels = $(subst $(space),|,$(strip $(1)))
 tests_all = $(call labels,unit model api $(if $(SHARED),api-shared) example check install)
 tests_code = $(call labels,unit api example)
 
-.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress cross-aarch64 format lint clean
+.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress cross-aarch64 fuzz format lint clean
 
 all:
 	@mkdir -p $(BUILD)
@@ -112,6 +113,16 @@ memcheck:
 		-DWEFT_TEST_UNDER=memcheck -DWEFT_TEST_TIMEOUT_SCALE=5)
 	@$(call build,$(BUILD)/memcheck)
 	@$(call run_tests,$(BUILD)/memcheck,$(call labels,unit api))
+
+SECONDS ?= 60
+fuzz: CC = clang
+fuzz:
+	@mkdir -p $(BUILD)
+	@$(call configure,$(BUILD)/fuzz,-DCMAKE_BUILD_TYPE=Debug \
+		-DCMAKE_C_FLAGS="-O1 -fsanitize=fuzzer-no-link" -DCMAKE_CXX_COMPILER=clang++ \
+		-DWEFT_SANITIZE=address$(,)undefined -DWEFT_FUZZ=ON)
+	@$(call build,$(BUILD)/fuzz)
+	@tools/fuzz $(BUILD)/fuzz $(SECONDS) $(NAME)
 
 stress:
 	@mkdir -p $(BUILD)

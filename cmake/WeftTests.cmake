@@ -4,6 +4,8 @@
 #   tests/model/test_<name>.c        src/ compiled with WEFT_MODEL        label model
 #   tests/api/test_<name>.c          static library, public headers       label api
 #                                    again with the shared library        label api-shared
+#   tests/fuzz/fuzz_<name>.c         replayed on a corpus and a seed       label unit
+#                                    with WEFT_FUZZ a libFuzzer program
 #   tests/stress/test_<name>.c       as api, long                         label stress
 #   tests/stress/test_<name>.py      scripts that start servers           label stress
 #   tests/stress/servers/*.c         the servers: public headers, their path is $WEFT_LOAD_SERVER
@@ -16,8 +18,9 @@
 #
 #   /* ctest: serial timeout=240 not-under=memcheck,thread (10 GiB of stacks) */
 #
-#   serial         nothing else runs beside it (api, stress and example tests are always serial: they
-#                  measure time)
+#   serial         nothing else runs beside it (api, stress and example tests are serial: they measure
+#                  time)
+#   parallel       an api test that does not
 #   timeout=N      seconds, in place of 120 (stress: 300)
 #   label=L        another label than its directory gives (scripts)
 #   not-under=...  is left out there, for the reason in parentheses, which is printed: address,
@@ -91,12 +94,13 @@ foreach(source IN LISTS tool_sources)
     endif()
 endforeach()
 
-# Reads the "ctest:" comment of a test into <prefix>_SERIAL, _TIMEOUT, _SKIP, _VARIANTS and _LABEL.
+# Reads the "ctest:" comment of a test into <prefix>_SERIAL, _PARALLEL, _TIMEOUT, _SKIP, _VARIANTS and _LABEL.
 function(weft_test_directives source prefix timeout)
     file(STRINGS ${source} line REGEX "ctest:" LIMIT_COUNT 1)
     # The build files depend on the comment, hence on the file.
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source})
     set(serial OFF)
+    set(parallel OFF)
     set(skip OFF)
     set(variants OFF)
     set(label "")
@@ -108,6 +112,8 @@ function(weft_test_directives source prefix timeout)
     foreach(word IN LISTS words)
         if(word STREQUAL "serial")
             set(serial ON)
+        elseif(word STREQUAL "parallel")
+            set(parallel ON)
         elseif(word STREQUAL "variants")
             set(variants ON)
         elseif(word MATCHES "^timeout=([0-9]+)$")
@@ -132,6 +138,7 @@ function(weft_test_directives source prefix timeout)
     endforeach()
     math(EXPR timeout "${timeout} * ${WEFT_TEST_TIMEOUT_SCALE}")
     set(${prefix}_SERIAL ${serial} PARENT_SCOPE)
+    set(${prefix}_PARALLEL ${parallel} PARENT_SCOPE)
     set(${prefix}_TIMEOUT ${timeout} PARENT_SCOPE)
     set(${prefix}_SKIP ${skip} PARENT_SCOPE)
     set(${prefix}_VARIANTS ${variants} PARENT_SCOPE)
@@ -213,7 +220,7 @@ function(weft_test)
     if(said_SKIP)
         return()
     endif()
-    if(T_SERIAL)
+    if(T_SERIAL AND NOT said_PARALLEL)
         set(said_SERIAL ON)
     endif()
     set(said_INTERNAL ${T_INTERNAL})
@@ -256,6 +263,36 @@ foreach(kind api stress)
                 SERIAL TIMEOUT ${limit})
         endif()
     endforeach()
+endforeach()
+
+# Fuzz targets: replayed as plain tests; as libFuzzer programs on request.
+file(GLOB fuzz_targets CONFIGURE_DEPENDS ${tests_dir}/fuzz/fuzz_*.c)
+foreach(source IN LISTS fuzz_targets)
+    get_filename_component(name ${source} NAME_WE)
+    string(REGEX REPLACE "^fuzz_" "" name ${name})
+    set(drivers replay)
+    if(WEFT_FUZZ)
+        list(APPEND drivers libfuzzer)
+    endif()
+    foreach(driver IN LISTS drivers)
+        set(target fuzz_${name}_${driver})
+        add_executable(${target} ${source} ${tests_dir}/fuzz/support/fuzz.c)
+        target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
+        target_include_directories(${target} PRIVATE
+            ${tests_dir}/fuzz/support ${PROJECT_SOURCE_DIR}/src)
+        target_link_libraries(${target} PRIVATE weft_warnings weft_static)
+        set_target_properties(${target} PROPERTIES
+            RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/fuzz)
+    endforeach()
+    target_sources(fuzz_${name}_replay PRIVATE ${tests_dir}/fuzz/support/replay.c)
+    add_test(NAME fuzz.${name} COMMAND ${WEFT_TEST_LAUNCHER}
+        $<TARGET_FILE:fuzz_${name}_replay> ${tests_dir}/fuzz/corpus/${name})
+    math(EXPR limit "60 * ${WEFT_TEST_TIMEOUT_SCALE}")
+    set_tests_properties(fuzz.${name} PROPERTIES LABELS unit TIMEOUT ${limit}
+        ENVIRONMENT "${weft_test_env}")
+    if(WEFT_FUZZ)
+        target_link_options(fuzz_${name}_libfuzzer PRIVATE -fsanitize=fuzzer)
+    endif()
 endforeach()
 
 # Model tests: every atomic operation of src/ is a scheduling point of the explorer.
