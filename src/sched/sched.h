@@ -71,8 +71,8 @@ struct weft__worker {
     uint32_t until_events; /* runs left until timers and driver are looked at */
     uint32_t until_global; /* runs left until the global queue comes first */
     uint32_t slot_streak;  /* runs in a row out of the slot */
-    uint64_t rng; /* of weft__random_next() */
-    uint64_t quiet_tick; /* tick at the last sleep without an end, current_thread */
+    uint64_t rng;          /* of weft__random_next() */
+    uint64_t quiet_tick;   /* tick at the last sleep without an end, current_thread */
     /* sleeps no longer than this; WEFT_NEVER but in a shutdown that drives */
     uint64_t wake_at_ns;
     bool is_searching;
@@ -181,7 +181,6 @@ void weft__worker_detach(struct weft__worker *w);
 void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg);
 
 /* core_ops */
-void weft__sched_enqueue(struct weft__core *core, struct weft__task *task);
 void weft__sched_park(struct weft__task *self);
 void weft__sched_yield(struct weft__task *self);
 WEFT__NORETURN void weft__sched_exit(struct weft__core *core, struct weft__stack *stack);
@@ -192,6 +191,10 @@ void weft__sched_timers_rearmed(struct weft__core *core, struct weft__timers *ts
 
 /* Calls a hook of the configuration, inside which nothing may wait. NULL: none. By its thread. */
 void weft__worker_hook(struct weft__worker *w, void (*hook)(void *arg));
+/* ---- queues.c: which task comes next; the rest is in queues.h ---- */
+
+/* core_ops */
+void weft__sched_enqueue(struct weft__core *core, struct weft__task *task);
 /* Moves everything queued on w to the global queue. By its thread. */
 void weft__worker_spill_all(struct weft__worker *w);
 

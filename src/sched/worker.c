@@ -7,28 +7,13 @@
  * stack it stands on, and the worker goes on elsewhere: straight to the next parked task, or
  * through the worker's loop.
  */
-#include "sched/sched.h"
+#include "sched/queues.h"
 #include "task/panic.h"
 #include "task/timeout.h"
 
 #include <errno.h>
 
-/* So many runs in a row out of the slot while others are queued; then the queue has its turn.
- * Tokio's limit is 3, which makes it wake another worker for each ping-pong; the number only has to
- * be bounded. */
-#define SLOT_STREAK_MAX 32
-/* The global queue is taken in batches of at most this, so that what overflowed is served at the
- * pace of the local queue. */
-#define GLOBAL_BATCH 64
 static void fiber_main(void *arg);
-
-/* ---- queues ---- */
-
-static inline void count_up(weft__a64 *a)
-{
-    /* one writer: no read-modify-write */
-    weft__a64_store_relaxed(a, weft__a64_load_relaxed(a) + 1);
-}
 
 /* After a task was completed. Its destructors may have moved us, so the worker is asked for. */
 static inline void count_ended(void)
@@ -37,132 +22,6 @@ static inline void count_ended(void)
     /* release: who sees a task ended sees what it spawned before, so that no sum of the two misses
      * a live one */
     weft__a64_store_release(&w->ended, weft__a64_load_relaxed(&w->ended) + 1);
-}
-
-static WEFT__NOINLINE void overflow(struct weft__worker *w, struct weft__task *task)
-{
-    struct weft__task *half[WEFT__RUNQ_CAP / 2 + 1];
-    unsigned n = weft__runq_take_half(&w->runq, half, WEFT__RUNQ_CAP / 2);
-    half[n++] = task;
-    for (unsigned i = 0; i + 1 < n; i++)
-        half[i]->qnode.next = &half[i + 1]->qnode;
-    count_up(&w->overflows);
-    if (!weft__inject_push_chain(&w->sched->inject, &half[0]->qnode, &half[n - 1]->qnode, n))
-        WEFT_ASSERT(!"the global queue is closed while tasks live");
-    weft__sched_wake_one(w->sched);
-}
-
-/* Owner. */
-static inline void push_local(struct weft__worker *w, struct weft__task *task)
-{
-    /* Too few for another worker to be woken, or to look for them before it sleeps. */
-    if (w->sched->worker_count == 1 || weft__runq_len(&w->runq) + 1 < WEFT__WAKE_LEN) {
-        if (WEFT__UNLIKELY(!weft__runq_push(&w->runq, task)))
-            overflow(w, task);
-        return;
-    }
-    /* seq_cst inside, so that a worker going to sleep sees the task or we see the worker. */
-    if (WEFT__UNLIKELY(!weft__runq_push_seq_cst(&w->runq, task)))
-        overflow(w, task);
-    else
-        weft__sched_wake_one(w->sched);
-}
-
-void weft__sched_enqueue(struct weft__core *core, struct weft__task *task)
-{
-    struct weft__sched *s = weft__sched_of(core);
-    struct weft__ctx *c = weft__ctx_now();
-    struct weft__worker *w = c ? c->worker : NULL;
-    if (WEFT__UNLIKELY(w == NULL || w->sched != s)) {
-        /* The caller may hold nothing but the task, which may run to its end, and its runtime be
-         * gone, as soon as it is queued. */
-        weft__core_ref(core);
-        weft__a64_add_relaxed(&s->remote_schedules, 1);
-        if (c == NULL || c->core == NULL)
-            weft__a32_store_relaxed(&s->is_woken_outside, 1);
-        if (!weft__inject_push(&s->inject, &task->qnode))
-            WEFT_ASSERT(!"the global queue is closed while tasks live");
-        weft__sched_wake_one(s);
-        weft__core_unref(core);
-        return;
-    }
-    /* A task woken by a task runs next, while what it needs is in the cache; one woken by an event
-     * waits its turn. */
-    if (s->has_slot && c->current != NULL) {
-        struct weft__task *before = weft__aptr_swap_acq_rel(&w->slot, task);
-        if (before)
-            push_local(w, before);
-        return;
-    }
-    push_local(w, task);
-}
-
-static inline struct weft__task *take_slot(struct weft__worker *w)
-{
-    if (weft__aptr_load_relaxed(&w->slot) == NULL)
-        return NULL;
-    return weft__aptr_swap_acq_rel(&w->slot, NULL); /* a thief may have been faster */
-}
-
-static WEFT__NOINLINE struct weft__task *take_global(struct weft__worker *w)
-{
-    struct weft__qnode *batch[GLOBAL_BATCH];
-    struct weft__sched *s = w->sched;
-    size_t len = weft__inject_len(&s->inject);
-    if (len == 0)
-        return NULL;
-    size_t room = WEFT__RUNQ_CAP - weft__runq_len(&w->runq);
-    size_t share = len / s->worker_count + 1;
-    size_t max = share < GLOBAL_BATCH ? share : GLOBAL_BATCH;
-    if (max > room / 2 + 1)
-        max = room / 2 + 1;
-    size_t n = weft__inject_pop_many(&s->inject, batch, max);
-    if (n == 0)
-        return NULL;
-    for (size_t i = 1; i < n; i++)
-        push_local(w, WEFT__CONTAINER_OF(batch[i], struct weft__task, qnode));
-    return WEFT__CONTAINER_OF(batch[0], struct weft__task, qnode);
-}
-
-void weft__worker_spill_all(struct weft__worker *w)
-{
-    struct weft__task *t = take_slot(w);
-    do {
-        if (t && !weft__inject_push(&w->sched->inject, &t->qnode))
-            WEFT_ASSERT(!"the global queue is closed while tasks live");
-    } while ((t = weft__runq_pop(&w->runq)) != NULL);
-}
-
-/*
- * The next task, or NULL when the loop must look around: nothing is queued here, or events are due.
- * Called by the worker's loop and by fibers that leave.
- */
-static inline struct weft__task *pick(struct weft__worker *w)
-{
-    if (WEFT__UNLIKELY(w->until_events == 0))
-        return NULL;
-    w->until_events--;
-    struct weft__task *t;
-    if (WEFT__UNLIKELY(w->until_global == 0)) {
-        w->until_global = w->sched->global_interval;
-        t = take_global(w);
-        if (t)
-            return t;
-    }
-    w->until_global--;
-    if (WEFT__UNLIKELY(w->slot_streak >= SLOT_STREAK_MAX)) {
-        w->slot_streak = 0;
-        t = weft__runq_pop(&w->runq);
-        if (t)
-            return t;
-    }
-    t = take_slot(w);
-    if (t) {
-        w->slot_streak++;
-        return t;
-    }
-    w->slot_streak = 0;
-    return weft__runq_pop(&w->runq);
 }
 
 /* ---- switching ---- */
@@ -178,10 +37,10 @@ static inline void after_switch(struct weft__worker *w)
         break;
     case WEFT__LEAVING_PARK:
         if (!weft__task_confirm_parked(t))
-            push_local(w, t); /* woken while it was leaving */
+            weft__worker_push(w, t); /* woken while it was leaving */
         break;
     case WEFT__LEAVING_YIELD:
-        push_local(w, t);
+        weft__worker_push(w, t);
         break;
     case WEFT__LEAVING_IDLE:
         w->spare = w->leaving_stack;
@@ -267,14 +126,14 @@ void weft__sched_park(struct weft__task *self)
     struct weft__worker *w = weft__ctx_now()->worker;
     w->leaving = self;
     w->leaving_how = WEFT__LEAVING_PARK;
-    switch_from(w, self->stack, pick(w));
+    switch_from(w, self->stack, weft__worker_pick(w));
 }
 
 void weft__sched_yield(struct weft__task *self)
 {
     struct weft__worker *w = weft__ctx_now()->worker;
     bool must_look = w->until_events == 0;
-    struct weft__task *next = pick(w);
+    struct weft__task *next = weft__worker_pick(w);
     if (next == NULL && !must_look) {
         /* Nobody to yield to, and nothing due to look at: the turn comes round at once. */
         begin_run(w, self);
@@ -311,7 +170,7 @@ static inline void run_here(struct weft__worker *w, struct weft__task *t, struct
         if (rc == WEFT_PENDING) {
             t->locals = NULL;
             if (!weft__task_confirm_parked(t))
-                push_local(w, t);
+                weft__worker_push(w, t);
             return;
         }
         weft__task_complete(t, WEFT_OUTCOME_VALUE, (void *)(intptr_t)rc, NULL);
@@ -354,7 +213,7 @@ static void fiber_main(void *arg)
         run_here(w, w->ctx->current, stack, &locals);
         /* The task may have moved us to another worker. */
         w = weft__ctx_now()->worker;
-        struct weft__task *next = pick(w);
+        struct weft__task *next = weft__worker_pick(w);
         if (next != NULL && is_default && fits_default(next)) {
             begin_run(w, next);
             continue;
@@ -433,7 +292,7 @@ static struct weft__task *steal_from(struct weft__worker *w, struct weft__worker
     struct weft__task *t = NULL;
     unsigned n = weft__runq_steal_half(&victim->runq, &w->runq, &t);
     if (n == 0 && weft__a32_load_relaxed(&victim->slot_is_open)) {
-        t = take_slot(victim);
+        t = weft__worker_take_slot(victim);
         n = t != NULL;
     }
     if (n == 0)
@@ -492,7 +351,7 @@ static struct weft__task *search(struct weft__worker *w)
     for (int round = 0; round < 4; round++) {
         struct weft__task *t = steal(w);
         if (t == NULL)
-            t = take_global(w);
+            t = weft__worker_take_global(w);
         if (t)
             return t;
         for (int i = 0; i < 32; i++)
@@ -513,14 +372,14 @@ static struct weft__task *find(struct weft__worker *w)
         (void)weft__worker_look(w);
         w->until_events = w->sched->event_interval;
     }
-    t = pick(w);
+    t = weft__worker_pick(w);
     if (t == NULL)
-        t = take_global(w);
+        t = weft__worker_take_global(w);
     if (t == NULL && w->until_events != w->sched->event_interval) {
         /* Run dry: look before searching, since what an event wakes here is warm here. */
         w->until_events = w->sched->event_interval;
         if (weft__worker_look(w))
-            t = pick(w);
+            t = weft__worker_pick(w);
     }
     if (t == NULL)
         t = search(w);
@@ -574,7 +433,7 @@ void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), v
     if (w->handoff) {
         struct weft__task *t = w->handoff;
         w->handoff = NULL;
-        push_local(w, t);
+        weft__worker_push(w, t);
     }
 }
 
@@ -585,7 +444,7 @@ bool weft__sched_admit(struct weft__core *core)
     struct weft__sched *s = weft__sched_of(core);
     struct weft__ctx *c = weft__ctx_now();
     if (WEFT__LIKELY(c && c->worker && c->worker->sched == s))
-        count_up(&c->worker->spawned);
+        weft__count_up(&c->worker->spawned);
     else
         weft__a64_add_seq_cst(&s->outer_spawned, 1);
     /* A task that slips through while shutdown begins is found by a later round of its walk: it is

@@ -1,0 +1,84 @@
+/*
+ * The queues of a worker: where a task goes that may run, and which one comes next.
+ *
+ * A task woken by a task goes to the next-to-run slot, and what stood there to the worker's ring;
+ * from outside it goes to the global queue. What runs once per task is inline.
+ */
+#ifndef WEFT_SCHED_QUEUES_H
+#define WEFT_SCHED_QUEUES_H
+
+#include "sched/sched.h"
+
+/* So many runs in a row out of the slot while others are queued; then the queue has its turn.
+ * Tokio's limit is 3, which makes it wake another worker for each ping-pong; the number only has to
+ * be bounded. */
+#define WEFT__SLOT_STREAK_MAX 32
+
+static inline void weft__count_up(weft__a64 *a)
+{
+    /* one writer: no read-modify-write */
+    weft__a64_store_relaxed(a, weft__a64_load_relaxed(a) + 1);
+}
+
+/* Moves half of the ring and the task to the global queue. By its thread. */
+void weft__worker_overflow(struct weft__worker *w, struct weft__task *task);
+/* The oldest of the global queue, with some more moved to the ring; or NULL. By its thread. */
+struct weft__task *weft__worker_take_global(struct weft__worker *w);
+
+/* To the ring. By its thread. */
+static inline void weft__worker_push(struct weft__worker *w, struct weft__task *task)
+{
+    /* Too few for another worker to be woken, or to look for them before it sleeps. */
+    if (w->sched->worker_count == 1 || weft__runq_len(&w->runq) + 1 < WEFT__WAKE_LEN) {
+        if (WEFT__UNLIKELY(!weft__runq_push(&w->runq, task)))
+            weft__worker_overflow(w, task);
+        return;
+    }
+    /* seq_cst inside, so that a worker going to sleep sees the task or we see the worker. */
+    if (WEFT__UNLIKELY(!weft__runq_push_seq_cst(&w->runq, task)))
+        weft__worker_overflow(w, task);
+    else
+        weft__sched_wake_one(w->sched);
+}
+
+/* Any thread. */
+static inline struct weft__task *weft__worker_take_slot(struct weft__worker *w)
+{
+    if (weft__aptr_load_relaxed(&w->slot) == NULL)
+        return NULL;
+    return weft__aptr_swap_acq_rel(&w->slot, NULL); /* another one may have been faster */
+}
+
+/*
+ * The next task, or NULL when the loop must look around: nothing is queued here, or events are due.
+ * Called by the worker's loop and by fibers that leave.
+ */
+static inline struct weft__task *weft__worker_pick(struct weft__worker *w)
+{
+    if (WEFT__UNLIKELY(w->until_events == 0))
+        return NULL;
+    w->until_events--;
+    struct weft__task *t;
+    if (WEFT__UNLIKELY(w->until_global == 0)) {
+        w->until_global = w->sched->global_interval;
+        t = weft__worker_take_global(w);
+        if (t)
+            return t;
+    }
+    w->until_global--;
+    if (WEFT__UNLIKELY(w->slot_streak >= WEFT__SLOT_STREAK_MAX)) {
+        w->slot_streak = 0;
+        t = weft__runq_pop(&w->runq);
+        if (t)
+            return t;
+    }
+    t = weft__worker_take_slot(w);
+    if (t) {
+        w->slot_streak++;
+        return t;
+    }
+    w->slot_streak = 0;
+    return weft__runq_pop(&w->runq);
+}
+
+#endif
