@@ -18,6 +18,11 @@
  * With 2 before 3 a task that looks in between finds no result: so who finds none must look again
  * under the lock before it waits on (weft__waiter_must_wait()), and there meets step 3 completed.
  *
+ * The object may lie in the frame of who waits, and be gone as soon as the wait is over: unlocking
+ * must have been the ender's last touch by then. A claimed task does not run before the flush. One
+ * that was not parked may see the result at any moment: its state says UNCLAIMED, and the owner
+ * passes through the lock before it believes it (weft__waiter_result() says nothing until then).
+ *
  * Wakes are made without the lock. Wakers run no code of the user's, so it is not deadlock that this
  * avoids: a woken task on another core would find the lock still held.
  */
@@ -40,18 +45,20 @@ struct weft__wake_list {
         NULL, NULL                                                                                 \
     }
 
-/* Under the lock that guards the registration of w, which is borrowed. */
-static inline void weft__wake_list_claim(struct weft__wake_list *list, weft_waker *w)
+/* Under the lock that guards the registration of w, which is borrowed. False: the task is not
+ * parked, and will look again by itself. */
+static inline bool weft__wake_list_claim(struct weft__wake_list *list, weft_waker *w)
 {
     struct weft__task *t = weft__task_of_waker(w);
     if (!weft__task_set_notified(t))
-        return;
+        return false;
     t->qnode.next = NULL;
     if (list->first == NULL)
         list->first = &t->qnode;
     else
         list->last->next = &t->qnode;
     list->last = &t->qnode;
+    return true;
 }
 
 /* After unlocking. Empties the list. */
@@ -73,6 +80,8 @@ enum weft__waiter_state {
     WEFT__WAITER_IDLE,
     WEFT__WAITER_QUEUED,
     WEFT__WAITER_ENDED, /* this and above: results, as the object means them */
+    /* beside a result: see above */
+    WEFT__WAITER_UNCLAIMED = 1 << 30,
 };
 
 struct weft__waiter {
@@ -93,16 +102,25 @@ static inline void weft__waiter_init(struct weft__waiter *w)
     weft__a32_store_relaxed(&w->state, WEFT__WAITER_IDLE);
 }
 
-/* By the owner, without the lock: the result, ENDED or above; 0 when there is none (yet). */
+/* By the owner, without the lock: the result, ENDED or above; 0 when there is none, or none yet
+ * that may be believed without the lock. */
 static inline uint32_t weft__waiter_result(const struct weft__waiter *w)
 {
     /* acquire pairs with the release in weft__waitq_end: what was handed over is readable, and the
      * waiter is not touched any more. */
     uint32_t state = weft__a32_load_acquire(&w->state);
-    return state >= WEFT__WAITER_ENDED ? state : 0;
+    return state >= WEFT__WAITER_ENDED && !(state & WEFT__WAITER_UNCLAIMED) ? state : 0;
 }
 
 /* The rest is under the lock of the queue. */
+
+/* The owner has come through the lock: from here on the result may be believed. */
+static inline void weft__waiter_settle(struct weft__waiter *w)
+{
+    uint32_t state = weft__a32_load_relaxed(&w->state); /* written under the lock */
+    if (state & WEFT__WAITER_UNCLAIMED)
+        weft__a32_store_relaxed(&w->state, state & ~(uint32_t)WEFT__WAITER_UNCLAIMED);
+}
 
 static inline bool weft__waitq_is_empty(const struct weft__waitq *q)
 {
@@ -156,9 +174,11 @@ static inline void weft__waitq_unlink(struct weft__waitq *q, struct weft__waiter
     w->next = w->prev = NULL;
 }
 
-/* A cancel: takes a queued waiter out. False: it is not queued (any more). */
+/* A cancel: takes a queued waiter out. False: it is not queued (any more), and may have a
+ * result. */
 static inline bool weft__waitq_leave(struct weft__waitq *q, struct weft__waiter *w)
 {
+    weft__waiter_settle(w);
     if (!weft__waiter_is_queued(w))
         return false;
     weft__waitq_unlink(q, w);
@@ -173,7 +193,8 @@ static inline void weft__waitq_end(struct weft__waitq *q, struct weft__waiter *w
 {
     WEFT_DEBUG_ASSERT(weft__waiter_is_queued(w) && result >= WEFT__WAITER_ENDED);
     weft__waitq_unlink(q, w);
-    weft__wake_list_claim(list, w->waker);
+    if (!weft__wake_list_claim(list, w->waker))
+        result |= WEFT__WAITER_UNCLAIMED;
     /* release pairs with the acquire in weft__waiter_result. */
     weft__a32_store_release(&w->state, result);
 }
@@ -195,6 +216,7 @@ WEFT_MUST_CHECK
 static inline bool weft__waiter_must_wait(struct weft__waitq *q, struct weft__waiter *w,
                                           weft_waker *waker)
 {
+    weft__waiter_settle(w);
     uint32_t state = weft__a32_load_relaxed(&w->state); /* written under the lock */
     if (state >= WEFT__WAITER_ENDED)
         return false;
