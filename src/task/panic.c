@@ -337,7 +337,15 @@ void weft__task_complete(struct weft__task *self, enum weft_outcome_kind kind, v
         }
         weft__outcome_drop(self);
     }
-    if (joiner)
+    weft__task_tell_joiner(self, joiner);
+}
+
+void weft__task_tell_joiner(struct weft__task *t, weft_waker *joiner)
+{
+    struct weft__end_hook *hook = weft__end_hook_of(joiner);
+    if (hook)
+        hook->fn(hook, t);
+    else if (joiner)
         weft__waker_wake_release(joiner);
 }
 

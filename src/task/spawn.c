@@ -68,8 +68,8 @@ void weft__thread_task_destroy(struct weft__task *t)
 {
     weft_waker *joiner;
     t->outcome = WEFT__OUTCOME_TAKEN;
-    if (weft__task_set_done(t, &joiner) && joiner)
-        weft__waker_wake_release(joiner);
+    if (weft__task_set_done(t, &joiner))
+        weft__task_tell_joiner(t, joiner);
 }
 
 void weft__thread_task_drop(struct weft__ctx *c)
@@ -110,9 +110,10 @@ static int cold_create(const weft_spawn_options *o, const void *arg, struct weft
     return 0;
 }
 
+/* hook, with ret_task only: told of the end in place of a joiner; may be NULL */
 static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id,
                  const weft_spawn_options *o, weft_task_fn fn, void *arg, weft_task **ret_task,
-                 const weft_site *site)
+                 const weft_site *site, struct weft__end_hook *hook)
 {
     struct weft__task_cold *cold = NULL;
     if (o && needs_cold(o)) {
@@ -148,6 +149,10 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
     uint64_t state = WEFT__TASK_REF;
     if (ret_task)
         state += WEFT__TASK_REF | WEFT__TASK_HANDLE;
+    if (hook) {
+        t->join_waker = weft__end_hook_tagged(hook);
+        state |= WEFT__TASK_JOINED;
+    }
     weft_task *handle = weft__task_handle(t);
     /* release publishes the fields to walks of the registry; a run queue does it for workers. */
     weft__a64_store_release(&t->state, state);
@@ -168,8 +173,10 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
     }
     int rc = core->ops->submit_blocking(core, t);
     if (WEFT__UNLIKELY(rc < 0)) {
-        /* Nothing was taken: no destructor runs, and the handle, which nobody has seen, is given
-         * up. */
+        /* Nothing was taken: no destructor and no hook runs, and the handle, which nobody has seen,
+         * is given up. */
+        if (hook)
+            weft__a64_and_relaxed(&t->state, ~WEFT__TASK_JOINED); /* nobody else reads the bit */
         t->outcome = WEFT__OUTCOME_TAKEN;
         weft__thread_task_destroy(t);
         if (state & WEFT__TASK_HANDLE)
@@ -185,18 +192,26 @@ int weft__task_spawn(struct weft__core *core, enum weft__task_kind kind,
                      const weft_spawn_options *o, weft_task_fn fn, void *arg, weft_task **ret_task,
                      const weft_site *site)
 {
-    return spawn(core, kind, id_take(), o, fn, arg, ret_task, site);
+    return spawn(core, kind, id_take(), o, fn, arg, ret_task, site, NULL);
 }
 
 int weft__task_spawn_root(struct weft__core *core, weft_task_fn fn, void *arg, weft_task **ret_task,
                           const weft_site *site)
 {
-    return spawn(core, WEFT__TASK_FIBER, 0, NULL, fn, arg, ret_task, site);
+    return spawn(core, WEFT__TASK_FIBER, 0, NULL, fn, arg, ret_task, site, NULL);
+}
+
+int weft__task_spawn_hooked(struct weft__core *core, enum weft__task_kind kind,
+                            const weft_spawn_options *o, weft_task_fn fn, void *arg,
+                            weft_task **ret_task, const weft_site *site,
+                            struct weft__end_hook *hook)
+{
+    return spawn(core, kind, id_take(), o, fn, arg, ret_task, site, hook);
 }
 
 /* ---- the public functions ---- */
 
-static int find_core(const char *call, const weft_spawn_options *o, bool has_body, const void *arg,
+int weft__spawn_core(const char *call, const weft_spawn_options *o, bool has_body, const void *arg,
                      const weft_site *site, struct weft__core **ret)
 {
     if (!has_body)
@@ -227,7 +242,7 @@ int weft__spawn_at(const weft_spawn_options *options, weft_task_fn fn, void *arg
                    weft_task **ret_task, const weft_site *site)
 {
     struct weft__core *core;
-    int rc = find_core("weft_spawn", options, fn != NULL, arg, site, &core);
+    int rc = weft__spawn_core("weft_spawn", options, fn != NULL, arg, site, &core);
     if (rc < 0)
         return rc;
     return weft__task_spawn(core, WEFT__TASK_FIBER, options, fn, arg, ret_task, site);
@@ -238,7 +253,7 @@ int weft__spawn_future_at(const weft_spawn_options *options, weft_future *f, wef
 {
     struct weft__core *core;
     bool has_body = f && f->ops && f->ops->poll && f->ops->cancel;
-    int rc = find_core("weft_spawn_future", options, has_body, f, site, &core);
+    int rc = weft__spawn_core("weft_spawn_future", options, has_body, f, site, &core);
     if (rc < 0)
         return rc;
     return weft__task_spawn(core, WEFT__TASK_FUTURE, options, NULL, f, ret_task, site);
@@ -248,7 +263,7 @@ int weft__spawn_blocking_at(const weft_spawn_options *options, weft_task_fn fn, 
                             weft_task **ret_task, const weft_site *site)
 {
     struct weft__core *core;
-    int rc = find_core("weft_spawn_blocking", options, fn != NULL, arg, site, &core);
+    int rc = weft__spawn_core("weft_spawn_blocking", options, fn != NULL, arg, site, &core);
     if (rc < 0)
         return rc;
     return weft__task_spawn(core, WEFT__TASK_BLOCKING, options, fn, arg, ret_task, site);

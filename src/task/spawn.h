@@ -18,6 +18,17 @@ void weft__thread_task_drop(struct weft__ctx *c);
 int weft__task_spawn(struct weft__core *core, enum weft__task_kind kind,
                      const weft_spawn_options *o, weft_task_fn fn, void *arg, weft_task **ret_task,
                      const weft_site *site);
+/* The same with an end hook, called in place of waking a joiner. The hook may be called before this
+ * returns, when the runtime is shut down; not when this fails. *ret_task is set before the task can
+ * run, except for a blocking job. */
+int weft__task_spawn_hooked(struct weft__core *core, enum weft__task_kind kind,
+                            const weft_spawn_options *o, weft_task_fn fn, void *arg,
+                            weft_task **ret_task, const weft_site *site,
+                            struct weft__end_hook *hook);
+/* Checks what a public spawn function was given, reports misuse of `call`, and finds the runtime:
+ * options.runtime, or the caller's. 0, -EINVAL, -EPERM. */
+int weft__spawn_core(const char *call, const weft_spawn_options *o, bool has_body, const void *arg,
+                     const weft_site *site, struct weft__core **ret);
 /* The body of a weft_block_on() that is a fiber: a task without an id. */
 int weft__task_spawn_root(struct weft__core *core, weft_task_fn fn, void *arg, weft_task **ret_task,
                           const weft_site *site);

@@ -65,6 +65,18 @@ enum weft__task_kind {
 #define WEFT__OUTCOME_TAKEN 255 /* outcome: nothing is left in it */
 
 struct weft__core;
+struct weft__task;
+
+/*
+ * Called when a task has ended, in place of waking a joiner: for sets and scopes, which must learn of
+ * every end, whatever the task died of and whether it ever ran. Given at spawn, and the handle stays
+ * with whoever gave it, so the outcome is there to be taken. Called once, with the task DONE, by the
+ * thread that ended it, maybe on the task's own stack: fn must not suspend, and may run destructors
+ * of the user's contained only. From its last touch of what it shares on the task is the owner's.
+ */
+struct weft__end_hook {
+    void (*fn)(struct weft__end_hook *hook, struct weft__task *t);
+};
 
 /* Where a panic inside a callback ends, so that the runtime goes on: weft__call_contained(). A body
  * of a thread task has one as well; the body of a fiber has none, it ends by leaving its stack. */
@@ -109,7 +121,7 @@ struct weft__task {
         void *value;
         weft_panic_info *panic;
     } result;                  /* by the task before DONE, by the joiner after */
-    weft_waker *join_waker;    /* under JOINED */
+    weft_waker *join_waker;    /* under JOINED; or an end hook, see weft__end_hook_of() */
     struct weft__stack *stack; /* bound from first run to end; fibers */
     struct weft__locals *locals;
     /* weft_future_ops of the wait it is in; written by the task, read by dumps */
@@ -291,6 +303,17 @@ static inline struct weft__task *weft__task_of_waker(weft_waker *w)
 static inline weft_waker *weft__task_waker(struct weft__task *t)
 {
     return (weft_waker *)t;
+}
+/* Both fit the field of the joiner: tasks are aligned, so a low bit is free to tell them apart. */
+static inline weft_waker *weft__end_hook_tagged(struct weft__end_hook *hook)
+{
+    return (weft_waker *)((uintptr_t)hook | 1);
+}
+/* NULL for the waker of a joiner. */
+static inline struct weft__end_hook *weft__end_hook_of(weft_waker *joiner)
+{
+    return (uintptr_t)joiner & 1 ? (struct weft__end_hook *)((uintptr_t)joiner & ~(uintptr_t)1)
+                                 : NULL;
 }
 /* References that stay inside weft and do not count as a way in from outside. Take one under the
  * lock that guards the registration, wake after unlocking: `weft__waker_hold(w); unlock;
