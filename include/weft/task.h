@@ -237,7 +237,7 @@ WEFT_API int weft_consume_budget(void);
  * and may be left by break, return or goto.
  */
 
-/* Holds aborts, and deadlines of scopes outside it, back: waits inside succeed. For cleanup that
+/* Holds aborts, and deadlines and tokens of scopes outside it, back: waits inside succeed. For cleanup that
  * must wait. */
 #define WEFT_SHIELD WEFT__MODE_BLOCK(WEFT__MODE_SHIELD, WEFT__CAT(weft__mode_, __COUNTER__))
 
@@ -252,7 +252,9 @@ enum weft__mode { WEFT__MODE_SHIELD, WEFT__MODE_UNCONSTRAINED, WEFT__MODE_NO_WAI
 typedef struct weft__mode_scope {
     enum weft__mode mode;
     bool left;
-    void *saved; /* shield: the innermost timeout outside */
+    /* shield: the scopes outside that end waits */
+    struct weft_timeout *timeout;
+    struct weft_cancel_scope *cancel;
 } weft__mode_scope;
 WEFT_API void weft__mode_enter(weft__mode_scope *s, enum weft__mode mode);
 WEFT_API void weft__mode_leave(weft__mode_scope *s);

@@ -46,6 +46,7 @@ static void run(struct weft__pool *p, struct weft__task *job)
         struct call call = {.job = job};
         job->started = true;
         weft_panic_info *info = weft__call_contained(call_body, &call);
+        weft__locals_end(&locals);
         weft__task_complete(job, info ? WEFT_OUTCOME_PANICKED : WEFT_OUTCOME_VALUE, call.value,
                             info);
     }

@@ -6,7 +6,6 @@
 
 #include "task/panic.h"
 #include "task/spawn.h"
-#include "task/timeout.h"
 
 #include <errno.h>
 
@@ -56,7 +55,7 @@ static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, 
     c->core = core;
     c->current = t;
     weft_panic_info *info = weft__call_contained(call_body, &body);
-    weft__timeouts_drop(&locals, NULL);
+    weft__locals_end(&locals);
     c->current = NULL;
     c->core = core_before;
     t->locals = NULL;

@@ -9,7 +9,6 @@
  */
 #include "sched/queues.h"
 #include "task/panic.h"
-#include "task/timeout.h"
 
 #include <errno.h>
 
@@ -183,8 +182,8 @@ static inline void run_here(struct weft__worker *w, struct weft__task *t, struct
     } else {
         t->started = true;
         void *value = t->fn(t->arg);
-        if (WEFT__UNLIKELY(l->timeout_top != NULL))
-            weft__timeouts_drop(l, NULL);
+        if (WEFT__UNLIKELY(l->timeout_top != NULL || l->cancel_top != NULL))
+            weft__locals_end(l);
         weft__task_complete(t, l->abort_seen ? WEFT_OUTCOME_CANCELLED : WEFT_OUTCOME_VALUE, value,
                             NULL);
     }

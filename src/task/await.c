@@ -1,12 +1,13 @@
 /*
  * The awaiting path: what happens to a task that waits, in every case.
  *
- * begin    who calls; abort; WEFT_NO_WAIT; budget
- * loop     poll: ready wins. Pending: has a deadline passed? Else park. Resumed: aborted? Else poll
- * again.
+ * begin    who calls; abort; cancelled token; WEFT_NO_WAIT; budget
+ * loop     poll: ready wins. Pending: has a deadline passed, was a token cancelled? Else park.
+ *          Resumed: aborted? Else poll again.
  *
  * Primitives know poll and cancel only.
  */
+#include "task/cancel.h"
 #include "task/panic.h"
 #include "task/slab.h"
 #include "task/spawn.h"
@@ -44,6 +45,14 @@ static WEFT__NOINLINE int aborted(struct weft__task *t)
     if (must_unwind && l->boundary == NULL)
         weft__task_end_early(t, WEFT_OUTCOME_CANCELLED, NULL);
     /* A body that ignores this and calls again must not keep the worker. */
+    if (t->kind <= WEFT__TASK_FUTURE && (t->budget == 0 || --t->budget == 0))
+        yield_forced(t);
+    return -ECANCELED;
+}
+
+/* A token around the wait is cancelled: as an abort, but for the outcome, which stays the body's. */
+static WEFT__NOINLINE int cancelled(struct weft__task *t)
+{
     if (t->kind <= WEFT__TASK_FUTURE && (t->budget == 0 || --t->budget == 0))
         yield_forced(t);
     return -ECANCELED;
@@ -102,6 +111,8 @@ int weft__wait_begin(const char *call, const void *caller)
     /* relaxed: an abort that arrives this moment is as good as one that arrives after the wait */
     if (abort_is_due(t, weft__a64_load_relaxed(&t->state)))
         return aborted(t);
+    if (WEFT__UNLIKELY(t->locals->cancel != NULL) && weft__cancel_check_now(t))
+        return cancelled(t);
     if (WEFT__LIKELY(t->budget > 1)) {
         t->budget--;
         return 0;
@@ -137,6 +148,10 @@ int weft__wait_for(weft_future *f)
         if (t->locals->timeout && weft__timeout_check(t)) {
             f->ops->cancel(f);
             return -ETIMEDOUT;
+        }
+        if (t->locals->cancel && weft__cancel_check(t)) {
+            f->ops->cancel(f);
+            return cancelled(t);
         }
         weft__aptr_store_relaxed(&t->waiting_for, (void *)(uintptr_t)f->ops);
         park(t);
@@ -186,7 +201,7 @@ int weft_yield(void)
 {
     struct weft__ctx *c = weft__ctx_now();
     struct weft__task *t = c ? c->current : NULL;
-    if (t == NULL || t->kind >= WEFT__TASK_BLOCKING) {
+    if (t == NULL) {
         sched_yield();
         return 0;
     }
@@ -195,9 +210,14 @@ int weft_yield(void)
     uint64_t s = weft__a64_load_relaxed(&t->state);
     if (abort_is_due(t, s))
         return aborted(t);
-    t->core->ops->yield(t);
+    if (t->kind >= WEFT__TASK_BLOCKING)
+        sched_yield();
+    else
+        t->core->ops->yield(t);
     if (abort_is_due(t, weft__a64_load_relaxed(&t->state)))
         return aborted(t);
+    if (t->locals->cancel && weft__cancel_check_now(t))
+        return -ECANCELED;
     if (t->locals->timeout && weft__timeout_check_now(t))
         return -ETIMEDOUT;
     return 0;
@@ -220,8 +240,10 @@ void weft__mode_enter(weft__mode_scope *s, enum weft__mode mode)
     switch (mode) {
     case WEFT__MODE_SHIELD:
         l->shield_depth++;
-        s->saved = l->timeout;
+        s->timeout = l->timeout;
+        s->cancel = l->cancel;
         l->timeout = NULL;
+        l->cancel = NULL;
         break;
     case WEFT__MODE_UNCONSTRAINED:
         l->unconstrained_depth++;
@@ -241,7 +263,8 @@ void weft__mode_leave(weft__mode_scope *s)
     switch (s->mode) {
     case WEFT__MODE_SHIELD:
         l->shield_depth--;
-        l->timeout = s->saved;
+        l->timeout = s->timeout;
+        l->cancel = s->cancel;
         break;
     case WEFT__MODE_UNCONSTRAINED:
         l->unconstrained_depth--;

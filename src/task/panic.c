@@ -1,5 +1,6 @@
 #include "task/panic.h"
 
+#include "task/cancel.h"
 #include "task/state.h"
 #include "task/timeout.h"
 
@@ -198,6 +199,7 @@ weft_panic_info *weft__call_contained(void (*fn)(void *arg), void *arg)
     b.panic = NULL;
     bool was_panicking = l->is_panicking;
     struct weft_timeout *top = l->timeout_top, *timeout = l->timeout;
+    struct weft_cancel_scope *cancel_top = l->cancel_top, *cancel = l->cancel;
     uint16_t shield = l->shield_depth, no_wait = l->no_wait_depth;
     uint16_t unconstrained = l->unconstrained_depth;
     l->boundary = &b;
@@ -208,6 +210,8 @@ weft_panic_info *weft__call_contained(void (*fn)(void *arg), void *arg)
         return NULL;
     weft__timeouts_drop(l, top);
     l->timeout = timeout;
+    weft__cancel_scopes_drop(l, cancel_top);
+    l->cancel = cancel;
     l->shield_depth = shield;
     l->no_wait_depth = no_wait;
     l->unconstrained_depth = unconstrained;
@@ -259,7 +263,9 @@ weft_panic_info *weft__run_cleanups(struct weft__locals *l, weft_cleanup *mark)
 {
     weft_panic_info *first = NULL;
     struct weft_timeout *timeout = l->timeout;
+    struct weft_cancel_scope *cancel = l->cancel;
     l->timeout = NULL;
+    l->cancel = NULL;
     l->shield_depth++;
     uint16_t no_wait = l->no_wait_depth;
     l->no_wait_depth = 0;
@@ -278,10 +284,19 @@ weft_panic_info *weft__run_cleanups(struct weft__locals *l, weft_cleanup *mark)
     l->no_wait_depth = no_wait;
     l->shield_depth--;
     l->timeout = timeout;
+    l->cancel = cancel;
     return first;
 }
 
 /* ---- the end of a task ---- */
+
+void weft__locals_end(struct weft__locals *l)
+{
+    if (WEFT__UNLIKELY(l->timeout_top != NULL))
+        weft__timeouts_drop(l, NULL);
+    /* What its token would wake lies in a frame that is gone: going on would corrupt the stack. */
+    WEFT_ASSERT(l->cancel_top == NULL); /* a body returned without leaving its cancel scope */
+}
 
 void weft__task_end_early(struct weft__task *self, enum weft_outcome_kind kind,
                           weft_panic_info *info)
@@ -291,6 +306,7 @@ void weft__task_end_early(struct weft__task *self, enum weft_outcome_kind kind,
     l->is_unwinding = kind == WEFT_OUTCOME_CANCELLED;
     weft_panic_info *more = weft__run_cleanups(l, NULL);
     weft__timeouts_drop(l, NULL);
+    weft__cancel_scopes_drop(l, NULL);
     if (more && kind == WEFT_OUTCOME_CANCELLED) {
         kind = WEFT_OUTCOME_PANICKED;
         info = more;

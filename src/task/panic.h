@@ -52,6 +52,10 @@ void weft__task_complete_unstarted(struct weft__task *self);
 /* Drops the outcome of a task whose handle nobody has, or the caller has. */
 void weft__outcome_drop(struct weft__task *t);
 
+/* A body has returned: closes the timeout scopes that it left open, and sees to it that it has left
+ * its cancellation scopes. */
+void weft__locals_end(struct weft__locals *l);
+
 /* The current task's locals; for a thread that runs none, its own. */
 struct weft__locals *weft__locals_now(void);
 

@@ -1,5 +1,6 @@
 #include "task/spawn.h"
 
+#include "task/cancel.h"
 #include "task/panic.h"
 #include "task/slab.h"
 #include "task/state.h"
@@ -76,6 +77,7 @@ void weft__thread_task_drop(struct weft__ctx *c)
 {
     struct weft__task *t = c->thread_task;
     c->thread_task = NULL;
+    weft__cancel_scopes_forget(&c->locals); /* they would wake t */
     if (t)
         weft__thread_task_destroy(t);
 }

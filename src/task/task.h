@@ -94,6 +94,8 @@ struct weft__locals {
     struct weft_timeout *timeout_top; /* innermost scope, whatever stands between */
     /* the scope that expires first, of those not behind a shield */
     struct weft_timeout *timeout;
+    /* innermost cancellation scope, whatever stands between; and of those not behind a shield */
+    struct weft_cancel_scope *cancel_top, *cancel;
     struct weft__boundary *boundary; /* innermost */
     struct weft__stack *stack;       /* what an executor runs on; NULL for threads */
     uint16_t shield_depth, no_wait_depth, unconstrained_depth;

@@ -1,0 +1,23 @@
+/*
+ * Cancellation scopes, the part that waits need. Tokens are in cancel_token.h.
+ */
+#ifndef WEFT_TASK_CANCEL_H
+#define WEFT_TASK_CANCEL_H
+
+#include "task/task.h"
+
+#include <weft/cancel.h>
+
+/* In a wait that is pending, and in one that begins: true when a token around it is cancelled; then
+ * the scope is marked. Otherwise the next cancel will wake the task. With locals->cancel set. */
+bool weft__cancel_check(struct weft__task *self);
+/* The same without the promise of a wake. */
+bool weft__cancel_check_now(struct weft__task *self);
+
+/* Closes the scopes inside `until` (NULL: all), whose frames are given up. */
+void weft__cancel_scopes_drop(struct weft__locals *l, weft_cancel_scope *until);
+
+/* The task that the scopes wake goes: from now on they wake the one that waits next. */
+void weft__cancel_scopes_forget(struct weft__locals *l);
+
+#endif

@@ -1,0 +1,250 @@
+#include "task/cancel_token.h"
+
+#include <errno.h>
+
+/* ---- the tree ---- */
+
+static void tree_unref(struct weft__cancel_tree *tree)
+{
+    /* acq_rel: who frees comes after what all others did */
+    if (weft__a32_sub_acq_rel(&tree->refs, 1) == 1)
+        weft__free(tree);
+}
+
+static struct weft_cancel_token *token_alloc(struct weft__cancel_tree *tree)
+{
+    struct weft_cancel_token *token = weft__calloc(1, sizeof *token);
+    if (token == NULL)
+        return NULL;
+    token->tree = tree;
+    weft__a32_store_relaxed(&token->refs, 1);
+    weft__list_init(&token->sibling);
+    weft__list_init(&token->children);
+    return token;
+}
+
+int weft_cancel_token_create(weft_cancel_token **ret_token)
+{
+    struct weft__cancel_tree *tree = weft__calloc(1, sizeof *tree);
+    if (tree == NULL)
+        return -ENOMEM;
+    weft__lock_init(&tree->lock);
+    weft__a32_store_relaxed(&tree->refs, 1);
+    struct weft_cancel_token *token = token_alloc(tree);
+    if (token == NULL) {
+        weft__free(tree);
+        return -ENOMEM;
+    }
+    *ret_token = token;
+    return 0;
+}
+
+int weft_cancel_token_child(weft_cancel_token *parent, weft_cancel_token **ret_token)
+{
+    if (parent == NULL)
+        return weft__misuse("weft_cancel_token_child", -EINVAL, "the parent is NULL", WEFT__CALLER);
+    struct weft__cancel_tree *tree = parent->tree;
+    struct weft_cancel_token *token = token_alloc(tree);
+    if (token == NULL)
+        return -ENOMEM;
+    weft__a32_add_relaxed(&tree->refs, 1); /* the parent's keeps it alive */
+    weft__lock_acquire(&tree->lock);
+    token->parent = parent;
+    weft__list_push_back(&parent->children, &token->sibling);
+    if (weft__a32_load_relaxed(&parent->is_cancelled)) /* written under the lock */
+        weft__a32_store_relaxed(&token->is_cancelled, 1);
+    weft__lock_release(&tree->lock);
+    *ret_token = token;
+    return 0;
+}
+
+weft_cancel_token *weft_cancel_token_ref(weft_cancel_token *token)
+{
+    if (token)
+        weft__a32_add_relaxed(&token->refs, 1); /* the caller's own keeps it alive */
+    return token;
+}
+
+/* Under the lock. A cancelled parent's children are cancelled, so nothing changes for them. */
+static void hand_children_to_parent(struct weft_cancel_token *token)
+{
+    struct weft__node *n;
+    while ((n = weft__list_pop_front(&token->children)) != NULL) {
+        struct weft_cancel_token *child = WEFT__CONTAINER_OF(n, struct weft_cancel_token, sibling);
+        child->parent = token->parent;
+        if (token->parent)
+            weft__list_push_back(&token->parent->children, &child->sibling);
+    }
+}
+
+void weft_cancel_token_unref(weft_cancel_token *token)
+{
+    /* acq_rel: the last one sees all the others did */
+    if (token == NULL || weft__a32_sub_acq_rel(&token->refs, 1) != 1)
+        return;
+    struct weft__cancel_tree *tree = token->tree;
+    weft__lock_acquire(&tree->lock);
+    WEFT_ASSERT(weft__waitq_is_empty(&token->waiters)); /* a wait outlives its token */
+    hand_children_to_parent(token);
+    weft__list_remove(&token->sibling);
+    weft__lock_release(&tree->lock);
+    weft__free(token);
+    tree_unref(tree);
+}
+
+/* ---- cancelling ---- */
+
+/* Under the lock. */
+static void cancel_one(struct weft_cancel_token *token, struct weft__wake_list *wakes)
+{
+    /* release pairs with the acquire in weft__cancel_token_is_cancelled */
+    weft__a32_store_release(&token->is_cancelled, 1);
+    weft__waitq_end_all(&token->waiters, WEFT__WAITER_ENDED, wakes);
+}
+
+/* Under the lock: the first descendant in depth-first order, or what comes after `at` has none that
+ * is live; NULL at the end of top's subtree. What is cancelled already has only cancelled
+ * descendants. */
+static struct weft_cancel_token *next_in_subtree(struct weft_cancel_token *top,
+                                                 struct weft_cancel_token *at, bool descend)
+{
+    if (descend && !weft__list_is_empty(&at->children))
+        return WEFT__CONTAINER_OF(at->children.next, struct weft_cancel_token, sibling);
+    while (at != top) {
+        struct weft__node *next = at->sibling.next;
+        if (next != &at->parent->children)
+            return WEFT__CONTAINER_OF(next, struct weft_cancel_token, sibling);
+        at = at->parent;
+    }
+    return NULL;
+}
+
+void weft_cancel_token_cancel(weft_cancel_token *token)
+{
+    if (token == NULL || weft__cancel_token_is_cancelled(token))
+        return;
+    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    /* Who is woken may release the caller's token. */
+    struct weft__cancel_tree *tree = token->tree;
+    weft__lock_acquire(&tree->lock);
+    struct weft_cancel_token *at = token;
+    while (at) {
+        bool was_live = !weft__a32_load_relaxed(&at->is_cancelled); /* written under the lock */
+        if (was_live)
+            cancel_one(at, &wakes);
+        at = next_in_subtree(token, at, was_live);
+    }
+    weft__lock_release(&tree->lock);
+    weft__wake_list_flush(&wakes);
+}
+
+bool weft_cancel_token_is_cancelled(const weft_cancel_token *token)
+{
+    return token && weft__cancel_token_is_cancelled(token);
+}
+
+/* ---- waiting ---- */
+
+bool weft__cancel_token_watch(struct weft_cancel_token *token, struct weft__waiter *w,
+                              weft_waker *waker)
+{
+    weft__lock_acquire(&token->tree->lock);
+    bool is_live = !weft__a32_load_relaxed(&token->is_cancelled); /* written under the lock */
+    if (is_live)
+        is_live = weft__waiter_must_wait(&token->waiters, w, waker);
+    weft__lock_release(&token->tree->lock);
+    return is_live;
+}
+
+void weft__cancel_token_unwatch(struct weft_cancel_token *token, struct weft__waiter *w)
+{
+    weft__lock_acquire(&token->tree->lock);
+    (void)weft__waitq_leave(&token->waiters, w); /* false: a cancel has taken it out */
+    weft__lock_release(&token->tree->lock);
+}
+
+struct token_future {
+    weft_future future;
+    struct weft_cancel_token *token;
+    struct weft__waiter waiter;
+    bool is_owner; /* of a reference to token */
+};
+_Static_assert(sizeof(struct token_future) <= sizeof(weft_cancel_token_future),
+               "weft_cancel_token_future.opaque is too small");
+
+static void future_end(struct token_future *t)
+{
+    if (t->is_owner)
+        weft_cancel_token_unref(t->token);
+    t->is_owner = false;
+}
+
+static int future_poll(weft_future *f, weft_waker *waker)
+{
+    struct token_future *t = (struct token_future *)f;
+    if (weft__cancel_token_watch(t->token, &t->waiter, waker))
+        return WEFT_PENDING;
+    future_end(t);
+    return 0;
+}
+
+static void future_cancel(weft_future *f)
+{
+    struct token_future *t = (struct token_future *)f;
+    weft__cancel_token_unwatch(t->token, &t->waiter);
+    future_end(t);
+}
+
+static const weft_future_ops future_ops = {future_poll, future_cancel, "cancellation token"};
+
+void weft_cancel_token_future_init(weft_cancel_token_future *f, weft_cancel_token *token)
+{
+    struct token_future *t = (struct token_future *)f;
+    t->future.ops = &future_ops;
+    t->token = token;
+    t->is_owner = false;
+    weft__waiter_init(&t->waiter);
+}
+
+void weft_cancel_token_future_init_owned(weft_cancel_token_future *f, weft_cancel_token *token)
+{
+    weft_cancel_token_future_init(f, weft_cancel_token_ref(token));
+    ((struct token_future *)f)->is_owner = true;
+}
+
+int weft_cancel_token_wait(weft_cancel_token *token)
+{
+    if (token == NULL)
+        return weft__misuse("weft_cancel_token_wait", -EINVAL, "the token is NULL", WEFT__CALLER);
+    int rc = weft__wait_begin("weft_cancel_token_wait", WEFT__CALLER);
+    if (rc < 0 || weft__cancel_token_is_cancelled(token))
+        return rc;
+    weft_cancel_token_future f;
+    weft_cancel_token_future_init(&f, token);
+    return weft__wait_for(&f.future);
+}
+
+int weft_cancel_token_blocking_wait(weft_cancel_token *token)
+{
+    if (token == NULL)
+        return weft__misuse("weft_cancel_token_blocking_wait", -EINVAL, "the token is NULL",
+                            WEFT__CALLER);
+    weft_cancel_token_future f;
+    weft_cancel_token_future_init(&f, token);
+    return weft__wait_blocking("weft_cancel_token_blocking_wait", &f.future, WEFT__CALLER);
+}
+
+/* ---- guard ---- */
+
+void weft_cancel_guard_release(weft_cancel_guard *g)
+{
+    weft_cancel_token_cancel(g->token);
+    g->token = NULL;
+}
+
+weft_cancel_token *weft_cancel_guard_disarm(weft_cancel_guard *g)
+{
+    weft_cancel_token *token = g->token;
+    g->token = NULL;
+    return token;
+}
