@@ -28,6 +28,19 @@ WEFT_API int weft_sleep(uint64_t duration_ns);
 WEFT_API int weft_sleep_until(uint64_t deadline_ns);
 
 /*
+ * The wait of weft_sleep() as a future, for composites: its result is 0, -EPERM or -ESHUTDOWN. It
+ * belongs to who polls it, must not move once it was polled, and needs no fini: it is over when it has
+ * completed or was cancelled.
+ */
+typedef struct weft_sleep_future {
+    weft_future future;
+    void *opaque[12];
+} weft_sleep_future;
+/* The duration begins now. Never suspends; any thread. */
+WEFT_API void weft_sleep_future_init(weft_sleep_future *f, uint64_t duration_ns);
+WEFT_API void weft_sleep_future_init_until(weft_sleep_future *f, uint64_t deadline_ns);
+
+/*
  * A timer: a future that is ready, with 0, once its deadline has passed. In the caller's memory;
  * must not move while it waits. It belongs to the runtime in which it was initialised.
  */

@@ -12,6 +12,7 @@
 #include <weft/net.h>
 #include <weft/panic.h>
 #include <weft/runtime.h>
+#include <weft/select.h>
 #include <weft/stream.h>
 #include <weft/task.h>
 #include <weft/time.h>

@@ -97,11 +97,8 @@ static struct timer *timer_of(const weft_timer *t)
     return (struct timer *)(uintptr_t)t->opaque;
 }
 
-static int timer_poll(weft_future *f, weft_waker *waker)
+static int poll_timer(struct timer *t, weft_waker *waker)
 {
-    struct timer *t = timer_of(WEFT__CONTAINER_OF(f, weft_timer, future));
-    if (t->core == NULL)
-        return -EINVAL;
     enum weft__timer_fired fired = weft__timer_fired(&t->timer);
     if (fired != WEFT__TIMER_WAITS)
         return fired_result(fired);
@@ -115,6 +112,12 @@ static int timer_poll(weft_future *f, weft_waker *waker)
         return 0;
     weft__timer_arm_here(t->core, &t->timer, t->deadline_ns, waker);
     return WEFT_PENDING;
+}
+
+static int timer_poll(weft_future *f, weft_waker *waker)
+{
+    struct timer *t = timer_of(WEFT__CONTAINER_OF(f, weft_timer, future));
+    return t->core == NULL ? -EINVAL : poll_timer(t, waker);
 }
 
 static void timer_cancel(weft_future *f)
@@ -176,4 +179,52 @@ void weft_timer_fini(weft_timer *timer)
     weft__timer_disarm(&t->timer);
     weft__core_unref(t->core);
     t->core = NULL;
+}
+
+/* ---- sleeps as futures ---- */
+
+/* The same memory. But the core is that of whoever polls, and no reference: it polls on, or cancels,
+ * so it is there longer than the timer is armed. */
+static struct timer *sleep_of(weft_future *f)
+{
+    _Static_assert(sizeof(struct timer) <= sizeof(((weft_sleep_future *)0)->opaque),
+                   "weft_sleep_future.opaque is too small");
+    return (struct timer *)(void *)WEFT__CONTAINER_OF(f, weft_sleep_future, future)->opaque;
+}
+
+static int sleep_future_poll(weft_future *f, weft_waker *waker)
+{
+    struct timer *t = sleep_of(f);
+    if (t->core == NULL) {
+        struct weft__core *core = weft__core_current();
+        if (core == NULL)
+            return weft__misuse("weft_sleep_future", -EPERM, "the caller is in no runtime",
+                                WEFT__CALLER);
+        int rc = time_is_on("weft_sleep_future", core, WEFT__CALLER);
+        if (rc < 0)
+            return rc;
+        t->core = core;
+    }
+    return poll_timer(t, waker);
+}
+
+static void sleep_future_cancel(weft_future *f)
+{
+    weft__timer_disarm(&sleep_of(f)->timer);
+}
+
+static const weft_future_ops sleep_future_ops = {sleep_future_poll, sleep_future_cancel, "sleep"};
+
+void weft_sleep_future_init_until(weft_sleep_future *f, uint64_t deadline_ns)
+{
+    f->future.ops = &sleep_future_ops;
+    struct timer *t = sleep_of(&f->future);
+    t->core = NULL;
+    t->deadline_ns = deadline_ns;
+    weft__timer_init(&t->timer);
+}
+
+void weft_sleep_future_init(weft_sleep_future *f, uint64_t duration_ns)
+{
+    weft_sleep_future_init_until(f, weft__add_sat(weft_now(), duration_ns));
 }
