@@ -6,6 +6,7 @@
 #define WEFT_WEFT_H
 
 #include <weft/base.h>
+#include <weft/broadcast.h>
 #include <weft/cancel.h>
 #include <weft/future.h>
 #include <weft/io.h>

@@ -227,4 +227,15 @@ static inline bool weft__waiter_must_wait(struct weft__waitq *q, struct weft__wa
     return true;
 }
 
+/* The same for objects whose results mean no more than "look again", which the caller has done: w
+ * waits in every case. */
+static inline void weft__waitq_wait(struct weft__waitq *q, struct weft__waiter *w,
+                                    weft_waker *waker)
+{
+    if (weft__waiter_must_wait(q, w, waker))
+        return;
+    weft__waiter_init(w);
+    weft__waitq_push_back(q, w, waker);
+}
+
 #endif
