@@ -11,6 +11,7 @@
 #include <weft/future.h>
 #include <weft/io.h>
 #include <weft/net.h>
+#include <weft/oneshot.h>
 #include <weft/panic.h>
 #include <weft/runtime.h>
 #include <weft/select.h>

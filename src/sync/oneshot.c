@@ -1,0 +1,393 @@
+/*
+ * Oneshot: all that the two ends must agree on is one word.
+ *
+ * The flags lie in the low bits, the receiver's waker above them: tasks are aligned to 64 bytes. So
+ * the one compare-exchange of a send publishes the value, gives the sender up and takes the waker
+ * out, and it is the sender's last touch: the receiver may free the memory as soon as it sees
+ * TX_GONE. A waker in the word comes with a reference; the waitq way of claiming the task first
+ * needs a lock around it, which costs more than that reference.
+ *
+ *   SENT      the value is there          set by the sender together with TX_GONE, unless CLOSED
+ *   TX_GONE   the sender is given up
+ *   CLOSED    nothing can be sent         set by the receiver
+ *   RX_GONE   the receiver is given up
+ *   TX_WAITS  tx_waker is set             set by the sender; cleared by who takes the waker
+ *
+ * The second of TX_GONE and RX_GONE frees. SENT implies TX_GONE, so a value left over is always the
+ * receiver's to drop.
+ *
+ * Source: the protocol is that of Tokio's oneshot; the waker inside the word is ours.
+ */
+#include "sync/drop.h"
+#include "task/state.h"
+#include "task/task.h"
+
+#include <weft/oneshot.h>
+
+#include <errno.h>
+#include <string.h>
+
+#define SENT UINT64_C(1)
+#define TX_GONE UINT64_C(2)
+#define CLOSED UINT64_C(4)
+#define RX_GONE UINT64_C(8)
+#define TX_WAITS UINT64_C(16)
+#define FLAGS UINT64_C(63)
+
+_Static_assert(_Alignof(struct weft__task) >= FLAGS + 1, "a waker leaves the flags' bits free");
+
+struct oneshot {
+    weft__a64 word;       /* written by both ends */
+    weft_waker *tx_waker; /* with a reference; the sender's while TX_WAITS is not set */
+    void *value;          /* written by the sender before SENT; the receiver's afterwards */
+    size_t value_bytes;
+    void (*drop)(void *value);
+    bool is_terminated; /* the receiver's */
+    bool is_taken;      /* the receiver's: no value is left */
+    bool is_on_heap;
+};
+
+_Static_assert(sizeof(struct oneshot) <= sizeof(weft_oneshot), "weft_oneshot.opaque is too small");
+
+static struct oneshot *of_tx(const weft_oneshot_sender *tx)
+{
+    return (struct oneshot *)(uintptr_t)tx;
+}
+
+static struct oneshot *of_rx(const weft_oneshot_receiver *rx)
+{
+    return (struct oneshot *)(uintptr_t)rx;
+}
+
+static weft_waker *waker_in(uint64_t word)
+{
+    return (weft_waker *)(uintptr_t)(word & ~FLAGS);
+}
+
+static void waker_release(weft_waker *w)
+{
+    if (w)
+        weft__task_unref(weft__task_of_waker(w));
+}
+
+/* ---- beginning and end ---- */
+
+static void set_up(struct oneshot *o, void *value, size_t value_bytes, void (*drop)(void *value),
+                   bool is_on_heap)
+{
+    weft__a64_store_relaxed(&o->word, 0);
+    o->tx_waker = NULL;
+    o->value = value;
+    o->value_bytes = value_bytes;
+    o->drop = drop;
+    o->is_terminated = o->is_taken = false;
+    o->is_on_heap = is_on_heap;
+}
+
+int weft_oneshot_create(size_t value_bytes, void (*drop)(void *value), weft_oneshot_sender **ret_tx,
+                        weft_oneshot_receiver **ret_rx)
+{
+    size_t head_bytes = (sizeof(struct oneshot) + 15) & ~(size_t)15, bytes;
+    if (__builtin_add_overflow(head_bytes, value_bytes, &bytes))
+        return -ENOMEM;
+    struct oneshot *o = weft__malloc(bytes);
+    if (o == NULL)
+        return -ENOMEM;
+    set_up(o, (char *)o + head_bytes, value_bytes, drop, true);
+    *ret_tx = (weft_oneshot_sender *)o;
+    *ret_rx = (weft_oneshot_receiver *)o;
+    return 0;
+}
+
+void weft_oneshot_init(weft_oneshot *memory, void *value, size_t value_bytes,
+                       void (*drop)(void *value), weft_oneshot_sender **ret_tx,
+                       weft_oneshot_receiver **ret_rx)
+{
+    struct oneshot *o = (struct oneshot *)memory;
+    set_up(o, value, value_bytes, drop, false);
+    *ret_tx = (weft_oneshot_sender *)o;
+    *ret_rx = (weft_oneshot_receiver *)o;
+}
+
+static void free_if_on_heap(struct oneshot *o)
+{
+    if (o->is_on_heap)
+        weft__free(o);
+}
+
+/* ---- the sender ---- */
+
+/* The sender took TX_WAITS back, so that tx_waker is its own again. False: the receiver has taken
+ * it, or there was none. */
+static bool take_back_tx_waker(struct oneshot *o)
+{
+    uint64_t word = weft__a64_load_relaxed(&o->word);
+    while (word & TX_WAITS)
+        /* relaxed: tx_waker was written by ourselves */
+        if (weft__a64_cas_weak_relaxed(&o->word, &word, word & ~TX_WAITS))
+            return true;
+    return false;
+}
+
+/* The end of a sender, with the value in place or not. False: nothing was sent. */
+static bool finish(struct oneshot *o, bool has_value)
+{
+    /* A wait for the receiver's end that was left pending: its waker is released here. */
+    if (WEFT__UNLIKELY(weft__a64_load_relaxed(&o->word) & TX_WAITS) && take_back_tx_waker(o))
+        waker_release(o->tx_waker);
+    uint64_t word = weft__a64_load_relaxed(&o->word), next;
+    do {
+        next = (word & FLAGS) | TX_GONE;
+        if (has_value && !(word & CLOSED))
+            next |= SENT;
+        /* release publishes the value to the acquire of the receiver. acquire pairs with the
+         * release of RX_GONE: all that the receiver did comes before we free. */
+    } while (!weft__a64_cas_weak_acq_rel(&o->word, &word, next));
+    weft_waker *w = waker_in(word);
+    if (word & RX_GONE)
+        free_if_on_heap(o);
+    else if (w)
+        weft__waker_wake_release(w);
+    return next & SENT;
+}
+
+int weft_oneshot_send(weft_oneshot_sender *tx, const void *value)
+{
+    struct oneshot *o = of_tx(tx);
+    if (o == NULL)
+        return weft__misuse("weft_oneshot_send", -EINVAL, "the sender is NULL", WEFT__CALLER);
+    if (o->value_bytes)
+        memcpy(o->value, value, o->value_bytes);
+    return finish(o, true) ? 0 : -EPIPE;
+}
+
+void weft_oneshot_sender_destroy(weft_oneshot_sender *tx)
+{
+    if (tx)
+        (void)finish(of_tx(tx), false); /* nothing was to be sent */
+}
+
+bool weft_oneshot_sender_is_closed(const weft_oneshot_sender *tx)
+{
+    /* acquire pairs with the release of close: what the receiver did before is seen */
+    return weft__a64_load_acquire(&of_tx(tx)->word) & CLOSED;
+}
+
+static int closed_poll(weft_future *f, weft_waker *waker)
+{
+    struct oneshot *o = WEFT__CONTAINER_OF(f, weft_oneshot_closed_future, future)->opaque[0];
+    uint64_t word = weft__a64_load_acquire(&o->word); /* as in is_closed */
+    if (word & CLOSED)
+        return 0;
+    if (word & TX_WAITS) {
+        if (o->tx_waker == waker)
+            return WEFT_PENDING; /* if it is taken this moment, waker is woken and we look again */
+        if (!take_back_tx_waker(o))
+            return 0; /* only a close takes it */
+        waker_release(o->tx_waker);
+        word = weft__a64_load_relaxed(&o->word);
+    }
+    weft__waker_hold(waker);
+    o->tx_waker = waker;
+    /* release publishes tx_waker to the receiver's acquire. */
+    while (!(word & CLOSED))
+        if (weft__a64_cas_weak_acq_rel(&o->word, &word, word | TX_WAITS))
+            return WEFT_PENDING;
+    waker_release(waker);
+    return 0;
+}
+
+static void closed_cancel(weft_future *f)
+{
+    struct oneshot *o = WEFT__CONTAINER_OF(f, weft_oneshot_closed_future, future)->opaque[0];
+    if (take_back_tx_waker(o))
+        waker_release(o->tx_waker);
+}
+
+static const weft_future_ops closed_ops = {closed_poll, closed_cancel, "oneshot closed"};
+
+void weft_oneshot_closed_future_init(weft_oneshot_closed_future *f, weft_oneshot_sender *tx)
+{
+    f->future.ops = &closed_ops;
+    f->opaque[0] = of_tx(tx);
+}
+
+int weft_oneshot_sender_closed(weft_oneshot_sender *tx)
+{
+    if (tx == NULL)
+        return weft__misuse("weft_oneshot_sender_closed", -EINVAL, "the sender is NULL",
+                            WEFT__CALLER);
+    int rc = weft__wait_begin("weft_oneshot_sender_closed", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    weft_oneshot_closed_future f;
+    weft_oneshot_closed_future_init(&f, tx);
+    return weft__wait_for(&f.future);
+}
+
+/* ---- the receiver ---- */
+
+/* After TX_GONE or CLOSED was seen: what a receive returns. */
+static int take(struct oneshot *o, uint64_t word, void *ret_value)
+{
+    o->is_terminated = true;
+    if (!(word & SENT) || o->is_taken)
+        return -EPIPE;
+    o->is_taken = true;
+    if (o->value_bytes && ret_value != o->value)
+        memcpy(ret_value, o->value, o->value_bytes);
+    return 0;
+}
+
+static int recv_poll(weft_future *f, weft_waker *waker)
+{
+    weft_oneshot_recv_future *r = WEFT__CONTAINER_OF(f, weft_oneshot_recv_future, future);
+    struct oneshot *o = r->opaque[0];
+    /* acquire pairs with the release of finish: the value is readable */
+    uint64_t word = weft__a64_load_acquire(&o->word);
+    if (!(word & (TX_GONE | CLOSED)) && waker_in(word) == waker)
+        return WEFT_PENDING;
+    bool is_held = false;
+    while (!(word & (TX_GONE | CLOSED))) {
+        if (!is_held)
+            weft__waker_hold(waker);
+        is_held = true;
+        /* Only the receiver puts a waker in, so the one in `word` is a former one of ours. release:
+         * the waker is alive when the sender takes it. */
+        if (weft__a64_cas_weak_acq_rel(&o->word, &word,
+                                       (uint64_t)(uintptr_t)waker | (word & FLAGS))) {
+            waker_release(waker_in(word));
+            return WEFT_PENDING;
+        }
+    }
+    if (is_held)
+        waker_release(waker);
+    return take(o, word, r->opaque[1]);
+}
+
+/* Takes a waker out that was left in the word. */
+static void take_back_rx_waker(struct oneshot *o)
+{
+    uint64_t word = weft__a64_load_relaxed(&o->word);
+    while (waker_in(word))
+        /* relaxed: the waker was put there by ourselves */
+        if (weft__a64_cas_weak_relaxed(&o->word, &word, word & FLAGS)) {
+            waker_release(waker_in(word));
+            return;
+        }
+}
+
+static void recv_cancel(weft_future *f)
+{
+    take_back_rx_waker(WEFT__CONTAINER_OF(f, weft_oneshot_recv_future, future)->opaque[0]);
+}
+
+static const weft_future_ops recv_ops = {recv_poll, recv_cancel, "oneshot recv"};
+
+void weft_oneshot_recv_future_init(weft_oneshot_recv_future *f, weft_oneshot_receiver *rx,
+                                   void *ret_value)
+{
+    f->future.ops = &recv_ops;
+    f->opaque[0] = of_rx(rx);
+    f->opaque[1] = ret_value;
+}
+
+int weft_oneshot_try_recv(weft_oneshot_receiver *rx, void *ret_value)
+{
+    struct oneshot *o = of_rx(rx);
+    if (o == NULL)
+        return weft__misuse("weft_oneshot_try_recv", -EINVAL, "the receiver is NULL", WEFT__CALLER);
+    uint64_t word = weft__a64_load_acquire(&o->word); /* as in recv_poll */
+    return word & (TX_GONE | CLOSED) ? take(o, word, ret_value) : -EAGAIN;
+}
+
+/* Why a receive that may wait is refused: 0, or its result. */
+static int refuse(const char *call, const struct oneshot *o, const void *caller)
+{
+    if (o == NULL)
+        return weft__misuse(call, -EINVAL, "the receiver is NULL", caller);
+    if (o->is_terminated)
+        return weft__misuse(call, -EPIPE,
+                            "this receiver has ended: its value was received, or its "
+                            "sender found gone",
+                            caller);
+    return 0;
+}
+
+int weft_oneshot_recv(weft_oneshot_receiver *rx, void *ret_value)
+{
+    int rc = weft__wait_begin("weft_oneshot_recv", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    struct oneshot *o = of_rx(rx);
+    rc = refuse("weft_oneshot_recv", o, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    uint64_t word = weft__a64_load_acquire(&o->word); /* as in recv_poll */
+    if (word & (TX_GONE | CLOSED))
+        return take(o, word, ret_value);
+    weft_oneshot_recv_future f;
+    weft_oneshot_recv_future_init(&f, rx, ret_value);
+    return weft__wait_for(&f.future);
+}
+
+int weft_oneshot_blocking_recv(weft_oneshot_receiver *rx, void *ret_value)
+{
+    int rc = refuse("weft_oneshot_blocking_recv", of_rx(rx), WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    weft_oneshot_recv_future f;
+    weft_oneshot_recv_future_init(&f, rx, ret_value);
+    return weft__wait_blocking("weft_oneshot_blocking_recv", &f.future, WEFT__CALLER);
+}
+
+void weft_oneshot_receiver_close(weft_oneshot_receiver *rx)
+{
+    struct oneshot *o = of_rx(rx);
+    uint64_t word = weft__a64_load_relaxed(&o->word), next;
+    do {
+        if (word & CLOSED)
+            return;
+        next = ((word & FLAGS) | CLOSED) & ~TX_WAITS;
+        /* acquire pairs with the release in closed_poll: tx_waker is readable. release: what we did
+         * before is seen by a sender that finds CLOSED. */
+    } while (!weft__a64_cas_weak_acq_rel(&o->word, &word, next));
+    /* The memory stays while we have the receiver. */
+    if (word & TX_WAITS)
+        weft__waker_wake_release(o->tx_waker);
+    if (waker_in(word))
+        weft__waker_wake_release(waker_in(word)); /* a pending receive ends too */
+}
+
+void weft_oneshot_receiver_destroy(weft_oneshot_receiver *rx)
+{
+    if (rx == NULL)
+        return;
+    struct oneshot *o = of_rx(rx);
+    take_back_rx_waker(o); /* of a wait that was left pending */
+    uint64_t word = weft__a64_load_relaxed(&o->word);
+    do {
+        /* First, since tx_waker must be read while the memory is certain to stay. */
+        if (word & TX_WAITS) {
+            weft_oneshot_receiver_close(rx);
+            word = weft__a64_load_relaxed(&o->word);
+        }
+        /* release: our reads of the value come before the sender frees. acquire: what it wrote. */
+    } while (!weft__a64_cas_weak_acq_rel(&o->word, &word, word | CLOSED | RX_GONE));
+    if (!(word & TX_GONE))
+        return;
+    if ((word & SENT) && !o->is_taken)
+        weft__value_drop(o->drop, o->value, "while a oneshot's value was dropped");
+    free_if_on_heap(o);
+}
+
+bool weft_oneshot_receiver_is_empty(const weft_oneshot_receiver *rx)
+{
+    const struct oneshot *o = of_rx(rx);
+    return o->is_taken || !(weft__a64_load_acquire(&o->word) & SENT); /* as in recv_poll */
+}
+
+bool weft_oneshot_receiver_is_terminated(const weft_oneshot_receiver *rx)
+{
+    return of_rx(rx)->is_terminated;
+}
