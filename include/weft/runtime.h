@@ -206,15 +206,17 @@ typedef struct weft_metrics {
     /* spawned and not ended; blocking jobs included, and the body of weft_block_on() on a
      * current_thread runtime, where it is a fiber. May lag behind a join */
     uint64_t alive_tasks;
-    uint64_t spawned_tasks;    /* since the start */
-    uint64_t polls;            /* run slices */
-    uint64_t forced_yields;    /* made to yield for their budget */
-    uint64_t steals;           /* tasks taken from another worker */
-    uint64_t overflows;        /* times a local queue spilled */
-    uint64_t remote_schedules; /* tasks made runnable from outside the workers */
-    uint64_t parks;            /* times a worker went to sleep */
-    uint64_t stuck_reports;    /* tasks named for sticking */
+    uint64_t spawned_tasks;                  /* since the start */
+    uint64_t polls;                          /* run slices */
+    uint64_t urgent_polls, background_polls; /* those of tasks of these classes among them */
+    uint64_t forced_yields;                  /* made to yield for their budget */
+    uint64_t steals;                         /* tasks taken from another worker */
+    uint64_t overflows;                      /* times a local queue spilled */
+    uint64_t remote_schedules;               /* tasks made runnable from outside the workers */
+    uint64_t parks;                          /* times a worker went to sleep */
+    uint64_t stuck_reports;                  /* tasks named for sticking */
     uint64_t global_queue_depth, blocking_queue_depth;
+    uint64_t urgent_queue_depth, background_queue_depth;
     uint64_t fds_registered, fds_deregistered, io_events;
 } weft_metrics;
 /* A snapshot: each number is right, together they need not agree. h NULL: the caller's runtime. 0,

@@ -34,6 +34,22 @@ enum weft_on_abort {
     WEFT_ON_ABORT_UNWIND,
 };
 
+/*
+ * How often a task has its turn while there is more to run than workers for it.
+ *
+ * Of every 16 tasks that a worker runs while tasks of all three classes are queued, 12 are urgent,
+ * 3 normal and 1 background; turns of a class that has nothing to run go to the others, urgent ones
+ * first. Never strict: whatever the others do, each class has its share of the turns (not of the
+ * time: a task keeps its turn until it waits or yields). An urgent task that becomes runnable also
+ * wakes a sleeping worker at once.
+ */
+enum weft_priority {
+    WEFT_PRIORITY_INHERIT, /* of the task that spawns; normal outside tasks. For spawning only */
+    WEFT_PRIORITY_NORMAL,
+    WEFT_PRIORITY_URGENT,
+    WEFT_PRIORITY_BACKGROUND,
+};
+
 typedef struct weft_spawn_options {
     const char *name;   /* copied (63 bytes are kept); NULL: none */
     size_t stack_bytes; /* 0: the runtime's default. Rounded up; at most 1 GiB */
@@ -44,6 +60,8 @@ typedef struct weft_spawn_options {
     void (*drop_arg)(void *arg);
     void (*drop_result)(void *result); /* called with a value that nobody joins */
     enum weft_on_abort on_abort;
+    /* a blocking job passes its own on to what it spawns; the pool serves jobs in their order */
+    enum weft_priority priority;
     weft_handle *runtime;  /* NULL: the runtime of the caller */
     const weft_site *site; /* NULL: the place of the macro */
 } weft_spawn_options;
@@ -217,6 +235,22 @@ WEFT_API const char *weft_self_name(void);
 /* True once an abort of the calling task was asked for and is not held back: for computations that
  * never wait. */
 WEFT_API bool weft_self_is_aborted(void);
+
+/*
+ * Changes the priority of the calling task, or of another one, from the next time it is queued on;
+ * a task that is queued now keeps its place. Tasks it spawns from now on inherit the new one.
+ *
+ * Returns 0; -EINVAL when priority is not one of the three classes, or the handle is NULL or spent;
+ * -EPERM when the caller is no task.
+ *
+ * Context: tasks, bodies of weft_block_on() and blocking jobs; with a handle any thread. Never
+ * suspends.
+ */
+WEFT_API int weft_self_set_priority(enum weft_priority priority);
+WEFT_API int weft_task_set_priority(weft_task *task, enum weft_priority priority);
+/* Normal for a NULL or spent handle, and outside a task. Any thread. */
+WEFT_API enum weft_priority weft_self_priority(void);
+WEFT_API enum weft_priority weft_task_priority(const weft_task *task);
 
 /*
  * Lets other tasks run: the caller goes to the end of its worker's queue. With nobody to yield to

@@ -146,11 +146,15 @@ int weft_metrics_get(weft_handle *h, weft_metrics *m)
     m->remote_schedules = weft__a64_load_relaxed(&s->remote_schedules);
     m->stuck_reports = weft__a64_load_relaxed(&s->stuck_reports);
     m->global_queue_depth = weft__inject_len(&s->inject);
+    m->urgent_queue_depth = weft__lanes_len(&s->lanes, WEFT__CLASS_URGENT);
+    m->background_queue_depth = weft__lanes_len(&s->lanes, WEFT__CLASS_BACKGROUND);
     uint32_t count = weft__a32_load_acquire(&s->worker_high);
     for (uint32_t i = 0; i < count; i++) {
         struct weft__worker *w = weft__sched_worker(s, i);
         m->spawned_tasks += weft__a64_load_relaxed(&w->spawned);
         m->polls += weft__a64_load_relaxed(&w->tick);
+        m->urgent_polls += weft__a64_load_relaxed(&w->urgent_runs);
+        m->background_polls += weft__a64_load_relaxed(&w->background_runs);
         m->steals += weft__a64_load_relaxed(&w->steals);
         m->overflows += weft__a64_load_relaxed(&w->overflows);
         m->parks += weft__a64_load_relaxed(&w->parks);

@@ -110,6 +110,7 @@ static void fill(struct weft_runtime *rt, const weft_config *c)
     s->hooks = (struct weft__sched_hooks){c->on_thread_start, c->on_thread_stop, c->on_thread_park,
                                           c->on_thread_unpark, c->hook_arg};
     weft__inject_init(&s->inject);
+    weft__lanes_init(&s->lanes, false);
     weft__list_init(&s->drive_waiters);
     weft__timers_init(&s->outer_timers, weft__sys_now_ns());
     weft__pool_init(&rt->pool, core, c->blocking_threads_max, c->blocking_keep_alive_ns,

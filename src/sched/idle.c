@@ -153,7 +153,7 @@ bool weft__worker_look(struct weft__worker *w)
 
 bool weft__sched_has_work(struct weft__sched *s)
 {
-    if (!weft__inject_is_empty_seq_cst(&s->inject))
+    if (!weft__inject_is_empty_seq_cst(&s->inject) || !weft__lanes_are_empty_seq_cst(&s->lanes))
         return true;
     uint32_t count = weft__a32_load_acquire(&s->worker_high);
     for (uint32_t i = 0; i < count; i++) {

@@ -29,12 +29,14 @@ static size_t describe(struct weft__task *t, char *buf, size_t cap)
     uint64_t state = weft__a64_load_relaxed(&t->state);
     const weft_future_ops *ops = weft__aptr_load_relaxed(&t->waiting_for);
     const weft_site *site = t->site;
+    static const char *const classes[] = {"", ", urgent", ", background", ""};
     const char *status = state & WEFT__TASK_DONE     ? "done"
                          : state & WEFT__TASK_PARKED ? "waits"
                                                      : "runnable";
     int n = snprintf(
-        buf, cap, "%s (%s) %s%s%s%s%s%s%s:%d%s%s", weft__task_label(t, label, sizeof label),
-        kinds[t->kind], status, ops && (state & WEFT__TASK_PARKED) ? " for " : "",
+        buf, cap, "%s (%s%s) %s%s%s%s%s%s%s:%d%s%s", weft__task_label(t, label, sizeof label),
+        kinds[t->kind], classes[weft__task_class(t)], status,
+        ops && (state & WEFT__TASK_PARKED) ? " for " : "",
         ops && (state & WEFT__TASK_PARKED) ? (ops->name ? ops->name : "a future") : "",
         state & WEFT__TASK_ABORT ? ", aborted" : "", ", spawned at ", site ? site->file : "?", "",
         site ? site->line : 0, site ? " in " : "", site ? site->func : "");
@@ -219,7 +221,7 @@ static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_
         weft__a32_store_seq_cst(&w->slot_is_open, 1);
         w->seen_cpu_ns = weft__sys_cpu_clock_ns(w->cpu_clock);
     }
-    if (has_queued(w) || weft__a32_load_relaxed(&s->polling) == 0)
+    if (has_queued(w) || weft__lanes_ready(&s->lanes) || weft__a32_load_relaxed(&s->polling) == 0)
         weft__sched_wake_one(s);
     if (age_ns < s->stuck_after_ns || (!w->seen_stuck && !is_to_blame(s, w)))
         return false;

@@ -17,22 +17,58 @@ void weft__worker_overflow(struct weft__worker *w, struct weft__task *task)
     weft__sched_wake_one(w->sched);
 }
 
+/* ---- putting tasks in ---- */
+
+/* To the lane of its class, and tells a worker that sleeps. */
+static void push_classed(struct weft__sched *s, struct weft__task *task, uint32_t route,
+                         bool by_worker)
+{
+    enum weft__class class = (enum weft__class)(route & WEFT__ROUTE_CLASS);
+    size_t len = weft__lanes_push(&s->lanes, class, &task->qnode);
+    /* One task in the background is usually reached sooner by the worker that is awake. One that is
+     * urgent does not wait for the task that runs there. */
+    if (!by_worker || class == WEFT__CLASS_URGENT || len >= WEFT__WAKE_LEN)
+        weft__sched_wake_one(s);
+}
+
+void weft__worker_queue_routed(struct weft__worker *w, struct weft__task *task, uint32_t route)
+{
+    push_classed(w->sched, task, route, true);
+}
+
+/* By a thread that is no worker of s. */
+static WEFT__NOINLINE void enqueue_outside(struct weft__sched *s, struct weft__task *task,
+                                           uint32_t route)
+{
+    struct weft__ctx *c = weft__ctx_now();
+    /* The caller may hold nothing but the task, which may run to its end, and its runtime be gone,
+     * as soon as it is queued. */
+    weft__core_ref(&s->core);
+    weft__a64_add_relaxed(&s->remote_schedules, 1);
+    if (c == NULL || c->core == NULL)
+        weft__a32_store_relaxed(&s->is_woken_outside, 1);
+    if (route != 0) {
+        push_classed(s, task, route, false);
+    } else {
+        if (!weft__inject_push(&s->inject, &task->qnode))
+            WEFT_ASSERT(!"the global queue is closed while tasks live");
+        weft__sched_wake_one(s);
+    }
+    weft__core_unref(&s->core);
+}
+
 void weft__sched_enqueue(struct weft__core *core, struct weft__task *task)
 {
     struct weft__sched *s = weft__sched_of(core);
     struct weft__ctx *c = weft__ctx_now();
     struct weft__worker *w = c ? c->worker : NULL;
+    uint32_t route = weft__a32_load_relaxed(&task->route);
     if (WEFT__UNLIKELY(w == NULL || w->sched != s)) {
-        /* The caller may hold nothing but the task, which may run to its end, and its runtime be
-         * gone, as soon as it is queued. */
-        weft__core_ref(core);
-        weft__a64_add_relaxed(&s->remote_schedules, 1);
-        if (c == NULL || c->core == NULL)
-            weft__a32_store_relaxed(&s->is_woken_outside, 1);
-        if (!weft__inject_push(&s->inject, &task->qnode))
-            WEFT_ASSERT(!"the global queue is closed while tasks live");
-        weft__sched_wake_one(s);
-        weft__core_unref(core);
+        enqueue_outside(s, task, route);
+        return;
+    }
+    if (WEFT__UNLIKELY(route != 0)) {
+        weft__worker_queue_routed(w, task, route);
         return;
     }
     /* A task woken by a task runs next, while what it needs is in the cache; one woken by an event
@@ -45,6 +81,8 @@ void weft__sched_enqueue(struct weft__core *core, struct weft__task *task)
     }
     weft__worker_push(w, task);
 }
+
+/* ---- taking tasks out ---- */
 
 struct weft__task *weft__worker_take_global(struct weft__worker *w)
 {
@@ -73,4 +111,74 @@ void weft__worker_spill_all(struct weft__worker *w)
         if (t && !weft__inject_push(&w->sched->inject, &t->qnode))
             WEFT_ASSERT(!"the global queue is closed while tasks live");
     } while ((t = weft__runq_pop(&w->runq)) != NULL);
+}
+
+/* ---- classes ---- */
+
+#define TURNS 16
+#define FIRST_NORMAL 2
+
+/* Whose turn it is. Evenly spread: 12 urgent, 3 normal, 1 background. */
+static const uint8_t turn_of[TURNS] = {
+    WEFT__CLASS_URGENT,    WEFT__CLASS_URGENT, [FIRST_NORMAL] = WEFT__CLASS_NORMAL,
+    WEFT__CLASS_URGENT,    WEFT__CLASS_URGENT, WEFT__CLASS_URGENT,
+    WEFT__CLASS_URGENT,    WEFT__CLASS_NORMAL, WEFT__CLASS_URGENT,
+    WEFT__CLASS_URGENT,    WEFT__CLASS_URGENT, WEFT__CLASS_URGENT,
+    WEFT__CLASS_NORMAL,    WEFT__CLASS_URGENT, WEFT__CLASS_URGENT,
+    WEFT__CLASS_BACKGROUND};
+
+/* Who gets it when that class has nothing to run. */
+static const uint8_t order_of[WEFT__LANES][WEFT__LANES] = {
+    [WEFT__CLASS_NORMAL] = {WEFT__CLASS_NORMAL, WEFT__CLASS_URGENT, WEFT__CLASS_BACKGROUND},
+    [WEFT__CLASS_URGENT] = {WEFT__CLASS_URGENT, WEFT__CLASS_NORMAL, WEFT__CLASS_BACKGROUND},
+    [WEFT__CLASS_BACKGROUND] = {WEFT__CLASS_BACKGROUND, WEFT__CLASS_URGENT, WEFT__CLASS_NORMAL}};
+
+static struct weft__task *take_normal(struct weft__worker *w)
+{
+    struct weft__task *t = weft__worker_pick_normal(w);
+    if (t == NULL)
+        t = weft__worker_take_global(w);
+    /* The others' rings count as well, or a worker whose own is empty would give the turns of the
+     * class away while another one's is full. Only at the first of the three: mostly there is
+     * nothing. */
+    if (t == NULL && w->turn % TURNS == FIRST_NORMAL + 1)
+        t = weft__worker_steal(w);
+    return t;
+}
+
+static struct weft__task *take_class(struct weft__worker *w, enum weft__class class)
+{
+    if (class == WEFT__CLASS_NORMAL)
+        return take_normal(w);
+    struct weft__qnode *node = weft__lanes_pop(&w->sched->lanes, class);
+    return node ? WEFT__CONTAINER_OF(node, struct weft__task, qnode) : NULL;
+}
+
+static void count_class(struct weft__worker *w, enum weft__class class)
+{
+    if (class == WEFT__CLASS_URGENT)
+        weft__count_up(&w->urgent_runs);
+    else if (class == WEFT__CLASS_BACKGROUND)
+        weft__count_up(&w->background_runs);
+}
+
+struct weft__task *weft__worker_pick_class(struct weft__worker *w, struct weft__task *self)
+{
+    const uint8_t *order = order_of[turn_of[w->turn++ % TURNS]];
+    for (unsigned i = 0; i < WEFT__LANES; i++) {
+        enum weft__class class = (enum weft__class)order[i];
+        struct weft__task *t = take_class(w, class);
+        if (t == NULL && self != NULL && weft__task_class(self) == class)
+            t = self;
+        if (t != NULL) {
+            count_class(w, class);
+            return t;
+        }
+    }
+    return NULL;
+}
+
+struct weft__task *weft__worker_take_classed(struct weft__worker *w)
+{
+    return weft__lanes_ready(&w->sched->lanes) ? weft__worker_pick_class(w, NULL) : NULL;
 }

@@ -14,6 +14,8 @@
  * be bounded. */
 #define WEFT__SLOT_STREAK_MAX 32
 
+/* ---- putting tasks in ---- */
+
 static inline void weft__count_up(weft__a64 *a)
 {
     /* one writer: no read-modify-write */
@@ -22,8 +24,8 @@ static inline void weft__count_up(weft__a64 *a)
 
 /* Moves half of the ring and the task to the global queue. By its thread. */
 void weft__worker_overflow(struct weft__worker *w, struct weft__task *task);
-/* The oldest of the global queue, with some more moved to the ring; or NULL. By its thread. */
-struct weft__task *weft__worker_take_global(struct weft__worker *w);
+/* To where a task with this route, which is not 0, belongs. By w's thread. */
+void weft__worker_queue_routed(struct weft__worker *w, struct weft__task *task, uint32_t route);
 
 /* To the ring. By its thread. */
 static inline void weft__worker_push(struct weft__worker *w, struct weft__task *task)
@@ -41,6 +43,25 @@ static inline void weft__worker_push(struct weft__worker *w, struct weft__task *
         weft__sched_wake_one(w->sched);
 }
 
+/* To the end of its class. By w's thread. */
+static inline void weft__worker_queue(struct weft__worker *w, struct weft__task *task)
+{
+    uint32_t route = weft__a32_load_relaxed(&task->route);
+    if (WEFT__UNLIKELY(route != 0))
+        weft__worker_queue_routed(w, task, route);
+    else
+        weft__worker_push(w, task);
+}
+
+/* ---- taking tasks out ---- */
+
+/* The oldest of the global queue, with some more moved to the ring; or NULL. By its thread. */
+struct weft__task *weft__worker_take_global(struct weft__worker *w);
+/* As weft__worker_pick_or(), when there are classes to choose from. */
+struct weft__task *weft__worker_pick_class(struct weft__worker *w, struct weft__task *self);
+/* The same for a worker that searches: NULL when no class but the normal one has tasks. */
+struct weft__task *weft__worker_take_classed(struct weft__worker *w);
+
 /* Any thread. */
 static inline struct weft__task *weft__worker_take_slot(struct weft__worker *w)
 {
@@ -49,15 +70,9 @@ static inline struct weft__task *weft__worker_take_slot(struct weft__worker *w)
     return weft__aptr_swap_acq_rel(&w->slot, NULL); /* another one may have been faster */
 }
 
-/*
- * The next task, or NULL when the loop must look around: nothing is queued here, or events are due.
- * Called by the worker's loop and by fibers that leave.
- */
-static inline struct weft__task *weft__worker_pick(struct weft__worker *w)
+/* The next task of the normal class. */
+static inline struct weft__task *weft__worker_pick_normal(struct weft__worker *w)
 {
-    if (WEFT__UNLIKELY(w->until_events == 0))
-        return NULL;
-    w->until_events--;
     struct weft__task *t;
     if (WEFT__UNLIKELY(w->until_global == 0)) {
         w->until_global = w->sched->global_interval;
@@ -79,6 +94,31 @@ static inline struct weft__task *weft__worker_pick(struct weft__worker *w)
     }
     w->slot_streak = 0;
     return weft__runq_pop(&w->runq);
+}
+
+/* weft__worker_pick() for a task that yields, or NULL: it counts as the last one of its class, and
+ * is returned when it is its turn again. */
+static inline struct weft__task *weft__worker_pick_or(struct weft__worker *w,
+                                                      struct weft__task *self)
+{
+    if (WEFT__UNLIKELY(w->until_events == 0))
+        return NULL;
+    w->until_events--;
+    uint32_t special = weft__lanes_ready(&w->sched->lanes);
+    if (self)
+        special |= weft__a32_load_relaxed(&self->route);
+    if (WEFT__UNLIKELY(special != 0))
+        return weft__worker_pick_class(w, self);
+    return weft__worker_pick_normal(w);
+}
+
+/*
+ * The next task, or NULL when the loop must look around: nothing is queued here, or events are due.
+ * Called by the worker's loop and by fibers that leave.
+ */
+static inline struct weft__task *weft__worker_pick(struct weft__worker *w)
+{
+    return weft__worker_pick_or(w, NULL);
 }
 
 #endif

@@ -16,6 +16,7 @@
 #include "fiber/fiber.h"
 #include "io/driver.h"
 #include "sched/inject.h"
+#include "sched/lanes.h"
 #include "sched/runq.h"
 #include "sys/lock.h"
 #include "task/slab.h"
@@ -71,6 +72,7 @@ struct weft__worker {
     uint32_t until_events; /* runs left until timers and driver are looked at */
     uint32_t until_global; /* runs left until the global queue comes first */
     uint32_t slot_streak;  /* runs in a row out of the slot */
+    uint32_t turn;         /* counts picks while classes are in use */
     uint64_t rng;          /* of weft__random_next() */
     uint64_t quiet_tick;   /* tick at the last sleep without an end, current_thread */
     /* sleeps no longer than this; WEFT_NEVER but in a shutdown that drives */
@@ -83,6 +85,7 @@ struct weft__worker {
     weft__aptr running; /* task it is in; NULL in the loop */
     weft__a64 looks;    /* times it looked at timers and driver */
     weft__a64 spawned, ended, steals, overflows, parks;
+    weft__a64 urgent_runs, background_runs; /* runs begun of these classes */
 
     /* ---- shared ---- */
     weft__aptr slot WEFT__ALIGNED(WEFT__CACHE_LINE); /* next to run; taken by swap */
@@ -126,12 +129,13 @@ struct weft__sched {
     struct weft__sched_hooks hooks;
 
     struct weft__inject inject;
-    weft__a32 idle_count;    /* workers asleep or about to be; written by them and by claimers */
-    weft__a32 searchers;     /* workers looking for work */
-    weft__a32 polling;       /* 1: somebody polls the driver */
-    weft__a32 stop;          /* 1: workers end */
-    weft__a32 monitor_stuck; /* workers stuck now, by the monitor's count */
-    weft__a32 in_place;      /* workers inside weft_block_in_place() */
+    struct weft__lanes lanes; /* urgent and background tasks; that of the normal class is empty */
+    weft__a32 idle_count;     /* workers asleep or about to be; written by them and by claimers */
+    weft__a32 searchers;      /* workers looking for work */
+    weft__a32 polling;        /* 1: somebody polls the driver */
+    weft__a32 stop;           /* 1: workers end */
+    weft__a32 monitor_stuck;  /* workers stuck now, by the monitor's count */
+    weft__a32 in_place;       /* workers inside weft_block_in_place() */
     /* threads inside weft_enter(), blocking jobs that run: they may wake tasks */
     weft__a32 outside;
     /* 1: a thread outside all runtimes has woken a task, and may do so again; written by such */
@@ -179,6 +183,8 @@ void weft__worker_attach(struct weft__worker *w);
 void weft__worker_detach(struct weft__worker *w);
 /* Runs tasks until should_stop(arg) is true; looks at it between tasks and after sleeping. */
 void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg);
+/* A task from the queue of another worker, and more to the ring of w; or NULL. By its thread. */
+struct weft__task *weft__worker_steal(struct weft__worker *w);
 
 /* core_ops */
 void weft__sched_park(struct weft__task *self);

@@ -36,10 +36,10 @@ static inline void after_switch(struct weft__worker *w)
         break;
     case WEFT__LEAVING_PARK:
         if (!weft__task_confirm_parked(t))
-            weft__worker_push(w, t); /* woken while it was leaving */
+            weft__worker_queue(w, t); /* woken while it was leaving */
         break;
     case WEFT__LEAVING_YIELD:
-        weft__worker_push(w, t);
+        weft__worker_queue(w, t);
         break;
     case WEFT__LEAVING_IDLE:
         w->spare = w->leaving_stack;
@@ -132,8 +132,8 @@ void weft__sched_yield(struct weft__task *self)
 {
     struct weft__worker *w = weft__ctx_now()->worker;
     bool must_look = w->until_events == 0;
-    struct weft__task *next = weft__worker_pick(w);
-    if (next == NULL && !must_look) {
+    struct weft__task *next = weft__worker_pick_or(w, self);
+    if (next == self || (next == NULL && !must_look)) {
         /* Nobody to yield to, and nothing due to look at: the turn comes round at once. */
         begin_run(w, self);
         return;
@@ -169,7 +169,7 @@ static inline void run_here(struct weft__worker *w, struct weft__task *t, struct
         if (rc == WEFT_PENDING) {
             t->locals = NULL;
             if (!weft__task_confirm_parked(t))
-                weft__worker_push(w, t);
+                weft__worker_queue(w, t);
             return;
         }
         weft__task_complete(t, WEFT_OUTCOME_VALUE, (void *)(intptr_t)rc, NULL);
@@ -300,7 +300,7 @@ static struct weft__task *steal_from(struct weft__worker *w, struct weft__worker
     return t;
 }
 
-static struct weft__task *steal(struct weft__worker *w)
+struct weft__task *weft__worker_steal(struct weft__worker *w)
 {
     struct weft__sched *s = w->sched;
     uint32_t count = weft__a32_load_acquire(&s->worker_high);
@@ -348,9 +348,11 @@ static struct weft__task *search(struct weft__worker *w)
     if (weft__a32_load_relaxed(&w->sched->worker_high) < 2 || !start_searching(w))
         return NULL;
     for (int round = 0; round < 4; round++) {
-        struct weft__task *t = steal(w);
+        struct weft__task *t = weft__worker_steal(w);
         if (t == NULL)
             t = weft__worker_take_global(w);
+        if (t == NULL)
+            t = weft__worker_take_classed(w);
         if (t)
             return t;
         for (int i = 0; i < 32; i++)
@@ -432,7 +434,7 @@ void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), v
     if (w->handoff) {
         struct weft__task *t = w->handoff;
         w->handoff = NULL;
-        weft__worker_push(w, t);
+        weft__worker_queue(w, t);
     }
 }
 

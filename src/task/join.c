@@ -7,8 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The task of a handle; NULL when it is spent, which is found out as long as the runtime lives. */
-static struct weft__task *task_of(const weft_task *handle)
+struct weft__task *weft__task_of_handle(const weft_task *handle)
 {
     struct weft__task *t = weft__task_address(handle);
     if ((uintptr_t)t < 4096)
@@ -32,7 +31,7 @@ static int spent(const char *call, const weft_task *handle, const void *caller)
 static int join_poll(weft_future *f, weft_waker *waker)
 {
     weft_join_future *j = WEFT__CONTAINER_OF(f, weft_join_future, future);
-    struct weft__task *t = task_of(j->task);
+    struct weft__task *t = weft__task_of_handle(j->task);
     if (t == NULL)
         return -EINVAL;
     return weft__task_set_joiner(t, waker) ? WEFT_PENDING : 0;
@@ -41,7 +40,7 @@ static int join_poll(weft_future *f, weft_waker *waker)
 static void join_cancel(weft_future *f)
 {
     weft_join_future *j = WEFT__CONTAINER_OF(f, weft_join_future, future);
-    struct weft__task *t = task_of(j->task);
+    struct weft__task *t = weft__task_of_handle(j->task);
     if (t)
         weft__task_clear_joiner(t);
 }
@@ -75,7 +74,7 @@ static void take(struct weft__task *t, weft_outcome *ret)
 
 int weft_join(weft_task *task, weft_outcome *ret_outcome)
 {
-    struct weft__task *t = task_of(task);
+    struct weft__task *t = weft__task_of_handle(task);
     if (t == NULL)
         return spent("weft_join", task, WEFT__CALLER);
     if (t == weft__task_current())
@@ -96,7 +95,7 @@ int weft_join(weft_task *task, weft_outcome *ret_outcome)
 
 int weft_try_join(weft_task *task, weft_outcome *ret_outcome)
 {
-    struct weft__task *t = task_of(task);
+    struct weft__task *t = weft__task_of_handle(task);
     if (t == NULL)
         return spent("weft_try_join", task, WEFT__CALLER);
     if (!(weft__a64_load_acquire(&t->state) & WEFT__TASK_DONE))
@@ -109,7 +108,7 @@ void weft_task_detach(weft_task *task)
 {
     if (task == NULL)
         return;
-    struct weft__task *t = task_of(task);
+    struct weft__task *t = weft__task_of_handle(task);
     if (t == NULL) {
         (void)spent("weft_task_detach", task, WEFT__CALLER);
         return;
@@ -194,7 +193,7 @@ static void abort_task(struct weft__task *t)
 
 int weft_abort(weft_task *task)
 {
-    struct weft__task *t = task_of(task);
+    struct weft__task *t = weft__task_of_handle(task);
     if (t == NULL)
         return spent("weft_abort", task, WEFT__CALLER);
     abort_task(t);
@@ -203,7 +202,7 @@ int weft_abort(weft_task *task)
 
 weft_abort_handle *weft_task_abort_handle(weft_task *task)
 {
-    struct weft__task *t = task_of(task);
+    struct weft__task *t = weft__task_of_handle(task);
     if (t == NULL) {
         (void)spent("weft_task_abort_handle", task, WEFT__CALLER);
         return NULL;
@@ -250,24 +249,24 @@ bool weft_abort_handle_is_finished(const weft_abort_handle *h)
 
 bool weft_task_is_finished(const weft_task *task)
 {
-    struct weft__task *t = task_of(task);
+    struct weft__task *t = weft__task_of_handle(task);
     return t && (weft__a64_load_acquire(&t->state) & WEFT__TASK_DONE);
 }
 
 uint64_t weft_task_id(const weft_task *task)
 {
-    struct weft__task *t = task_of(task);
+    struct weft__task *t = weft__task_of_handle(task);
     return t ? weft__a64_load_relaxed(&t->id) : 0;
 }
 
 const char *weft_task_name(const weft_task *task)
 {
-    struct weft__task *t = task_of(task);
+    struct weft__task *t = weft__task_of_handle(task);
     return t && t->cold ? t->cold->name : "";
 }
 
 const weft_site *weft_task_site(const weft_task *task)
 {
-    struct weft__task *t = task_of(task);
+    struct weft__task *t = weft__task_of_handle(task);
     return t ? t->site : NULL;
 }

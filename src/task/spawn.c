@@ -25,14 +25,14 @@ static WEFT__NOINLINE uint64_t id_take(void)
     return tls_ids.next++;
 }
 
-static struct weft__task *task_alloc(struct weft__core *core)
+/* c: of the calling thread, may be NULL. */
+static inline struct weft__task *task_alloc(struct weft__core *core, const struct weft__ctx *c)
 {
-    struct weft__ctx *c = weft__ctx_now();
     return weft__slab_alloc(core->slab, c && c->cache_core == core ? c->slab_cache : NULL);
 }
 
 static void task_init(struct weft__task *t, struct weft__core *core, enum weft__task_kind kind,
-                      uint64_t id)
+                      uint64_t id, uint32_t route)
 {
     t->core = core;
     t->fn = NULL;
@@ -51,14 +51,15 @@ static void task_init(struct weft__task *t, struct weft__core *core, enum weft__
     t->outcome = WEFT_OUTCOME_CANCELLED;
     t->on_abort = WEFT_ON_ABORT_RETURN;
     t->started = false;
+    weft__a32_store_relaxed(&t->route, route);
 }
 
 struct weft__task *weft__thread_task_create(struct weft__core *core, enum weft__task_kind kind)
 {
-    struct weft__task *t = task_alloc(core);
+    struct weft__task *t = task_alloc(core, weft__ctx_now());
     if (t == NULL)
         return NULL;
-    task_init(t, core, kind, 0);
+    task_init(t, core, kind, 0, 0);
     t->outcome = WEFT__OUTCOME_TAKEN;
     /* release publishes the fields to walks of the registry */
     weft__a64_store_release(&t->state, WEFT__TASK_REF);
@@ -112,6 +113,19 @@ static int cold_create(const weft_spawn_options *o, const void *arg, struct weft
     return 0;
 }
 
+/* Of the new task: as asked for, or that of who spawns it. */
+static inline enum weft__class class_of(const weft_spawn_options *o, const struct weft__ctx *c)
+{
+    if (o && o->priority != WEFT_PRIORITY_INHERIT)
+        return (enum weft__class)(o->priority - 1);
+    if (c == NULL)
+        return WEFT__CLASS_NORMAL;
+    const struct weft__task *parent = c->current;
+    if (WEFT__UNLIKELY(parent == NULL))
+        parent = c->in_place_task;
+    return parent ? weft__task_class(parent) : WEFT__CLASS_NORMAL;
+}
+
 /* hook, with ret_task only: told of the end in place of a joiner; may be NULL */
 static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id,
                  const weft_spawn_options *o, weft_task_fn fn, void *arg, weft_task **ret_task,
@@ -123,14 +137,15 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
         if (rc < 0)
             return rc;
     }
-    struct weft__task *t = task_alloc(core);
+    const struct weft__ctx *c = weft__ctx_now();
+    struct weft__task *t = task_alloc(core, c);
     if (WEFT__UNLIKELY(t == NULL)) {
         if (cold)
             weft__free(cold->arg_block);
         weft__free(cold);
         return -ENOMEM;
     }
-    task_init(t, core, kind, id);
+    task_init(t, core, kind, id, class_of(o, c));
     t->fn = fn;
     t->arg = arg;
     t->site = site;
@@ -219,9 +234,11 @@ int weft__spawn_core(const char *call, const weft_spawn_options *o, bool has_bod
     if (!has_body)
         return weft__misuse_at(call, -EINVAL, "there is no body to run", site);
     if (o && (o->stack_bytes > WEFT__STACK_MAX ||
-              (o->on_abort != WEFT_ON_ABORT_RETURN && o->on_abort != WEFT_ON_ABORT_UNWIND)))
-        return weft__misuse_at(call, -EINVAL,
-                               "options: stack_bytes is above 1 GiB, or on_abort is unknown", site);
+              (o->on_abort != WEFT_ON_ABORT_RETURN && o->on_abort != WEFT_ON_ABORT_UNWIND) ||
+              (unsigned)o->priority > WEFT_PRIORITY_BACKGROUND))
+        return weft__misuse_at(
+            call, -EINVAL,
+            "options: stack_bytes is above 1 GiB, or on_abort or priority is unknown", site);
     if (o && o->arg_bytes && arg == NULL)
         return weft__misuse_at(call, -EINVAL, "options.arg_bytes is set, but there is no argument",
                                site);

@@ -61,6 +61,17 @@ enum weft__task_kind {
     WEFT__TASK_BODY,     /* a body of weft_block_on() on its caller's thread */
 };
 
+/*
+ * How a task is queued (weft__task.route). Zero, the usual case, is a task of the normal class that
+ * any worker may run: who queues it looks no further.
+ */
+enum weft__class {
+    WEFT__CLASS_NORMAL, /* enum weft_priority less one */
+    WEFT__CLASS_URGENT,
+    WEFT__CLASS_BACKGROUND,
+};
+#define WEFT__ROUTE_CLASS UINT32_C(3) /* enum weft__class */
+
 #define WEFT__TASK_INLINE_ARG 64
 #define WEFT__OUTCOME_TAKEN 255 /* outcome: nothing is left in it */
 
@@ -138,7 +149,10 @@ struct weft__task {
     uint8_t kind;    /* enum weft__task_kind */
     uint8_t outcome; /* enum weft_outcome_kind, once DONE */
     uint8_t on_abort;
-    bool started;                                      /* the body has begun */
+    bool started; /* the body has begun */
+    /* WEFT__ROUTE_*. The class is written by anyone, and counts from the next time the task is
+     * queued. */
+    weft__a32 route;
     _Alignas(16) char arg_copy[WEFT__TASK_INLINE_ARG]; /* as malloc would align it */
 } WEFT__ALIGNED(WEFT__CACHE_LINE);
 
@@ -294,6 +308,14 @@ static inline struct weft__task *weft__task_address(const weft_task *handle)
     bits &= ((uintptr_t)1 << 48) - 1;
 #endif
     return (struct weft__task *)bits;
+}
+
+/* The task of a handle; NULL when it is spent, which is found out as long as the runtime lives. */
+struct weft__task *weft__task_of_handle(const weft_task *handle);
+
+static inline enum weft__class weft__task_class(const struct weft__task *t)
+{
+    return (enum weft__class)(weft__a32_load_relaxed(&t->route) & WEFT__ROUTE_CLASS);
 }
 
 /* ---- wakers: a weft_waker is the task ---- */

@@ -1,0 +1,12 @@
+#!/bin/sh
+# Usage: priorities.sh PROGRAM. Each class has its share: 12, 3 and 1 of 16 turns, roughly.
+set -eu
+out=$("$1")
+within() { # CLASS LEAST MOST
+    share=$(echo "$out" | sed -n "s/^$1 *\([0-9]*\) of 100 turns\$/\1/p")
+    test -n "$share" && test "$share" -ge "$2" && test "$share" -le "$3" || { echo "printed: $out"; exit 1; }
+}
+within urgent 70 80
+within normal 14 24
+within background 4 9
+echo "$out" | grep -qx 'the rest is done in the background' || { echo "printed: $out"; exit 1; }
