@@ -62,4 +62,19 @@ static inline void weft__lock_release(struct weft__lock *l)
         weft__lock_wake(l);
 }
 
+/*
+ * For who learnt without the lock, from something a holder stored, that the object around it may be
+ * freed: once this returns, that holder has touched the lock for the last time. (What may be left is
+ * a futex wake, which names an address and reads nothing.)
+ */
+static inline void weft__lock_settle(struct weft__lock *l)
+{
+    /* acquire pairs with the release in weft__lock_release. Having seen the holder's store we see
+     * its acquisition of the word, or what came after it. */
+    if (WEFT__LIKELY(weft__a32_load_acquire(&l->word) == 0))
+        return;
+    weft__lock_acquire(l);
+    weft__lock_release(l);
+}
+
 #endif

@@ -53,9 +53,11 @@ static int wait_outside(struct weft__ctx *c, weft_future *f)
     return rc;
 }
 
-int weft__wait_blocking(const char *call, weft_future *f, const void *caller)
+int weft__blocking_begin(const char *call, const void *caller)
 {
-    struct weft__ctx *c = weft__ctx_get();
+    struct weft__ctx *c = weft__ctx_now();
+    if (c == NULL)
+        return 0;
     if (c->in_hook)
         return weft__misuse(call, -EPERM, "a hook must not wait", caller);
     if (c->current && c->current->kind != WEFT__TASK_BLOCKING)
@@ -63,6 +65,15 @@ int weft__wait_blocking(const char *call, weft_future *f, const void *caller)
                             "the caller is a task: it would block its thread; use the form without "
                             "\"blocking\"",
                             caller);
+    return 0;
+}
+
+int weft__wait_blocking(const char *call, weft_future *f, const void *caller)
+{
+    int may = weft__blocking_begin(call, caller);
+    if (may < 0)
+        return may;
+    struct weft__ctx *c = weft__ctx_get();
     if (c->core == NULL)
         return wait_outside(c, f);
     /* In a runtime: deadlines around the call count. */

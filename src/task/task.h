@@ -370,6 +370,8 @@ int weft__wait_for(weft_future *f);
  * of weft_block_on() or a hook; -ENOMEM.
  */
 int weft__wait_blocking(const char *call, weft_future *f, const void *caller);
+/* Its first half, for forms that try before they wait: 0, or -EPERM, reported. */
+int weft__blocking_begin(const char *call, const void *caller);
 
 /* ---- random choices (ctx.c) ---- */
 

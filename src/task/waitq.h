@@ -86,7 +86,8 @@ enum weft__waiter_state {
 
 struct weft__waiter {
     struct weft__waiter *next, *prev; /* under the lock */
-    weft_waker *waker;                /* borrowed while QUEUED; under the lock */
+    /* Borrowed while QUEUED; under the lock. NULL: queued before anybody waits for it. */
+    weft_waker *waker;
     /* Written under the lock; read by the owner, without the lock for a result. */
     weft__a32 state;
 };
@@ -125,6 +126,12 @@ static inline void weft__waiter_settle(struct weft__waiter *w)
 static inline bool weft__waitq_is_empty(const struct weft__waitq *q)
 {
     return q->first == NULL;
+}
+
+/* Not queued, and without a result: it has not waited yet. */
+static inline bool weft__waiter_is_idle(const struct weft__waiter *w)
+{
+    return weft__a32_load_relaxed(&w->state) == WEFT__WAITER_IDLE; /* written under the lock */
 }
 
 static inline bool weft__waiter_is_queued(const struct weft__waiter *w)
@@ -193,7 +200,7 @@ static inline void weft__waitq_end(struct weft__waitq *q, struct weft__waiter *w
 {
     WEFT_DEBUG_ASSERT(weft__waiter_is_queued(w) && result >= WEFT__WAITER_ENDED);
     weft__waitq_unlink(q, w);
-    if (!weft__wake_list_claim(list, w->waker))
+    if (w->waker == NULL || !weft__wake_list_claim(list, w->waker))
         result |= WEFT__WAITER_UNCLAIMED;
     /* release pairs with the acquire in weft__waiter_result. */
     weft__a32_store_release(&w->state, result);
