@@ -24,8 +24,12 @@ struct bench_row {
 };
 
 /* Rows, by file; each table ends with a row without a name. */
-extern const struct bench_row bench_rows_task[], bench_rows_priority[], bench_rows_time[],
-    bench_rows_blocking[], bench_rows_memory[];
+extern const struct bench_row bench_rows_task[];
+extern const struct bench_row bench_rows_priority[];
+extern const struct bench_row bench_rows_time[];
+extern const struct bench_row bench_rows_locks[];
+extern const struct bench_row bench_rows_blocking[];
+extern const struct bench_row bench_rows_memory[];
 
 /* A failed call ends the program: a benchmark must not time errors. */
 #define BENCH_CHECK(cond) ((cond) ? (void)0 : bench_fail(__FILE__, __LINE__, #cond))

@@ -10,11 +10,13 @@
 #include <weft/cancel.h>
 #include <weft/future.h>
 #include <weft/io.h>
+#include <weft/mutex.h>
 #include <weft/net.h>
 #include <weft/oneshot.h>
 #include <weft/panic.h>
 #include <weft/runtime.h>
 #include <weft/select.h>
+#include <weft/semaphore.h>
 #include <weft/stream.h>
 #include <weft/task.h>
 #include <weft/time.h>

@@ -1,0 +1,319 @@
+#include "sync/semaphore.h"
+
+#include <weft/semaphore.h>
+
+_Static_assert(sizeof(struct weft__sem) <= sizeof(weft_semaphore), "weft_semaphore is too small");
+_Static_assert(offsetof(struct weft__sem, word) == offsetof(weft_semaphore, word),
+               "WEFT_SEMAPHORE_INIT sets the word");
+
+#define CLOSED_BY (WEFT__WAITER_ENDED + 1) /* result of a waiter; ENDED: it has its permits */
+
+/* ---- the core ---- */
+
+bool weft__sem_is_closed(struct weft__sem *s)
+{
+    /* acquire pairs with the exchange in weft_semaphore_close: what was done before it is seen, and
+     * that the lock is held */
+    if (!(weft__a64_load_acquire(&s->word) & WEFT__SEM_CLOSED))
+        return false;
+    weft__lock_settle(&s->lock);
+    return true;
+}
+
+/*
+ * Under the lock: serves those who wait, from the permits in the word and `count` more. Returns what
+ * is left for the caller to publish after unlocking.
+ */
+static uint64_t serve(struct weft__sem *s, uint64_t count, struct weft__wake_list *woken)
+{
+    /* acquire pairs with the releases that brought the permits: who is served sees them through
+     * us */
+    uint64_t word = weft__a64_load_acquire(&s->word);
+    if (!(word & WEFT__SEM_QUEUED))
+        return count;
+    count += weft__sem_permits(word);
+    while (s->waiters.first) {
+        struct weft__sem_wait *w =
+            WEFT__CONTAINER_OF(s->waiters.first, struct weft__sem_wait, waiter);
+        if (w->count > count) {
+            /* relaxed: with QUEUED the word is read for its permits under the lock only */
+            weft__a64_store_relaxed(&s->word, count << WEFT__SEM_SHIFT | WEFT__SEM_QUEUED);
+            return 0;
+        }
+        count -= w->count;
+        weft__waitq_end(&s->waiters, &w->waiter, WEFT__WAITER_ENDED, woken);
+    }
+    /* relaxed: there are no permits in it that could be acquired */
+    weft__a64_store_relaxed(&s->word, 0);
+    return count;
+}
+
+bool weft__sem_release(struct weft__sem *s, uint64_t count, uint64_t max)
+{
+    uint64_t word = weft__a64_load_relaxed(&s->word);
+    while (count > 0) {
+        if (WEFT__UNLIKELY(word & WEFT__SEM_QUEUED)) {
+            struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
+            weft__lock_acquire(&s->lock);
+            count = serve(s, count, &woken);
+            weft__lock_release(&s->lock);
+            /* Not s any more unless there is something left, which nobody can have acquired. */
+            weft__wake_list_flush(&woken);
+            if (count > 0)
+                word = weft__a64_load_relaxed(&s->word);
+            continue;
+        }
+        if (count > max || weft__sem_permits(word) > max - count)
+            return false;
+        /* release pairs with the acquire in weft__sem_try and in serve */
+        if (weft__a64_cas_weak_release(&s->word, &word, word + (count << WEFT__SEM_SHIFT)))
+            return true;
+    }
+    return true;
+}
+
+/* Under the lock, by one who is not queued yet: takes the permits, 0; -EPIPE; or says that there is
+ * a queue to stand in, WEFT_PENDING. */
+static int take_or_announce(struct weft__sem *s, uint64_t count)
+{
+    uint64_t word = weft__a64_load_relaxed(&s->word);
+    for (;;) {
+        if (word & WEFT__SEM_CLOSED)
+            return -EPIPE;
+        if (word & WEFT__SEM_QUEUED)
+            return WEFT_PENDING;
+        if (weft__sem_permits(word) >= count) {
+            /* acquire as in weft__sem_try */
+            if (weft__a64_cas_weak_acquire(&s->word, &word, word - (count << WEFT__SEM_SHIFT)))
+                return 0;
+        } else if (weft__a64_cas_weak_relaxed(&s->word, &word, word | WEFT__SEM_QUEUED)) {
+            /* relaxed: who finds the bit looks at the queue under the lock */
+            return WEFT_PENDING;
+        }
+    }
+}
+
+static int result_of(const struct weft__sem_wait *w)
+{
+    switch (weft__waiter_result(&w->waiter)) {
+    case 0:
+        return WEFT_PENDING;
+    case CLOSED_BY:
+        return -EPIPE;
+    default:
+        return 0;
+    }
+}
+
+int weft__sem_poll(struct weft__sem_wait *w, weft_waker *waker)
+{
+    struct weft__sem *s = w->sem;
+    int rc = result_of(w);
+    if (rc != WEFT_PENDING)
+        return rc;
+    weft__lock_acquire(&s->lock);
+    if (weft__waiter_is_idle(&w->waiter))
+        rc = take_or_announce(s, w->count);
+    bool must_wait = rc == WEFT_PENDING && weft__waiter_must_wait(&s->waiters, &w->waiter, waker);
+    weft__lock_release(&s->lock);
+    return rc == WEFT_PENDING && !must_wait ? result_of(w) : rc;
+}
+
+void weft__sem_cancel(struct weft__sem_wait *w, uint64_t max)
+{
+    struct weft__sem *s = w->sem;
+    struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
+    uint64_t left = 0;
+    weft__lock_acquire(&s->lock);
+    if (weft__waitq_leave(&s->waiters, &w->waiter))
+        left = serve(s, 0, &woken); /* those behind may need less */
+    else if (weft__waiter_result(&w->waiter) == WEFT__WAITER_ENDED)
+        left = w->count;
+    weft__lock_release(&s->lock);
+    weft__wake_list_flush(&woken);
+    if (left > 0)
+        (void)weft__sem_release(s, left, max); /* they were the semaphore's: there is room */
+}
+
+/* ---- the public semaphore ---- */
+
+struct acquire_future {
+    weft_future future;
+    struct weft__sem_wait wait;
+};
+_Static_assert(sizeof(struct acquire_future) <= sizeof(weft_semaphore_acquire_future),
+               "weft_semaphore_acquire_future is too small");
+
+static inline struct weft__sem *sem_of(const weft_semaphore *s)
+{
+    return (struct weft__sem *)(uintptr_t)s;
+}
+
+static int acquire_poll(weft_future *f, weft_waker *waker)
+{
+    struct acquire_future *a = WEFT__CONTAINER_OF(f, struct acquire_future, future);
+    if (WEFT__UNLIKELY(a->wait.count > WEFT_SEMAPHORE_MAX))
+        return -EINVAL; /* reported when it was initialised */
+    return weft__sem_poll(&a->wait, waker);
+}
+
+static void acquire_cancel(weft_future *f)
+{
+    weft__sem_cancel(&WEFT__CONTAINER_OF(f, struct acquire_future, future)->wait,
+                     WEFT_SEMAPHORE_MAX);
+}
+
+static const weft_future_ops acquire_ops = {acquire_poll, acquire_cancel, "semaphore"};
+
+static void acquire_init(struct acquire_future *f, weft_semaphore *s, size_t n)
+{
+    f->future.ops = &acquire_ops;
+    weft__sem_wait_init(&f->wait, sem_of(s), n);
+}
+
+static const char too_many[] = "more permits than WEFT_SEMAPHORE_MAX";
+
+int weft_semaphore_init(weft_semaphore *s, size_t permits)
+{
+    if (permits > WEFT_SEMAPHORE_MAX)
+        return weft__misuse("weft_semaphore_init", -EINVAL, too_many, WEFT__CALLER);
+    *s = (weft_semaphore)WEFT_SEMAPHORE_INIT(permits);
+    return 0;
+}
+
+static WEFT__NOINLINE int acquire_slow(weft_semaphore *s, size_t n)
+{
+    struct acquire_future f;
+    acquire_init(&f, s, n);
+    return weft__wait_for(&f.future);
+}
+
+static inline int acquire(const char *call, weft_semaphore *s, size_t n, const void *caller)
+{
+    int rc = weft__wait_begin(call, caller);
+    if (rc < 0)
+        return rc;
+    if (WEFT__UNLIKELY(n > WEFT_SEMAPHORE_MAX))
+        return weft__misuse(call, -EINVAL, too_many, caller);
+    rc = weft__sem_try(sem_of(s), n);
+    return WEFT__LIKELY(rc != -EAGAIN) ? rc : acquire_slow(s, n);
+}
+
+static int try_acquire(const char *call, weft_semaphore *s, size_t n, const void *caller)
+{
+    if (WEFT__UNLIKELY(n > WEFT_SEMAPHORE_MAX))
+        return weft__misuse(call, -EINVAL, too_many, caller);
+    return weft__sem_try(sem_of(s), n);
+}
+
+static int blocking_acquire(const char *call, weft_semaphore *s, size_t n, const void *caller)
+{
+    int rc = weft__blocking_begin(call, caller);
+    if (rc < 0)
+        return rc;
+    rc = try_acquire(call, s, n, caller);
+    if (rc != -EAGAIN)
+        return rc;
+    struct acquire_future f;
+    acquire_init(&f, s, n);
+    return weft__wait_blocking(call, &f.future, caller);
+}
+
+int weft_semaphore_acquire(weft_semaphore *s)
+{
+    return acquire("weft_semaphore_acquire", s, 1, WEFT__CALLER);
+}
+
+int weft_semaphore_acquire_many(weft_semaphore *s, size_t n)
+{
+    return acquire("weft_semaphore_acquire_many", s, n, WEFT__CALLER);
+}
+
+int weft_semaphore_try_acquire(weft_semaphore *s)
+{
+    return weft__sem_try(sem_of(s), 1);
+}
+
+int weft_semaphore_try_acquire_many(weft_semaphore *s, size_t n)
+{
+    return try_acquire("weft_semaphore_try_acquire_many", s, n, WEFT__CALLER);
+}
+
+int weft_semaphore_blocking_acquire(weft_semaphore *s)
+{
+    return blocking_acquire("weft_semaphore_blocking_acquire", s, 1, WEFT__CALLER);
+}
+
+int weft_semaphore_blocking_acquire_many(weft_semaphore *s, size_t n)
+{
+    return blocking_acquire("weft_semaphore_blocking_acquire_many", s, n, WEFT__CALLER);
+}
+
+void weft_semaphore_acquire_future_init(weft_semaphore_acquire_future *f, weft_semaphore *s,
+                                        size_t n)
+{
+    if (WEFT__UNLIKELY(n > WEFT_SEMAPHORE_MAX))
+        (void)weft__misuse("weft_semaphore_acquire_future_init", -EINVAL, too_many,
+                           WEFT__CALLER); /* returned by the poll */
+    acquire_init((struct acquire_future *)f, s, n);
+}
+
+static int add(const char *call, weft_semaphore *s, size_t n, const void *caller)
+{
+    if (n > WEFT_SEMAPHORE_MAX || !weft__sem_release(sem_of(s), n, WEFT_SEMAPHORE_MAX))
+        return weft__misuse(call, -EINVAL, too_many, caller);
+    return 0;
+}
+
+void weft_semaphore_release(weft_semaphore *s, size_t n)
+{
+    (void)add("weft_semaphore_release", s, n,
+              WEFT__CALLER); /* reported, and there is no more to do */
+}
+
+int weft_semaphore_add_permits(weft_semaphore *s, size_t n)
+{
+    return add("weft_semaphore_add_permits", s, n, WEFT__CALLER);
+}
+
+size_t weft_semaphore_forget_permits(weft_semaphore *s, size_t n)
+{
+    struct weft__sem *sem = sem_of(s);
+    size_t taken;
+    /* Under the lock: with QUEUED the word is its holder's. */
+    weft__lock_acquire(&sem->lock);
+    uint64_t word = weft__a64_load_relaxed(&sem->word);
+    do {
+        uint64_t permits = weft__sem_permits(word);
+        taken = permits < n ? (size_t)permits : n;
+        /* acquire: what those did who gave the permits back comes before what follows here */
+    } while (!weft__a64_cas_weak_acquire(&sem->word, &word,
+                                         word - ((uint64_t)taken << WEFT__SEM_SHIFT)));
+    weft__lock_release(&sem->lock);
+    return taken;
+}
+
+size_t weft_semaphore_available(const weft_semaphore *s)
+{
+    /* acquire: who sees the permits sees what was done before they were given back */
+    return (size_t)weft__sem_permits(weft__a64_load_acquire(&sem_of(s)->word));
+}
+
+void weft_semaphore_close(weft_semaphore *s)
+{
+    struct weft__sem *sem = sem_of(s);
+    struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
+    weft__lock_acquire(&sem->lock);
+    weft__waitq_end_all(&sem->waiters, CLOSED_BY, &woken);
+    /* An exchange each, since without QUEUED others change the word too. In this order: in between
+     * nobody passes. */
+    weft__a64_or_acq_rel(&sem->word, WEFT__SEM_CLOSED);
+    weft__a64_and_acq_rel(&sem->word, ~WEFT__SEM_QUEUED);
+    weft__lock_release(&sem->lock);
+    weft__wake_list_flush(&woken);
+}
+
+bool weft_semaphore_is_closed(const weft_semaphore *s)
+{
+    return weft__sem_is_closed(sem_of(s));
+}
