@@ -61,6 +61,8 @@ typedef struct weft_config {
     enum weft_unhandled_panic unhandled_panic;
     /* Of random choices; 0: random. */
     uint64_t seed;
+    /* True: the clock stands still from the start, see <weft/clock.h>. current_thread only. */
+    bool start_paused;
     /* Hooks, called on the thread concerned, outside any task; they may spawn, wake and enter, and
      * must not wait. start and stop: every worker. park and unpark: around a worker's sleep. */
     void (*on_thread_start)(void *arg);

@@ -11,7 +11,9 @@
 
 WEFT_BEGIN_DECLS
 
-/* Nanoseconds on the monotonic clock. Any thread; never suspends. */
+/* Nanoseconds on the monotonic clock: that of the runtime the caller is in, blocking jobs and threads
+ * inside weft_enter() included, which a test may have paused (<weft/clock.h>); outside, the
+ * system's. Any thread; never suspends. */
 WEFT_API uint64_t weft_now(void);
 
 /*

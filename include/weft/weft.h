@@ -8,6 +8,7 @@
 #include <weft/base.h>
 #include <weft/broadcast.h>
 #include <weft/cancel.h>
+#include <weft/clock.h>
 #include <weft/future.h>
 #include <weft/io.h>
 #include <weft/mutex.h>

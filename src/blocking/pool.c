@@ -12,12 +12,10 @@ struct idler {
 };
 
 void weft__pool_init(struct weft__pool *p, struct weft__core *core, unsigned threads_max,
-                     uint64_t keep_alive_ns, weft__a32 *outside)
+                     uint64_t keep_alive_ns, weft__a32 *jobs)
 {
-    *p = (struct weft__pool){.core = core,
-                             .threads_max = threads_max,
-                             .keep_alive_ns = keep_alive_ns,
-                             .outside = outside};
+    *p = (struct weft__pool){
+        .core = core, .threads_max = threads_max, .keep_alive_ns = keep_alive_ns, .jobs = jobs};
     weft__list_init(&p->idle);
 }
 
@@ -51,7 +49,7 @@ static void run(struct weft__pool *p, struct weft__task *job)
                             info);
     }
     c->current = NULL;
-    weft__a32_sub_seq_cst(p->outside, 1);
+    weft__a32_sub_seq_cst(p->jobs, 1);
     p->core->ops->ended_outside(p->core);
 }
 
@@ -158,7 +156,7 @@ int weft__pool_submit(struct weft__pool *p, struct weft__task *job)
             p->first = &job->qnode;
         p->last = &job->qnode;
         p->queued++;
-        weft__a32_add_seq_cst(p->outside, 1);
+        weft__a32_add_seq_cst(p->jobs, 1);
         if (p->idle_count > 0)
             wake(p);
     }
@@ -179,7 +177,7 @@ void weft__pool_close(struct weft__pool *p)
     /* Destructors run without the lock. */
     while (n) {
         struct weft__qnode *next = n->next;
-        weft__a32_sub_seq_cst(p->outside, 1);
+        weft__a32_sub_seq_cst(p->jobs, 1);
         weft__task_complete_unstarted(WEFT__CONTAINER_OF(n, struct weft__task, qnode));
         p->core->ops->ended_outside(p->core);
         n = next;

@@ -18,7 +18,7 @@ struct weft__pool {
     struct weft__core *core;
     unsigned threads_max;
     uint64_t keep_alive_ns;
-    weft__a32 *outside; /* counts jobs, for the deadlock check */
+    weft__a32 *jobs; /* counts those that have not ended */
 
     struct weft__lock lock; /* guards what follows */
     struct weft__qnode *first, *last;
@@ -30,7 +30,7 @@ struct weft__pool {
 };
 
 void weft__pool_init(struct weft__pool *p, struct weft__core *core, unsigned threads_max,
-                     uint64_t keep_alive_ns, weft__a32 *outside);
+                     uint64_t keep_alive_ns, weft__a32 *jobs);
 /* Queues a job. 0; -EAGAIN or -ENOMEM when there is no thread and none can be started: the job
  * stays the caller's. On a closed pool the job is completed as cancelled. */
 int weft__pool_submit(struct weft__pool *p, struct weft__task *job);

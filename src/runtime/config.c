@@ -90,6 +90,10 @@ int weft__config_check(const weft_config *c, const void *caller)
     else if (c->unhandled_panic != WEFT_UNHANDLED_PANIC_IGNORE &&
              c->unhandled_panic != WEFT_UNHANDLED_PANIC_SHUTDOWN)
         why = "config.unhandled_panic is unknown";
+    else if (c->start_paused && c->flavor == WEFT_FLAVOR_MULTI_THREAD)
+        why = "config.start_paused is for current_thread runtimes";
+    else if (c->start_paused && !c->enable_time)
+        why = "config.start_paused needs config.enable_time";
     for (size_t i = 0; why == NULL && i < sizeof c->reserved / sizeof c->reserved[0]; i++)
         if (c->reserved[i] != 0) {
             (void)snprintf(reserved, sizeof reserved,

@@ -112,9 +112,10 @@ static void fill(struct weft_runtime *rt, const weft_config *c)
     weft__inject_init(&s->inject);
     weft__lanes_init(&s->lanes, false);
     weft__list_init(&s->drive_waiters);
-    weft__timers_init(&s->outer_timers, weft__sys_now_ns());
+    weft__clock_init(&core->clock, c->start_paused);
+    weft__timers_init(&s->outer_timers, weft__clock_now(&core->clock));
     weft__pool_init(&rt->pool, core, c->blocking_threads_max, c->blocking_keep_alive_ns,
-                    &s->outside);
+                    &s->jobs);
 }
 
 static void stop_threads(struct weft_runtime *rt)

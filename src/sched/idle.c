@@ -131,13 +131,21 @@ static bool try_poll_driver(struct weft__worker *w, uint64_t timeout_ns, int *re
     return *ret_events > 0;
 }
 
+static unsigned expire(struct weft__worker *w)
+{
+    struct weft__sched *s = w->sched;
+    uint64_t now_ns = weft__clock_now(&s->core.clock);
+    if (weft__clock_is_paused(&s->core.clock))
+        return weft__sched_expire_paused(w, now_ns);
+    unsigned woken = weft__timers_expire(&w->timers, now_ns);
+    return woken + weft__timers_expire(&s->outer_timers, now_ns);
+}
+
 bool weft__worker_look(struct weft__worker *w)
 {
     struct weft__sched *s = w->sched;
-    uint64_t now_ns = weft__sys_now_ns();
     weft__a64_store_relaxed(&w->looks, weft__a64_load_relaxed(&w->looks) + 1);
-    unsigned woken = weft__timers_expire(&w->timers, now_ns);
-    woken += weft__timers_expire(&s->outer_timers, now_ns);
+    unsigned woken = expire(w);
     /* The events of more than fits the queue stay in the kernel, which hands them out in turn: so a
      * thousand busy connections share one worker evenly, where a queue that overflows would not. */
     if (s->core.driver && weft__a32_load_relaxed(&s->polling) == 0 &&
@@ -216,6 +224,44 @@ static uint64_t quiet_until(struct weft__worker *w)
     return WEFT_NEVER;
 }
 
+/* In the driver, or on the futex, until woken or until the next timer. Any return: look around. */
+static void wait_in_kernel(struct weft__worker *w, bool polls)
+{
+    struct weft__sched *s = w->sched;
+    weft__a64_store_relaxed(&w->parks, weft__a64_load_relaxed(&w->parks) + 1);
+    uint64_t timer_ns = weft__a64_load_seq_cst(&w->timers.next_ns);
+    /* Timers of threads that are no workers: whoever polls sees to them, or worker 0 without a
+     * driver. */
+    if (polls || (s->core.driver == NULL && w->index == 0))
+        timer_ns = min_u64(timer_ns, weft__a64_load_seq_cst(&s->outer_timers.next_ns));
+    uint64_t until_ns = min_u64(w->wake_at_ns, weft__clock_system_time(&s->core.clock, timer_ns));
+    if (!s->is_multi)
+        until_ns = min_u64(until_ns, quiet_until(w));
+    if (!polls) {
+        (void)weft__sys_futex_wait(&w->permit, 0, until_ns);
+        return;
+    }
+    uint64_t now_ns = until_ns == WEFT_NEVER ? 0 : weft__sys_now_ns();
+    uint64_t wait_ns = until_ns == WEFT_NEVER ? WEFT_NEVER
+                       : until_ns > now_ns    ? until_ns - now_ns
+                                              : 0;
+    int events;
+    (void)try_poll_driver(w, wait_ns, &events);
+}
+
+/* The clock is paused: instead of sleeping until the next timer it jumps there, unless an event has
+ * come. False: nothing to jump to. */
+static bool jump(struct weft__worker *w, bool polls)
+{
+    uint64_t to_ns = weft__sched_next_jump(w);
+    int events;
+    if (to_ns == WEFT_NEVER)
+        return false;
+    if (!polls || !try_poll_driver(w, 0, &events))
+        weft__clock_move(&w->sched->core.clock, to_ns);
+    return true;
+}
+
 void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg)
 {
     struct weft__sched *s = w->sched;
@@ -232,32 +278,14 @@ void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), 
      * then look whether it let go. */
     bool seat_is_free = !polls && s->core.driver && weft__a32_load_seq_cst(&s->polling) == 0;
     if (!seat_is_free && !has_work(w) && !should_stop(arg)) {
-        weft__a64_store_relaxed(&w->parks, weft__a64_load_relaxed(&w->parks) + 1);
-        uint64_t until_ns = min_u64(w->wake_at_ns, weft__a64_load_seq_cst(&w->timers.next_ns));
-        /* Timers of threads that are no workers: whoever polls sees to them, or worker 0 without a
-         * driver. */
-        if (polls || (s->core.driver == NULL && w->index == 0))
-            until_ns = min_u64(until_ns, weft__a64_load_seq_cst(&s->outer_timers.next_ns));
-        if (!s->is_multi)
-            until_ns = min_u64(until_ns, quiet_until(w));
-        if (polls) {
-            uint64_t now_ns = until_ns == WEFT_NEVER ? 0 : weft__sys_now_ns();
-            uint64_t wait_ns = until_ns == WEFT_NEVER ? WEFT_NEVER
-                               : until_ns > now_ns    ? until_ns - now_ns
-                                                      : 0;
-            int events;
-            (void)try_poll_driver(w, wait_ns, &events);
-        } else {
-            (void)weft__sys_futex_wait(&w->permit, 0, until_ns); /* any return: look around */
-        }
+        if (!weft__clock_is_paused(&s->core.clock) || !jump(w, polls))
+            wait_in_kernel(w, polls);
     }
     wake_self(w, how);
     if (polls)
         weft__a32_store_seq_cst(&s->polling, 0);
     weft__monitor_poke(s);
-    uint64_t now_ns = weft__sys_now_ns();
-    (void)weft__timers_expire(&w->timers, now_ns);
-    (void)weft__timers_expire(&s->outer_timers, now_ns);
+    (void)expire(w);
     weft__worker_hook(w, s->hooks.thread_unpark);
 }
 

@@ -102,7 +102,8 @@ void weft__sched_check_deadlock(struct weft__sched *s)
     /* Threads that enter no runtime may send to channels all the same; one that has may again. */
     if (weft__a32_load_relaxed(&s->is_woken_outside))
         return;
-    if (weft__a32_load_seq_cst(&s->outside) || weft__a64_load_seq_cst(&s->core.handle_refs))
+    if (weft__a32_load_seq_cst(&s->outside) || weft__a32_load_seq_cst(&s->jobs) ||
+        weft__a64_load_seq_cst(&s->core.handle_refs))
         return;
     if (s->core.driver && weft__driver_source_count(s->core.driver))
         return;

@@ -136,8 +136,8 @@ struct weft__sched {
     weft__a32 stop;           /* 1: workers end */
     weft__a32 monitor_stuck;  /* workers stuck now, by the monitor's count */
     weft__a32 in_place;       /* workers inside weft_block_in_place() */
-    /* threads inside weft_enter(), blocking jobs that run: they may wake tasks */
-    weft__a32 outside;
+    weft__a32 outside;        /* threads inside weft_enter(): they may wake tasks */
+    weft__a32 jobs; /* blocking jobs that have not ended: likewise, and a paused clock waits */
     /* 1: a thread outside all runtimes has woken a task, and may do so again; written by such */
     weft__a32 is_woken_outside;
     /* from threads that are no workers */
@@ -227,6 +227,14 @@ uint64_t weft__sched_alive(struct weft__sched *s);
 bool weft__sched_wait_quiescent(struct weft__sched *s, uint64_t deadline_ns);
 /* Tells waiters of wait_quiescent to look. */
 void weft__sched_check_quiescent(struct weft__sched *s);
+
+/* ---- paused.c: the clock stands still; by the worker of a current_thread runtime ---- */
+
+/* Fires what is due at now_ns, in order; not all of it when it is much. */
+unsigned weft__sched_expire_paused(struct weft__worker *w, uint64_t now_ns);
+/* After announcing that it sleeps: the time to which the clock jumps, since nothing can run.
+ * WEFT_NEVER: it waits, for a blocking job, or because there is no timer. */
+uint64_t weft__sched_next_jump(struct weft__worker *w);
 
 /* ---- monitor.c ---- */
 

@@ -408,7 +408,7 @@ static void be_dormant(struct weft__worker *w, bool (*should_stop)(void *), void
     while (!should_stop(arg) && weft__a32_load_seq_cst(&w->is_dormant)) {
         /* Tasks that ran here have left timers on our wheel. */
         (void)weft__sys_futex_wait(&w->is_dormant, 1, weft__a64_load_relaxed(&w->timers.next_ns));
-        if (weft__timers_expire(&w->timers, weft__sys_now_ns())) {
+        if (weft__timers_expire(&w->timers, weft__clock_now(&s->core.clock))) {
             weft__worker_spill_all(w);
             weft__sched_wake_one(s);
         }
@@ -460,8 +460,9 @@ void weft__sched_ended_outside(struct weft__core *core)
     struct weft__sched *s = weft__sched_of(core);
     weft__a64_add_seq_cst(&s->outer_ended, 1);
     weft__sched_check_quiescent(s);
-    if (!s->is_multi && weft__sched_is_quiescent(s))
-        weft__sched_wake_all(s); /* who drives may wait for just that */
+    /* Who drives may wait for just that; or for the end of a job, to let time pass. */
+    if (!s->is_multi && (weft__sched_is_quiescent(s) || weft__clock_is_paused(&core->clock)))
+        weft__sched_wake_all(s);
 }
 
 /* ---- workers ---- */
@@ -477,7 +478,7 @@ int weft__worker_create(struct weft__sched *s, uint32_t index, bool is_extra)
     w->rng = (s->seed + index + 1) * UINT64_C(0x9E3779B97F4A7C15) | 1;
     weft__stack_cache_init(&w->stacks);
     weft__runq_init(&w->runq);
-    weft__timers_init(&w->timers, weft__sys_now_ns());
+    weft__timers_init(&w->timers, weft__clock_now(&s->core.clock));
     weft__aptr_store_release(&s->worker[index], w);
     if (weft__a32_load_relaxed(&s->worker_high) <= index)
         weft__a32_store_release(&s->worker_high, index + 1);

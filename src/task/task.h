@@ -32,6 +32,7 @@
 #include "base/base.h"
 #include "base/list.h"
 #include "fiber/fiber.h"
+#include "task/clock.h"
 
 #include <weft/future.h>
 #include <weft/runtime.h>
@@ -212,6 +213,7 @@ struct weft__core {
     size_t stack_bytes;
     struct weft__driver *driver; /* NULL with I/O switched off */
     bool has_time;
+    struct weft__clock clock;
     struct weft__slab *slab;
 };
 

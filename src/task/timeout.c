@@ -41,7 +41,7 @@ void weft_timeout_enter_until(weft_timeout *t, uint64_t deadline_ns)
 
 void weft_timeout_enter(weft_timeout *t, uint64_t duration_ns)
 {
-    weft_timeout_enter_until(t, weft__add_sat(weft__sys_now_ns(), duration_ns));
+    weft_timeout_enter_until(t, weft__add_sat(weft_now(), duration_ns));
 }
 
 void weft_timeout_leave(weft_timeout *t)
@@ -78,7 +78,7 @@ uint64_t weft_timeout_remaining(void)
     struct weft__locals *l = weft__locals_now();
     if (l->timeout == NULL || l->timeout->deadline_ns == WEFT_NEVER)
         return WEFT_NEVER;
-    uint64_t now_ns = weft__sys_now_ns();
+    uint64_t now_ns = weft_now();
     return l->timeout->deadline_ns > now_ns ? l->timeout->deadline_ns - now_ns : 0;
 }
 
@@ -101,7 +101,7 @@ void weft__timeouts_forget_core(struct weft__locals *l, struct weft__core *core)
 bool weft__timeout_check_now(struct weft__task *self)
 {
     weft_timeout *t = self->locals->timeout;
-    if (t->deadline_ns > weft__sys_now_ns())
+    if (t->deadline_ns > weft__clock_now(&self->core->clock))
         return false;
     t->expired = true;
     return true;

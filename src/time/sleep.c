@@ -5,11 +5,6 @@
 
 #include <errno.h>
 
-uint64_t weft_now(void)
-{
-    return weft__sys_now_ns();
-}
-
 /* ---- sleep ---- */
 
 struct sleep {
@@ -72,13 +67,13 @@ static int sleep_until(const char *call, uint64_t now_ns, uint64_t deadline_ns, 
 
 int weft_sleep(uint64_t duration_ns)
 {
-    uint64_t now_ns = weft__sys_now_ns();
+    uint64_t now_ns = weft_now();
     return sleep_until("weft_sleep", now_ns, weft__add_sat(now_ns, duration_ns), WEFT__CALLER);
 }
 
 int weft_sleep_until(uint64_t deadline_ns)
 {
-    return sleep_until("weft_sleep_until", weft__sys_now_ns(), deadline_ns, WEFT__CALLER);
+    return sleep_until("weft_sleep_until", weft_now(), deadline_ns, WEFT__CALLER);
 }
 
 /* ---- timers as futures ---- */
@@ -108,7 +103,7 @@ static int poll_timer(struct timer *t, weft_waker *waker)
         fired = weft__timer_fired(&t->timer);
         return fired == WEFT__TIMER_WAITS ? WEFT_PENDING : fired_result(fired);
     }
-    if (t->deadline_ns <= weft__sys_now_ns())
+    if (t->deadline_ns <= weft__clock_now(&t->core->clock))
         return 0;
     weft__timer_arm_here(t->core, &t->timer, t->deadline_ns, waker);
     return WEFT_PENDING;
@@ -162,8 +157,10 @@ void weft_timer_reset(weft_timer *timer, uint64_t deadline_ns)
 bool weft_timer_is_elapsed(const weft_timer *timer)
 {
     const struct timer *t = timer_of(timer);
-    return weft__timer_fired(&t->timer) != WEFT__TIMER_WAITS ||
-           t->deadline_ns <= weft__sys_now_ns();
+    if (weft__timer_fired(&t->timer) != WEFT__TIMER_WAITS)
+        return true;
+    uint64_t now_ns = t->core ? weft__clock_now(&t->core->clock) : weft_now(); /* NULL: ended */
+    return t->deadline_ns <= now_ns;
 }
 
 uint64_t weft_timer_deadline(const weft_timer *timer)

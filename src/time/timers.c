@@ -90,6 +90,12 @@ static weft_waker *fire(struct weft__timer *t, enum weft__timer_fired how)
     return w;
 }
 
+static void wake_all(weft_waker **fired, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        weft__waker_wake_release(fired[i]);
+}
+
 static unsigned fire_until(struct weft__timers *ts, uint64_t now_ns, enum weft__timer_fired how)
 {
     unsigned total = 0;
@@ -109,8 +115,7 @@ static unsigned fire_until(struct weft__timers *ts, uint64_t now_ns, enum weft__
         }
         publish(ts);
         weft__lock_release(&ts->lock);
-        for (unsigned i = 0; i < n; i++)
-            weft__waker_wake_release(due[i]);
+        wake_all(due, n);
         total += n;
         if (n < FIRE_BATCH)
             return total;
@@ -124,6 +129,32 @@ unsigned weft__timers_expire(struct weft__timers *ts, uint64_t now_ns)
     if (weft__a64_load_relaxed(&ts->next_ns) > now_ns)
         return 0;
     return fire_until(ts, now_ns, WEFT__TIMER_FIRED);
+}
+
+uint64_t weft__timers_earliest(struct weft__timers *ts)
+{
+    weft__lock_acquire(&ts->lock);
+    uint64_t earliest_ns = weft__wheel_earliest(&ts->wheel);
+    weft__lock_release(&ts->lock);
+    return earliest_ns;
+}
+
+unsigned weft__timers_fire_earliest(struct weft__timers *ts, unsigned max)
+{
+    weft_waker *due[FIRE_BATCH];
+    unsigned n = 0;
+    weft__lock_acquire(&ts->lock);
+    uint64_t deadline_ns = weft__wheel_earliest(&ts->wheel);
+    while (n < FIRE_BATCH && n < max && deadline_ns != WEFT_NEVER) {
+        struct weft__wheel_entry *e = weft__wheel_take_due(&ts->wheel, deadline_ns);
+        if (e == NULL)
+            break;
+        due[n++] = fire(WEFT__CONTAINER_OF(e, struct weft__timer, entry), WEFT__TIMER_FIRED);
+    }
+    publish(ts);
+    weft__lock_release(&ts->lock);
+    wake_all(due, n);
+    return n;
 }
 
 void weft__timers_close(struct weft__timers *ts)

@@ -49,6 +49,11 @@ static inline enum weft__timer_fired weft__timer_fired(const struct weft__timer 
 /* Fires what is due: marks it, wakes its task after unlocking. Returns how many. Any thread. */
 unsigned weft__timers_expire(struct weft__timers *ts, uint64_t now_ns);
 
+/* For a clock that stands still: the earliest deadline, exactly, WEFT_NEVER without one; and firing
+ * the earliest timers alone, at most `max` of those whose deadline that is. */
+uint64_t weft__timers_earliest(struct weft__timers *ts);
+unsigned weft__timers_fire_earliest(struct weft__timers *ts, unsigned max);
+
 /* Fires everything, now and later, as WEFT__TIMER_CLOSED: the runtime is down. */
 void weft__timers_close(struct weft__timers *ts);
 

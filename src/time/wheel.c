@@ -273,6 +273,14 @@ uint64_t weft__wheel_next_deadline(struct weft__wheel *w)
     return w->wake_ns;
 }
 
+uint64_t weft__wheel_earliest(const struct weft__wheel *w)
+{
+    unsigned level, slot;
+    if (!weft__list_is_empty(&w->due)) /* none of the slots is earlier than what left them */
+        return earliest_in(&w->due);
+    return earliest_slot(w, &level, &slot) ? earliest_in(&w->slot[level][slot]) : WEFT_NEVER;
+}
+
 static size_t check_list(const struct weft__wheel *w, const struct weft__node *head, unsigned level,
                          unsigned slot)
 {

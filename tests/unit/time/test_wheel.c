@@ -475,6 +475,15 @@ static uint64_t random_later(uint64_t *seed, uint64_t now_ns, unsigned slowness)
     }
 }
 
+static uint64_t model_earliest(void)
+{
+    uint64_t earliest_ns = WEFT_NEVER;
+    for (size_t i = 0; i < sorted_count; i++)
+        if (sorted[i]->entry.deadline_ns < earliest_ns)
+            earliest_ns = sorted[i]->entry.deadline_ns;
+    return earliest_ns;
+}
+
 static void run_against_the_model(uint64_t *seed, size_t pool_count, size_t steps, bool check_each)
 {
     uint64_t now_ns = random_magnitude(seed);
@@ -504,8 +513,10 @@ static void run_against_the_model(uint64_t *seed, size_t pool_count, size_t step
         assert_int_equal(wheel.count, sorted_count);
         uint64_t next_ns = weft__wheel_next_deadline(&wheel);
         assert_true(sorted_count == 0 ? next_ns == WEFT_NEVER : next_ns <= sorted[0]->key_ns);
-        if (check_each)
+        if (check_each) {
             weft__wheel_check(&wheel);
+            assert_true(weft__wheel_earliest(&wheel) == model_earliest());
+        }
     }
     weft__wheel_check(&wheel);
     drain_and_compare(UINT64_MAX, SIZE_MAX);
