@@ -45,7 +45,8 @@ static WEFT__NOINLINE void enqueue_outside(struct weft__sched *s, struct weft__t
      * as soon as it is queued. */
     weft__core_ref(&s->core);
     weft__a64_add_relaxed(&s->remote_schedules, 1);
-    if (c == NULL || c->core == NULL)
+    /* Not the birth of a task: who spawns from outside has a handle, or blocks on the runtime. */
+    if (task->started && (c == NULL || c->core == NULL))
         weft__a32_store_relaxed(&s->is_woken_outside, 1);
     if (route != 0) {
         push_classed(s, task, route, false);
