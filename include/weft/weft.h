@@ -11,6 +11,7 @@
 #include <weft/clock.h>
 #include <weft/future.h>
 #include <weft/io.h>
+#include <weft/join_all.h>
 #include <weft/mutex.h>
 #include <weft/net.h>
 #include <weft/oneshot.h>

@@ -1,0 +1,130 @@
+/*
+ * A case held by value is started by the first poll of it, and is over when what polls it is:
+ * completed, or cancelled. A case of the caller's keeps its state from one use to the next.
+ */
+#include "sync/case.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define FITS(type) _Static_assert(sizeof(type) <= WEFT_CASE_BYTES, #type " fits a case")
+FITS(weft_cancel_token_future);
+FITS(weft_fd_wait_future);
+FITS(weft_join_future);
+FITS(weft_select_future);
+FITS(weft_sleep_future);
+
+static weft_future *future_of(weft_case *c)
+{
+    return c->kind == WEFT__CASE_BORROWED ? c->arg[0].ptr : (weft_future *)(void *)c->storage;
+}
+
+/* ---- making them ---- */
+
+static weft_case case_of_kind(enum weft__case_kind kind)
+{
+    weft_case c;
+    memset(&c, 0, sizeof c);
+    c.rc = WEFT_PENDING;
+    c.kind = (uint8_t)kind;
+    return c;
+}
+
+weft_case weft_case_future(weft_future *f)
+{
+    weft_case c = case_of_kind(WEFT__CASE_BORROWED);
+    c.arg[0].ptr = f;
+    return c;
+}
+
+weft_case weft_case_make(int (*start)(weft_case *c), void *arg0, void *arg1)
+{
+    weft_case c = case_of_kind(WEFT__CASE_STARTED);
+    c.start = start;
+    c.arg[0].ptr = arg0;
+    c.arg[1].ptr = arg1;
+    return c;
+}
+
+weft_case weft_case_else(void)
+{
+    return case_of_kind(WEFT__CASE_ELSE);
+}
+
+void weft_case_cancel(weft_case *c)
+{
+    if (c->kind != WEFT__CASE_BORROWED || c->state != WEFT__CASE_PENDING)
+        return;
+    c->state = WEFT__CASE_SPENT;
+    future_of(c)->ops->cancel(future_of(c));
+}
+
+/* ---- using them ---- */
+
+int weft__cases_check(const char *call, const weft_case *cases, size_t count, const void *caller)
+{
+    if (cases == NULL && count > 0)
+        return weft__misuse(call, -EINVAL, "there are no cases", caller);
+    for (size_t i = 0; i < count; i++) {
+        if (cases[i].kind != WEFT__CASE_BORROWED)
+            continue;
+        const weft_future *f = cases[i].arg[0].ptr;
+        if (f == NULL || f->ops == NULL || f->ops->poll == NULL || f->ops->cancel == NULL)
+            return weft__misuse(call, -EINVAL, "a future is NULL or has no operations", caller);
+    }
+    return 0;
+}
+
+void weft__cases_begin(weft_case *cases, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        weft_case *c = &cases[i];
+        if (c->kind == WEFT__CASE_STARTED)
+            c->state = WEFT__CASE_IDLE;
+        if (c->state != WEFT__CASE_SPENT)
+            c->rc = WEFT_PENDING;
+    }
+}
+
+bool weft__case_poll(weft_case *c, weft_waker *waker)
+{
+    bool must_start = c->kind == WEFT__CASE_STARTED && c->state == WEFT__CASE_IDLE;
+    c->state = WEFT__CASE_SPENT;
+    int rc = must_start ? c->start(c) : 0;
+    if (rc == 0) {
+        weft_future *f = future_of(c);
+        rc = f->ops->poll(f, waker);
+        if (rc == WEFT_PENDING) {
+            c->state = WEFT__CASE_PENDING;
+            return false;
+        }
+    }
+    c->rc = rc;
+    return true;
+}
+
+void weft__cases_end(weft_case *cases, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        weft_case *c = &cases[i];
+        if (c->kind != WEFT__CASE_STARTED || c->state != WEFT__CASE_PENDING)
+            continue;
+        c->state = WEFT__CASE_SPENT;
+        future_of(c)->ops->cancel(future_of(c));
+    }
+}
+
+static void end_at_unwind(void *arg)
+{
+    struct weft__cases_guard *g = arg;
+    weft__cases_end(g->cases, g->count);
+}
+
+void weft__cases_guard_enter(struct weft__cases_guard *g, weft_case *cases, size_t count)
+{
+    g->cases = cases;
+    g->count = count;
+    g->cleanup.fn = end_at_unwind;
+    g->cleanup.arg = g;
+    weft__cleanup_enter(&g->cleanup);
+}

@@ -1,0 +1,58 @@
+/*
+ * Cases, for whatever polls an array of them: select.c and await_all.c.
+ */
+#ifndef WEFT_SYNC_CASE_H
+#define WEFT_SYNC_CASE_H
+
+#include "task/panic.h"
+#include "task/task.h"
+
+#include <weft/select.h>
+
+enum weft__case_kind {
+    WEFT__CASE_BORROWED, /* arg[0] is the caller's future */
+    WEFT__CASE_STARTED,  /* start() makes the future in storage */
+    WEFT__CASE_ELSE,
+};
+
+enum weft__case_state {
+    WEFT__CASE_IDLE, /* to be started, or polled for the first time */
+    WEFT__CASE_PENDING,
+    /* Completed. One of the caller's remains so. Also while in poll() or start(), so that it is not
+     * cancelled if one of them panics. */
+    WEFT__CASE_SPENT,
+};
+
+/* It is to be polled. */
+static inline bool weft__case_is_live(const weft_case *c)
+{
+    return c->kind != WEFT__CASE_ELSE && !c->disabled && c->state != WEFT__CASE_SPENT;
+}
+
+/* Reports misuse of `call`: -EINVAL. */
+int weft__cases_check(const char *call, const weft_case *cases, size_t count, const void *caller);
+/* Before the first poll: what is held by value is to be started. */
+void weft__cases_begin(weft_case *cases, size_t count);
+/* Polls a live case, after starting it if need be. False: it is pending. Else rc is set. */
+WEFT_MUST_CHECK bool weft__case_poll(weft_case *c, weft_waker *waker);
+/* Cancels what is held by value and pending. Again does nothing. */
+void weft__cases_end(weft_case *cases, size_t count);
+
+/*
+ * A start, a poll or a predicate of the user's may panic, and the frame be given up: what other cases
+ * have registered must not outlive it. So ending them is a cleanup of the task for as long as they are
+ * polled.
+ */
+struct weft__cases_guard {
+    weft_cleanup cleanup;
+    weft_case *cases;
+    size_t count;
+};
+
+void weft__cases_guard_enter(struct weft__cases_guard *g, weft_case *cases, size_t count);
+static inline void weft__cases_guard_leave(const struct weft__cases_guard *g)
+{
+    weft__locals_now()->cleanups = g->cleanup.below;
+}
+
+#endif

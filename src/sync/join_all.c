@@ -1,0 +1,204 @@
+/*
+ * Waiting for several tasks, in two phases. The first watches all of them until it is decided what is
+ * to become of them: one has ended, or has failed. The second waits for one after the other, which
+ * takes as many polls as there are tasks and not their square. Waiting for all without conditions is
+ * the second phase alone.
+ */
+#include <weft/join_all.h>
+
+#include "task/state.h"
+#include "task/task.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { MODE_ALL, MODE_OK, MODE_RACE };
+enum { PHASE_WATCH, PHASE_DRAIN };
+
+#define NONE SIZE_MAX
+
+/* NULL for a spent handle. */
+static struct weft__task *task_of(const weft_task *handle)
+{
+    return weft_task_id(handle) ? weft__task_address(handle) : NULL;
+}
+
+/* A spent handle counts as a task that has ended. */
+static bool has_ended(const struct weft__task *t)
+{
+    /* acquire pairs with the release of the completer: the outcome is readable */
+    return t == NULL || (weft__a64_load_acquire(&t->state) & WEFT__TASK_DONE);
+}
+
+static bool has_failed(const struct weft__task *t)
+{
+    return t == NULL || t->outcome != WEFT_OUTCOME_VALUE;
+}
+
+/* ---- the phases ---- */
+
+/* False: the waker is registered with every task that has not ended. True: decided. */
+static bool watch(weft_join_all_future *j, weft_waker *waker)
+{
+    bool is_pending = false;
+    for (size_t i = j->waits_for; i < j->count; i++) {
+        struct weft__task *t = task_of(j->tasks[i]);
+        if (!has_ended(t) && weft__task_set_joiner(t, waker)) {
+            is_pending = true;
+        } else if (j->mode == MODE_RACE || has_failed(t)) {
+            j->first = i;
+            return true;
+        } else if (i == j->waits_for) {
+            j->waits_for++; /* those in front are not looked at again */
+        }
+    }
+    return !is_pending;
+}
+
+static void abort_all(weft_join_all_future *j)
+{
+    for (size_t i = 0; i < j->count; i++)
+        if (i != j->first && task_of(j->tasks[i]))
+            (void)weft_abort(j->tasks[i]); /* the handle was just looked at */
+}
+
+static bool drain(weft_join_all_future *j, weft_waker *waker)
+{
+    for (; j->waits_for < j->count; j->waits_for++) {
+        struct weft__task *t = task_of(j->tasks[j->waits_for]);
+        if (!has_ended(t) && weft__task_set_joiner(t, waker))
+            return false;
+    }
+    return true;
+}
+
+/* Gives all handles up. Returns how many tasks did not end with a value. */
+static int take_all(weft_join_all_future *j)
+{
+    int failed = 0;
+    for (size_t i = 0; i < j->count; i++) {
+        struct weft__task *t = task_of(j->tasks[i]);
+        weft_outcome *o = j->ret_outcomes ? &j->ret_outcomes[i] : NULL;
+        failed += has_failed(t);
+        if (o) {
+            memset(o, 0, sizeof *o);
+            o->kind = WEFT_OUTCOME_CANCELLED; /* of a spent handle */
+        }
+        int rc = t ? weft_try_join(j->tasks[i], o) : 0;
+        WEFT_DEBUG_ASSERT(rc == 0); /* it has ended */
+        (void)rc;
+    }
+    return failed;
+}
+
+static int join_all_poll(weft_future *f, weft_waker *waker)
+{
+    weft_join_all_future *j = WEFT__CONTAINER_OF(f, weft_join_all_future, future);
+    if (j->phase == PHASE_WATCH) {
+        if (!watch(j, waker))
+            return WEFT_PENDING;
+        j->phase = PHASE_DRAIN;
+        j->waits_for = 0;
+        if (j->first != NONE)
+            abort_all(j);
+    }
+    if (!drain(j, waker))
+        return WEFT_PENDING;
+    if (j->ret_failed && j->first != NONE)
+        *j->ret_failed = j->first;
+    int failed = take_all(j);
+    return j->mode == MODE_RACE ? (int)j->first : failed;
+}
+
+static void join_all_cancel(weft_future *f)
+{
+    weft_join_all_future *j = WEFT__CONTAINER_OF(f, weft_join_all_future, future);
+    for (size_t i = j->waits_for; i < j->count; i++) {
+        struct weft__task *t = task_of(j->tasks[i]);
+        if (t)
+            weft__task_clear_joiner(t);
+    }
+}
+
+static const weft_future_ops join_all_ops = {join_all_poll, join_all_cancel, "join_all"};
+
+static void init(weft_join_all_future *j, int mode, weft_task *const *tasks, size_t count,
+                 weft_outcome *ret_outcomes, size_t *ret_failed)
+{
+    j->future.ops = &join_all_ops;
+    j->tasks = tasks;
+    j->count = count;
+    j->waits_for = 0;
+    j->first = NONE;
+    j->ret_outcomes = ret_outcomes;
+    j->ret_failed = ret_failed;
+    j->mode = (uint8_t)mode;
+    j->phase = mode == MODE_ALL ? PHASE_DRAIN : PHASE_WATCH;
+}
+
+void weft_join_all_future_init(weft_join_all_future *j, weft_task *const *tasks, size_t count,
+                               weft_outcome *ret_outcomes)
+{
+    init(j, MODE_ALL, tasks, count, ret_outcomes, NULL);
+}
+
+void weft_join_all_ok_future_init(weft_join_all_future *j, weft_task *const *tasks, size_t count,
+                                  weft_outcome *ret_outcomes, size_t *ret_failed)
+{
+    init(j, MODE_OK, tasks, count, ret_outcomes, ret_failed);
+}
+
+void weft_race_future_init(weft_join_all_future *j, weft_task *const *tasks, size_t count,
+                           weft_outcome *ret_outcomes)
+{
+    init(j, MODE_RACE, tasks, count, ret_outcomes, NULL);
+}
+
+/* ---- the functions ---- */
+
+static int check(const char *call, weft_task *const *tasks, size_t count, const void *caller)
+{
+    if (tasks == NULL && count > 0)
+        return weft__misuse(call, -EINVAL, "there are no handles", caller);
+    for (size_t i = 0; i < count; i++) {
+        struct weft__task *t = task_of(tasks[i]);
+        if (t == NULL)
+            return weft__misuse(call, -EINVAL, "a handle is NULL, or was joined or detached before",
+                                caller);
+        if (t == weft__task_current())
+            return weft__misuse(call, -EDEADLK, "a task joins itself", caller);
+    }
+    return 0;
+}
+
+static int join_here(const char *call, weft_join_all_future *j, const void *caller)
+{
+    int rc = check(call, j->tasks, j->count, caller);
+    if (rc == 0)
+        rc = weft__wait_begin(call, caller);
+    return rc < 0 ? rc : weft__wait_for(&j->future);
+}
+
+int weft_join_all(weft_task *const *tasks, size_t count, weft_outcome *ret_outcomes)
+{
+    weft_join_all_future j;
+    init(&j, MODE_ALL, tasks, count, ret_outcomes, NULL);
+    return join_here("weft_join_all", &j, WEFT__CALLER);
+}
+
+int weft_join_all_ok(weft_task *const *tasks, size_t count, weft_outcome *ret_outcomes,
+                     size_t *ret_failed)
+{
+    weft_join_all_future j;
+    init(&j, MODE_OK, tasks, count, ret_outcomes, ret_failed);
+    return join_here("weft_join_all_ok", &j, WEFT__CALLER);
+}
+
+int weft_race(weft_task *const *tasks, size_t count, weft_outcome *ret_outcomes)
+{
+    if (count == 0)
+        return weft__misuse("weft_race", -EINVAL, "there are no tasks to race", WEFT__CALLER);
+    weft_join_all_future j;
+    init(&j, MODE_RACE, tasks, count, ret_outcomes, NULL);
+    return join_here("weft_race", &j, WEFT__CALLER);
+}
