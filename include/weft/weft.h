@@ -19,6 +19,7 @@
 #include <weft/runtime.h>
 #include <weft/select.h>
 #include <weft/semaphore.h>
+#include <weft/scope.h>
 #include <weft/stream.h>
 #include <weft/task.h>
 #include <weft/time.h>

@@ -89,6 +89,11 @@ void weft__cancel_scopes_drop(struct weft__locals *l, weft_cancel_scope *until)
     l->cancel = NULL;
 }
 
+weft_cancel_scope *weft__cancel_scope_outer(weft_cancel_scope *s)
+{
+    return state_of(s)->visible_outer;
+}
+
 void weft__cancel_scopes_forget(struct weft__locals *l)
 {
     for (weft_cancel_scope *s = l->cancel_top; s; s = s->outer)

@@ -20,4 +20,7 @@ void weft__cancel_scopes_drop(struct weft__locals *l, weft_cancel_scope *until);
 /* The task that the scopes wake goes: from now on they wake the one that waits next. */
 void weft__cancel_scopes_forget(struct weft__locals *l);
 
+/* The next scope around s that waits inside s see; NULL: none. */
+weft_cancel_scope *weft__cancel_scope_outer(weft_cancel_scope *s);
+
 #endif

@@ -45,6 +45,16 @@ struct weft__wake_list {
         NULL, NULL                                                                                 \
     }
 
+static inline void weft__wake_list_add(struct weft__wake_list *list, struct weft__task *t)
+{
+    t->qnode.next = NULL;
+    if (list->first == NULL)
+        list->first = &t->qnode;
+    else
+        list->last->next = &t->qnode;
+    list->last = &t->qnode;
+}
+
 /* Under the lock that guards the registration of w, which is borrowed. False: the task is not
  * parked, and will look again by itself. */
 static inline bool weft__wake_list_claim(struct weft__wake_list *list, weft_waker *w)
@@ -52,13 +62,15 @@ static inline bool weft__wake_list_claim(struct weft__wake_list *list, weft_wake
     struct weft__task *t = weft__task_of_waker(w);
     if (!weft__task_set_notified(t))
         return false;
-    t->qnode.next = NULL;
-    if (list->first == NULL)
-        list->first = &t->qnode;
-    else
-        list->last->next = &t->qnode;
-    list->last = &t->qnode;
+    weft__wake_list_add(list, t);
     return true;
+}
+
+/* Aborts t, which a reference of the caller's keeps alive; under any lock, or none. */
+static inline void weft__wake_list_abort(struct weft__wake_list *list, struct weft__task *t)
+{
+    if (weft__task_set_aborted(t, WEFT__TASK_ABORT))
+        weft__wake_list_add(list, t);
 }
 
 /* After unlocking. Empties the list. */

@@ -336,8 +336,7 @@ static void scopes_nest_and_any_token_will_do(struct test_env *env)
 {
     (void)env;
     weft_cancel_token *outer = token_new(), *inner = token_new();
-    WEFT_CANCEL_SCOPE_AS(o, outer)
-    {
+    WEFT_CANCEL_SCOPE_AS(o, outer) {
         weft_cancel_scope i;
         weft_cancel_scope_enter(&i, inner);
         weft_task *t = SPAWN(cancel_soon, outer);
@@ -352,7 +351,7 @@ static void scopes_nest_and_any_token_will_do(struct test_env *env)
     }
     CHECK_EQ(weft_yield(), 0);
     WEFT_CANCEL_SCOPE(NULL)
-    CHECK_EQ(weft_sleep(WEFT_MS), 0);
+        CHECK_EQ(weft_sleep(WEFT_MS), 0);
     weft_cancel_token_unref(outer);
     weft_cancel_token_unref(inner);
 }
@@ -362,13 +361,11 @@ static void a_shield_hides_the_scopes_outside_only(struct test_env *env)
     (void)env;
     weft_cancel_token *outer = token_new(), *inner = token_new();
     weft_cancel_token_cancel(outer);
-    WEFT_CANCEL_SCOPE(outer)
-    {
+    WEFT_CANCEL_SCOPE(outer) {
         CHECK_EQ(weft_sleep(WEFT_MS), -ECANCELED);
         WEFT_SHIELD {
             CHECK_EQ(weft_sleep(WEFT_MS), 0);
-            WEFT_CANCEL_SCOPE(inner)
-            {
+            WEFT_CANCEL_SCOPE(inner) {
                 weft_task *t = SPAWN(cancel_soon, inner);
                 CHECK_EQ(weft_sleep(60 * WEFT_SEC), -ECANCELED);
                 WEFT_SHIELD(void)
@@ -385,7 +382,7 @@ static void a_shield_hides_the_scopes_outside_only(struct test_env *env)
 static void *sleep_in_scope(void *arg)
 {
     WEFT_CANCEL_SCOPE(arg)
-    EXPECT_EQ(weft_sleep(60 * WEFT_SEC), -ECANCELED);
+        EXPECT_EQ(weft_sleep(60 * WEFT_SEC), -ECANCELED);
     return (void *)9;
 }
 
@@ -426,8 +423,8 @@ static void *ignore_it(void *arg)
     weft_cancel_token *token = token_new();
     weft_cancel_token_cancel(token);
     WEFT_CANCEL_SCOPE(token)
-    while (!atomic_load(stop))
-        (void)weft_sleep(WEFT_SEC);
+        while (!atomic_load(stop))
+            (void)weft_sleep(WEFT_SEC);
     weft_cancel_token_unref(token);
     return NULL;
 }
