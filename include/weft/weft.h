@@ -23,5 +23,6 @@
 #include <weft/stream.h>
 #include <weft/task.h>
 #include <weft/time.h>
+#include <weft/watch.h>
 
 #endif

@@ -11,10 +11,12 @@ struct clone_call {
     int rc;
 };
 
+/* A wait in one of these functions would be a wait in the middle of a send or a poll. */
 static void call_clone(void *arg)
 {
     struct clone_call *c = arg;
-    c->rc = c->type->clone(c->to, c->from);
+    WEFT_NO_WAIT
+        c->rc = c->type->clone(c->to, c->from);
 }
 
 int weft__value_clone(const struct weft__value_type *type, void *to, const void *from)
@@ -32,11 +34,24 @@ int weft__value_clone(const struct weft__value_type *type, void *to, const void 
     return -EOWNERDEAD;
 }
 
+struct drop_call {
+    const struct weft__value_type *type;
+    void *value;
+};
+
+static void call_drop(void *arg)
+{
+    struct drop_call *d = arg;
+    WEFT_NO_WAIT
+        d->type->drop(d->value);
+}
+
 void weft__value_drop(const struct weft__value_type *type, void *value)
 {
     if (type->drop == NULL)
         return;
-    weft_panic_info *panic = weft__call_contained(type->drop, value);
+    struct drop_call d = {type, value};
+    weft_panic_info *panic = weft__call_contained(call_drop, &d);
     if (panic) {
         weft__panic_report(panic, "while a channel's item was destroyed");
         weft_panic_free(panic);

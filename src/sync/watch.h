@@ -1,0 +1,63 @@
+/*
+ * Watch: a counted value that is replaced, never changed. watch.c has the value, its senders and
+ * receivers, watch_wait.c what they wait for.
+ *
+ * Two locks. `lock` guards the fields, for a few instructions. `writing` is held by the one sender
+ * that makes a new value, also while the user's function changes its copy: two that changed copies
+ * of one value at the same time would undo each other's change. It is taken before `lock`, and
+ * receivers never take it.
+ */
+#ifndef WEFT_SYNC_WATCH_H
+#define WEFT_SYNC_WATCH_H
+
+#include "sync/value.h"
+#include "task/waitq.h"
+
+#include <weft/watch.h>
+
+struct weft__watch_node {
+    struct weft__watch_node *next; /* in the list of free ones */
+    size_t refs;                   /* being the value; borrows. Under the lock */
+    _Alignas(WEFT__VALUE_ALIGN) char value[];
+};
+
+/* The channel; all handles of senders are this pointer. */
+struct weft_watch_tx {
+    weft__a64 refs; /* senders, receivers and borrows, for the memory alone */
+    struct weft__value_type type;
+
+    struct weft__lock writing;
+    /* the context of the thread that holds `writing` while it calls a function of the user's;
+     * written by that thread, and only compared by others */
+    weft__aptr writer;
+
+    struct weft__lock lock; /* guards the rest */
+    size_t sender_count, receiver_count;
+    uint64_t version; /* from 1: one less is always unseen */
+    struct weft__watch_node *current;
+    struct weft__watch_node *free;
+    struct weft__waitq changed, closed; /* who waits for a version; for no receiver */
+};
+
+struct weft_watch_rx {
+    weft_watch_tx *ch;
+    uint64_t seen; /* version; by the owner */
+};
+
+/* Under the lock. */
+static inline struct weft__watch_node *weft__watch_pin(weft_watch_tx *ch)
+{
+    ch->current->refs++;
+    return ch->current;
+}
+
+/* Without the lock: gives a pin up, and destroys the value with the last. */
+void weft__watch_unpin(weft_watch_tx *ch, struct weft__watch_node *n);
+
+/* False for values that can only be borrowed. */
+static inline bool weft__watch_can_copy(const weft_watch_tx *ch)
+{
+    return ch->type.clone || ch->type.drop == NULL;
+}
+
+#endif

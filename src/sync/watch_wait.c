@@ -1,0 +1,373 @@
+/*
+ * What is waited for on a watch channel: a version, a value that fits, the end of the receivers. A
+ * wake means no more than "look again".
+ */
+#include "sync/watch.h"
+
+#include "task/panic.h"
+
+#include <errno.h>
+
+/* A value that changes faster than the predicate can be called must not keep the worker. */
+#define LOOKS_MAX 16
+
+/* ---- a version ---- */
+
+struct changed_wait {
+    weft_watch_rx *rx;
+    struct weft__waiter waiter;
+};
+
+_Static_assert(sizeof(struct changed_wait) <= sizeof(((weft_watch_changed_future *)0)->opaque),
+               "weft_watch_changed_future.opaque is too small");
+
+/* Under the lock. */
+static int take_change(weft_watch_rx *rx)
+{
+    weft_watch_tx *ch = rx->ch;
+    if (rx->seen == ch->version)
+        return ch->sender_count ? -EAGAIN : -EPIPE;
+    rx->seen = ch->version;
+    return 0;
+}
+
+static struct changed_wait *changed_wait_of(weft_future *f)
+{
+    return (void *)WEFT__CONTAINER_OF(f, weft_watch_changed_future, future)->opaque;
+}
+
+static int changed_poll(weft_future *f, weft_waker *waker)
+{
+    struct changed_wait *c = changed_wait_of(f);
+    if (c->rx == NULL)
+        return -EINVAL;
+    weft_watch_tx *ch = c->rx->ch;
+    weft__lock_acquire(&ch->lock);
+    int rc = take_change(c->rx);
+    if (rc == -EAGAIN) {
+        weft__waitq_wait(&ch->changed, &c->waiter, waker);
+        rc = WEFT_PENDING;
+    } else {
+        (void)weft__waitq_leave(&ch->changed, &c->waiter); /* it may not have been queued */
+    }
+    weft__lock_release(&ch->lock);
+    return rc;
+}
+
+static void changed_cancel(weft_future *f)
+{
+    struct changed_wait *c = changed_wait_of(f);
+    weft_watch_tx *ch = c->rx->ch;
+    weft__lock_acquire(&ch->lock);
+    (void)weft__waitq_leave(&ch->changed, &c->waiter); /* or it has been woken: nothing is owed */
+    weft__lock_release(&ch->lock);
+}
+
+static const weft_future_ops changed_ops = {changed_poll, changed_cancel, "watch changed"};
+
+void weft_watch_changed_future_init(weft_watch_changed_future *f, weft_watch_rx *rx)
+{
+    f->future.ops = &changed_ops;
+    struct changed_wait *c = changed_wait_of(&f->future);
+    c->rx = rx;
+    weft__waiter_init(&c->waiter);
+}
+
+static int try_changed(weft_watch_rx *rx)
+{
+    weft__lock_acquire(&rx->ch->lock);
+    int rc = take_change(rx);
+    weft__lock_release(&rx->ch->lock);
+    return rc;
+}
+
+int weft_watch_try_changed(weft_watch_rx *rx)
+{
+    if (rx == NULL)
+        return weft__misuse("weft_watch_try_changed", -EINVAL, "rx is NULL", WEFT__CALLER);
+    return try_changed(rx);
+}
+
+int weft_watch_changed(weft_watch_rx *rx)
+{
+    if (rx == NULL)
+        return weft__misuse("weft_watch_changed", -EINVAL, "rx is NULL", WEFT__CALLER);
+    int rc = weft__wait_begin("weft_watch_changed", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    rc = try_changed(rx);
+    if (rc != -EAGAIN)
+        return rc;
+    weft_watch_changed_future f;
+    weft_watch_changed_future_init(&f, rx);
+    return weft__wait_for(&f.future);
+}
+
+int weft_watch_blocking_changed(weft_watch_rx *rx)
+{
+    if (rx == NULL)
+        return weft__misuse("weft_watch_blocking_changed", -EINVAL, "rx is NULL", WEFT__CALLER);
+    weft_watch_changed_future f;
+    weft_watch_changed_future_init(&f, rx);
+    return weft__wait_blocking("weft_watch_blocking_changed", &f.future, WEFT__CALLER);
+}
+
+int weft_watch_has_changed(weft_watch_rx *rx)
+{
+    if (rx == NULL)
+        return weft__misuse("weft_watch_has_changed", -EINVAL, "rx is NULL", WEFT__CALLER);
+    weft__lock_acquire(&rx->ch->lock);
+    int rc = rx->ch->sender_count == 0 ? -EPIPE : rx->seen != rx->ch->version;
+    weft__lock_release(&rx->ch->lock);
+    return rc;
+}
+
+static void mark(const char *call, weft_watch_rx *rx, uint64_t behind, const void *caller)
+{
+    if (rx == NULL) {
+        (void)weft__misuse(call, -EINVAL, "rx is NULL", caller);
+        return;
+    }
+    weft__lock_acquire(&rx->ch->lock);
+    rx->seen = rx->ch->version - behind;
+    weft__lock_release(&rx->ch->lock);
+}
+
+void weft_watch_mark_changed(weft_watch_rx *rx)
+{
+    mark("weft_watch_mark_changed", rx, 1, WEFT__CALLER);
+}
+
+void weft_watch_mark_unchanged(weft_watch_rx *rx)
+{
+    mark("weft_watch_mark_unchanged", rx, 0, WEFT__CALLER);
+}
+
+/* ---- a value that fits ---- */
+
+struct fit_wait {
+    weft_watch_rx *rx;
+    weft_watch_pred pred;
+    void *arg;
+    void *ret_value; /* NULL: not wanted */
+    struct weft__waiter waiter;
+};
+
+_Static_assert(sizeof(struct fit_wait) <= sizeof(((weft_watch_wait_for_future *)0)->opaque),
+               "weft_watch_wait_for_future.opaque is too small");
+
+static struct fit_wait *fit_wait_of(weft_future *f)
+{
+    return (void *)WEFT__CONTAINER_OF(f, weft_watch_wait_for_future, future)->opaque;
+}
+
+struct pred_call {
+    const struct fit_wait *w;
+    const void *value;
+    bool fits;
+};
+
+static void call_pred(void *arg)
+{
+    struct pred_call *p = arg;
+    WEFT_NO_WAIT
+        p->fits = p->w->pred(p->value, p->w->arg);
+}
+
+/* Without the lock. 1 when the value fits, and has been copied; 0; a negative errno. */
+static int value_fits(const struct fit_wait *w, const void *value)
+{
+    struct pred_call p = {w, value, false};
+    weft_panic_info *panic = weft__call_contained(call_pred, &p);
+    if (panic) {
+        weft__panic_report(panic, "in the predicate of weft_watch_wait_for");
+        weft_panic_free(panic);
+        return -EOWNERDEAD;
+    }
+    if (!p.fits)
+        return 0;
+    int rc = w->ret_value ? weft__value_clone(&w->rx->ch->type, w->ret_value, value) : 0;
+    return rc < 0 ? rc : 1;
+}
+
+/*
+ * Shows the predicate the value, and each newer one that comes meanwhile. Returns with the lock
+ * held, so that what does not fit can be waited on before it changes: 0 when it fits; -EAGAIN when
+ * it does not; -EBUSY when it has changed again, and enough has been looked at; or an error.
+ */
+static int look_until_it_fits(struct fit_wait *w)
+{
+    weft_watch_tx *ch = w->rx->ch;
+    weft__lock_acquire(&ch->lock);
+    for (int looks = 0; looks < LOOKS_MAX; looks++) {
+        struct weft__watch_node *n = weft__watch_pin(ch);
+        uint64_t version = ch->version;
+        weft__lock_release(&ch->lock);
+        int rc = value_fits(w, n->value);
+        weft__watch_unpin(ch, n);
+        w->rx->seen = version;
+        weft__lock_acquire(&ch->lock);
+        if (rc != 0)
+            return rc < 0 ? rc : 0;
+        if (ch->version == version)
+            return ch->sender_count ? -EAGAIN : -EPIPE;
+    }
+    return -EBUSY;
+}
+
+static int fit_poll(weft_future *f, weft_waker *waker)
+{
+    struct fit_wait *w = fit_wait_of(f);
+    if (w->rx == NULL || w->pred == NULL)
+        return -EINVAL;
+    weft_watch_tx *ch = w->rx->ch;
+    int rc = look_until_it_fits(w);
+    if (rc == -EAGAIN || rc == -EBUSY)
+        weft__waitq_wait(&ch->changed, &w->waiter, waker);
+    else
+        (void)weft__waitq_leave(&ch->changed, &w->waiter); /* it may not have been queued */
+    weft__lock_release(&ch->lock);
+    if (rc == -EBUSY)
+        weft_waker_wake(waker);
+    return rc == -EAGAIN || rc == -EBUSY ? WEFT_PENDING : rc;
+}
+
+static void fit_cancel(weft_future *f)
+{
+    struct fit_wait *w = fit_wait_of(f);
+    weft_watch_tx *ch = w->rx->ch;
+    weft__lock_acquire(&ch->lock);
+    (void)weft__waitq_leave(&ch->changed, &w->waiter); /* or it has been woken: nothing is owed */
+    weft__lock_release(&ch->lock);
+}
+
+static const weft_future_ops fit_ops = {fit_poll, fit_cancel, "watch value"};
+
+void weft_watch_wait_for_future_init(weft_watch_wait_for_future *f, weft_watch_rx *rx,
+                                     weft_watch_pred pred, void *arg, void *ret_value)
+{
+    f->future.ops = &fit_ops;
+    struct fit_wait *w = fit_wait_of(&f->future);
+    /* A copy that cannot be made: polled, it says -EINVAL. */
+    w->rx = rx && ret_value && !weft__watch_can_copy(rx->ch) ? NULL : rx;
+    w->pred = pred;
+    w->arg = arg;
+    w->ret_value = ret_value;
+    weft__waiter_init(&w->waiter);
+}
+
+static int check_fit(const char *call, const weft_watch_rx *rx, weft_watch_pred pred,
+                     const void *ret_value, const void *caller)
+{
+    if (rx == NULL || pred == NULL)
+        return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
+    if (ret_value && !weft__watch_can_copy(rx->ch))
+        return weft__misuse(call, -EINVAL, "the values have drop and no clone: borrow them",
+                            caller);
+    return 0;
+}
+
+int weft_watch_try_wait_for(weft_watch_rx *rx, weft_watch_pred pred, void *arg, void *ret_value)
+{
+    int rc = check_fit("weft_watch_try_wait_for", rx, pred, ret_value, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    struct fit_wait w = {.rx = rx, .pred = pred, .arg = arg, .ret_value = ret_value};
+    rc = look_until_it_fits(&w);
+    weft__lock_release(&rx->ch->lock);
+    return rc == -EBUSY ? -EAGAIN : rc;
+}
+
+int weft_watch_wait_for(weft_watch_rx *rx, weft_watch_pred pred, void *arg, void *ret_value)
+{
+    int rc = check_fit("weft_watch_wait_for", rx, pred, ret_value, WEFT__CALLER);
+    if (rc == 0)
+        rc = weft__wait_begin("weft_watch_wait_for", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    weft_watch_wait_for_future f;
+    weft_watch_wait_for_future_init(&f, rx, pred, arg, ret_value);
+    return weft__wait_for(&f.future);
+}
+
+int weft_watch_blocking_wait_for(weft_watch_rx *rx, weft_watch_pred pred, void *arg,
+                                 void *ret_value)
+{
+    int rc = check_fit("weft_watch_blocking_wait_for", rx, pred, ret_value, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    weft_watch_wait_for_future f;
+    weft_watch_wait_for_future_init(&f, rx, pred, arg, ret_value);
+    return weft__wait_blocking("weft_watch_blocking_wait_for", &f.future, WEFT__CALLER);
+}
+
+/* ---- no receiver ---- */
+
+struct closed_wait {
+    weft_watch_tx *ch;
+    struct weft__waiter waiter;
+};
+
+_Static_assert(sizeof(struct closed_wait) <= sizeof(((weft_watch_closed_future *)0)->opaque),
+               "weft_watch_closed_future.opaque is too small");
+
+static struct closed_wait *closed_wait_of(weft_future *f)
+{
+    return (void *)WEFT__CONTAINER_OF(f, weft_watch_closed_future, future)->opaque;
+}
+
+static int closed_poll(weft_future *f, weft_waker *waker)
+{
+    struct closed_wait *c = closed_wait_of(f);
+    if (c->ch == NULL)
+        return -EINVAL;
+    int rc = 0;
+    weft__lock_acquire(&c->ch->lock);
+    if (c->ch->receiver_count == 0) {
+        (void)weft__waitq_leave(&c->ch->closed, &c->waiter); /* it may not have been queued */
+    } else {
+        weft__waitq_wait(&c->ch->closed, &c->waiter, waker);
+        rc = WEFT_PENDING;
+    }
+    weft__lock_release(&c->ch->lock);
+    return rc;
+}
+
+static void closed_cancel(weft_future *f)
+{
+    struct closed_wait *c = closed_wait_of(f);
+    weft__lock_acquire(&c->ch->lock);
+    (void)weft__waitq_leave(&c->ch->closed, &c->waiter); /* or it has been woken: nothing is owed */
+    weft__lock_release(&c->ch->lock);
+}
+
+static const weft_future_ops closed_ops = {closed_poll, closed_cancel, "watch closed"};
+
+void weft_watch_closed_future_init(weft_watch_closed_future *f, weft_watch_tx *tx)
+{
+    f->future.ops = &closed_ops;
+    struct closed_wait *c = closed_wait_of(&f->future);
+    c->ch = tx;
+    weft__waiter_init(&c->waiter);
+}
+
+int weft_watch_closed(weft_watch_tx *tx)
+{
+    if (tx == NULL)
+        return weft__misuse("weft_watch_closed", -EINVAL, "tx is NULL", WEFT__CALLER);
+    int rc = weft__wait_begin("weft_watch_closed", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    weft_watch_closed_future f;
+    weft_watch_closed_future_init(&f, tx);
+    return weft__wait_for(&f.future);
+}
+
+int weft_watch_blocking_closed(weft_watch_tx *tx)
+{
+    if (tx == NULL)
+        return weft__misuse("weft_watch_blocking_closed", -EINVAL, "tx is NULL", WEFT__CALLER);
+    weft_watch_closed_future f;
+    weft_watch_closed_future_init(&f, tx);
+    return weft__wait_blocking("weft_watch_blocking_closed", &f.future, WEFT__CALLER);
+}
