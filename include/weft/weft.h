@@ -10,6 +10,7 @@
 #include <weft/cancel.h>
 #include <weft/clock.h>
 #include <weft/future.h>
+#include <weft/interval.h>
 #include <weft/io.h>
 #include <weft/join_all.h>
 #include <weft/mutex.h>

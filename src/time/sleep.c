@@ -123,12 +123,12 @@ static void timer_cancel(weft_future *f)
 
 static const weft_future_ops timer_ops = {timer_poll, timer_cancel, "timer"};
 
-int weft_timer_init(weft_timer *timer, uint64_t deadline_ns)
+int weft__timer_begin(const char *call, weft_timer *timer, uint64_t deadline_ns, const void *caller)
 {
     struct weft__core *core = weft__core_current();
     if (core == NULL)
-        return weft__misuse("weft_timer_init", -EPERM, "the caller is in no runtime", WEFT__CALLER);
-    int rc = time_is_on("weft_timer_init", core, WEFT__CALLER);
+        return weft__misuse(call, -EPERM, "the caller is in no runtime", caller);
+    int rc = time_is_on(call, core, caller);
     if (rc < 0)
         return rc;
     struct timer *t = timer_of(timer);
@@ -138,6 +138,22 @@ int weft_timer_init(weft_timer *timer, uint64_t deadline_ns)
     t->deadline_ns = deadline_ns;
     weft__timer_init(&t->timer);
     return 0;
+}
+
+int weft_timer_init(weft_timer *timer, uint64_t deadline_ns)
+{
+    return weft__timer_begin("weft_timer_init", timer, deadline_ns, WEFT__CALLER);
+}
+
+bool weft__timer_has_ended(const weft_timer *timer)
+{
+    return timer_of(timer)->core == NULL;
+}
+
+uint64_t weft__timer_now(const weft_timer *timer)
+{
+    const struct timer *t = timer_of(timer);
+    return t->core ? weft__clock_now(&t->core->clock) : weft_now();
 }
 
 void weft_timer_reset(weft_timer *timer, uint64_t deadline_ns)
@@ -159,8 +175,7 @@ bool weft_timer_is_elapsed(const weft_timer *timer)
     const struct timer *t = timer_of(timer);
     if (weft__timer_fired(&t->timer) != WEFT__TIMER_WAITS)
         return true;
-    uint64_t now_ns = t->core ? weft__clock_now(&t->core->clock) : weft_now(); /* NULL: ended */
-    return t->deadline_ns <= now_ns;
+    return t->deadline_ns <= weft__timer_now(timer);
 }
 
 uint64_t weft_timer_deadline(const weft_timer *timer)

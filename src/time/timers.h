@@ -10,6 +10,7 @@
 #include "time/wheel.h"
 
 #include <weft/future.h>
+#include <weft/time.h>
 
 struct weft__timers {
     struct weft__lock lock;
@@ -56,6 +57,14 @@ unsigned weft__timers_fire_earliest(struct weft__timers *ts, unsigned max);
 
 /* Fires everything, now and later, as WEFT__TIMER_CLOSED: the runtime is down. */
 void weft__timers_close(struct weft__timers *ts);
+
+/* ---- sleep.c: public timers, for what is made of them ---- */
+
+/* weft_timer_init() for the public function `call`. */
+int weft__timer_begin(const char *call, weft_timer *timer, uint64_t deadline_ns,
+                      const void *caller);
+bool weft__timer_has_ended(const weft_timer *timer);
+uint64_t weft__timer_now(const weft_timer *timer); /* on the clock of its runtime */
 
 /* The core_ops of timeout scopes. */
 struct weft__core;
