@@ -21,6 +21,7 @@ WEFT_BEGIN_DECLS
 typedef struct weft_task weft_task;     /* the right to join a task */
 typedef struct weft_handle weft_handle; /* a counted reference to a runtime, see runtime.h */
 typedef struct weft_abort_handle weft_abort_handle;
+typedef struct weft_local_set weft_local_set; /* see local.h */
 
 /* The body of a task. What it returns is the task's value. */
 typedef void *(*weft_task_fn)(void *arg);
@@ -63,6 +64,9 @@ typedef struct weft_spawn_options {
     /* a blocking job passes its own on to what it spawns; the pool serves jobs in their order */
     enum weft_priority priority;
     weft_handle *runtime;  /* NULL: the runtime of the caller */
+    /* not NULL: a local task of this set, on whose home thread the caller is; runtime is NULL
+     * then */
+    weft_local_set *local_set;
     const weft_site *site; /* NULL: the place of the macro */
 } weft_spawn_options;
 

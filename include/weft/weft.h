@@ -14,6 +14,7 @@
 #include <weft/io.h>
 #include <weft/join_all.h>
 #include <weft/mutex.h>
+#include <weft/local.h>
 #include <weft/net.h>
 #include <weft/oneshot.h>
 #include <weft/panic.h>

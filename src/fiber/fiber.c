@@ -74,6 +74,14 @@ void weft__fiber_adopt_thread(struct weft__stack *s)
 #endif
 }
 
+void weft__fiber_adopt_fiber(struct weft__stack *s, const struct weft__stack *fiber)
+{
+    memset(s, 0, sizeof(*s));
+    s->lo = fiber->lo;
+    s->hi = fiber->hi;
+    s->tsan_fiber = fiber->tsan_fiber;
+}
+
 void weft__fiber_unadopt_thread(struct weft__stack *s)
 {
     memset(s, 0, sizeof(*s)); /* a switch to it faults at once */

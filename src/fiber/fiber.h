@@ -22,6 +22,9 @@ void weft__fiber_init(struct weft__stack *s, void (*entry)(void *), void *arg);
 
 /* Describes the calling thread's own stack in *s, for switching away from and back to. */
 void weft__fiber_adopt_thread(struct weft__stack *s);
+/* The same for the stack of a fiber that stands on `fiber`: for a loop nested on it, whose context
+ * is kept apart from the fiber's own. */
+void weft__fiber_adopt_fiber(struct weft__stack *s, const struct weft__stack *fiber);
 void weft__fiber_unadopt_thread(struct weft__stack *s);
 
 /* weft__fiber_switch() with all that it must tell others; use that one. */

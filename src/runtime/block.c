@@ -23,7 +23,7 @@ static void call_body(void *arg)
     b->value = b->fn(b->arg);
 }
 
-static void outcome_give(weft_outcome *ret, weft_panic_info *info, bool was_aborted, void *value)
+void weft__outcome_give(weft_outcome *ret, weft_panic_info *info, bool was_aborted, void *value)
 {
     weft_outcome o = {.kind = info          ? WEFT_OUTCOME_PANICKED
                               : was_aborted ? WEFT_OUTCOME_CANCELLED
@@ -60,7 +60,7 @@ static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, 
     c->core = core_before;
     t->locals = NULL;
     weft__thread_task_destroy(t);
-    outcome_give(ret, info, locals.abort_seen, body.value);
+    weft__outcome_give(ret, info, locals.abort_seen, body.value);
     return 0;
 }
 
@@ -195,6 +195,10 @@ int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value)
     struct weft__ctx *c = weft__ctx_get();
     struct weft__worker *w = c->worker;
     struct weft__task *t = c->current;
+    if (t && t->locals && t->locals->drive)
+        return weft__misuse("weft_block_in_place", -EPERM,
+                            "the caller drives a local set, whose tasks cannot run elsewhere",
+                            WEFT__CALLER);
     if (w == NULL) {
         void *plain = fn(arg);
         if (ret_value)
@@ -205,7 +209,7 @@ int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value)
     if (!s->is_multi || t == NULL || t->kind != WEFT__TASK_FIBER)
         return weft__misuse(
             "weft_block_in_place", -EPERM,
-            "a current_thread runtime, a hook or a polled future cannot block in place",
+            "a current_thread runtime, a local set, a hook or a polled future cannot block in place",
             WEFT__CALLER);
     /* The thread keeps the worker's name only: its queues go to the others, and a substitute takes
      * its turn. */

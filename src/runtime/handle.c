@@ -64,7 +64,7 @@ const char *weft_handle_runtime_name(const weft_handle *h)
 
 /* ---- enter ---- */
 
-/* opaque: the runtime entered, the runtime before, the guard before, spare */
+/* opaque: what is entered; the runtime, the guard, and the local set or runtime of before */
 int weft_enter(weft_handle *h, weft_enter_guard *g)
 {
     if (h == NULL || g == NULL)
@@ -78,15 +78,23 @@ int weft_enter(weft_handle *h, weft_enter_guard *g)
     if (weft__core_is_ancestral(core))
         return weft__misuse("weft_enter", -EPERM,
                             "this is a forked child; start a runtime of its own", WEFT__CALLER);
-    weft__core_ref(core);
-    weft__a32_add_seq_cst(&weft__sched_of(core)->outside, 1);
-    g->opaque[0] = core;
+    struct weft__core *local = core->home == weft__thread_here() ? core : c->local;
+    weft__guard_push(c, g, core, core, local);
+    return 0;
+}
+
+void weft__guard_push(struct weft__ctx *c, weft_enter_guard *g, struct weft__core *entered,
+                      struct weft__core *core, struct weft__core *local)
+{
+    weft__core_ref(entered);
+    weft__a32_add_seq_cst(&weft__sched_of(entered)->outside, 1);
+    g->opaque[0] = entered;
     g->opaque[1] = c->core;
     g->opaque[2] = c->guards;
-    g->opaque[3] = NULL;
+    g->opaque[3] = c->local;
     c->guards = g;
     c->core = core;
-    return 0;
+    c->local = local;
 }
 
 static void leave_innermost(struct weft__ctx *c)
@@ -97,6 +105,7 @@ static void leave_innermost(struct weft__ctx *c)
     weft__timeouts_forget_core(&c->locals, core);
     c->core = g->opaque[1];
     c->guards = g->opaque[2];
+    c->local = g->opaque[3];
     weft__a32_sub_seq_cst(&weft__sched_of(core)->outside, 1);
     weft__core_unref(core);
 }
@@ -126,7 +135,10 @@ int weft_leave(weft_enter_guard *g)
 int weft_worker_index(void)
 {
     struct weft__ctx *c = weft__ctx_now();
-    return c && c->worker ? (int)c->worker->index : -1;
+    struct weft__worker *w = c ? c->worker : NULL;
+    while (w && w->is_nested) /* a local set: where its driver runs */
+        w = w->outer;
+    return w ? (int)w->index : -1;
 }
 
 int weft_metrics_get(weft_handle *h, weft_metrics *m)

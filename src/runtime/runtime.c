@@ -11,7 +11,11 @@
 #include <stdio.h>
 #include <string.h>
 
-static weft__a64 next_runtime_id = {1};
+uint64_t weft__runtime_id_take(void)
+{
+    static weft__a64 next = {1};
+    return weft__a64_add_relaxed(&next, 1);
+}
 
 /* ---- core_ops ---- */
 
@@ -84,12 +88,22 @@ static void init_once(void)
     weft__a32_store_release(&done, 1);
 }
 
+int weft__runtime_prepare(const char *call, const void *caller)
+{
+    int rc = weft__fiber_check_cpu();
+    if (rc < 0)
+        return weft__misuse(
+            call, rc, "shadow stacks are on (GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)", caller);
+    init_once();
+    return 0;
+}
+
 static void fill(struct weft_runtime *rt, const weft_config *c)
 {
     struct weft__sched *s = &rt->sched;
     struct weft__core *core = &s->core;
     core->ops = &core_ops;
-    core->id = weft__a64_add_relaxed(&next_runtime_id, 1);
+    core->id = weft__runtime_id_take();
     core->fork_generation = weft__sys_fork_generation();
     (void)snprintf(core->name, sizeof core->name, "%s", c->name ? c->name : "weft");
     weft__a64_store_relaxed(&core->refs, 1);
@@ -114,8 +128,7 @@ static void fill(struct weft_runtime *rt, const weft_config *c)
     weft__list_init(&s->drive_waiters);
     weft__clock_init(&core->clock, c->start_paused);
     weft__timers_init(&s->outer_timers, weft__clock_now(&core->clock));
-    weft__pool_init(&rt->pool, core, c->blocking_threads_max, c->blocking_keep_alive_ns,
-                    &s->jobs);
+    weft__pool_init(&rt->pool, core, c->blocking_threads_max, c->blocking_keep_alive_ns, &s->jobs);
 }
 
 static void stop_threads(struct weft_runtime *rt)
@@ -175,12 +188,9 @@ int weft_runtime_create(const weft_config *config, weft_runtime **ret_rt)
     int rc = weft__config_check(config, WEFT__CALLER);
     if (rc < 0)
         return rc;
-    rc = weft__fiber_check_cpu();
+    rc = weft__runtime_prepare("weft_runtime_create", WEFT__CALLER);
     if (rc < 0)
-        return weft__misuse("weft_runtime_create", rc,
-                            "shadow stacks are on (GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)",
-                            WEFT__CALLER);
-    init_once();
+        return rc;
     weft_runtime *rt = weft__aligned_alloc(WEFT__CACHE_LINE, sizeof *rt);
     if (rt == NULL)
         return -ENOMEM;

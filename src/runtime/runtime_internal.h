@@ -22,6 +22,16 @@ static inline struct weft_runtime *weft__runtime_of(struct weft__core *core)
 /* 0, or -EINVAL with a log line that names the setting. */
 int weft__config_check(const weft_config *c, const void *caller);
 
+uint64_t weft__runtime_id_take(void);
+/* Before the first stack is made: the fault handler and the like. -ENOTSUP, reported. */
+int weft__runtime_prepare(const char *call, const void *caller);
+/* Makes *ret the outcome of a body that has ended, or drops it when ret is NULL. */
+void weft__outcome_give(weft_outcome *ret, weft_panic_info *info, bool was_aborted, void *value);
+/* Enters: the caller's runtime becomes `core`, and `local` what weft_spawn_local() spawns on, until
+ * weft_leave(g). */
+void weft__guard_push(struct weft__ctx *c, weft_enter_guard *g, struct weft__core *entered,
+                      struct weft__core *core, struct weft__core *local);
+
 /* Refuses new tasks and aborts those that live; `bits` as weft__task_set_aborted(). */
 void weft__runtime_stop(struct weft_runtime *rt, uint64_t bits);
 

@@ -58,7 +58,11 @@ struct weft__worker {
     weft__a32 has_no_thread;    /* not started, or it could not be; written by who starts it */
 
     /* ---- the worker's own thread only ---- */
-    struct weft__ctx *ctx;
+    struct weft__ctx *ctx; /* NULL while no thread is bound to it */
+    /* Local sets, while the loop runs: it is nested, in that of this worker, or on a thread that is
+     * none (NULL). */
+    bool is_nested;
+    struct weft__worker *outer;
     struct weft__stack loop;    /* context of the worker's loop, on the thread's own stack */
     struct weft__task *leaving; /* left, to be completed by the context after it */
     struct weft__stack *leaving_stack;
@@ -185,6 +189,25 @@ void weft__worker_detach(struct weft__worker *w);
 void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg);
 /* A task from the queue of another worker, and more to the ring of w; or NULL. By its thread. */
 struct weft__task *weft__worker_steal(struct weft__worker *w);
+
+/* A worker's loop inside a task of another scheduler, or on a thread with a task of its own: the
+ * local sets. What the thread was is kept in *n; the runtime it is in stays what it is. `here`
+ * describes the stack that the caller stands on. No suspending in between. */
+struct weft__nest {
+    struct weft__task *current;
+    struct weft__worker *worker;
+    struct weft__slab_cache *slab_cache;
+    struct weft__core *cache_core;
+    uint64_t *rng;
+};
+void weft__worker_enter(struct weft__worker *w, struct weft__nest *n,
+                        const struct weft__stack *here);
+void weft__worker_leave(struct weft__worker *w, const struct weft__nest *n);
+/* Runs what is queued, at most so many runs, without looking at timers and driver and without
+ * sleeping. True when there may be more. */
+bool weft__worker_run(struct weft__worker *w, uint32_t runs);
+/* Ends the executor that stands by, so that the tools that watch stacks see it end. */
+void weft__worker_dismiss_spare(struct weft__worker *w);
 
 /* core_ops */
 void weft__sched_park(struct weft__task *self);

@@ -226,14 +226,14 @@ static void fiber_main(void *arg)
         weft__fiber_switch(stack, to);
         w = weft__ctx_now()->worker;
         after_switch(w);
-        if (w->ctx->current == NULL) /* resumed to end: dismiss_spare */
+        if (w->ctx->current == NULL) /* resumed to end: by weft__worker_dismiss_spare */
             leave_stack(w, stack, &w->loop);
     }
 }
 
 /* By the loop: the spare executor ends by itself, so that the tools that watch stacks see it
  * end. */
-static void dismiss_spare(struct weft__worker *w)
+void weft__worker_dismiss_spare(struct weft__worker *w)
 {
     struct weft__stack *stack = w->spare;
     if (stack == NULL)
@@ -430,11 +430,28 @@ void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), v
             weft__worker_sleep(w, should_stop, arg);
     }
     stop_searching(w, false);
-    dismiss_spare(w);
+    weft__worker_dismiss_spare(w);
     if (w->handoff) {
         struct weft__task *t = w->handoff;
         w->handoff = NULL;
         weft__worker_queue(w, t);
+    }
+}
+
+bool weft__worker_run(struct weft__worker *w, uint32_t runs)
+{
+    w->until_events = runs;
+    w->until_global = w->sched->global_interval;
+    for (;;) {
+        struct weft__task *t = w->handoff;
+        w->handoff = NULL;
+        if (t == NULL)
+            t = weft__worker_pick(w);
+        if (t == NULL && w->until_events > 0)
+            t = weft__worker_take_global(w);
+        if (t == NULL)
+            return w->until_events == 0;
+        run(w, t);
     }
 }
 
@@ -515,6 +532,34 @@ void weft__worker_detach(struct weft__worker *w)
     c->slab_cache = NULL;
     c->cache_core = NULL;
     w->ctx = NULL;
+}
+
+void weft__worker_enter(struct weft__worker *w, struct weft__nest *n,
+                        const struct weft__stack *here)
+{
+    struct weft__ctx *c = weft__ctx_get();
+    *n = (struct weft__nest){c->current, c->worker, c->slab_cache, c->cache_core, c->rng};
+    w->ctx = c;
+    w->is_nested = true;
+    w->outer = c->worker;
+    w->loop = *here;
+    c->current = NULL;
+    c->worker = w;
+    c->rng = &w->rng;
+    c->slab_cache = &w->tasks;
+    c->cache_core = &w->sched->core;
+}
+
+void weft__worker_leave(struct weft__worker *w, const struct weft__nest *n)
+{
+    struct weft__ctx *c = weft__ctx_get();
+    weft__fiber_unadopt_thread(&w->loop);
+    w->ctx = NULL;
+    c->current = n->current;
+    c->worker = n->worker;
+    c->rng = n->rng;
+    c->slab_cache = n->slab_cache;
+    c->cache_core = n->cache_core;
 }
 
 void weft__worker_hook(struct weft__worker *w, void (*hook)(void *arg))

@@ -32,7 +32,19 @@ static inline bool abort_is_due(const struct weft__task *t, uint64_t state)
 static WEFT__NOINLINE void yield_forced(struct weft__task *t)
 {
     weft__a64_add_relaxed(&t->core->forced_yields, 1);
-    t->core->ops->yield(t);
+    if (t->locals->drive)
+        t->locals->drive->yield(t);
+    else
+        t->core->ops->yield(t);
+}
+
+/* Not 0: the task cannot wait any more for as long as it drives its local set. */
+static inline int drive_error(const struct weft__task *t)
+{
+    const struct weft__drive *d = t->locals->drive;
+    if (WEFT__LIKELY(d == NULL) || t->locals->shield_depth)
+        return 0;
+    return -(int)weft__a32_load_relaxed(&d->error);
 }
 
 /* An abort took effect: the wait returns -ECANCELED, or does not return. */
@@ -42,7 +54,7 @@ static WEFT__NOINLINE int aborted(struct weft__task *t)
     bool must_unwind = t->on_abort == WEFT_ON_ABORT_UNWIND ||
                        (weft__a64_load_relaxed(&t->state) & WEFT__TASK_UNWIND);
     l->abort_seen = true;
-    if (must_unwind && l->boundary == NULL)
+    if (must_unwind && (l->boundary == NULL || l->boundary->lets_unwind))
         weft__task_end_early(t, WEFT_OUTCOME_CANCELLED, NULL);
     /* A body that ignores this and calls again must not keep the worker. */
     if (t->kind <= WEFT__TASK_FUTURE && (t->budget == 0 || --t->budget == 0))
@@ -117,11 +129,15 @@ int weft__wait_begin(const char *call, const void *caller)
         t->budget--;
         return 0;
     }
-    if (t->kind >= WEFT__TASK_BLOCKING || t->locals->unconstrained_depth)
+    if (t->locals->unconstrained_depth)
         return 0;
+    if (t->kind >= WEFT__TASK_BLOCKING && t->locals->drive == NULL)
+        return 0; /* a thread that has nobody to yield to */
     yield_forced(t);
     if (abort_is_due(t, weft__a64_load_relaxed(&t->state)))
         return aborted(t);
+    if (drive_error(t))
+        return drive_error(t);
     /* A loop over ready waits never parks, so no timer of its scopes is ever looked at but here. */
     if (t->locals->timeout && weft__timeout_check_now(t))
         return -ETIMEDOUT;
@@ -130,7 +146,9 @@ int weft__wait_begin(const char *call, const void *caller)
 
 static inline void park(struct weft__task *t)
 {
-    if (WEFT__LIKELY(t->kind <= WEFT__TASK_FUTURE))
+    if (WEFT__UNLIKELY(t->locals->drive != NULL))
+        t->locals->drive->park(t);
+    else if (WEFT__LIKELY(t->kind <= WEFT__TASK_FUTURE))
         t->core->ops->park(t);
     else
         weft__task_park_thread(t);
@@ -161,6 +179,11 @@ int weft__wait_for(weft_future *f)
         if (WEFT__UNLIKELY(abort_is_due(t, weft__a64_load_relaxed(&t->state)))) {
             f->ops->cancel(f);
             return aborted(t);
+        }
+        int error = drive_error(t);
+        if (WEFT__UNLIKELY(error != 0)) {
+            f->ops->cancel(f);
+            return error;
         }
     }
 }
@@ -210,12 +233,16 @@ int weft_yield(void)
     uint64_t s = weft__a64_load_relaxed(&t->state);
     if (abort_is_due(t, s))
         return aborted(t);
-    if (t->kind >= WEFT__TASK_BLOCKING)
+    if (WEFT__UNLIKELY(t->locals->drive != NULL))
+        t->locals->drive->yield(t);
+    else if (t->kind >= WEFT__TASK_BLOCKING)
         sched_yield();
     else
         t->core->ops->yield(t);
     if (abort_is_due(t, weft__a64_load_relaxed(&t->state)))
         return aborted(t);
+    if (drive_error(t))
+        return drive_error(t);
     if (t->locals->cancel && weft__cancel_check_now(t))
         return -ECANCELED;
     if (t->locals->timeout && weft__timeout_check_now(t))

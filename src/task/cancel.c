@@ -41,7 +41,7 @@ void weft_cancel_scope_enter(weft_cancel_scope *s, weft_cancel_token *token)
     s->token = token;
     s->cancelled = false;
     s->left = false;
-    s->entered = token != NULL && weft__core_current() != NULL;
+    s->entered = token != NULL && weft__core_waiting() != NULL;
     if (!s->entered)
         return;
     state->visible_outer = l->cancel;

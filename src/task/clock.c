@@ -62,6 +62,24 @@ void weft__clock_move(struct weft__clock *c, uint64_t now_ns)
     weft__lock_release(&c->lock);
 }
 
+void weft__clock_follow(struct weft__clock *c, struct weft__clock *leader)
+{
+    uint32_t state = WEFT__CLOCK_SYSTEM;
+    uint64_t paused_ns = 0, offset_ns = 0;
+    if (leader) {
+        weft__lock_acquire(&leader->lock);
+        state = weft__a32_load_relaxed(&leader->state);
+        paused_ns = leader->paused_ns;
+        offset_ns = leader->offset_ns;
+        weft__lock_release(&leader->lock);
+    }
+    weft__lock_acquire(&c->lock);
+    c->paused_ns = paused_ns;
+    c->offset_ns = offset_ns;
+    weft__a32_store_relaxed(&c->state, state); /* readers of anything but SYSTEM take the lock */
+    weft__lock_release(&c->lock);
+}
+
 uint64_t weft__clock_system_time(struct weft__clock *c, uint64_t deadline_ns)
 {
     if (WEFT__LIKELY(weft__a32_load_relaxed(&c->state) == WEFT__CLOCK_SYSTEM) ||

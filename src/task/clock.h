@@ -59,6 +59,9 @@ bool weft__clock_resume(struct weft__clock *c);
 /* Moves a paused clock, never backwards. */
 void weft__clock_move(struct weft__clock *c, uint64_t now_ns);
 
+/* Makes c say what `leader` says; NULL: the system. For a clock without a will of its own. */
+void weft__clock_follow(struct weft__clock *c, struct weft__clock *leader);
+
 /* When the system's clock will show what this one shows at deadline_ns: for sleeps in the kernel.
  * WEFT_NEVER while it is paused. */
 uint64_t weft__clock_system_time(struct weft__clock *c, uint64_t deadline_ns);

@@ -34,3 +34,12 @@ uint64_t weft__random_here(void)
     }
     return weft__random_next(c->rng);
 }
+
+uint64_t weft__thread_here(void)
+{
+    static weft__a64 last;
+    struct weft__ctx *c = weft__ctx_get();
+    if (c->thread == 0)
+        c->thread = weft__a64_add_relaxed(&last, 1) + 1;
+    return c->thread;
+}

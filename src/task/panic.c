@@ -190,10 +190,11 @@ static WEFT__NOINLINE bool call_inside(struct weft__boundary *b, void (*fn)(void
     return true;
 }
 
-weft_panic_info *weft__call_contained(void (*fn)(void *arg), void *arg)
+static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool lets_unwind)
 {
     struct weft__locals *l = weft__locals_now();
     struct weft__boundary b;
+    b.lets_unwind = lets_unwind && (l->boundary == NULL || l->boundary->lets_unwind);
     b.cleanups = l->cleanups;
     b.outer = l->boundary;
     b.panic = NULL;
@@ -217,6 +218,16 @@ weft_panic_info *weft__call_contained(void (*fn)(void *arg), void *arg)
     l->unconstrained_depth = unconstrained;
     l->is_panicking = was_panicking;
     return b.panic;
+}
+
+weft_panic_info *weft__call_contained(void (*fn)(void *arg), void *arg)
+{
+    return call_contained(fn, arg, false);
+}
+
+weft_panic_info *weft__call_body(void (*fn)(void *arg), void *arg)
+{
+    return call_contained(fn, arg, true);
 }
 
 /* ---- cleanups ---- */

@@ -24,6 +24,9 @@ struct weft_panic_info {
 /* Calls fn(arg) so that a panic inside ends here. NULL, or the panic. The caller is a task, or any
  * thread. */
 weft_panic_info *weft__call_contained(void (*fn)(void *arg), void *arg);
+/* The same for a body that the caller's task goes on with, whose aborts may unwind through the
+ * call. */
+weft_panic_info *weft__call_body(void (*fn)(void *arg), void *arg);
 
 /* Runs the cleanups registered after `mark`, last to first, contained, with aborts and deadlines
  * held back. Returns the first panic that came out of them; later ones are reported and freed. */

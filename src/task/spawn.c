@@ -5,6 +5,8 @@
 #include "task/slab.h"
 #include "task/state.h"
 
+#include <weft/local.h>
+
 #include <errno.h>
 #include <string.h>
 
@@ -228,8 +230,8 @@ int weft__task_spawn_hooked(struct weft__core *core, enum weft__task_kind kind,
 
 /* ---- the public functions ---- */
 
-int weft__spawn_core(const char *call, const weft_spawn_options *o, bool has_body, const void *arg,
-                     const weft_site *site, struct weft__core **ret)
+static int check(const char *call, const weft_spawn_options *o, bool has_body, const void *arg,
+                 const weft_site *site)
 {
     if (!has_body)
         return weft__misuse_at(call, -EINVAL, "there is no body to run", site);
@@ -242,7 +244,42 @@ int weft__spawn_core(const char *call, const weft_spawn_options *o, bool has_bod
     if (o && o->arg_bytes && arg == NULL)
         return weft__misuse_at(call, -EINVAL, "options.arg_bytes is set, but there is no argument",
                                site);
-    struct weft__core *core = o && o->runtime ? (struct weft__core *)o->runtime : NULL;
+    if (o && o->runtime && o->local_set)
+        return weft__misuse_at(call, -EINVAL, "options.runtime and options.local_set are both set",
+                               site);
+    return 0;
+}
+
+/* What the options name, or NULL. A set is a core, as a runtime is. */
+static struct weft__core *named(const weft_spawn_options *o)
+{
+    if (o == NULL)
+        return NULL;
+    return o->local_set ? (struct weft__core *)o->local_set : (struct weft__core *)o->runtime;
+}
+
+static int check_core(const char *call, const struct weft__core *core, bool must_be_home,
+                      const weft_site *site)
+{
+    if (weft__core_is_ancestral(core))
+        return weft__misuse_at(call, -EPERM, "this is a forked child; start a runtime of its own",
+                               site);
+    if (must_be_home && core->home == 0)
+        return weft__misuse_at(call, -EPERM,
+                               "options.runtime is no local runtime (WEFT_FLAVOR_LOCAL)", site);
+    if (must_be_home && core->home != weft__thread_here())
+        return weft__misuse_at(call, -EPERM,
+                               "the local set or runtime is at home on another thread", site);
+    return 0;
+}
+
+int weft__spawn_core(const char *call, const weft_spawn_options *o, bool has_body, const void *arg,
+                     const weft_site *site, struct weft__core **ret)
+{
+    int rc = check(call, o, has_body, arg, site);
+    if (rc < 0)
+        return rc;
+    struct weft__core *core = named(o);
     if (core == NULL)
         core = weft__core_current();
     if (core == NULL)
@@ -250,11 +287,42 @@ int weft__spawn_core(const char *call, const weft_spawn_options *o, bool has_bod
                                "the caller is in no runtime (a task, or inside weft_enter()) and "
                                "options.runtime names none",
                                site);
-    if (weft__core_is_ancestral(core))
-        return weft__misuse_at(call, -EPERM, "this is a forked child; start a runtime of its own",
+    rc = check_core(call, core, o && o->local_set, site);
+    if (rc == 0)
+        *ret = core;
+    return rc;
+}
+
+/* Where a local task goes that names nothing: the innermost set or local runtime of the caller. */
+static struct weft__core *local_core(void)
+{
+    struct weft__ctx *c = weft__ctx_get();
+    struct weft__task *t = c->current;
+    if (t && t->locals && t->locals->drive)
+        return t->locals->drive->core;
+    if (t && t->core->home == weft__thread_here())
+        return t->core;
+    return c->local;
+}
+
+int weft__spawn_local_core(const char *call, const weft_spawn_options *o, bool has_body,
+                           const void *arg, const weft_site *site, struct weft__core **ret)
+{
+    int rc = check(call, o, has_body, arg, site);
+    if (rc < 0)
+        return rc;
+    struct weft__core *core = named(o);
+    if (core == NULL)
+        core = local_core();
+    if (core == NULL)
+        return weft__misuse_at(call, -EPERM,
+                               "the caller drives no local set, has entered none, and is in no "
+                               "local runtime of this thread",
                                site);
-    *ret = core;
-    return 0;
+    rc = check_core(call, core, true, site);
+    if (rc == 0)
+        *ret = core;
+    return rc;
 }
 
 int weft__spawn_at(const weft_spawn_options *options, weft_task_fn fn, void *arg,
@@ -286,4 +354,36 @@ int weft__spawn_blocking_at(const weft_spawn_options *options, weft_task_fn fn, 
     if (rc < 0)
         return rc;
     return weft__task_spawn(core, WEFT__TASK_BLOCKING, options, fn, arg, ret_task, site);
+}
+
+/* ---- local tasks ---- */
+
+int weft__spawn_local_at(const weft_spawn_options *options, weft_task_fn fn, void *arg,
+                         weft_task **ret_task, const weft_site *site)
+{
+    struct weft__core *core;
+    int rc = weft__spawn_local_core("weft_spawn_local", options, fn != NULL, arg, site, &core);
+    if (rc < 0)
+        return rc;
+    return weft__task_spawn(core, WEFT__TASK_FIBER, options, fn, arg, ret_task, site);
+}
+
+int weft__spawn_local_on_at(weft_local_set *set, weft_task_fn fn, void *arg, weft_task **ret_task,
+                            const weft_site *site)
+{
+    if (set == NULL)
+        return weft__misuse_at("weft_spawn_local_on", -EINVAL, "the set is NULL", site);
+    weft_spawn_options options = {.local_set = set};
+    return weft__spawn_local_at(&options, fn, arg, ret_task, site);
+}
+
+int weft__spawn_local_future_at(const weft_spawn_options *options, weft_future *f,
+                                weft_task **ret_task, const weft_site *site)
+{
+    struct weft__core *core;
+    bool has_body = f && f->ops && f->ops->poll && f->ops->cancel;
+    int rc = weft__spawn_local_core("weft_spawn_local_future", options, has_body, f, site, &core);
+    if (rc < 0)
+        return rc;
+    return weft__task_spawn(core, WEFT__TASK_FUTURE, options, NULL, f, ret_task, site);
 }

@@ -26,9 +26,13 @@ int weft__task_spawn_hooked(struct weft__core *core, enum weft__task_kind kind,
                             weft_task **ret_task, const weft_site *site,
                             struct weft__end_hook *hook);
 /* Checks what a public spawn function was given, reports misuse of `call`, and finds the runtime:
- * options.runtime, or the caller's. 0, -EINVAL, -EPERM. */
+ * options.runtime or .local_set, or the caller's. 0, -EINVAL, -EPERM. */
 int weft__spawn_core(const char *call, const weft_spawn_options *o, bool has_body, const void *arg,
                      const weft_site *site, struct weft__core **ret);
+/* The same for a local task: options.local_set or .runtime, or the caller's innermost set or local
+ * runtime; at home on the calling thread. */
+int weft__spawn_local_core(const char *call, const weft_spawn_options *o, bool has_body,
+                           const void *arg, const weft_site *site, struct weft__core **ret);
 /* The body of a weft_block_on() that is a fiber: a task without an id. */
 int weft__task_spawn_root(struct weft__core *core, weft_task_fn fn, void *arg, weft_task **ret_task,
                           const weft_site *site);

@@ -2,6 +2,8 @@
 
 #include "task/slab.h"
 
+#include <errno.h>
+
 bool weft__task_set_notified(struct weft__task *t)
 {
     uint64_t s = weft__a64_load_relaxed(&t->state), next;
@@ -174,13 +176,24 @@ void weft__task_schedule(struct weft__task *t)
     weft__sys_futex_wake(&t->thread_word, 1);
 }
 
-void weft__task_park_thread(struct weft__task *self)
+void weft__task_park_thread_until(struct weft__task *self, uint64_t deadline_ns)
 {
     if (!weft__task_confirm_parked(self))
         return;
-    while (weft__a32_load_acquire(&self->thread_word) == 0)
-        (void)weft__sys_futex_wait(&self->thread_word, 0, WEFT_NEVER); /* any return: look again */
+    while (weft__a32_load_acquire(&self->thread_word) == 0) {
+        /* any other return: look again */
+        if (weft__sys_futex_wait(&self->thread_word, 0, deadline_ns) != -ETIMEDOUT)
+            continue;
+        if (weft__task_set_notified(self))
+            return;               /* we took ourselves out of PARKED, so nobody owes us the word */
+        deadline_ns = WEFT_NEVER; /* somebody was faster: it is about to be stored */
+    }
     weft__a32_store_relaxed(&self->thread_word, 0);
+}
+
+void weft__task_park_thread(struct weft__task *self)
+{
+    weft__task_park_thread_until(self, WEFT_NEVER);
 }
 
 /* ---- wakers ---- */

@@ -63,5 +63,7 @@ void weft__task_schedule(struct weft__task *t);
 
 /* A thread task: sleeps until woken. At once when it was woken since it last looked. */
 void weft__task_park_thread(struct weft__task *self);
+/* The same, but at most until deadline_ns. */
+void weft__task_park_thread_until(struct weft__task *self, uint64_t deadline_ns);
 
 #endif

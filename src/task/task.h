@@ -97,6 +97,20 @@ struct weft__boundary {
     weft_cleanup *cleanups; /* those registered before belong to the outside */
     struct weft__boundary *outer;
     weft_panic_info *panic; /* what arrived here */
+    bool lets_unwind;       /* an unwinding abort goes through: nothing but weft is in between */
+};
+
+/* What a task does beside waiting: it drives a local set (sched/local.c), whose tasks run on its
+ * thread while it waits. By that thread alone. */
+struct weft__drive {
+    struct weft__drive *outer; /* of the same task; all of them are driven */
+    struct weft__core *core;   /* the set: where weft_spawn_local() goes */
+    /* ECANCELED, EPERM: waits end with it, negative, when they would park. 0: none. Atomic because
+     * a driver may have moved away from the thread that shuts the set. */
+    weft__a32 error;
+    /* In place of those of core_ops, and for tasks that are threads as well. */
+    void (*park)(struct weft__task *self);
+    void (*yield)(struct weft__task *self);
 };
 
 /* What only the running task uses: lives at the top of its stack, or in the frame of a thread
@@ -108,6 +122,7 @@ struct weft__locals {
     struct weft_timeout *timeout;
     /* innermost cancellation scope, whatever stands between; and of those not behind a shield */
     struct weft_cancel_scope *cancel_top, *cancel;
+    struct weft__drive *drive;       /* innermost; NULL for all but a few */
     struct weft__boundary *boundary; /* innermost */
     struct weft__stack *stack;       /* what an executor runs on; NULL for threads */
     uint16_t shield_depth, no_wait_depth, unconstrained_depth;
@@ -203,6 +218,9 @@ struct weft__core {
     const struct weft__core_ops *ops;
     uint64_t id;
     uint32_t fork_generation; /* of the process that made it */
+    /* The thread its tasks are bound to, as weft__thread_here(); 0: none. Local runtimes and
+     * sets. */
+    uint64_t home;
     char name[32];
     weft__a64 refs;        /* owner, threads, handles, timers; see weft__core_ref */
     weft__a64 handle_refs; /* the public ones among them, for the deadlock check */
@@ -248,6 +266,8 @@ struct weft__ctx {
     /* the task that called weft_block_in_place() on this thread */
     struct weft__task *in_place_task;
     weft_enter_guard *guards;   /* innermost weft_enter() */
+    struct weft__core *local;   /* what is entered for weft_spawn_local(); NULL: nothing */
+    uint64_t thread;            /* a number of its own, never used again; 0 until asked for */
     struct weft__locals locals; /* cleanups and boundaries outside a task */
     bool in_hook;               /* inside a hook: nothing may wait */
     uint64_t *rng;              /* state of weft__random_next(): the worker's, or own_rng */
@@ -289,6 +309,17 @@ static inline struct weft__core *weft__core_current(void)
 {
     struct weft__ctx *c = weft__ctx_now();
     return c ? c->core : NULL;
+}
+
+/* The number of the calling thread. Ask again after anything that may suspend. */
+uint64_t weft__thread_here(void);
+
+/* The runtime, or local set, that the caller waits in: whose wheel its timers go on. That of the
+ * task; inside a local set not the caller's runtime, which is weft__core_current(). */
+static inline struct weft__core *weft__core_waiting(void)
+{
+    struct weft__ctx *c = weft__ctx_now();
+    return c == NULL ? NULL : c->current ? c->current->core : c->core;
 }
 
 /* A public handle is the task's address with the slot's generation in the bits that an address does

@@ -27,7 +27,7 @@ void weft_timeout_enter_until(weft_timeout *t, uint64_t deadline_ns)
     t->expired = false;
     t->left = false;
     /* Where nothing can wait the scope is an empty one. */
-    t->entered = weft__core_current() != NULL;
+    t->entered = weft__core_waiting() != NULL;
     if (!t->entered)
         return;
     t->opaque[0] = l->timeout;

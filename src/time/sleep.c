@@ -55,7 +55,7 @@ static int sleep_until(const char *call, uint64_t now_ns, uint64_t deadline_ns, 
     if (rc < 0)
         return rc;
     struct sleep s;
-    s.core = weft__core_current();
+    s.core = weft__core_waiting();
     rc = time_is_on(call, s.core, caller);
     if (rc < 0 || deadline_ns <= now_ns)
         return rc;
@@ -125,7 +125,7 @@ static const weft_future_ops timer_ops = {timer_poll, timer_cancel, "timer"};
 
 int weft__timer_begin(const char *call, weft_timer *timer, uint64_t deadline_ns, const void *caller)
 {
-    struct weft__core *core = weft__core_current();
+    struct weft__core *core = weft__core_waiting();
     if (core == NULL)
         return weft__misuse(call, -EPERM, "the caller is in no runtime", caller);
     int rc = time_is_on(call, core, caller);
@@ -208,7 +208,7 @@ static int sleep_future_poll(weft_future *f, weft_waker *waker)
 {
     struct timer *t = sleep_of(f);
     if (t->core == NULL) {
-        struct weft__core *core = weft__core_current();
+        struct weft__core *core = weft__core_waiting();
         if (core == NULL)
             return weft__misuse("weft_sleep_future", -EPERM, "the caller is in no runtime",
                                 WEFT__CALLER);

@@ -157,6 +157,25 @@ unsigned weft__timers_fire_earliest(struct weft__timers *ts, unsigned max)
     return n;
 }
 
+void weft__timers_shift(struct weft__timers *ts, uint64_t from_ns, uint64_t to_ns)
+{
+    struct weft__node all;
+    struct weft__wheel_entry *e;
+    weft__list_init(&all);
+    weft__lock_acquire(&ts->lock);
+    while ((e = weft__wheel_take_any(&ts->wheel)) != NULL)
+        weft__list_push_back(&all, &e->node);
+    weft__wheel_init(&ts->wheel, to_ns);
+    for (struct weft__node *n; (n = weft__list_pop_front(&all)) != NULL;) {
+        e = WEFT__CONTAINER_OF(n, struct weft__wheel_entry, node);
+        uint64_t left_ns = e->deadline_ns > from_ns ? e->deadline_ns - from_ns : 0;
+        bool is_never = e->deadline_ns == WEFT_NEVER;
+        weft__wheel_insert(&ts->wheel, e, is_never ? WEFT_NEVER : weft__add_sat(to_ns, left_ns));
+    }
+    publish(ts);
+    weft__lock_release(&ts->lock);
+}
+
 void weft__timers_close(struct weft__timers *ts)
 {
     (void)fire_until(ts, WEFT_NEVER, WEFT__TIMER_CLOSED);

@@ -55,6 +55,10 @@ unsigned weft__timers_expire(struct weft__timers *ts, uint64_t now_ns);
 uint64_t weft__timers_earliest(struct weft__timers *ts);
 unsigned weft__timers_fire_earliest(struct weft__timers *ts, unsigned max);
 
+/* The clock of these timers was set from from_ns to to_ns: what was left of each is left still. By
+ * the only thread that expires them. */
+void weft__timers_shift(struct weft__timers *ts, uint64_t from_ns, uint64_t to_ns);
+
 /* Fires everything, now and later, as WEFT__TIMER_CLOSED: the runtime is down. */
 void weft__timers_close(struct weft__timers *ts);
 
