@@ -2,8 +2,8 @@
  * Runtimes: build, enter, block on, shut down.
  *
  * A multi_thread runtime runs tasks on worker threads that steal from each other; a current_thread
- * runtime runs them inside weft_block_on() only. Several may exist in one process. A runtime is
- * owned by one holder; a weft_handle is a counted reference that any thread may use to spawn on it,
+ * runtime runs them inside weft_block_on() only; a local runtime is a current_thread one that belongs
+ * to the thread that created it, see local.h. Several may exist in one process. A runtime is owned by one holder; a weft_handle is a counted reference that any thread may use to spawn on it,
  * to enter it or to block on it, also after it was shut down (spawns then give tasks that join as
  * cancelled).
  */
@@ -17,7 +17,11 @@ WEFT_BEGIN_DECLS
 
 typedef struct weft_runtime weft_runtime;
 
-enum weft_flavor { WEFT_FLAVOR_MULTI_THREAD, WEFT_FLAVOR_CURRENT_THREAD };
+enum weft_flavor {
+    WEFT_FLAVOR_MULTI_THREAD,
+    WEFT_FLAVOR_CURRENT_THREAD,
+    WEFT_FLAVOR_LOCAL, /* current_thread, driven and shut down by the creating thread alone */
+};
 
 /* What a panic does that nobody joins. It is reported on the log in either case. */
 enum weft_unhandled_panic { WEFT_UNHANDLED_PANIC_IGNORE, WEFT_UNHANDLED_PANIC_SHUTDOWN };
@@ -30,8 +34,8 @@ typedef struct weft_config {
     enum weft_flavor flavor;
     /* Of the runtime and its threads; not blank. Copied. NULL: "weft". */
     const char *name;
-    /* 1 to 1024. Default: the CPUs the process may use, cgroup quota included. A current_thread
-     * runtime has 1 whatever this says. WEFT_WORKERS. */
+    /* 1 to 1024. Default: the CPUs the process may use, cgroup quota included. A current_thread or
+     * local runtime has 1 whatever this says. WEFT_WORKERS. */
     unsigned workers;
     /* Threads for blocking jobs: 1 to 65536; 512. WEFT_BLOCKING_THREADS. */
     unsigned blocking_threads_max;
@@ -97,13 +101,15 @@ WEFT_API WEFT_MUST_CHECK int weft_runtime_create(const weft_config *config, weft
  * jobs that have started are waited for, others are cancelled. Spawns meanwhile give tasks that are
  * cancelled at once.
  *
- *   rt           taken, whatever is returned, except with -EPERM and -EINVAL
+ *   rt           taken, whatever is returned, except with -EPERM and -EINVAL, and except that a
+ *                local runtime stays the caller's with -ETIMEDOUT: call again
  *   timeout_ns   how long to wait; WEFT_NEVER: until all has ended; 0: not at all
  *
  * Returns 0 when everything has ended, or
  *   -ETIMEDOUT   tasks or jobs that do not end were left behind on threads that go on by
  *                themselves, and what they use is freed when they end
- *   -EPERM       timeout_ns is not 0, and the caller is a task, a body of weft_block_on() or a hook
+ *   -EPERM       timeout_ns is not 0, and the caller is a task, a body of weft_block_on() or a hook;
+ *                or a local runtime, and the caller is one of these or another thread
  *   -EINVAL      rt is NULL
  *
  * Context: any thread; blocks it.
@@ -120,7 +126,8 @@ WEFT_API int weft_runtime_destroy(weft_runtime *rt);
  *   ret_outcome   NULL: dropped
  *
  * Returns 0 with the outcome, or the body did not run and it is
- *   -EPERM     the caller is itself a task or a body of weft_block_on(), or a forked child
+ *   -EPERM     the caller is itself a task or a body of weft_block_on(), a forked child, or not the
+ *              thread of a local runtime
  *   -EINVAL    rt or body is NULL
  *   -ENOMEM
  *   -ESHUTDOWN the runtime is shut down

@@ -109,6 +109,10 @@ static int block_on(const char *call, struct weft_runtime *rt, weft_task_fn body
             "the caller is a task, a body of weft_block_on() or a hook already; spawn "
             "and join instead, or use weft_block_in_place()",
             caller);
+    uint64_t home = rt->sched.core.home;
+    if (drives && home != 0 && home != weft__thread_here())
+        return weft__misuse(call, -EPERM, "a local runtime is driven by its own thread alone",
+                            caller);
     if (weft__a32_load_acquire(&rt->sched.core.phase) != WEFT__PHASE_RUNNING)
         return -ESHUTDOWN;
     weft__core_ref(&rt->sched.core);

@@ -67,7 +67,8 @@ int weft__config_check(const weft_config *c, const void *caller)
 {
     const char *why = NULL;
     char reserved[96];
-    if (c->flavor != WEFT_FLAVOR_MULTI_THREAD && c->flavor != WEFT_FLAVOR_CURRENT_THREAD)
+    if (c->flavor != WEFT_FLAVOR_MULTI_THREAD && c->flavor != WEFT_FLAVOR_CURRENT_THREAD &&
+        c->flavor != WEFT_FLAVOR_LOCAL)
         why = "config.flavor is unknown";
     else if (c->name && is_blank(c->name))
         why = "config.name is blank";

@@ -111,6 +111,7 @@ static void fill(struct weft_runtime *rt, const weft_config *c)
     core->budget = (uint16_t)c->budget;
     core->stack_bytes = c->stack_bytes;
     core->has_time = c->enable_time;
+    core->home = c->flavor == WEFT_FLAVOR_LOCAL ? weft__thread_here() : 0;
     s->is_multi = c->flavor == WEFT_FLAVOR_MULTI_THREAD;
     s->worker_count = s->is_multi ? c->workers : 1;
     s->extra_max = c->extra_workers_max;
@@ -308,12 +309,19 @@ static int shut_down(const char *call, weft_runtime *rt, uint64_t timeout_ns, co
                             "the caller is a task, a body of weft_block_on() or a hook: only "
                             "weft_runtime_shutdown() with a timeout of 0 is allowed there",
                             caller);
+    bool is_local = rt->sched.core.home != 0;
+    if (is_local && (!weft__may_block() || rt->sched.core.home != weft__thread_here()))
+        return weft__misuse(call, -EPERM,
+                            "a local runtime is shut down by its own thread, outside its tasks",
+                            caller);
     uint64_t deadline_ns = weft__add_sat(weft__sys_now_ns(), timeout_ns);
     bool can_drive = weft__may_block();
     if (can_drive && weft__runtime_drain(rt, deadline_ns)) {
         weft__runtime_teardown(rt);
         return 0;
     }
+    if (is_local)
+        return -ETIMEDOUT; /* no other thread may run what is left */
     weft__runtime_stop(rt, WEFT__TASK_ABORT);
     struct weft__thread reaper;
     if (weft__sys_thread_start(&reaper, "weft-shutdown", reaper_main, rt) < 0)
