@@ -5,6 +5,7 @@
 #ifndef WEFT_WEFT_H
 #define WEFT_WEFT_H
 
+#include <weft/arc.h>
 #include <weft/base.h>
 #include <weft/broadcast.h>
 #include <weft/cancel.h>
@@ -24,6 +25,7 @@
 #include <weft/scope.h>
 #include <weft/stream.h>
 #include <weft/task.h>
+#include <weft/task_local.h>
 #include <weft/time.h>
 #include <weft/watch.h>
 

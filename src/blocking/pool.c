@@ -2,6 +2,7 @@
 
 #include "fiber/stack.h"
 #include "task/panic.h"
+#include "task/task_local.h"
 #include "task/state.h"
 
 #include <errno.h>
@@ -35,7 +36,8 @@ static void call_body(void *arg)
 static void run(struct weft__pool *p, struct weft__task *job)
 {
     struct weft__ctx *c = weft__ctx_get();
-    struct weft__locals locals = {0};
+    struct weft__locals locals = {.bindings =
+                                      weft__inherited_top(job->cold ? job->cold->inherited : NULL)};
     job->locals = &locals;
     c->current = job;
     if (weft__a64_load_acquire(&job->state) & WEFT__TASK_ABORT) {

@@ -6,6 +6,7 @@
 
 #include "task/panic.h"
 #include "task/spawn.h"
+#include "task/task_local.h"
 
 #include <errno.h>
 
@@ -48,7 +49,13 @@ static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, 
     struct weft__task *t = weft__thread_task_create(core, WEFT__TASK_BODY);
     if (t == NULL)
         return -ENOMEM;
-    struct weft__locals locals = {0};
+    struct weft__inherited *inherited;
+    int rc = weft__inherit(&inherited);
+    if (rc < 0) {
+        weft__thread_task_destroy(t);
+        return rc;
+    }
+    struct weft__locals locals = {.bindings = weft__inherited_top(inherited)};
     struct body body = {.fn = fn, .arg = arg};
     struct weft__core *core_before = c->core;
     t->locals = &locals;
@@ -56,6 +63,7 @@ static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, 
     c->current = t;
     weft_panic_info *info = weft__call_contained(call_body, &body);
     weft__locals_end(&locals);
+    weft__inherited_drop(inherited);
     c->current = NULL;
     c->core = core_before;
     t->locals = NULL;
@@ -224,7 +232,7 @@ int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value)
     struct weft__task *outer = c->in_place_task;
     struct weft__locals outer_locals = c->locals;
     c->in_place_task = t;
-    c->locals = (struct weft__locals){0};
+    c->locals = (struct weft__locals){.bindings = t->locals->bindings};
     c->current = NULL;
     c->worker = NULL;
     c->slab_cache = NULL;

@@ -9,6 +9,7 @@
  */
 #include "sched/queues.h"
 #include "task/panic.h"
+#include "task/task_local.h"
 
 #include <errno.h>
 
@@ -150,6 +151,8 @@ static inline void run_here(struct weft__worker *w, struct weft__task *t, struct
                             struct weft__locals *l)
 {
     *l = (struct weft__locals){.stack = stack};
+    if (WEFT__UNLIKELY(t->cold != NULL))
+        l->bindings = weft__inherited_top(t->cold->inherited);
     t->locals = l;
     stack->owner = t;
     weft__task_clear_notified(t);

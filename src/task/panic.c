@@ -2,6 +2,7 @@
 
 #include "task/cancel.h"
 #include "task/state.h"
+#include "task/task_local.h"
 #include "task/timeout.h"
 
 #include <weft/panic.h>
@@ -201,6 +202,7 @@ static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool le
     bool was_panicking = l->is_panicking;
     struct weft_timeout *top = l->timeout_top, *timeout = l->timeout;
     struct weft_cancel_scope *cancel_top = l->cancel_top, *cancel = l->cancel;
+    struct weft_task_local_binding *bindings = l->bindings;
     uint16_t shield = l->shield_depth, no_wait = l->no_wait_depth;
     uint16_t unconstrained = l->unconstrained_depth;
     l->boundary = &b;
@@ -213,6 +215,7 @@ static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool le
     l->timeout = timeout;
     weft__cancel_scopes_drop(l, cancel_top);
     l->cancel = cancel;
+    l->bindings = bindings;
     l->shield_depth = shield;
     l->no_wait_depth = no_wait;
     l->unconstrained_depth = unconstrained;
@@ -346,6 +349,12 @@ void weft__task_complete(struct weft__task *self, enum weft_outcome_kind kind, v
     if (self->kind == WEFT__TASK_FUTURE && cold && cold->drop_arg)
         drop(cold->drop_arg, self->arg, "while a task's future was dropped");
 
+    if (cold && cold->inherited) {
+        if (self->locals) /* of one that never ran: none */
+            self->locals->bindings = NULL;
+        weft__inherited_drop(cold->inherited);
+        cold->inherited = NULL;
+    }
     if (kind == WEFT_OUTCOME_CANCELLED && value && cold && cold->drop_result)
         drop(cold->drop_result, value, "while a task's result was dropped");
 

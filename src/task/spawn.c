@@ -4,6 +4,7 @@
 #include "task/panic.h"
 #include "task/slab.h"
 #include "task/state.h"
+#include "task/task_local.h"
 
 #include <weft/local.h>
 
@@ -91,11 +92,26 @@ static bool needs_cold(const weft_spawn_options *o)
            o->arg_bytes > WEFT__TASK_INLINE_ARG;
 }
 
-static int cold_create(const weft_spawn_options *o, const void *arg, struct weft__task_cold **ret)
+static void cold_destroy(struct weft__task_cold *cold)
+{
+    if (cold == NULL)
+        return;
+    weft__inherited_drop(cold->inherited);
+    weft__free(cold->arg_block);
+    weft__free(cold);
+}
+
+/* o may be NULL; takes `in` when it succeeds. */
+static int cold_create(const weft_spawn_options *o, const void *arg, struct weft__inherited *in,
+                       struct weft__task_cold **ret)
 {
     struct weft__task_cold *cold = weft__calloc(1, sizeof *cold);
     if (cold == NULL)
         return -ENOMEM;
+    cold->inherited = in;
+    *ret = cold;
+    if (o == NULL)
+        return 0;
     cold->drop_arg = o->drop_arg;
     cold->drop_result = o->drop_result;
     cold->stack_bytes = o->stack_bytes;
@@ -111,8 +127,26 @@ static int cold_create(const weft_spawn_options *o, const void *arg, struct weft
         }
         memcpy(cold->arg_block, arg, o->arg_bytes);
     }
-    *ret = cold;
     return 0;
+}
+
+static inline bool has_bindings(const struct weft__ctx *c)
+{
+    return c && (c->current ? c->current->locals : &c->locals)->bindings != NULL;
+}
+
+/* What few tasks have: options that need room, inherited task-locals. */
+static WEFT__NOINLINE int cold_find(const weft_spawn_options *o, const void *arg,
+                                    struct weft__task_cold **ret)
+{
+    struct weft__inherited *in;
+    int rc = weft__inherit(&in);
+    if (rc < 0 || (in == NULL && !(o && needs_cold(o))))
+        return rc;
+    rc = cold_create(o, arg, in, ret);
+    if (rc < 0)
+        weft__inherited_drop(in);
+    return rc;
 }
 
 /* Of the new task: as asked for, or that of who spawns it. */
@@ -134,17 +168,16 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
                  const weft_site *site, struct weft__end_hook *hook)
 {
     struct weft__task_cold *cold = NULL;
-    if (o && needs_cold(o)) {
-        int rc = cold_create(o, arg, &cold);
+    const struct weft__ctx *c = weft__ctx_now();
+    if ((o && needs_cold(o)) || WEFT__UNLIKELY(has_bindings(c))) {
+        int rc = cold_find(o, arg, &cold);
         if (rc < 0)
             return rc;
+        c = weft__ctx_now(); /* a copy function may have waited */
     }
-    const struct weft__ctx *c = weft__ctx_now();
     struct weft__task *t = task_alloc(core, c);
     if (WEFT__UNLIKELY(t == NULL)) {
-        if (cold)
-            weft__free(cold->arg_block);
-        weft__free(cold);
+        cold_destroy(cold);
         return -ENOMEM;
     }
     task_init(t, core, kind, id, class_of(o, c));
@@ -197,6 +230,10 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
         if (hook)
             weft__a64_and_relaxed(&t->state, ~WEFT__TASK_JOINED); /* nobody else reads the bit */
         t->outcome = WEFT__OUTCOME_TAKEN;
+        if (cold) {
+            weft__inherited_drop(cold->inherited);
+            cold->inherited = NULL;
+        }
         weft__thread_task_destroy(t);
         if (state & WEFT__TASK_HANDLE)
             weft__task_drop_handle(t);

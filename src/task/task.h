@@ -122,9 +122,10 @@ struct weft__locals {
     struct weft_timeout *timeout;
     /* innermost cancellation scope, whatever stands between; and of those not behind a shield */
     struct weft_cancel_scope *cancel_top, *cancel;
-    struct weft__drive *drive;       /* innermost; NULL for all but a few */
-    struct weft__boundary *boundary; /* innermost */
-    struct weft__stack *stack;       /* what an executor runs on; NULL for threads */
+    struct weft__drive *drive;                /* innermost; NULL for all but a few */
+    struct weft_task_local_binding *bindings; /* innermost task-local */
+    struct weft__boundary *boundary;          /* innermost */
+    struct weft__stack *stack;                /* what an executor runs on; NULL for threads */
     uint16_t shield_depth, no_wait_depth, unconstrained_depth;
     bool is_panicking, is_unwinding;
     /* a wait has returned -ECANCELED, or the task was unwound: the outcome is cancelled */
@@ -136,7 +137,8 @@ struct weft__task_cold {
     void (*drop_arg)(void *);
     void (*drop_result)(void *);
     size_t stack_bytes;
-    void *arg_block; /* heap copy of an argument too large for the task */
+    void *arg_block;                   /* heap copy of an argument too large for the task */
+    struct weft__inherited *inherited; /* task-locals; dropped at the end, before DONE */
     char name[64];
 };
 

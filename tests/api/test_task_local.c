@@ -1,0 +1,291 @@
+/* ctest: parallel */
+/* Task-locals: TL of BEHAVIOURS. */
+#include "harness.h"
+
+#include <weft/arc.h>
+#include <weft/panic.h>
+#include <weft/task_local.h>
+
+#include <errno.h>
+#include <stdatomic.h>
+
+static const weft_task_local own = {.name = "own"};
+static const weft_task_local other = {.name = "other"};
+static const weft_task_local shared = {.name = "shared", .inherit = WEFT_INHERIT_SHARE};
+static const weft_task_local counted = {
+    .name = "counted", .inherit = WEFT_INHERIT_COPY, .copy = weft_arc_ref, .drop = weft_arc_unref};
+
+#define V(n) ((void *)(intptr_t)(n))
+
+static intptr_t value_of(const weft_task_local *key)
+{
+    void *v;
+    return weft_task_local_try_get(key, &v) == 0 ? (intptr_t)v : -1;
+}
+
+/* ---- TL-01 ---- */
+
+static int deep(int depth)
+{
+    if (depth == 0) {
+        EXPECT_EQ(weft_sleep(WEFT_MS), 0);
+        EXPECT_EQ(value_of(&own), 1);
+        return (int)(intptr_t)weft_task_local_get(&own);
+    }
+    return deep(depth - 1);
+}
+
+static void tl_01_seen_in_the_block_and_only_there(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(value_of(&own), -1);
+    WEFT_TASK_LOCAL(&own, V(1)) {
+        for (int i = 0; i < 100; i++) {
+            CHECK_EQ(weft_yield(), 0);
+            CHECK_EQ(value_of(&own), 1);
+        }
+        CHECK_EQ(deep(10), 1);
+    }
+    CHECK_EQ(value_of(&own), -1);
+}
+
+/* ---- TL-02 ---- */
+
+static void *bind_and_look(void *arg)
+{
+    WEFT_TASK_LOCAL(&own, arg)
+        for (int i = 0; i < 50; i++) {
+            EXPECT_EQ(weft_yield(), 0);
+            EXPECT_EQ(value_of(&own), (intptr_t)arg);
+        }
+    EXPECT_EQ(value_of(&own), -1);
+    return NULL;
+}
+
+static void tl_02_tasks_differ_and_blocks_nest(struct test_env *env)
+{
+    (void)env;
+    weft_task *t[20];
+    for (int i = 0; i < 20; i++)
+        t[i] = SPAWN(bind_and_look, V(i + 1));
+    WEFT_TASK_LOCAL(&own, V(100)) {
+        WEFT_TASK_LOCAL(&other, V(7))
+            WEFT_TASK_LOCAL(&own, V(101)) {
+                CHECK_EQ(value_of(&own), 101);
+                CHECK_EQ(value_of(&other), 7);
+            }
+        CHECK_EQ(value_of(&own), 100);
+        CHECK_EQ(value_of(&other), -1);
+    }
+    for (int i = 0; i < 20; i++)
+        (void)test_join_value(t[i]);
+}
+
+/* ---- TL-03: inheritance is the key's choice ---- */
+
+static void *look(void *arg)
+{
+    intptr_t *seen = arg;
+    seen[0] = value_of(&own);
+    seen[1] = value_of(&shared);
+    void *v;
+    seen[2] = weft_task_local_try_get(&counted, &v) == 0 ? *(int *)v : -1;
+    return NULL;
+}
+
+static void *spawn_again(void *arg)
+{
+    (void)test_join_value(SPAWN(look, arg));
+    return NULL;
+}
+
+static atomic_int boxes_dropped;
+
+static void box_drop(void *value)
+{
+    (void)value;
+    atomic_fetch_add(&boxes_dropped, 1);
+}
+
+static void tl_03_children_inherit_as_the_key_says(struct test_env *env)
+{
+    (void)env;
+    atomic_store(&boxes_dropped, 0);
+    int *box = weft_arc_create(sizeof *box, box_drop);
+    *box = 55;
+    intptr_t seen[3], again[3], job[3];
+    WEFT_TASK_LOCAL(&own, V(1))
+        WEFT_TASK_LOCAL(&shared, V(2))
+            WEFT_TASK_LOCAL(&counted, box) {
+                (void)test_join_value(SPAWN(look, seen));
+                (void)test_join_value(SPAWN(spawn_again, again));
+                weft_task *t;
+                CHECK_EQ(weft_spawn_blocking(look, job, &t), 0);
+                (void)test_join_value(t);
+            }
+    const intptr_t *const all[] = {seen, again, job};
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(all[i][0], -1);
+        CHECK_EQ(all[i][1], 2);
+        CHECK_EQ(all[i][2], 55);
+    }
+    CHECK_EQ(weft_arc_count(box), 1); /* every copy was given back */
+    weft_arc_unref(box);
+    CHECK_EQ(atomic_load(&boxes_dropped), 1);
+}
+
+static void tl_03_copies_of_tasks_that_never_ran_are_dropped(struct test_env *env)
+{
+    int *box = weft_arc_create(sizeof *box, box_drop);
+    WEFT_TASK_LOCAL(&counted, box)
+        for (int i = 0; i < 10; i++) {
+            weft_task *t = SPAWN_ON(env->handle, test_forever, NULL);
+            CHECK_EQ(weft_abort(t), 0);
+            weft_task_detach(t);
+        }
+    test_shutdown(env);
+    CHECK_EQ(weft_arc_count(box), 1);
+    weft_arc_unref(box);
+}
+
+static void *panicking_copy(void *value)
+{
+    (void)value;
+    weft_panic("in a copy");
+    return NULL;
+}
+
+static void *spawn_with_panicking_copy(void *arg)
+{
+    static const weft_task_local bad = {.inherit = WEFT_INHERIT_COPY, .copy = panicking_copy};
+    WEFT_TASK_LOCAL(&bad, arg)
+        (void)SPAWN(test_noop, NULL);
+    return NULL;
+}
+
+static void tl_03_a_panic_of_a_copy_is_the_spawners(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(test_join_kind(SPAWN(spawn_with_panicking_copy, V(1))), WEFT_OUTCOME_PANICKED);
+}
+
+static void tl_03_reading_outside_a_block_is_misuse(struct test_env *env)
+{
+    (void)env;
+    void *v = V(9);
+    CHECK_EQ(weft_task_local_try_get(&own, &v), -ENOENT);
+    CHECK_EQ((intptr_t)v, 9);
+    CHECK(weft_task_local_get(&own) == NULL);
+    EXPECT_LOGGED("weft_task_local_get");
+}
+
+/* ---- TL-04, TL-05 ---- */
+
+static void tl_04_a_value_can_be_taken_out(struct test_env *env)
+{
+    (void)env;
+    WEFT_TASK_LOCAL(&own, V(1))
+        WEFT_TASK_LOCAL(&own, V(2)) {
+            void *v = NULL;
+            CHECK_EQ(weft_task_local_take(&own, &v), 0);
+            CHECK_EQ((intptr_t)v, 2);
+            CHECK_EQ(value_of(&own), -1); /* not the outer one */
+            CHECK_EQ(weft_task_local_take(&own, &v), -ENOENT);
+        }
+}
+
+static void tl_05_blocks_are_left_in_reverse_order(struct test_env *env)
+{
+    (void)env;
+    weft_task_local_binding a, b;
+    weft_task_local_enter(&a, &own, V(1));
+    weft_task_local_enter(&b, &own, V(2));
+    weft_task_local_leave(&a);
+    EXPECT_LOGGED("reverse order");
+    weft_task_local_leave(&b);
+    weft_task_local_leave(&b);
+    CHECK_EQ(value_of(&own), -1);
+}
+
+/* ---- AB-14 ---- */
+
+static atomic_int seen_in_cleanup;
+
+static void look_in_cleanup(void *arg)
+{
+    (void)arg;
+    atomic_store(&seen_in_cleanup, (int)value_of(&own) + 10 * (int)value_of(&shared));
+}
+
+static void *wait_with_cleanup(void *arg)
+{
+    WEFT_TASK_LOCAL(&own, V(4)) {
+        WEFT_DEFER(look_in_cleanup, NULL);
+        if (arg)
+            (void)weft_sleep(60 * WEFT_SEC);
+    }
+    return NULL;
+}
+
+static void ab_14_readable_in_cleanup(struct test_env *env)
+{
+    (void)env;
+    const weft_spawn_options unwind = {.on_abort = WEFT_ON_ABORT_UNWIND};
+    WEFT_TASK_LOCAL(&shared, V(3))
+        for (int how = 0; how < 3; how++) {
+            atomic_store(&seen_in_cleanup, 0);
+            weft_task *t;
+            CHECK_EQ(weft_spawn_with(how == 2 ? &unwind : NULL, wait_with_cleanup, V(how), &t), 0);
+            CHECK_EQ(weft_sleep(WEFT_MS), 0);
+            if (how)
+                CHECK_EQ(weft_abort(t), 0);
+            (void)test_join_kind(t);
+            CHECK_EQ(atomic_load(&seen_in_cleanup), 34);
+        }
+}
+
+/* ---- where else ---- */
+
+static void *look_in_place(void *arg)
+{
+    return look(arg);
+}
+
+static void works_on_threads_and_in_place(struct test_env *env)
+{
+    intptr_t seen[3];
+    WEFT_TASK_LOCAL(&own, V(1)) {
+        CHECK_EQ(value_of(&own), 1);
+        if (env->flavour == TEST_MT4 || env->flavour == TEST_MT1) {
+            CHECK_EQ(weft_block_in_place(look_in_place, seen, NULL), 0);
+            CHECK_EQ(seen[0], 1);
+        }
+    }
+}
+
+static void *body_looks(void *arg)
+{
+    return look(arg);
+}
+
+static void block_on_inherits(struct test_env *env)
+{
+    intptr_t seen[3];
+    WEFT_TASK_LOCAL(&own, V(1))
+        WEFT_TASK_LOCAL(&shared, V(2))
+            (void)test_block_on(env->rt, body_looks, seen);
+    CHECK_EQ(seen[0], -1);
+    CHECK_EQ(seen[1], 2);
+}
+
+TEST_MAIN(IN_TASK(tl_01_seen_in_the_block_and_only_there),
+          IN_BODY(tl_01_seen_in_the_block_and_only_there),
+          IN_TASK(tl_02_tasks_differ_and_blocks_nest),
+          IN_TASK(tl_03_children_inherit_as_the_key_says),
+          ON_MAIN(tl_03_copies_of_tasks_that_never_ran_are_dropped),
+          IN_TASK(tl_03_a_panic_of_a_copy_is_the_spawners),
+          IN_TASK(tl_03_reading_outside_a_block_is_misuse),
+          PLAIN(tl_03_reading_outside_a_block_is_misuse), IN_TASK(tl_04_a_value_can_be_taken_out),
+          IN_TASK(tl_05_blocks_are_left_in_reverse_order),
+          PLAIN(tl_05_blocks_are_left_in_reverse_order), IN_TASK(ab_14_readable_in_cleanup),
+          IN_TASK(works_on_threads_and_in_place), ON_MAIN(block_on_inherits))
