@@ -6,8 +6,8 @@
  * ThreadSanitizer does not see fences, so the order stands on the operation. Where a store must be
  * ordered before a later load of something else, both are seq_cst.
  *
- * A model build (WEFT_MODEL) calls weft__model_point() before each operation, which makes it a
- * scheduling point of the explorer.
+ * In a model build (WEFT_MODEL) the explorer carries out each operation: it decides who goes first,
+ * and which of the stores that the order still allows a load returns.
  */
 #ifndef WEFT_ATOMIC_ATOMIC_H
 #define WEFT_ATOMIC_ATOMIC_H
@@ -17,30 +17,21 @@
 #include <stdint.h>
 
 #ifdef WEFT_MODEL
-/* op is the name of the function, which says the order too. addr is not const, or gcc takes the
- * call for a read of what has not been written yet. */
-void weft__model_point(void *addr, const char *op);
-#define WEFT__MODEL_POINT(a) weft__model_point((void *)(uintptr_t)(a), __func__)
+#include "atomic/atomic_model.h"
 #else
-#define WEFT__MODEL_POINT(a) ((void)0)
-#endif
-
 #define WEFT__ATOMIC_LOAD(name, type, order)                                                       \
     static inline type weft__##name##_load_##order(const struct weft__##name *a)                   \
     {                                                                                              \
-        WEFT__MODEL_POINT(a);                                                                      \
         return atomic_load_explicit(&a->v, memory_order_##order);                                  \
     }
 #define WEFT__ATOMIC_STORE(name, type, order)                                                      \
     static inline void weft__##name##_store_##order(struct weft__##name *a, type x)                \
     {                                                                                              \
-        WEFT__MODEL_POINT(a);                                                                      \
         atomic_store_explicit(&a->v, x, memory_order_##order);                                     \
     }
 #define WEFT__ATOMIC_RMW(name, type, op, fn, order)                                                \
     static inline type weft__##name##_##op##_##order(struct weft__##name *a, type x)               \
     {                                                                                              \
-        WEFT__MODEL_POINT(a);                                                                      \
         return fn(&a->v, x, memory_order_##order);                                                 \
     }
 /* Weak compare-exchange for loops; on failure *expected is reloaded with the `fail` order. */
@@ -48,17 +39,16 @@ void weft__model_point(void *addr, const char *op);
     static inline bool weft__##name##_cas_weak_##order(struct weft__##name *a, type *expected,     \
                                                        type want)                                  \
     {                                                                                              \
-        WEFT__MODEL_POINT(a);                                                                      \
         return atomic_compare_exchange_weak_explicit(&a->v, expected, want, memory_order_##order,  \
                                                      memory_order_##fail);                         \
     }                                                                                              \
     static inline bool weft__##name##_cas_##order(struct weft__##name *a, type *expected,          \
                                                   type want)                                       \
     {                                                                                              \
-        WEFT__MODEL_POINT(a);                                                                      \
         return atomic_compare_exchange_strong_explicit(&a->v, expected, want,                      \
                                                        memory_order_##order, memory_order_##fail); \
     }
+#endif
 #define WEFT__ATOMIC_COMMON(name, type)                                                            \
     WEFT__ATOMIC_LOAD(name, type, relaxed)                                                         \
     WEFT__ATOMIC_LOAD(name, type, acquire)                                                         \
@@ -111,7 +101,9 @@ WEFT__ATOMIC_COMMON(aptr, void *)
 /* A hint for a thread that spins on a location another one will write. */
 static inline void weft__cpu_relax(void)
 {
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(WEFT_MODEL)
+    /* nobody runs beside the caller */
+#elif defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("yield" ::: "memory");

@@ -4,6 +4,8 @@
 #ifndef WEFT_BASE_BASE_H
 #define WEFT_BASE_BASE_H
 
+#include "base/model.h"
+
 #include <weft/base.h>
 
 #define WEFT__CACHE_LINE 64

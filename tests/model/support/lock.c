@@ -6,8 +6,13 @@
  */
 #include "sys/lock.h"
 
-#include "model.h"
 #include "model_internal.h"
+
+/* That a locker sees the word as it was earlier, fails, and comes here, changes nothing. */
+void weft__model_lock_word(struct weft__lock *l)
+{
+    model__lock_mark(&l->word);
+}
 
 static bool lock_is_free(void *arg)
 {
@@ -17,8 +22,8 @@ static bool lock_is_free(void *arg)
 
 void weft__lock_slow(struct weft__lock *l)
 {
-    model_wait(lock_is_free, l, "lock");
-    atomic_store_explicit(&l->word.v, 1, memory_order_relaxed);
+    (void)model__block(lock_is_free, l, WEFT_NEVER, "lock"); /* there is no deadline */
+    model__lock_take(&l->word);
 }
 
 void weft__lock_wake(struct weft__lock *l)

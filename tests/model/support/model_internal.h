@@ -4,19 +4,110 @@
 #ifndef MODEL_INTERNAL_H
 #define MODEL_INTERNAL_H
 
+#include "model.h"
+
+#include "base/base.h"
+
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-/* ---- model.c ---- */
+#define MODEL__STEPS_MAX 5000
 
-/* As model_wait(), up to a deadline on the model's clock (WEFT_NEVER: none). False when it
- * passed. */
+/* ---- model.c: the search ---- */
+
+/* Inside a run: operations schedule. */
+bool model__is_running(void);
+/* Numbers the runs of the process, for tables that are emptied by comparing it. */
+unsigned model__run(void);
+/* A point: decides who goes on, and returns when it is the caller. A thread is preempted only where
+ * may_preempt says so. */
+void model__point(bool may_preempt);
+/* A decision of the thread that runs, the second one at a point: 0 to count - 1. 0 is what the
+ * search begins with. */
+unsigned model__choose(unsigned count);
+/* A load may return another store than the newest: the bounds leave room for one. */
+bool model__may_be_stale(void);
+/* As model_wait(), up to a deadline on the model's clock (WEFT_NEVER: none), and without the order
+ * that a model_wait() carries. False when the deadline passed. */
 bool model__block(bool (*is_ready)(void *arg), void *arg, uint64_t deadline_ns, const char *what);
 /* A thread beside those of the model; its index. */
 unsigned model__thread_create(void *(*start)(void *arg), void *arg);
 bool model__thread_has_ended(unsigned index);
 /* Locks that the calling thread of the model holds. */
 unsigned *model__locks_held(void);
+WEFT__NORETURN void model__fail(enum model_failure how, const char *fmt, ...) WEFT_PRINTF(2, 3);
+
+/* What was decided at a point: who goes on, and then what it reads. */
+struct model__step {
+    uint8_t who, read;
+};
+
+/* What the search found, for report.c: the failure, or MODEL_PASSED after every schedule. */
+struct model__result {
+    enum model_failure failure;
+    char message[512];
+    char schedule[2048]; /* of the run that failed */
+    unsigned long runs;
+    unsigned preemptions, stale_reads; /* the bounds */
+};
+void model__explore(const struct model *m, struct model__result *ret);
+/* Runs the schedule of ret->schedule again with a trace on stdout; replaces failure and message. */
+void model__replay(const struct model *m, struct model__result *ret);
+
+/* ---- memory.c: what C11 lets a load return ---- */
+
+/* One component a thread: how far what it did happens before. */
+typedef int16_t model__clock __attribute__((vector_size(16)));
+_Static_assert(sizeof(model__clock) == MODEL_THREADS_MAX * sizeof(int16_t), "one each");
+
+void model__memory_begin(void);
+/* Before the first run of a model, and between the passes of a search: true when the last pass has
+ * learnt of objects that threads share. */
+void model__memory_forget(void);
+bool model__memory_has_learnt(void);
+
+/* Time of the next plain access of the thread. */
+int16_t model__now(unsigned thread);
+/* Everything so far of the thread happens before whoever acquires the result. */
+model__clock model__release(unsigned thread);
+void model__acquire(unsigned thread, model__clock what);
+model__clock model__later(model__clock a, model__clock b);
+bool model__happened_before(unsigned by, int16_t when, unsigned thread);
+
+/* The load of a futex call by the kernel, of nothing older than what `before` has seen. It orders
+ * nothing for the caller. */
+uint32_t model__futex_load(const uint32_t *word, const model__clock *before);
+/* Loads of the word of a lock return the newest store. */
+void model__lock_mark(void *word);
+/* Without a point, by a lock that has just found the word 0. */
+void model__lock_take(void *word);
+/* The memory is another object's now: fails unless all its uses happened before. */
+void model__memory_free(void *p, size_t bytes);
+
+/* ---- race.c: plain memory ---- */
+
+void model__race_free(void *p, size_t bytes);
+
+/* ---- schedule.c ---- */
+
+void model__schedule_print(const struct model__step *step, size_t steps, char *buf, size_t cap);
+/* Returns how many steps. */
+size_t model__schedule_parse(const char *text, struct model__step *schedule, size_t cap);
+
+/* ---- trace.c ---- */
+
+void model__trace_begin(void);
+bool model__is_traced(void);
+void model__trace_set(bool on);
+/* One line: the thread, the operation, the object, the value, the place. Any part may be NULL. */
+void model__trace(const char *op, const void *object, const uint64_t *value, const void *site,
+                  const char *remark);
+/* "function at file.c:12", "" where it is not known. Returns buf. */
+const char *model__site(const void *site, char *buf, size_t cap);
+/* The name that the model gave it, with an offset. Returns buf, or NULL where it has none. */
+const char *model__object(const void *object, char *buf, size_t cap);
 
 /* ---- system.c ---- */
 

@@ -2,10 +2,8 @@
  * What src/sys offers while a model runs: futexes that block in the explorer, a clock that stands
  * still, threads that are threads of the model, an allocator that counts.
  */
-#include "model.h"
 #include "model_internal.h"
 
-#include "base/base.h"
 #include "sys/sys.h"
 #include "sys/table.h"
 
@@ -17,6 +15,15 @@
 static struct weft__sys_table real;
 static uint64_t clock_ns;
 static long live_blocks;
+
+/* What was stored before the last wake of the word, by any thread: a wait after it compares with
+ * nothing older. The kernel orders the calls on one word, and that is all it promises. */
+#define WORDS_MAX 64
+static struct {
+    const uint32_t *word;
+    model__clock woken;
+} words[WORDS_MAX];
+static unsigned word_count;
 
 struct waiter {
     struct waiter *next;
@@ -41,10 +48,21 @@ static void forget(struct waiter *w)
         }
 }
 
+static model__clock *woken_of(const uint32_t *word)
+{
+    for (unsigned i = 0; i < word_count; i++)
+        if (words[i].word == word)
+            return &words[i].woken;
+    WEFT_ASSERT(word_count < WORDS_MAX);
+    words[word_count].word = word;
+    words[word_count].woken = (model__clock){0};
+    return &words[word_count++].woken;
+}
+
 static int futex_wait(const uint32_t *word, uint32_t expected, const struct timespec *timeout)
 {
     /* The kernel compares and queues in one step: between this load and the block nobody runs. */
-    if (weft__a32_load_seq_cst((const weft__a32 *)word) != expected) {
+    if (model__futex_load(word, woken_of(word)) != expected) {
         errno = EAGAIN;
         return -1;
     }
@@ -66,6 +84,8 @@ static int futex_wake(const uint32_t *word, uint32_t count)
 {
     int woken = 0;
     model_step("futex wake");
+    model__clock *before = woken_of(word);
+    *before = model__later(*before, model__release(model_self()));
     for (struct waiter **at = &waiters; *at && (uint32_t)woken < count;) {
         struct waiter *w = *at;
         if (w->word != word) {
@@ -120,7 +140,8 @@ static bool has_ended(void *arg)
 static int model_pthread_join(pthread_t thread, void **ret)
 {
     (void)ret;
-    model_wait(has_ended, &thread, "pthread_join");
+    (void)model__block(has_ended, &thread, WEFT_NEVER, "pthread_join"); /* there is no deadline */
+    model__acquire(model_self(), model__release((unsigned)thread));
     return 0;
 }
 
@@ -163,6 +184,8 @@ static void model_free(void *p)
     if (p == NULL)
         return;
     live_blocks--;
+    if (model__is_running())
+        model__memory_free(p, malloc_usable_size(p));
     memset(p, 0xDD, malloc_usable_size(p)); /* a use after this is seen */
     real.free(p);
 }
@@ -197,6 +220,7 @@ void model__system_leave(void)
 void model__system_reset(void)
 {
     waiters = NULL;
+    word_count = 0;
     live_blocks = 0;
     clock_ns = WEFT_SEC;
 }
