@@ -23,8 +23,25 @@ enum weft_flavor {
     WEFT_FLAVOR_LOCAL, /* current_thread, driven and shut down by the creating thread alone */
 };
 
-/* What a panic does that nobody joins. It is reported on the log in either case. */
-enum weft_unhandled_panic { WEFT_UNHANDLED_PANIC_IGNORE, WEFT_UNHANDLED_PANIC_SHUTDOWN };
+/* What a panic does that nobody joins, also when its handle is given up later. It is reported on
+ * the log in either case. */
+enum weft_unhandled_panic {
+    WEFT_UNHANDLED_PANIC_IGNORE,
+    /* Every task is aborted and later ones are cancelled, as in a shutdown. A body of
+     * weft_block_on() that is cancelled by it ends as panicked, with a message that says so;
+     * weft_run() returns -EOWNERDEAD then. */
+    WEFT_UNHANDLED_PANIC_SHUTDOWN,
+};
+
+/* What a hook of tasks is told. Borrowed for the call; name and site are those of the spawn. */
+typedef struct weft_task_meta {
+    uint64_t id;
+    const char *name;      /* "" without one */
+    const weft_site *site; /* static storage */
+    /* Around runs: how long the task was ready before it ran. WEFT_NEVER where it is not measured:
+     * without weft_config.measure_latency, and in the other hooks. */
+    uint64_t latency_ns;
+} weft_task_meta;
 
 /*
  * Settings. Fill with weft_config_init(), change what you want, hand to weft_runtime_create(),
@@ -73,7 +90,32 @@ typedef struct weft_config {
     void (*on_thread_stop)(void *arg);
     void (*on_thread_park)(void *arg);
     void (*on_thread_unpark)(void *arg);
+    /*
+     * Hooks of tasks, each NULL by default, and free of cost then. They run on the thread
+     * concerned, outside any task, and may do what the hooks above may.
+     *
+     *   on_task_spawn       once a task, by who spawns it, before its first run
+     *   on_task_terminate   once a task, however it ended, also when it never ran; before whoever
+     *                       joins it hears of it
+     *   on_task_run_begin   before each run slice: from one wait to the next
+     *   on_task_run_end     after it. The last one comes before on_task_terminate
+     *
+     * Blocking jobs have no run slices; the body of weft_block_on() is no task. With hooks around
+     * runs every run costs a switch more, since they are called on the worker's own stack; the
+     * other two use the stack of who spawns and of the task that ends.
+     *
+     * A hook that panics, also one of a thread: the panic ends there, is reported on the log, and
+     * counts as a panic that nobody joins (unhandled_panic). What it was called for goes on.
+     */
+    void (*on_task_spawn)(const weft_task_meta *task, void *arg);
+    void (*on_task_terminate)(const weft_task_meta *task, void *arg);
+    void (*on_task_run_begin)(const weft_task_meta *task, void *arg);
+    void (*on_task_run_end)(const weft_task_meta *task, void *arg);
+    /* Of all hooks. */
     void *hook_arg;
+    /* True: weft_task_meta.latency_ns is measured, for a clock read when a task becomes ready and
+     * one when it runs, and some memory a task. */
+    bool measure_latency;
     uint32_t reserved[16]; /* zero */
 } weft_config;
 

@@ -24,20 +24,44 @@ static void call_body(void *arg)
     b->value = b->fn(b->arg);
 }
 
-void weft__outcome_give(weft_outcome *ret, weft_panic_info *info, bool was_aborted, void *value)
+static weft_outcome outcome_of(weft_panic_info *info, bool was_aborted, void *value)
 {
-    weft_outcome o = {.kind = info          ? WEFT_OUTCOME_PANICKED
-                              : was_aborted ? WEFT_OUTCOME_CANCELLED
-                                            : WEFT_OUTCOME_VALUE,
-                      .value = info || was_aborted ? NULL : value,
-                      .panic = info};
+    return (weft_outcome){.kind = info          ? WEFT_OUTCOME_PANICKED
+                                  : was_aborted ? WEFT_OUTCOME_CANCELLED
+                                                : WEFT_OUTCOME_VALUE,
+                          .value = info || was_aborted ? NULL : value,
+                          .panic = info};
+}
+
+/* A body that was cancelled because of a panic that nobody joins ends by a panic itself: whoever
+ * blocks on the runtime shall not take that for an ordinary end. */
+static void say_why_cancelled(const struct weft__core *core, weft_outcome *o)
+{
+    static const weft_site site = {"weft_block_on", "weft_block_on", 0};
+    /* acquire pairs with the release in unhandled_panic() */
+    if (o->kind != WEFT_OUTCOME_CANCELLED || !weft__a32_load_acquire(&core->is_panic_shut))
+        return;
+    o->kind = WEFT_OUTCOME_PANICKED;
+    o->panic = weft__panic_create(
+        &site, "runtime \"%s\" was shut down because a task panicked and nobody joins it",
+        core->name);
+}
+
+static void hand_over(weft_outcome *ret, weft_outcome *o)
+{
     if (ret) {
-        *ret = o;
+        *ret = *o;
         return;
     }
-    if (info)
-        weft__panic_report(info, "nobody looks at the outcome");
-    weft_outcome_fini(&o);
+    if (o->panic)
+        weft__panic_report(o->panic, "nobody looks at the outcome");
+    weft_outcome_fini(o);
+}
+
+void weft__outcome_give(weft_outcome *ret, weft_panic_info *info, bool was_aborted, void *value)
+{
+    weft_outcome o = outcome_of(info, was_aborted, value);
+    hand_over(ret, &o);
 }
 
 /* multi_thread, and whoever does not drive: the body runs on the calling thread, which waits by
@@ -68,7 +92,7 @@ static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, 
     c->core = core_before;
     t->locals = NULL;
     weft__thread_task_destroy(t);
-    weft__outcome_give(ret, info, locals.abort_seen, body.value);
+    *ret = outcome_of(info, locals.abort_seen, body.value);
     return 0;
 }
 
@@ -124,8 +148,13 @@ static int block_on(const char *call, struct weft_runtime *rt, weft_task_fn body
     if (weft__a32_load_acquire(&rt->sched.core.phase) != WEFT__PHASE_RUNNING)
         return -ESHUTDOWN;
     weft__core_ref(&rt->sched.core);
-    int rc = drives && !rt->sched.is_multi ? block_on_fiber(rt, body, arg, ret_outcome)
-                                           : block_on_thread(rt, body, arg, ret_outcome);
+    weft_outcome o;
+    int rc = drives && !rt->sched.is_multi ? block_on_fiber(rt, body, arg, &o)
+                                           : block_on_thread(rt, body, arg, &o);
+    if (rc == 0) {
+        say_why_cancelled(&rt->sched.core, &o);
+        hand_over(ret_outcome, &o);
+    }
     weft__core_unref(&rt->sched.core);
     return rc;
 }
@@ -182,6 +211,7 @@ int weft_run_with(const weft_config *config, int (*main_fn)(void *arg), void *ar
     weft_outcome o;
     rc = weft_try_join(task, &o);
     if (rc == 0) {
+        say_why_cancelled(&rt->sched.core, &o);
         rc = weft_outcome_error(&o);
         if (rc == 0)
             rc = (int)(intptr_t)o.value;

@@ -26,8 +26,11 @@ static int submit_blocking(struct weft__core *core, struct weft__task *task)
 
 static void unhandled_panic(struct weft__core *core)
 {
-    weft__log(WEFT_LOG_ERROR,
-              "runtime \"%s\" shuts down because a task panicked and nobody joins it", core->name);
+    /* release, before the aborts: whose wait ends by one of them knows why */
+    if (weft__a32_swap_release(&core->is_panic_shut, 1) == 0)
+        weft__log(WEFT_LOG_ERROR,
+                  "runtime \"%s\" shuts down because a task panicked and nobody joins it",
+                  core->name);
     weft__runtime_stop(weft__runtime_of(core), WEFT__TASK_ABORT);
 }
 
@@ -42,6 +45,8 @@ static const struct weft__core_ops core_ops = {
     .timeout_fired = weft__timeout_fired,
     .timeout_disarm = weft__timeout_disarm,
     .unhandled_panic = unhandled_panic,
+    .task_spawned = weft__sched_task_spawned,
+    .task_ends = weft__sched_task_ends,
     .ended_outside = weft__sched_ended_outside,
     .admit = weft__sched_admit,
     .submit_blocking = submit_blocking,
@@ -98,6 +103,26 @@ int weft__runtime_prepare(const char *call, const void *caller)
     return 0;
 }
 
+static void fill_hooks(struct weft__sched *s, const weft_config *c)
+{
+    s->hooks = (struct weft__sched_hooks){
+        .thread_start = c->on_thread_start,
+        .thread_stop = c->on_thread_stop,
+        .thread_park = c->on_thread_park,
+        .thread_unpark = c->on_thread_unpark,
+        .task_spawn = c->on_task_spawn,
+        .task_terminate = c->on_task_terminate,
+        .task_run_begin = c->on_task_run_begin,
+        .task_run_end = c->on_task_run_end,
+        .arg = c->hook_arg,
+    };
+    s->watches_runs = c->on_task_run_begin || c->on_task_run_end;
+    /* the end of a task ends its run as well */
+    s->core.watches_tasks = c->on_task_spawn || c->on_task_terminate || s->watches_runs;
+    s->core.needs_cold = s->watches_runs && c->measure_latency;
+    s->core.route_extra = s->core.needs_cold ? WEFT__ROUTE_STAMPED : 0;
+}
+
 static void fill(struct weft_runtime *rt, const weft_config *c)
 {
     struct weft__sched *s = &rt->sched;
@@ -122,10 +147,9 @@ static void fill(struct weft_runtime *rt, const weft_config *c)
     s->stuck_after_ns = c->stuck_after_ns;
     s->shutdown_grace_ns = c->shutdown_grace_ns;
     s->seed = c->seed ? c->seed : weft__sys_random();
-    s->hooks = (struct weft__sched_hooks){c->on_thread_start, c->on_thread_stop, c->on_thread_park,
-                                          c->on_thread_unpark, c->hook_arg};
+    fill_hooks(s, c);
     weft__inject_init(&s->inject);
-    weft__lanes_init(&s->lanes, false);
+    weft__lanes_init(&s->lanes, s->watches_runs);
     weft__list_init(&s->drive_waiters);
     weft__clock_init(&core->clock, c->start_paused);
     weft__timers_init(&s->outer_timers, weft__clock_now(&core->clock));

@@ -31,9 +31,20 @@ static void push_classed(struct weft__sched *s, struct weft__task *task, uint32_
         weft__sched_wake_one(s);
 }
 
-void weft__worker_queue_routed(struct weft__worker *w, struct weft__task *task, uint32_t route)
+/* The task is ready from now on. By who queues it, which nobody else does. */
+static void stamp(struct weft__task *task, uint32_t route)
 {
+    if (route & WEFT__ROUTE_STAMPED)
+        task->cold->ready_ns = weft__sys_now_ns();
+}
+
+bool weft__worker_queue_routed(struct weft__worker *w, struct weft__task *task, uint32_t route)
+{
+    stamp(task, route);
+    if ((route & WEFT__ROUTE_CLASS) == 0)
+        return false;
     push_classed(w->sched, task, route, true);
+    return true;
 }
 
 /* By a thread that is no worker of s. */
@@ -48,7 +59,8 @@ static WEFT__NOINLINE void enqueue_outside(struct weft__sched *s, struct weft__t
     /* Not the birth of a task: who spawns from outside has a handle, or blocks on the runtime. */
     if (task->started && (c == NULL || c->core == NULL))
         weft__a32_store_relaxed(&s->is_woken_outside, 1);
-    if (route != 0) {
+    stamp(task, route);
+    if (route & WEFT__ROUTE_CLASS) {
         push_classed(s, task, route, false);
     } else {
         if (!weft__inject_push(&s->inject, &task->qnode))
@@ -68,10 +80,8 @@ void weft__sched_enqueue(struct weft__core *core, struct weft__task *task)
         enqueue_outside(s, task, route);
         return;
     }
-    if (WEFT__UNLIKELY(route != 0)) {
-        weft__worker_queue_routed(w, task, route);
+    if (WEFT__UNLIKELY(route != 0) && weft__worker_queue_routed(w, task, route))
         return;
-    }
     /* A task woken by a task runs next, while what it needs is in the cache; one woken by an event
      * waits its turn. */
     if (s->has_slot && c->current != NULL) {
@@ -165,6 +175,11 @@ static void count_class(struct weft__worker *w, enum weft__class class)
 
 struct weft__task *weft__worker_pick_class(struct weft__worker *w, struct weft__task *self)
 {
+    if (w->sched->watches_runs && w->ctx->current != NULL) {
+        /* A fiber that leaves: the loop picks, and calls what is to be called in between. */
+        w->until_events++;
+        return NULL;
+    }
     const uint8_t *order = order_of[turn_of[w->turn++ % TURNS]];
     for (unsigned i = 0; i < WEFT__LANES; i++) {
         enum weft__class class = (enum weft__class)order[i];

@@ -24,8 +24,10 @@ static inline void weft__count_up(weft__a64 *a)
 
 /* Moves half of the ring and the task to the global queue. By its thread. */
 void weft__worker_overflow(struct weft__worker *w, struct weft__task *task);
-/* To where a task with this route, which is not 0, belongs. By w's thread. */
-void weft__worker_queue_routed(struct weft__worker *w, struct weft__task *task, uint32_t route);
+/* Queues a task with this route, which is not 0, if it belongs elsewhere than a plain one does:
+ * else false, and it is left to the caller. By w's thread. */
+WEFT_MUST_CHECK
+bool weft__worker_queue_routed(struct weft__worker *w, struct weft__task *task, uint32_t route);
 
 /* To the ring. By its thread. */
 static inline void weft__worker_push(struct weft__worker *w, struct weft__task *task)
@@ -47,10 +49,9 @@ static inline void weft__worker_push(struct weft__worker *w, struct weft__task *
 static inline void weft__worker_queue(struct weft__worker *w, struct weft__task *task)
 {
     uint32_t route = weft__a32_load_relaxed(&task->route);
-    if (WEFT__UNLIKELY(route != 0))
-        weft__worker_queue_routed(w, task, route);
-    else
-        weft__worker_push(w, task);
+    if (WEFT__UNLIKELY(route != 0) && weft__worker_queue_routed(w, task, route))
+        return;
+    weft__worker_push(w, task);
 }
 
 /* ---- taking tasks out ---- */

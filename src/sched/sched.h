@@ -79,6 +79,9 @@ struct weft__worker {
     uint32_t turn;         /* counts picks while classes are in use */
     uint64_t rng;          /* of weft__random_next() */
     uint64_t quiet_tick;   /* tick at the last sleep without an end, current_thread */
+    /* with watches_runs: the task whose run has begun, referenced; and what its hooks are told */
+    struct weft__task *watched;
+    weft_task_meta watched_meta;
     /* sleeps no longer than this; WEFT_NEVER but in a shutdown that drives */
     uint64_t wake_at_ns;
     bool is_searching;
@@ -116,6 +119,10 @@ struct weft__sched_hooks {
     void (*thread_stop)(void *arg);
     void (*thread_park)(void *arg);
     void (*thread_unpark)(void *arg);
+    void (*task_spawn)(const weft_task_meta *task, void *arg);
+    void (*task_terminate)(const weft_task_meta *task, void *arg);
+    void (*task_run_begin)(const weft_task_meta *task, void *arg);
+    void (*task_run_end)(const weft_task_meta *task, void *arg);
     void *arg;
 };
 
@@ -126,6 +133,8 @@ struct weft__sched {
     uint32_t extra_max;
     uint32_t event_interval, global_interval;
     bool has_slot;
+    /* Each run begins and ends in the worker's loop, which has something to do before and after. */
+    bool watches_runs;
     bool detects_deadlock;
     uint64_t stuck_after_ns;
     uint64_t shutdown_grace_ns;
@@ -218,14 +227,25 @@ void weft__sched_ended_outside(struct weft__core *core);
 struct weft__timers *weft__sched_timers_here(struct weft__core *core);
 void weft__sched_timers_rearmed(struct weft__core *core, struct weft__timers *ts);
 
-/* Calls a hook of the configuration, inside which nothing may wait. NULL: none. By its thread. */
-void weft__worker_hook(struct weft__worker *w, void (*hook)(void *arg));
 /* ---- queues.c: which task comes next; the rest is in queues.h ---- */
 
 /* core_ops */
 void weft__sched_enqueue(struct weft__core *core, struct weft__task *task);
 /* Moves everything queued on w to the global queue. By its thread. */
 void weft__worker_spill_all(struct weft__worker *w);
+
+/* ---- hooks.c ---- */
+
+/* Calls a hook of the configuration, in which nothing may wait; a panic ends there. NULL: none. By
+ * w's thread. */
+void weft__worker_hook(struct weft__worker *w, void (*hook)(void *arg));
+/* With watches_runs, by the loop: a run of t is about to begin; the run is over, and nobody else has
+ * heard of it yet. */
+void weft__worker_run_begins(struct weft__worker *w, struct weft__task *t);
+void weft__worker_run_ended(struct weft__worker *w);
+/* core_ops */
+void weft__sched_task_spawned(struct weft__task *t);
+void weft__sched_task_ends(struct weft__task *t);
 
 /* ---- idle.c: sleeping and waking ---- */
 

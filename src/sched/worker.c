@@ -134,7 +134,7 @@ void weft__sched_yield(struct weft__task *self)
     struct weft__worker *w = weft__ctx_now()->worker;
     bool must_look = w->until_events == 0;
     struct weft__task *next = weft__worker_pick_or(w, self);
-    if (next == self || (next == NULL && !must_look)) {
+    if (next == self || (next == NULL && !must_look && !w->sched->watches_runs)) {
         /* Nobody to yield to, and nothing due to look at: the turn comes round at once. */
         begin_run(w, self);
         return;
@@ -284,8 +284,12 @@ static void run(struct weft__worker *w, struct weft__task *t)
         fail_without_stack(w, t);
         return;
     }
+    if (WEFT__UNLIKELY(w->sched->watches_runs))
+        weft__worker_run_begins(w, t);
     begin_run(w, t);
     weft__fiber_switch(&w->loop, stack);
+    if (WEFT__UNLIKELY(w->sched->watches_runs))
+        weft__worker_run_ended(w);
     after_switch(w); /* the loop's context never moves */
 }
 
@@ -563,15 +567,6 @@ void weft__worker_leave(struct weft__worker *w, const struct weft__nest *n)
     c->rng = n->rng;
     c->slab_cache = n->slab_cache;
     c->cache_core = n->cache_core;
-}
-
-void weft__worker_hook(struct weft__worker *w, void (*hook)(void *arg))
-{
-    if (hook == NULL)
-        return;
-    w->ctx->in_hook = true;
-    hook(w->sched->hooks.arg);
-    w->ctx->in_hook = false;
 }
 
 static bool is_stopped(void *arg)

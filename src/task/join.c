@@ -116,7 +116,7 @@ void weft_task_detach(weft_task *task)
     if (!weft__task_detach(t))
         return;
     if (t->outcome == WEFT_OUTCOME_PANICKED)
-        weft__panic_report(t->result.panic, "nobody joins");
+        weft__panic_unhandled(t->core, t->result.panic, "nobody joins");
     weft__outcome_drop(t);
     weft__task_drop_handle(t);
 }

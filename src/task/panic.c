@@ -76,15 +76,29 @@ static WEFT__NORETURN void raise_panic(weft_panic_info *info)
     longjmp(b->env, 1);
 }
 
-void weft__panic_at(const weft_site *site, const char *fmt, ...)
+static weft_panic_info *info_create_with(const weft_site *site, const char *fmt, va_list ap)
 {
     weft_panic_info *info = info_create(site);
-    if (!info->is_static) {
-        va_list ap;
-        va_start(ap, fmt);
+    if (!info->is_static)
         (void)vsnprintf(info->message, sizeof info->message, fmt, ap);
-        va_end(ap);
-    }
+    return info;
+}
+
+weft_panic_info *weft__panic_create(const weft_site *site, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    weft_panic_info *info = info_create_with(site, fmt, ap);
+    va_end(ap);
+    return info;
+}
+
+void weft__panic_at(const weft_site *site, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    weft_panic_info *info = info_create_with(site, fmt, ap);
+    va_end(ap);
     raise_panic(info);
 }
 
@@ -172,6 +186,14 @@ void weft__panic_report(const weft_panic_info *info, const char *what)
               (unsigned long long)info->task_id, info->task_name[0] ? " \"" : "", info->task_name,
               info->task_name[0] ? "\"" : "", info->has_payload ? "(payload)" : "", info->message,
               site ? site->file : "?", site ? site->line : 0, site ? site->func : "?", frames);
+}
+
+void weft__panic_unhandled(struct weft__core *core, const weft_panic_info *info, const char *what)
+{
+    weft__panic_report(info, what);
+    /* A local set is shut by its own thread only; a handle may be given up on any. */
+    if (core->panics_shut_down && (core->home == 0 || core->home == weft__thread_here()))
+        core->ops->unhandled_panic(core);
 }
 
 bool weft_self_is_panicking(void)
@@ -363,14 +385,13 @@ void weft__task_complete(struct weft__task *self, enum weft_outcome_kind kind, v
         self->result.panic = info;
     else
         self->result.value = value;
+    if (WEFT__UNLIKELY(self->core->watches_tasks))
+        self->core->ops->task_ends(self);
     weft_waker *joiner;
     while (!weft__task_set_done(self, &joiner)) {
         /* The handle is gone, now or since long, so nobody but us can drop the outcome. */
-        if (kind == WEFT_OUTCOME_PANICKED) {
-            weft__panic_report(info, "nobody joins");
-            if (self->core->panics_shut_down)
-                self->core->ops->unhandled_panic(self->core);
-        }
+        if (kind == WEFT_OUTCOME_PANICKED)
+            weft__panic_unhandled(self->core, info, "nobody joins");
         weft__outcome_drop(self);
     }
     weft__task_tell_joiner(self, joiner);

@@ -32,8 +32,13 @@ weft_panic_info *weft__call_body(void (*fn)(void *arg), void *arg);
  * held back. Returns the first panic that came out of them; later ones are reported and freed. */
 weft_panic_info *weft__run_cleanups(struct weft__locals *l, weft_cleanup *mark);
 
+/* What a panic with this message would leave behind. Never NULL. */
+weft_panic_info *weft__panic_create(const weft_site *site, const char *fmt, ...) WEFT_PRINTF(2, 3);
+
 /* Logs a panic that nobody will see otherwise. */
 void weft__panic_report(const weft_panic_info *info, const char *what);
+/* The same, and does what the policy of the runtime is for a panic that nobody joins. */
+void weft__panic_unhandled(struct weft__core *core, const weft_panic_info *info, const char *what);
 
 /* Ends the running task because of a panic or an unwinding abort: cleanups run on its stack, which
  * is then given up. */

@@ -136,12 +136,12 @@ static inline bool has_bindings(const struct weft__ctx *c)
 }
 
 /* What few tasks have: options that need room, inherited task-locals. */
-static WEFT__NOINLINE int cold_find(const weft_spawn_options *o, const void *arg,
-                                    struct weft__task_cold **ret)
+static WEFT__NOINLINE int cold_find(const struct weft__core *core, const weft_spawn_options *o,
+                                    const void *arg, struct weft__task_cold **ret)
 {
     struct weft__inherited *in;
     int rc = weft__inherit(&in);
-    if (rc < 0 || (in == NULL && !(o && needs_cold(o))))
+    if (rc < 0 || (in == NULL && !core->needs_cold && !(o && needs_cold(o))))
         return rc;
     rc = cold_create(o, arg, in, ret);
     if (rc < 0)
@@ -169,8 +169,8 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
 {
     struct weft__task_cold *cold = NULL;
     const struct weft__ctx *c = weft__ctx_now();
-    if ((o && needs_cold(o)) || WEFT__UNLIKELY(has_bindings(c))) {
-        int rc = cold_find(o, arg, &cold);
+    if ((o && needs_cold(o)) || WEFT__UNLIKELY(core->needs_cold || has_bindings(c))) {
+        int rc = cold_find(core, o, arg, &cold);
         if (rc < 0)
             return rc;
         c = weft__ctx_now(); /* a copy function may have waited */
@@ -180,7 +180,7 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
         cold_destroy(cold);
         return -ENOMEM;
     }
-    task_init(t, core, kind, id, class_of(o, c));
+    task_init(t, core, kind, id, class_of(o, c) | core->route_extra);
     t->fn = fn;
     t->arg = arg;
     t->site = site;
@@ -212,6 +212,8 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
      * refused. */
     if (ret_task && kind != WEFT__TASK_BLOCKING)
         *ret_task = handle;
+    if (WEFT__UNLIKELY(core->watches_tasks))
+        core->ops->task_spawned(t);
     if (WEFT__UNLIKELY(!core->ops->admit(core))) {
         if (ret_task)
             *ret_task = handle;
@@ -234,6 +236,8 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
             weft__inherited_drop(cold->inherited);
             cold->inherited = NULL;
         }
+        if (WEFT__UNLIKELY(core->watches_tasks))
+            core->ops->task_ends(t);
         weft__thread_task_destroy(t);
         if (state & WEFT__TASK_HANDLE)
             weft__task_drop_handle(t);

@@ -72,6 +72,8 @@ enum weft__class {
     WEFT__CLASS_BACKGROUND,
 };
 #define WEFT__ROUTE_CLASS UINT32_C(3) /* enum weft__class */
+/* cold->ready_ns is set when it is queued */
+#define WEFT__ROUTE_STAMPED UINT32_C(4)
 
 #define WEFT__TASK_INLINE_ARG 64
 #define WEFT__OUTCOME_TAKEN 255 /* outcome: nothing is left in it */
@@ -137,6 +139,7 @@ struct weft__task_cold {
     void (*drop_arg)(void *);
     void (*drop_result)(void *);
     size_t stack_bytes;
+    uint64_t ready_ns;                 /* under WEFT__ROUTE_STAMPED: when it was last queued */
     void *arg_block;                   /* heap copy of an argument too large for the task */
     struct weft__inherited *inherited; /* task-locals; dropped at the end, before DONE */
     char name[64];
@@ -198,6 +201,10 @@ struct weft__core_ops {
     void (*timeout_disarm)(struct weft_timeout *scope);
     /* A task has panicked that nobody will join, under the policy to shut down. */
     void (*unhandled_panic)(struct weft__core *core);
+    /* With core->watches_tasks: a task was born, it has an id and cannot run yet; a task is about
+     * to be done. */
+    void (*task_spawned)(struct weft__task *task);
+    void (*task_ends)(struct weft__task *task);
     /* A task that was admitted ended elsewhere than on a worker: for the count of live ones. */
     void (*ended_outside)(struct weft__core *core);
     /* A task was spawned: true, or false when the runtime is shut. Counts it. */
@@ -224,10 +231,14 @@ struct weft__core {
      * sets. */
     uint64_t home;
     char name[32];
-    weft__a64 refs;        /* owner, threads, handles, timers; see weft__core_ref */
-    weft__a64 handle_refs; /* the public ones among them, for the deadlock check */
-    weft__a32 phase;       /* enum weft__phase; written by shutdown, read by all */
-    bool panics_shut_down; /* config.unhandled_panic */
+    weft__a64 refs;          /* owner, threads, handles, timers; see weft__core_ref */
+    weft__a64 handle_refs;   /* the public ones among them, for the deadlock check */
+    weft__a32 phase;         /* enum weft__phase; written by shutdown, read by all */
+    bool panics_shut_down;   /* config.unhandled_panic */
+    weft__a32 is_panic_shut; /* 1: that is how it came to be shut */
+    bool watches_tasks;
+    bool needs_cold;      /* every task has its rarely used parts */
+    uint32_t route_extra; /* WEFT__ROUTE_*: of every task */
     weft__a64 forced_yields;
     uint16_t budget;
     size_t stack_bytes;
