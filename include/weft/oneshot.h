@@ -42,7 +42,7 @@ WEFT_API WEFT_MUST_CHECK int weft_oneshot_create(size_t value_bytes, void (*drop
 
 /* A oneshot in the caller's memory. */
 typedef struct weft_oneshot {
-    void *opaque[6];
+    void *opaque[7];
 } weft_oneshot;
 
 /*

@@ -16,6 +16,7 @@
 #include <weft/join_all.h>
 #include <weft/mutex.h>
 #include <weft/local.h>
+#include <weft/mpsc.h>
 #include <weft/net.h>
 #include <weft/oneshot.h>
 #include <weft/panic.h>

@@ -18,14 +18,13 @@
  *
  * Source: the protocol is that of Tokio's oneshot; the waker inside the word is ours.
  */
-#include "sync/drop.h"
+#include "sync/value.h"
 #include "task/state.h"
 #include "task/task.h"
 
 #include <weft/oneshot.h>
 
 #include <errno.h>
-#include <string.h>
 
 #define SENT UINT64_C(1)
 #define TX_GONE UINT64_C(2)
@@ -40,8 +39,7 @@ struct oneshot {
     weft__a64 word;       /* written by both ends */
     weft_waker *tx_waker; /* with a reference; the sender's while TX_WAITS is not set */
     void *value;          /* written by the sender before SENT; the receiver's afterwards */
-    size_t value_bytes;
-    void (*drop)(void *value);
+    struct weft__value_type type;
     bool is_terminated; /* the receiver's */
     bool is_taken;      /* the receiver's: no value is left */
     bool is_on_heap;
@@ -78,8 +76,7 @@ static void set_up(struct oneshot *o, void *value, size_t value_bytes, void (*dr
     weft__a64_store_relaxed(&o->word, 0);
     o->tx_waker = NULL;
     o->value = value;
-    o->value_bytes = value_bytes;
-    o->drop = drop;
+    o->type = (struct weft__value_type){.bytes = value_bytes, .drop = drop};
     o->is_terminated = o->is_taken = false;
     o->is_on_heap = is_on_heap;
 }
@@ -156,8 +153,7 @@ int weft_oneshot_send(weft_oneshot_sender *tx, const void *value)
     struct oneshot *o = of_tx(tx);
     if (o == NULL)
         return weft__misuse("weft_oneshot_send", -EINVAL, "the sender is NULL", WEFT__CALLER);
-    if (o->value_bytes)
-        memcpy(o->value, value, o->value_bytes);
+    weft__value_move(&o->type, o->value, value);
     return finish(o, true) ? 0 : -EPIPE;
 }
 
@@ -234,8 +230,8 @@ static int take(struct oneshot *o, uint64_t word, void *ret_value)
     if (!(word & SENT) || o->is_taken)
         return -EPIPE;
     o->is_taken = true;
-    if (o->value_bytes && ret_value != o->value)
-        memcpy(ret_value, o->value, o->value_bytes);
+    if (ret_value != o->value)
+        weft__value_move(&o->type, ret_value, o->value);
     return 0;
 }
 
@@ -377,7 +373,7 @@ void weft_oneshot_receiver_destroy(weft_oneshot_receiver *rx)
     if (!(word & TX_GONE))
         return;
     if ((word & SENT) && !o->is_taken)
-        weft__value_drop(o->drop, o->value, "while a oneshot's value was dropped");
+        weft__value_drop(&o->type, o->value);
     free_if_on_heap(o);
 }
 

@@ -1,0 +1,217 @@
+/*
+ * The receiving side.
+ *
+ * Elements are taken from the receiver's batch without the lock. The lock is taken to wait, so that
+ * a sender either finds the receiver in the queue or the receiver finds its element; and to hand
+ * slots on, when somebody wants one.
+ */
+#include "sync/mpsc.h"
+
+#include <errno.h>
+#include <limits.h>
+
+/* ---- one step ---- */
+
+static WEFT__NOINLINE void hand_slots_on(struct weft__mpsc *ch)
+{
+    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    weft__lock_acquire(&ch->q.lock);
+    weft__mpsc_assign(ch, &wakes);
+    weft__lock_release(&ch->q.lock);
+    weft__wake_list_flush(&wakes);
+}
+
+/* Takes up to limit elements, at least one, that look() has seen. */
+static inline size_t take(struct weft__mpsc *ch, char *ret_elems, size_t limit)
+{
+    struct weft__mpsc_queue *q = &ch->q;
+    size_t taken = 0;
+    do {
+        size_t count;
+        const char *from = weft__mpsc_queue_peek(q, limit - taken, &count);
+        weft__mpsc_copy(q, ret_elems + taken * q->elem_bytes, from, count);
+        weft__mpsc_queue_done(q, count);
+        taken += count;
+    } while (taken < limit && weft__mpsc_queue_look(q));
+    /* seq_cst, after the store in done(): see the top of mpsc.h */
+    if (WEFT__UNLIKELY(weft__a32_load_seq_cst(&ch->slots_wanted)))
+        hand_slots_on(ch);
+    return taken;
+}
+
+/* After the queue was found empty: nothing more can come, for certain. */
+static bool is_over(struct weft__mpsc *ch)
+{
+    /* A hint first: the flags are set once, under the lock. */
+    if (weft__a32_load_relaxed(&ch->flags) == 0)
+        return false;
+    weft__lock_acquire(&ch->q.lock);
+    bool is_last = weft__mpsc_is_over(ch) && !weft__mpsc_queue_look(&ch->q);
+    weft__lock_release(&ch->q.lock);
+    return is_last;
+}
+
+/* A count; -EAGAIN; -EPIPE. */
+static inline int recv_now(struct weft__mpsc *ch, void *ret_elems, size_t limit)
+{
+    while (WEFT__UNLIKELY(!weft__mpsc_queue_look(&ch->q))) {
+        if (is_over(ch))
+            return -EPIPE;
+        if (ch->q.next == ch->q.batch_end)
+            return -EAGAIN;
+    }
+    return (int)take(ch, ret_elems, limit);
+}
+
+/* ---- the wait ---- */
+
+struct recv_wait {
+    weft_future future;
+    struct weft__waiter waiter;
+    struct weft__mpsc *ch;
+    void *ret_elems;
+    size_t limit;
+};
+
+_Static_assert(sizeof(struct recv_wait) <= sizeof(weft_mpsc_recv_future),
+               "weft_mpsc_recv_future is too small");
+
+static struct recv_wait *wait_of(weft_future *f)
+{
+    return WEFT__CONTAINER_OF(f, struct recv_wait, future);
+}
+
+/* Under the lock: true when there is something to take, or nothing can come; else w is queued. */
+static bool is_ready(struct recv_wait *w, weft_waker *waker)
+{
+    struct weft__mpsc *ch = w->ch;
+    if (weft__mpsc_queue_look(&ch->q) || weft__mpsc_is_over(ch)) {
+        (void)weft__waitq_leave(&ch->receiving, &w->waiter); /* or it has been ended */
+        return true;
+    }
+    /* Woken for an element that was taken by another call meanwhile: it waits anew. */
+    if (!weft__waiter_is_queued(&w->waiter))
+        weft__waiter_init(&w->waiter);
+    return !weft__waiter_must_wait(&ch->receiving, &w->waiter, waker);
+}
+
+static int recv_poll(weft_future *f, weft_waker *waker)
+{
+    struct recv_wait *w = wait_of(f);
+    struct weft__mpsc *ch = w->ch;
+    if (w->limit == 0)
+        return 0;
+    weft__lock_acquire(&ch->q.lock);
+    bool ready = is_ready(w, waker);
+    weft__lock_release(&ch->q.lock);
+    if (!ready)
+        return WEFT_PENDING;
+    /* What look() saw stays; only this receiver takes it. */
+    return ch->q.next != ch->q.batch_end ? (int)take(ch, w->ret_elems, w->limit) : -EPIPE;
+}
+
+static int recv_one_poll(weft_future *f, weft_waker *waker)
+{
+    int rc = recv_poll(f, waker);
+    return rc == 1 ? 0 : rc;
+}
+
+static void recv_cancel(weft_future *f)
+{
+    struct recv_wait *w = wait_of(f);
+    weft__lock_acquire(&w->ch->q.lock);
+    (void)weft__waitq_leave(&w->ch->receiving, &w->waiter); /* an element stays where it is */
+    weft__lock_release(&w->ch->q.lock);
+}
+
+static const weft_future_ops recv_ops = {recv_one_poll, recv_cancel, "mpsc recv"};
+static const weft_future_ops recv_many_ops = {recv_poll, recv_cancel, "mpsc recv"};
+
+static void wait_init(weft_mpsc_recv_future *f, const weft_future_ops *ops, weft_mpsc_receiver *rx,
+                      void *ret_elems, size_t limit)
+{
+    struct recv_wait *w = (struct recv_wait *)f;
+    w->future.ops = ops;
+    weft__waiter_init(&w->waiter);
+    w->ch = weft__mpsc_of_rx(rx);
+    w->ret_elems = ret_elems;
+    w->limit = limit < INT_MAX ? limit : INT_MAX;
+}
+
+void weft_mpsc_recv_future_init(weft_mpsc_recv_future *f, weft_mpsc_receiver *rx, void *ret_elem)
+{
+    wait_init(f, &recv_ops, rx, ret_elem, 1);
+}
+
+void weft_mpsc_recv_many_future_init(weft_mpsc_recv_future *f, weft_mpsc_receiver *rx,
+                                     void *ret_elems, size_t limit)
+{
+    wait_init(f, &recv_many_ops, rx, ret_elems, limit);
+}
+
+/* ---- receive ---- */
+
+static int null_receiver(const char *call, const void *caller)
+{
+    return weft__misuse(call, -EINVAL, "the receiver is NULL", caller);
+}
+
+int weft_mpsc_recv(weft_mpsc_receiver *rx, void *ret_elem)
+{
+    if (WEFT__UNLIKELY(rx == NULL))
+        return null_receiver("weft_mpsc_recv", WEFT__CALLER);
+    int rc = weft__wait_begin("weft_mpsc_recv", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    rc = recv_now(weft__mpsc_of_rx(rx), ret_elem, 1);
+    if (WEFT__LIKELY(rc != -EAGAIN))
+        return rc == 1 ? 0 : rc;
+    weft_mpsc_recv_future f;
+    weft_mpsc_recv_future_init(&f, rx, ret_elem);
+    return weft__wait_for(&f.future);
+}
+
+int weft_mpsc_try_recv(weft_mpsc_receiver *rx, void *ret_elem)
+{
+    if (WEFT__UNLIKELY(rx == NULL))
+        return null_receiver("weft_mpsc_try_recv", WEFT__CALLER);
+    int rc = recv_now(weft__mpsc_of_rx(rx), ret_elem, 1);
+    return rc == 1 ? 0 : rc;
+}
+
+int weft_mpsc_blocking_recv(weft_mpsc_receiver *rx, void *ret_elem)
+{
+    if (WEFT__UNLIKELY(rx == NULL))
+        return null_receiver("weft_mpsc_blocking_recv", WEFT__CALLER);
+    weft_mpsc_recv_future f;
+    weft_mpsc_recv_future_init(&f, rx, ret_elem);
+    return weft__wait_blocking("weft_mpsc_blocking_recv", &f.future, WEFT__CALLER);
+}
+
+int weft_mpsc_recv_many(weft_mpsc_receiver *rx, void *ret_elems, size_t limit)
+{
+    if (WEFT__UNLIKELY(rx == NULL))
+        return null_receiver("weft_mpsc_recv_many", WEFT__CALLER);
+    int rc = weft__wait_begin("weft_mpsc_recv_many", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    weft_mpsc_recv_future f;
+    weft_mpsc_recv_many_future_init(&f, rx, ret_elems, limit);
+    return weft__wait_for(&f.future);
+}
+
+int weft_mpsc_try_recv_many(weft_mpsc_receiver *rx, void *ret_elems, size_t limit)
+{
+    if (WEFT__UNLIKELY(rx == NULL))
+        return null_receiver("weft_mpsc_try_recv_many", WEFT__CALLER);
+    return limit ? recv_now(weft__mpsc_of_rx(rx), ret_elems, limit < INT_MAX ? limit : INT_MAX) : 0;
+}
+
+int weft_mpsc_blocking_recv_many(weft_mpsc_receiver *rx, void *ret_elems, size_t limit)
+{
+    if (WEFT__UNLIKELY(rx == NULL))
+        return null_receiver("weft_mpsc_blocking_recv_many", WEFT__CALLER);
+    weft_mpsc_recv_future f;
+    weft_mpsc_recv_many_future_init(&f, rx, ret_elems, limit);
+    return weft__wait_blocking("weft_mpsc_blocking_recv_many", &f.future, WEFT__CALLER);
+}
