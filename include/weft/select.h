@@ -25,6 +25,7 @@
 #include <weft/cancel.h>
 #include <weft/future.h>
 #include <weft/io.h>
+#include <weft/join_set.h>
 #include <weft/task.h>
 #include <weft/time.h>
 
@@ -157,6 +158,19 @@ static inline weft_case weft_case_fd(weft_fd *wfd, unsigned interest)
     weft_case c = weft_case_make(weft__case_start_fd, wfd, NULL);
     c.arg[2].size = interest;
     return c;
+}
+
+/* A task of a join set has ended; as weft_join_set_join_next(). */
+static inline int weft__case_start_join_next(weft_case *c)
+{
+    weft_join_set_join_next_future_init((weft_join_set_join_next_future *)weft_case_storage(c),
+                                        (weft_join_set *)c->arg[0].ptr,
+                                        (weft_outcome *)c->arg[1].ptr);
+    return 0;
+}
+static inline weft_case weft_case_join_next(weft_join_set *set, weft_outcome *ret_outcome)
+{
+    return weft_case_make(weft__case_start_join_next, set, ret_outcome);
 }
 
 /* ---- changing cases ---- */

@@ -14,6 +14,7 @@
 #include <weft/interval.h>
 #include <weft/io.h>
 #include <weft/join_all.h>
+#include <weft/join_set.h>
 #include <weft/mutex.h>
 #include <weft/local.h>
 #include <weft/mpsc.h>

@@ -11,6 +11,7 @@
 FITS(weft_cancel_token_future);
 FITS(weft_fd_wait_future);
 FITS(weft_join_future);
+FITS(weft_join_set_join_next_future);
 FITS(weft_select_future);
 FITS(weft_sleep_future);
 

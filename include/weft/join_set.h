@@ -1,0 +1,171 @@
+/*
+ * Join sets: tasks joined in the order in which they end.
+ *
+ *     weft_join_set *set;
+ *     rc = weft_join_set_create(&set);
+ *     for (size_t i = 0; rc == 0 && i < n; i++)
+ *         rc = weft_join_set_spawn(set, fetch, &job[i], NULL);
+ *     weft_outcome o;
+ *     while (weft_join_set_join_next(set, &o) == 0)
+ *         use(&o);
+ *     weft_join_set_destroy(set);
+ *
+ * The set counts a task until its outcome was taken. Destroying the set aborts the tasks in it and
+ * waits for their end, so they may point into the frame of the owner.
+ *
+ * Unless they say otherwise the functions may be called from any thread, by several at a time, also by
+ * tasks in the set; none but the destroyer may use the set any more when it is destroyed.
+ *
+ * Source: the interface is that of JoinSet in Tokio.
+ */
+#ifndef WEFT_JOIN_SET_H
+#define WEFT_JOIN_SET_H
+
+#include <weft/base.h>
+#include <weft/future.h>
+#include <weft/task.h>
+
+WEFT_BEGIN_DECLS
+
+typedef struct weft_join_set weft_join_set;
+
+/* An empty set, the caller's. 0 or -ENOMEM. Any thread, in a runtime or in none. */
+WEFT_API WEFT_MUST_CHECK int weft_join_set_create(weft_join_set **ret_set);
+
+/*
+ * Aborts all tasks in the set, waits until they have ended, drops what nobody has joined, and frees
+ * the set. NULL does nothing.
+ *
+ * The wait ends when the tasks have, whatever becomes of the caller: neither its abort nor a deadline
+ * cuts it short. A task of the set that destroys it does not wait for itself. Where the caller cannot
+ * wait, or would block a plain thread (outside tasks, bodies of weft_block_on() and blocking jobs;
+ * inside a polled future, WEFT_NO_WAIT or a hook), the tasks are aborted and left to end by themselves.
+ *
+ * Context: anywhere; may suspend.
+ */
+WEFT_API void weft_join_set_destroy(weft_join_set *set);
+
+/*
+ * Spawns a task into the set.
+ *
+ *   options, fn, arg   as weft_spawn_with()
+ *   ret_abort          a handle to abort it with, the caller's, to be unreferenced; NULL: none
+ *
+ * Returns and context as weft_spawn(). Never suspends.
+ */
+#define weft_join_set_spawn(set, fn, arg, ret_abort)                                               \
+    weft__join_set_spawn_at((set), WEFT_MEMBER_TASK, NULL, (fn), (arg), (ret_abort), WEFT_SITE)
+#define weft_join_set_spawn_with(set, options, fn, arg, ret_abort)                                 \
+    weft__join_set_spawn_at((set), WEFT_MEMBER_TASK, (options), (fn), (arg), (ret_abort), WEFT_SITE)
+/* The same on a thread of the blocking pool, see weft_spawn_blocking(). Once it has started, a destroy
+ * waits for its end. */
+#define weft_join_set_spawn_blocking(set, options, fn, arg, ret_abort)                             \
+    weft__join_set_spawn_at((set), WEFT_MEMBER_BLOCKING, (options), (fn), (arg), (ret_abort),      \
+                            WEFT_SITE)
+/* The same for a future, see weft_spawn_future(). */
+#define weft_join_set_spawn_future(set, options, f, ret_abort)                                     \
+    weft__join_set_spawn_at((set), WEFT_MEMBER_FUTURE, (options), NULL, (f), (ret_abort), WEFT_SITE)
+
+/* What a member is made of. */
+enum weft_member_kind {
+    WEFT_MEMBER_TASK,
+    WEFT_MEMBER_BLOCKING,
+    WEFT_MEMBER_FUTURE, /* fn is NULL, arg the weft_future */
+};
+
+WEFT_API WEFT_MUST_CHECK int weft__join_set_spawn_at(weft_join_set *set, enum weft_member_kind kind,
+                                                     const weft_spawn_options *options,
+                                                     weft_task_fn fn, void *arg,
+                                                     weft_abort_handle **ret_abort,
+                                                     const weft_site *site);
+
+typedef struct weft_body {
+    weft_task_fn fn;
+    void *arg;
+} weft_body;
+
+/*
+ * Spawns a task for each of an array of bodies.
+ *
+ *   options   for all of them; may be NULL
+ *
+ * Returns how many were spawned, in order; fewer than count when memory ran out. An error when not even
+ * the first was, as weft_spawn().
+ */
+#define weft_join_set_spawn_all(set, options, bodies, count)                                       \
+    weft__join_set_spawn_all_at((set), (options), (bodies), (count), WEFT_SITE)
+WEFT_API WEFT_MUST_CHECK long weft__join_set_spawn_all_at(weft_join_set *set,
+                                                          const weft_spawn_options *options,
+                                                          const weft_body *bodies, size_t count,
+                                                          const weft_site *site);
+
+/* How many tasks are in the set, ended or not. Never suspends. */
+WEFT_API size_t weft_join_set_len(weft_join_set *set);
+
+/*
+ * Waits until a task of the set has ended, and takes it out.
+ *
+ *   ret_outcome   its outcome, with its id; NULL: the outcome is dropped, see weft_join()
+ *
+ * Returns 0; -ENOENT when the set is empty, also when it becomes so during the call. Otherwise nothing
+ * was taken:
+ *   -ECANCELED, -ETIMEDOUT, -EPERM   as weft_await()
+ *
+ * Context:       as weft_await(). May suspend. Spends the task's budget.
+ * Cancellation:  safe.
+ */
+WEFT_API WEFT_MUST_CHECK int weft_join_set_join_next(weft_join_set *set, weft_outcome *ret_outcome);
+/* The same without waiting: -EAGAIN while none has ended. Never suspends, spends no budget. */
+WEFT_API WEFT_MUST_CHECK int weft_join_set_try_join_next(weft_join_set *set,
+                                                         weft_outcome *ret_outcome);
+/* The same on a plain thread, in a runtime or in none. -EPERM in a task (logged); -ENOMEM. */
+WEFT_API WEFT_MUST_CHECK int weft_join_set_blocking_join_next(weft_join_set *set,
+                                                              weft_outcome *ret_outcome);
+
+/* The same as a future; its result is that of weft_join_set_join_next(). set and ret_outcome are
+ * borrowed until it has completed or was cancelled. */
+typedef struct weft_join_set_join_next_future {
+    weft_future future;
+    void *opaque[8];
+} weft_join_set_join_next_future;
+WEFT_API void weft_join_set_join_next_future_init(weft_join_set_join_next_future *f,
+                                                  weft_join_set *set, weft_outcome *ret_outcome);
+
+/*
+ * Waits until all tasks have ended, and takes all their values.
+ *
+ *   ret_values   an array of values_max, filled in the order of their ends. NULL: the values are
+ *                dropped
+ *
+ * When one panics or is cancelled the others are aborted and waited for, their values are dropped, and
+ * the calling task panics: with the same panic, or one that says who was cancelled. To have outcomes
+ * instead use weft_join_set_join_next().
+ *
+ * Returns how many there were; the set is empty. Otherwise nothing was taken:
+ *   -ENOSPC                          there are more than values_max
+ *   -ECANCELED, -ETIMEDOUT, -EPERM   as weft_await()
+ *
+ * Context:       as weft_await(). May suspend.
+ * Cancellation:  safe; calling again continues.
+ */
+WEFT_API WEFT_MUST_CHECK long weft_join_set_join_all(weft_join_set *set, void **ret_values,
+                                                     size_t values_max);
+
+/* Aborts all tasks in the set; they stay in it, and are joined as cancelled, or with their values if
+ * they had ended. Never suspends. */
+WEFT_API void weft_join_set_abort_all(weft_join_set *set);
+
+/*
+ * Aborts all tasks, waits until they have ended, and drops their outcomes.
+ *
+ * Returns 0, and the set is empty. -ECANCELED, -ETIMEDOUT, -EPERM as weft_await(): the tasks are
+ * aborted, but may be in the set. Context: as weft_await(). May suspend.
+ */
+WEFT_API WEFT_MUST_CHECK int weft_join_set_shutdown(weft_join_set *set);
+
+/* Empties the set. Its tasks go on, detached. Never suspends. */
+WEFT_API void weft_join_set_detach_all(weft_join_set *set);
+
+WEFT_END_DECLS
+
+#endif

@@ -1,0 +1,460 @@
+#include "sync/members.h"
+
+#include "task/panic.h"
+#include "task/spawn.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Records that are kept beside those in use, so that a group which shrank gives memory back. */
+#define FREE_MAX 64
+
+static struct weft__member *member_of(struct weft__node *node)
+{
+    return WEFT__CONTAINER_OF(node, struct weft__member, node);
+}
+
+void weft__members_init(struct weft__members *g, size_t member_bytes)
+{
+    memset(g, 0, sizeof *g);
+    weft__lock_init(&g->lock);
+    g->refs = 1;
+    g->member_bytes = member_bytes;
+    weft__list_init(&g->running);
+    weft__list_init(&g->done);
+    weft__list_init(&g->awaited);
+    weft__list_init(&g->free);
+}
+
+static void group_free(struct weft__members *g)
+{
+    for (struct weft__node *n; (n = weft__list_pop_front(&g->free)) != NULL;)
+        weft__free(member_of(n));
+    weft__free(g);
+}
+
+/* ---- under the lock ---- */
+
+/* What is returned is the caller's to free after unlocking; NULL: nothing. */
+static struct weft__member *put_locked(struct weft__members *g, struct weft__member *m)
+{
+    if (g->free_count >= FREE_MAX && g->free_count > g->len)
+        return m;
+    g->free_count++;
+    weft__list_push_front(&g->free, &m->node);
+    return NULL;
+}
+
+/* One less is counted. Who waits for the next one learns that there is none. */
+static void uncount_locked(struct weft__members *g, const struct weft__member *m,
+                           struct weft__wake_list *wakes)
+{
+    g->len--;
+    if (m->has_failed)
+        g->failed--;
+    if (g->len == 0)
+        weft__waitq_end_all(&g->next, WEFT__WAITER_ENDED, wakes);
+}
+
+/* Waiters look again, which is what their result means. */
+static void tell_locked(struct weft__members *g, struct weft__wake_list *wakes)
+{
+    if (weft__list_is_empty(&g->running) || g->failed > 0)
+        weft__waitq_end_all(&g->ended, WEFT__WAITER_ENDED, wakes);
+}
+
+static void next_locked(struct weft__members *g, struct weft__wake_list *wakes)
+{
+    if (!weft__list_is_empty(&g->done) && !weft__waitq_is_empty(&g->next))
+        weft__waitq_end(&g->next, g->next.first, WEFT__WAITER_ENDED, wakes);
+}
+
+static void done_locked(struct weft__members *g, struct weft__member *m,
+                        struct weft__wake_list *wakes)
+{
+    m->state = WEFT__MEMBER_DONE;
+    m->has_failed = weft__task_address(m->task)->outcome != WEFT_OUTCOME_VALUE;
+    g->failed += m->has_failed;
+    weft__list_push_back(&g->done, &m->node);
+    next_locked(g, wakes);
+    tell_locked(g, wakes);
+}
+
+static struct weft__member *take_locked(struct weft__members *g, struct weft__wake_list *wakes)
+{
+    struct weft__node *n = weft__list_pop_front(&g->done);
+    if (n == NULL)
+        return NULL;
+    uncount_locked(g, member_of(n), wakes);
+    return member_of(n);
+}
+
+/* ---- the end of a member ---- */
+
+/* The end hook. After unlocking the group may be gone: destroyed by who joined this member. */
+static void member_ended(struct weft__end_hook *hook, struct weft__task *t)
+{
+    struct weft__member *m = WEFT__CONTAINER_OF(hook, struct weft__member, hook), *unused = NULL;
+    struct weft__members *g = m->group;
+    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    bool is_last = false;
+    (void)t;
+    weft__lock_acquire(&g->lock);
+    if (m->state == WEFT__MEMBER_SPAWNING) {
+        m->has_ended = true; /* its spawner goes on from here */
+    } else {
+        weft__list_remove(&m->node);
+        if (m->state == WEFT__MEMBER_RUNNING) {
+            done_locked(g, m, &wakes);
+        } else {
+            unused = put_locked(g, m);
+            tell_locked(g, &wakes);
+        }
+        is_last = --g->refs == 0;
+    }
+    weft__lock_release(&g->lock);
+    weft__wake_list_flush(&wakes);
+    weft__free(unused);
+    if (is_last)
+        group_free(g);
+}
+
+/* ---- spawning ---- */
+
+struct weft__member *weft__member_create(struct weft__members *g)
+{
+    weft__lock_acquire(&g->lock);
+    struct weft__node *n = weft__list_pop_front(&g->free);
+    if (n)
+        g->free_count--;
+    weft__lock_release(&g->lock);
+    struct weft__member *m = n ? member_of(n) : weft__malloc(g->member_bytes);
+    if (m == NULL)
+        return NULL;
+    m->hook.fn = member_ended;
+    weft__list_init(&m->node);
+    m->group = g;
+    m->task = NULL;
+    m->state = WEFT__MEMBER_SPAWNING;
+    m->has_ended = m->has_failed = false;
+    return m;
+}
+
+void weft__member_put(struct weft__member *m)
+{
+    struct weft__members *g = m->group;
+    weft__lock_acquire(&g->lock);
+    struct weft__member *unused = put_locked(g, m);
+    weft__lock_release(&g->lock);
+    weft__free(unused);
+}
+
+int weft__member_find_core(const char *call, enum weft_member_kind kind,
+                           const weft_spawn_options *o, weft_task_fn fn, const void *arg,
+                           const weft_site *site, struct weft__core **ret)
+{
+    bool has_body = fn != NULL;
+    if (kind == WEFT_MEMBER_FUTURE) {
+        const weft_future *f = arg;
+        has_body = f && f->ops && f->ops->poll && f->ops->cancel;
+    }
+    return weft__spawn_core(call, o, has_body, arg, site, ret);
+}
+
+static enum weft__task_kind task_kind(enum weft_member_kind kind)
+{
+    switch (kind) {
+    case WEFT_MEMBER_BLOCKING:
+        return WEFT__TASK_BLOCKING;
+    case WEFT_MEMBER_FUTURE:
+        return WEFT__TASK_FUTURE;
+    case WEFT_MEMBER_TASK:
+        break;
+    }
+    return WEFT__TASK_FIBER;
+}
+
+int weft__member_spawn(struct weft__member *m, struct weft__core *core, enum weft_member_kind kind,
+                       const weft_spawn_options *o, weft_task_fn fn, void *arg,
+                       weft_abort_handle **ret_abort, const weft_site *site)
+{
+    struct weft__members *g = m->group;
+    weft_task *task;
+    int rc = weft__task_spawn_hooked(core, task_kind(kind), o, fn, arg, &task, site, &m->hook);
+    if (rc < 0)
+        return rc;
+    if (ret_abort)
+        *ret_abort = weft_task_abort_handle(task);
+    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    weft__lock_acquire(&g->lock);
+    m->task = task;
+    g->len++;
+    if (m->has_ended) {
+        done_locked(g, m, &wakes);
+    } else {
+        g->refs++;
+        m->state = WEFT__MEMBER_RUNNING;
+        weft__list_push_back(&g->running, &m->node);
+    }
+    weft__lock_release(&g->lock);
+    weft__wake_list_flush(&wakes);
+    return 0;
+}
+
+/* ---- taking ---- */
+
+struct weft__member *weft__members_try_take(struct weft__members *g, int *ret_rc)
+{
+    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    weft__lock_acquire(&g->lock);
+    struct weft__member *m = take_locked(g, &wakes);
+    if (m == NULL)
+        *ret_rc = g->len == 0 ? -ENOENT : -EAGAIN;
+    weft__lock_release(&g->lock);
+    weft__wake_list_flush(&wakes);
+    return m;
+}
+
+struct weft__member *weft__members_poll_take(struct weft__members *g, struct weft__waiter *w,
+                                             weft_waker *waker, int *ret_rc)
+{
+    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    weft__lock_acquire(&g->lock);
+    struct weft__member *m = take_locked(g, &wakes);
+    if (m == NULL && g->len > 0) {
+        weft__waitq_wait(&g->next, w, waker);
+        *ret_rc = WEFT_PENDING;
+    } else {
+        (void)weft__waitq_leave(&g->next, w); /* false: that woke us */
+        *ret_rc = -ENOENT;
+    }
+    weft__lock_release(&g->lock);
+    weft__wake_list_flush(&wakes);
+    return m;
+}
+
+void weft__members_leave(struct weft__members *g, struct weft__waiter *w)
+{
+    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    weft__lock_acquire(&g->lock);
+    /* Woken, and leaves: another one is to look in its place. */
+    if (!weft__waitq_leave(&g->next, w))
+        next_locked(g, &wakes);
+    weft__lock_release(&g->lock);
+    weft__wake_list_flush(&wakes);
+}
+
+long weft__members_take_all(struct weft__members *g, size_t max, struct weft__node *ret_all)
+{
+    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    weft__list_init(ret_all);
+    weft__lock_acquire(&g->lock);
+    long rc = (long)g->len;
+    if (g->failed > 0)
+        rc = -ECHILD;
+    else if (!weft__list_is_empty(&g->running))
+        rc = -EAGAIN;
+    else if (g->len > max)
+        rc = -ENOSPC;
+    if (rc > 0) {
+        weft__list_splice_back(ret_all, &g->done);
+        g->len = 0;
+        weft__waitq_end_all(&g->next, WEFT__WAITER_ENDED, &wakes);
+    }
+    weft__lock_release(&g->lock);
+    weft__wake_list_flush(&wakes);
+    return rc;
+}
+
+struct weft__member *weft__members_take_failed(struct weft__members *g)
+{
+    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    struct weft__member *failed = NULL;
+    weft__lock_acquire(&g->lock);
+    for (struct weft__node *n = g->done.next; failed == NULL && n != &g->done; n = n->next)
+        if (member_of(n)->has_failed)
+            failed = member_of(n);
+    if (failed) {
+        weft__list_remove(&failed->node);
+        uncount_locked(g, failed, &wakes);
+    }
+    weft__lock_release(&g->lock);
+    weft__wake_list_flush(&wakes);
+    return failed;
+}
+
+/* ---- giving up ---- */
+
+void weft__members_abort_all(struct weft__members *g)
+{
+    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    weft__lock_acquire(&g->lock);
+    for (struct weft__node *n = g->running.next; n != &g->running; n = n->next)
+        weft__wake_list_abort(&wakes, weft__task_address(member_of(n)->task));
+    weft__lock_release(&g->lock);
+    weft__wake_list_flush(&wakes);
+}
+
+/* The handle is given up after unlocking, since it may drop an outcome. A member that runs is then
+ * no more than a detached task, which drops its outcome by itself before the hook is called. */
+static weft_task *give_up_locked(struct weft__members *g, struct weft__member *m, bool is_awaited,
+                                 struct weft__member **ret_unused, struct weft__wake_list *wakes)
+{
+    weft_task *task = m->task;
+    weft__list_remove(&m->node);
+    uncount_locked(g, m, wakes);
+    if (m->state == WEFT__MEMBER_DONE) {
+        *ret_unused = put_locked(g, m);
+        return task;
+    }
+    if (is_awaited) {
+        m->state = WEFT__MEMBER_AWAITED;
+        weft__list_push_back(&g->awaited, &m->node);
+        weft__wake_list_abort(wakes, weft__task_address(task));
+    } else {
+        m->state = WEFT__MEMBER_DETACHED;
+        tell_locked(g, wakes);
+    }
+    return task;
+}
+
+void weft__member_give_up(struct weft__member *m, bool is_awaited)
+{
+    struct weft__members *g = m->group;
+    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    struct weft__member *unused = NULL;
+    weft__lock_acquire(&g->lock);
+    weft_task *task = give_up_locked(g, m, is_awaited, &unused, &wakes);
+    weft__lock_release(&g->lock);
+    weft__wake_list_flush(&wakes);
+    weft__free(unused);
+    weft_task_detach(task);
+}
+
+void weft__members_detach_all(struct weft__members *g)
+{
+    for (;;) {
+        struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+        struct weft__member *unused = NULL;
+        weft_task *task = NULL;
+        weft__lock_acquire(&g->lock);
+        struct weft__node *list = weft__list_is_empty(&g->running) ? &g->done : &g->running;
+        if (!weft__list_is_empty(list))
+            task = give_up_locked(g, member_of(list->next), false, &unused, &wakes);
+        weft__lock_release(&g->lock);
+        weft__wake_list_flush(&wakes);
+        weft__free(unused);
+        if (task == NULL)
+            return;
+        weft_task_detach(task);
+    }
+}
+
+/* ---- waiting for the end ---- */
+
+struct end_wait {
+    weft_future future;
+    struct weft__members *group;
+    struct weft__waiter waiter;
+    bool or_failed;
+};
+
+static bool is_over_locked(const struct weft__members *g, bool or_failed)
+{
+    if (or_failed)
+        return g->failed > 0 || weft__list_is_empty(&g->running);
+    return weft__list_is_empty(&g->running) && weft__list_is_empty(&g->awaited);
+}
+
+static int end_poll(weft_future *f, weft_waker *waker)
+{
+    struct end_wait *w = WEFT__CONTAINER_OF(f, struct end_wait, future);
+    struct weft__members *g = w->group;
+    weft__lock_acquire(&g->lock);
+    bool is_over = is_over_locked(g, w->or_failed);
+    if (is_over)
+        (void)weft__waitq_leave(&g->ended, &w->waiter); /* false: that woke us */
+    else
+        weft__waitq_wait(&g->ended, &w->waiter, waker);
+    weft__lock_release(&g->lock);
+    return is_over ? 0 : WEFT_PENDING;
+}
+
+static void end_cancel(weft_future *f)
+{
+    struct end_wait *w = WEFT__CONTAINER_OF(f, struct end_wait, future);
+    weft__lock_acquire(&w->group->lock);
+    (void)weft__waitq_leave(&w->group->ended, &w->waiter); /* all who wait are woken anyway */
+    weft__lock_release(&w->group->lock);
+}
+
+int weft__members_wait(struct weft__members *g, bool or_failed)
+{
+    static const weft_future_ops ops = {end_poll, end_cancel, "members of a set"};
+    struct end_wait w = {.future = {&ops}, .group = g, .or_failed = or_failed};
+    return weft__wait_for(&w.future);
+}
+
+static bool is_over(struct weft__members *g)
+{
+    weft__lock_acquire(&g->lock);
+    bool is_over = is_over_locked(g, false);
+    weft__lock_release(&g->lock);
+    return is_over;
+}
+
+/* A member that destroys its own group does not wait for itself. */
+static void let_go_of_self(struct weft__members *g, struct weft__task *self)
+{
+    struct weft__member *found = NULL;
+    weft__lock_acquire(&g->lock);
+    for (struct weft__node *n = g->running.next; n != &g->running; n = n->next)
+        if (weft__task_address(member_of(n)->task) == self)
+            found = member_of(n);
+    weft__lock_release(&g->lock);
+    if (found)
+        weft__member_give_up(found, false); /* we run, so it cannot end meanwhile */
+}
+
+/* Not a plain thread that is merely inside a runtime: maybe nobody drives that. */
+static bool can_wait(const struct weft__task *t)
+{
+    return t && t->kind != WEFT__TASK_FUTURE && t->kind != WEFT__TASK_THREAD &&
+           t->locals->no_wait_depth == 0 && !weft__core_is_ancestral(t->core);
+}
+
+bool weft__members_abort_and_wait(struct weft__members *g)
+{
+    weft__members_abort_all(g);
+    struct weft__task *self = weft__wait_task();
+    if (self && weft__task_current() == self)
+        let_go_of_self(g, self);
+    if (is_over(g))
+        return true;
+    if (!can_wait(self))
+        return false;
+    WEFT_SHIELD
+        while (!is_over(g))
+            (void)weft__members_wait(g, false); /* unwound in a boundary of ours: look again */
+    return true;
+}
+
+void weft__members_release(struct weft__members *g)
+{
+    weft__lock_acquire(&g->lock);
+    bool is_last = --g->refs == 0;
+    weft__lock_release(&g->lock);
+    if (is_last)
+        group_free(g);
+}
+
+void weft__members_destroy(struct weft__members *g, void (*finish)(void *group))
+{
+    /* When shutdown unwinds the caller while it waits, the rest is done by its cleanups, which may
+     * wait. */
+    weft_cleanup rest = {NULL, finish, g};
+    weft__cleanup_enter(&rest);
+    (void)weft__members_abort_and_wait(g); /* finish() looks again */
+    weft__locals_now()->cleanups = rest.below;
+    finish(g);
+}
