@@ -21,6 +21,7 @@
 #include <weft/net.h>
 #include <weft/oneshot.h>
 #include <weft/panic.h>
+#include <weft/queue.h>
 #include <weft/runtime.h>
 #include <weft/select.h>
 #include <weft/semaphore.h>
