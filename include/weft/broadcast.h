@@ -9,12 +9,12 @@
  * function. The item itself is destroyed once, when the last receiver that could still read it has
  * read it or left, or when it is overwritten.
  *
- * A sender handle is counted: weft_broadcast_tx_ref() for one more sender. When the last one is
+ * A sender handle is counted: weft_broadcast_sender_ref() for one more sender. When the last one is
  * given up, receivers drain what is kept and then get -EPIPE.
  *
  * Common to all functions:
- *   Threads:  any number of tasks and threads may use a weft_broadcast_tx at the same time. A
- *             weft_broadcast_rx belongs to one task or thread at a time.
+ *   Threads:  any number of tasks and threads may use a weft_broadcast_sender at the same time. A
+ *             weft_broadcast_receiver belongs to one task or thread at a time.
  *   Context:  anywhere, also without a runtime, and never suspends; unless it says otherwise.
  *   Misuse:   -EINVAL with a line in the log for NULL arguments.
  *
@@ -29,8 +29,8 @@
 
 WEFT_BEGIN_DECLS
 
-typedef struct weft_broadcast_tx weft_broadcast_tx;
-typedef struct weft_broadcast_rx weft_broadcast_rx;
+typedef struct weft_broadcast_sender weft_broadcast_sender;
+typedef struct weft_broadcast_receiver weft_broadcast_receiver;
 
 typedef struct weft_broadcast_options {
     size_t capacity;   /* items kept: 1 to 2^30; rounded up to a power of two */
@@ -52,22 +52,22 @@ typedef struct weft_broadcast_options {
  * Creates a channel.
  *
  *   options   borrowed for the call
- *   ret_tx    returned: the first sender, for weft_broadcast_tx_unref()
- *   ret_rx    returned: a first receiver, for weft_broadcast_rx_destroy(). NULL: none yet
+ *   ret_tx    returned: the first sender, for weft_broadcast_sender_unref()
+ *   ret_rx    returned: a first receiver, for weft_broadcast_receiver_destroy(). NULL: none yet
  *
  * Returns 0, -ENOMEM (the memory for all items is taken here), or -EINVAL, logged: capacity 0 or
  * absurd, drop without clone, NULL.
  */
 WEFT_API WEFT_MUST_CHECK int weft_broadcast_create(const weft_broadcast_options *options,
-                                                   weft_broadcast_tx **ret_tx,
-                                                   weft_broadcast_rx **ret_rx);
+                                                   weft_broadcast_sender **ret_tx,
+                                                   weft_broadcast_receiver **ret_rx);
 
 /* ---- sending ---- */
 
 /* One more sender; returns tx. */
-WEFT_API weft_broadcast_tx *weft_broadcast_tx_ref(weft_broadcast_tx *tx);
+WEFT_API weft_broadcast_sender *weft_broadcast_sender_ref(weft_broadcast_sender *tx);
 /* Gives a sender up. What is kept can still be received. NULL does nothing. */
-WEFT_API void weft_broadcast_tx_unref(weft_broadcast_tx *tx);
+WEFT_API void weft_broadcast_sender_unref(weft_broadcast_sender *tx);
 
 /*
  * Sends one item to all receivers there are. Never suspends.
@@ -80,23 +80,24 @@ WEFT_API void weft_broadcast_tx_unref(weft_broadcast_tx *tx);
  *   -ENOMEM   as many items are being cloned or dropped this moment as there is memory for, and no
  *             more came
  */
-WEFT_API WEFT_MUST_CHECK int weft_broadcast_send(weft_broadcast_tx *tx, const void *elem);
+WEFT_API WEFT_MUST_CHECK int weft_broadcast_send(weft_broadcast_sender *tx, const void *elem);
 
 /* A new receiver, which sees what is sent from now on. 0, -ENOMEM, -EINVAL. */
-WEFT_API WEFT_MUST_CHECK int weft_broadcast_subscribe(weft_broadcast_tx *tx,
-                                                      weft_broadcast_rx **ret_rx);
+WEFT_API WEFT_MUST_CHECK int weft_broadcast_subscribe(weft_broadcast_sender *tx,
+                                                      weft_broadcast_receiver **ret_rx);
 
 /* How many items are kept for somebody: what the slowest receiver has still to read, at most the
  * capacity. */
-WEFT_API size_t weft_broadcast_tx_len(weft_broadcast_tx *tx);
-WEFT_API size_t weft_broadcast_capacity(const weft_broadcast_tx *tx);
-WEFT_API size_t weft_broadcast_receiver_count(weft_broadcast_tx *tx);
-WEFT_API size_t weft_broadcast_sender_count(weft_broadcast_rx *rx);
+WEFT_API size_t weft_broadcast_sender_len(weft_broadcast_sender *tx);
+WEFT_API size_t weft_broadcast_capacity(const weft_broadcast_sender *tx);
+WEFT_API size_t weft_broadcast_receiver_count(weft_broadcast_sender *tx);
+WEFT_API size_t weft_broadcast_sender_count(weft_broadcast_receiver *rx);
 /* True when rx receives what tx sends. */
-WEFT_API bool weft_broadcast_is_same(const weft_broadcast_tx *tx, const weft_broadcast_rx *rx);
+WEFT_API bool weft_broadcast_is_same(const weft_broadcast_sender *tx,
+                                     const weft_broadcast_receiver *rx);
 
 /* True when there is no receiver. */
-WEFT_API bool weft_broadcast_is_closed(weft_broadcast_tx *tx);
+WEFT_API bool weft_broadcast_is_closed(weft_broadcast_sender *tx);
 
 /*
  * Waits until there is no receiver; at once when there is none, also when there has never been one.
@@ -107,9 +108,9 @@ WEFT_API bool weft_broadcast_is_closed(weft_broadcast_tx *tx);
  * Context:       as weft_await(); may suspend, and may resume on another thread.
  * Cancellation:  safe.
  */
-WEFT_API WEFT_MUST_CHECK int weft_broadcast_closed(weft_broadcast_tx *tx);
+WEFT_API WEFT_MUST_CHECK int weft_broadcast_closed(weft_broadcast_sender *tx);
 /* The same for plain threads: it blocks the thread. -EPERM inside a task; -ENOMEM. */
-WEFT_API WEFT_MUST_CHECK int weft_broadcast_blocking_closed(weft_broadcast_tx *tx);
+WEFT_API WEFT_MUST_CHECK int weft_broadcast_blocking_closed(weft_broadcast_sender *tx);
 
 /* The same as a future, with result 0. tx must outlive it. */
 typedef struct weft_broadcast_closed_future {
@@ -117,18 +118,18 @@ typedef struct weft_broadcast_closed_future {
     void *opaque[6];
 } weft_broadcast_closed_future;
 WEFT_API void weft_broadcast_closed_future_init(weft_broadcast_closed_future *f,
-                                                weft_broadcast_tx *tx);
+                                                weft_broadcast_sender *tx);
 
 /* ---- receiving ---- */
 
 /* Gives a receiver up: what it has not read is destroyed if nobody else needs it. Nobody may wait
  * for it. NULL does nothing. */
-WEFT_API void weft_broadcast_rx_destroy(weft_broadcast_rx *rx);
+WEFT_API void weft_broadcast_receiver_destroy(weft_broadcast_receiver *rx);
 
 /* A new receiver of the same channel, which sees what is sent from now on; also of one that has
  * lost items, and of one without senders. 0, -ENOMEM, -EINVAL. */
-WEFT_API WEFT_MUST_CHECK int weft_broadcast_resubscribe(weft_broadcast_rx *rx,
-                                                        weft_broadcast_rx **ret_rx);
+WEFT_API WEFT_MUST_CHECK int weft_broadcast_resubscribe(weft_broadcast_receiver *rx,
+                                                        weft_broadcast_receiver **ret_rx);
 
 /*
  * Receives the next item, suspending the calling task while there is none.
@@ -149,13 +150,13 @@ WEFT_API WEFT_MUST_CHECK int weft_broadcast_resubscribe(weft_broadcast_rx *rx,
  * Context:       as weft_await(); may suspend, and may resume on another thread.
  * Cancellation:  safe: no item is lost.
  */
-WEFT_API WEFT_MUST_CHECK int weft_broadcast_recv(weft_broadcast_rx *rx, void *elem,
+WEFT_API WEFT_MUST_CHECK int weft_broadcast_recv(weft_broadcast_receiver *rx, void *elem,
                                                  uint64_t *ret_lost);
 /* The same without waiting: -EAGAIN when there is no item. */
-WEFT_API WEFT_MUST_CHECK int weft_broadcast_try_recv(weft_broadcast_rx *rx, void *elem,
+WEFT_API WEFT_MUST_CHECK int weft_broadcast_try_recv(weft_broadcast_receiver *rx, void *elem,
                                                      uint64_t *ret_lost);
 /* The same for plain threads: it blocks the thread. -EPERM inside a task; -ENOMEM. */
-WEFT_API WEFT_MUST_CHECK int weft_broadcast_blocking_recv(weft_broadcast_rx *rx, void *elem,
+WEFT_API WEFT_MUST_CHECK int weft_broadcast_blocking_recv(weft_broadcast_receiver *rx, void *elem,
                                                           uint64_t *ret_lost);
 
 /* The same as a future. rx and elem must outlive it; cancelling loses nothing. */
@@ -164,12 +165,12 @@ typedef struct weft_broadcast_recv_future {
     uint64_t lost; /* with result -EOVERFLOW */
     void *opaque[8];
 } weft_broadcast_recv_future;
-WEFT_API void weft_broadcast_recv_future_init(weft_broadcast_recv_future *f, weft_broadcast_rx *rx,
-                                              void *elem);
+WEFT_API void weft_broadcast_recv_future_init(weft_broadcast_recv_future *f,
+                                              weft_broadcast_receiver *rx, void *elem);
 
 /* How many items were sent that this receiver has not read, those included that it has lost without
  * having been told. */
-WEFT_API uint64_t weft_broadcast_rx_len(weft_broadcast_rx *rx);
+WEFT_API uint64_t weft_broadcast_receiver_len(weft_broadcast_receiver *rx);
 
 WEFT_END_DECLS
 

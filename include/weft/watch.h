@@ -11,8 +11,8 @@
  * subscribes.
  *
  * Common to all functions:
- *   Threads:  any number of tasks and threads may use a weft_watch_tx at the same time. A
- *             weft_watch_rx belongs to one task or thread at a time.
+ *   Threads:  any number of tasks and threads may use a weft_watch_sender at the same time. A
+ *             weft_watch_receiver belongs to one task or thread at a time.
  *   Context:  anywhere, also without a runtime, and never suspends; unless it says otherwise.
  *   Misuse:   -EINVAL with a line in the log for NULL arguments.
  *
@@ -27,8 +27,8 @@
 
 WEFT_BEGIN_DECLS
 
-typedef struct weft_watch_tx weft_watch_tx;
-typedef struct weft_watch_rx weft_watch_rx;
+typedef struct weft_watch_sender weft_watch_sender;
+typedef struct weft_watch_receiver weft_watch_receiver;
 
 typedef struct weft_watch_options {
     size_t elem_bytes; /* of the value; 0: the versions are all there is */
@@ -50,31 +50,34 @@ typedef struct weft_watch_options {
  *   options   borrowed for the call
  *   value     the first one: elem_bytes are copied; with a drop function, what they own is taken on
  *             success
- *   ret_tx    returned: the first sender, for weft_watch_tx_unref()
- *   ret_rx    returned: a first receiver, for weft_watch_rx_destroy(). NULL: none yet
+ *   ret_tx    returned: the first sender, for weft_watch_sender_unref()
+ *   ret_rx    returned: a first receiver, for weft_watch_receiver_destroy(). NULL: none yet
  *
  * Returns 0, -ENOMEM or -EINVAL.
  */
 WEFT_API WEFT_MUST_CHECK int weft_watch_create(const weft_watch_options *options, const void *value,
-                                               weft_watch_tx **ret_tx, weft_watch_rx **ret_rx);
+                                               weft_watch_sender **ret_tx,
+                                               weft_watch_receiver **ret_rx);
 
 /* One more sender; returns tx. */
-WEFT_API weft_watch_tx *weft_watch_tx_ref(weft_watch_tx *tx);
+WEFT_API weft_watch_sender *weft_watch_sender_ref(weft_watch_sender *tx);
 /* Gives a sender up. With the last one the channel is closed: receivers see the last value, and
  * then no more changes. NULL does nothing. */
-WEFT_API void weft_watch_tx_unref(weft_watch_tx *tx);
+WEFT_API void weft_watch_sender_unref(weft_watch_sender *tx);
 
 /* A new receiver, which has seen the value that is there. 0, -ENOMEM, -EINVAL. */
-WEFT_API WEFT_MUST_CHECK int weft_watch_subscribe(weft_watch_tx *tx, weft_watch_rx **ret_rx);
+WEFT_API WEFT_MUST_CHECK int weft_watch_subscribe(weft_watch_sender *tx,
+                                                  weft_watch_receiver **ret_rx);
 /* One more receiver of the same channel, which has seen what rx has. 0, -ENOMEM, -EINVAL. */
-WEFT_API WEFT_MUST_CHECK int weft_watch_rx_clone(const weft_watch_rx *rx, weft_watch_rx **ret_rx);
+WEFT_API WEFT_MUST_CHECK int weft_watch_receiver_clone(const weft_watch_receiver *rx,
+                                                       weft_watch_receiver **ret_rx);
 /* Gives a receiver up; nobody may wait for it. NULL does nothing. */
-WEFT_API void weft_watch_rx_destroy(weft_watch_rx *rx);
+WEFT_API void weft_watch_receiver_destroy(weft_watch_receiver *rx);
 
-WEFT_API size_t weft_watch_receiver_count(weft_watch_tx *tx);
-WEFT_API size_t weft_watch_sender_count(weft_watch_rx *rx);
+WEFT_API size_t weft_watch_receiver_count(weft_watch_sender *tx);
+WEFT_API size_t weft_watch_sender_count(weft_watch_receiver *rx);
 /* True when rx sees what tx sends. */
-WEFT_API bool weft_watch_is_same(const weft_watch_tx *tx, const weft_watch_rx *rx);
+WEFT_API bool weft_watch_is_same(const weft_watch_sender *tx, const weft_watch_receiver *rx);
 
 /* ---- sending ---- */
 
@@ -88,7 +91,7 @@ WEFT_API bool weft_watch_is_same(const weft_watch_tx *tx, const weft_watch_rx *r
  *   -ENOMEM   the former values are all borrowed, and there is no memory for one more
  *   -EDEADLK  called by a function that modifies a value of this channel; logged
  */
-WEFT_API WEFT_MUST_CHECK int weft_watch_send(weft_watch_tx *tx, const void *value);
+WEFT_API WEFT_MUST_CHECK int weft_watch_send(weft_watch_sender *tx, const void *value);
 
 /*
  * The same, also without receivers: who subscribes later sees the value.
@@ -97,7 +100,7 @@ WEFT_API WEFT_MUST_CHECK int weft_watch_send(weft_watch_tx *tx, const void *valu
  *
  * Returns 0, -ENOMEM, -EDEADLK, or what the clone function returned for the old value.
  */
-WEFT_API WEFT_MUST_CHECK int weft_watch_send_replace(weft_watch_tx *tx, const void *value,
+WEFT_API WEFT_MUST_CHECK int weft_watch_send_replace(weft_watch_sender *tx, const void *value,
                                                      void *ret_old);
 
 /*
@@ -110,17 +113,17 @@ WEFT_API WEFT_MUST_CHECK int weft_watch_send_replace(weft_watch_tx *tx, const vo
  * function, -EINVAL (values have drop and no clone). A panic of fn goes on in the caller: the copy
  * is destroyed, the value stays, nobody is told.
  */
-WEFT_API WEFT_MUST_CHECK int weft_watch_send_modify(weft_watch_tx *tx,
+WEFT_API WEFT_MUST_CHECK int weft_watch_send_modify(weft_watch_sender *tx,
                                                     void (*fn)(void *value, void *arg), void *arg);
 
 /* The same, but receivers are told only when fn returns true. The copy replaces the value in either
  * case. Returns 1 when they were told, 0 when not, or an error as above. */
-WEFT_API WEFT_MUST_CHECK int weft_watch_send_if_modified(weft_watch_tx *tx,
+WEFT_API WEFT_MUST_CHECK int weft_watch_send_if_modified(weft_watch_sender *tx,
                                                          bool (*fn)(void *value, void *arg),
                                                          void *arg);
 
 /* True when there is no receiver. */
-WEFT_API bool weft_watch_is_closed(weft_watch_tx *tx);
+WEFT_API bool weft_watch_is_closed(weft_watch_sender *tx);
 
 /*
  * Waits until there is no receiver; at once when there is none. If somebody subscribes before the
@@ -131,24 +134,24 @@ WEFT_API bool weft_watch_is_closed(weft_watch_tx *tx);
  * Context:       as weft_await(); may suspend, and may resume on another thread.
  * Cancellation:  safe.
  */
-WEFT_API WEFT_MUST_CHECK int weft_watch_closed(weft_watch_tx *tx);
+WEFT_API WEFT_MUST_CHECK int weft_watch_closed(weft_watch_sender *tx);
 /* The same for plain threads: it blocks the thread. -EPERM inside a task; -ENOMEM. */
-WEFT_API WEFT_MUST_CHECK int weft_watch_blocking_closed(weft_watch_tx *tx);
+WEFT_API WEFT_MUST_CHECK int weft_watch_blocking_closed(weft_watch_sender *tx);
 
 /* The same as a future, with result 0. tx must outlive it. */
 typedef struct weft_watch_closed_future {
     weft_future future;
     void *opaque[6];
 } weft_watch_closed_future;
-WEFT_API void weft_watch_closed_future_init(weft_watch_closed_future *f, weft_watch_tx *tx);
+WEFT_API void weft_watch_closed_future_init(weft_watch_closed_future *f, weft_watch_sender *tx);
 
 /* ---- the value ---- */
 
 /* Copies the value to *ret_value, by the clone function if there is one. get does not mark it as
  * seen. 0, an error of the clone function, -EOWNERDEAD, or -EINVAL (values have drop and no clone:
  * borrow them). */
-WEFT_API WEFT_MUST_CHECK int weft_watch_get(weft_watch_rx *rx, void *ret_value);
-WEFT_API WEFT_MUST_CHECK int weft_watch_get_and_update(weft_watch_rx *rx, void *ret_value);
+WEFT_API WEFT_MUST_CHECK int weft_watch_get(weft_watch_receiver *rx, void *ret_value);
+WEFT_API WEFT_MUST_CHECK int weft_watch_get_and_update(weft_watch_receiver *rx, void *ret_value);
 
 /* A borrowed value. */
 typedef struct weft_watch_ref {
@@ -164,9 +167,9 @@ typedef struct weft_watch_ref {
  *
  * Returns ret_ref->value. borrow does not mark it as seen.
  */
-WEFT_API const void *weft_watch_borrow(weft_watch_rx *rx, weft_watch_ref *ret_ref);
-WEFT_API const void *weft_watch_borrow_and_update(weft_watch_rx *rx, weft_watch_ref *ret_ref);
-WEFT_API const void *weft_watch_tx_borrow(weft_watch_tx *tx, weft_watch_ref *ret_ref);
+WEFT_API const void *weft_watch_borrow(weft_watch_receiver *rx, weft_watch_ref *ret_ref);
+WEFT_API const void *weft_watch_borrow_and_update(weft_watch_receiver *rx, weft_watch_ref *ret_ref);
+WEFT_API const void *weft_watch_sender_borrow(weft_watch_sender *tx, weft_watch_ref *ret_ref);
 /* Ends a borrow. Idempotent. */
 WEFT_API void weft_watch_ref_release(weft_watch_ref *ref);
 
@@ -174,11 +177,11 @@ WEFT_API void weft_watch_ref_release(weft_watch_ref *ref);
 
 /* 1 when there is a version that rx has not seen, 0 when not; -EPIPE when no sender is left, seen or
  * not. Marks nothing. */
-WEFT_API WEFT_MUST_CHECK int weft_watch_has_changed(weft_watch_rx *rx);
+WEFT_API WEFT_MUST_CHECK int weft_watch_has_changed(weft_watch_receiver *rx);
 /* What rx counts as seen: not the value that is there; or that one. Other receivers do not
  * notice. */
-WEFT_API void weft_watch_mark_changed(weft_watch_rx *rx);
-WEFT_API void weft_watch_mark_unchanged(weft_watch_rx *rx);
+WEFT_API void weft_watch_mark_changed(weft_watch_receiver *rx);
+WEFT_API void weft_watch_mark_unchanged(weft_watch_receiver *rx);
 
 /*
  * Waits for a version that rx has not seen, and marks it as seen. Versions that were replaced
@@ -191,18 +194,18 @@ WEFT_API void weft_watch_mark_unchanged(weft_watch_rx *rx);
  * Context:       as weft_await(); may suspend, and may resume on another thread.
  * Cancellation:  safe.
  */
-WEFT_API WEFT_MUST_CHECK int weft_watch_changed(weft_watch_rx *rx);
+WEFT_API WEFT_MUST_CHECK int weft_watch_changed(weft_watch_receiver *rx);
 /* The same without waiting: -EAGAIN when there is no such version. */
-WEFT_API WEFT_MUST_CHECK int weft_watch_try_changed(weft_watch_rx *rx);
+WEFT_API WEFT_MUST_CHECK int weft_watch_try_changed(weft_watch_receiver *rx);
 /* The same for plain threads: it blocks the thread. -EPERM inside a task; -ENOMEM. */
-WEFT_API WEFT_MUST_CHECK int weft_watch_blocking_changed(weft_watch_rx *rx);
+WEFT_API WEFT_MUST_CHECK int weft_watch_blocking_changed(weft_watch_receiver *rx);
 
 /* The same as a future. rx must outlive it. */
 typedef struct weft_watch_changed_future {
     weft_future future;
     void *opaque[6];
 } weft_watch_changed_future;
-WEFT_API void weft_watch_changed_future_init(weft_watch_changed_future *f, weft_watch_rx *rx);
+WEFT_API void weft_watch_changed_future_init(weft_watch_changed_future *f, weft_watch_receiver *rx);
 
 /* True when the value is what the caller waits for. Called without locks; it must not wait. A panic
  * is reported, and the wait returns -EOWNERDEAD. */
@@ -224,22 +227,24 @@ typedef bool (*weft_watch_pred)(const void *value, void *arg);
  * Context:       as weft_await(); may suspend, and may resume on another thread.
  * Cancellation:  safe.
  */
-WEFT_API WEFT_MUST_CHECK int weft_watch_wait_for(weft_watch_rx *rx, weft_watch_pred pred, void *arg,
-                                                 void *ret_value);
+WEFT_API WEFT_MUST_CHECK int weft_watch_wait_for(weft_watch_receiver *rx, weft_watch_pred pred,
+                                                 void *arg, void *ret_value);
 /* The same without waiting: -EAGAIN when the value does not fit. */
-WEFT_API WEFT_MUST_CHECK int weft_watch_try_wait_for(weft_watch_rx *rx, weft_watch_pred pred,
+WEFT_API WEFT_MUST_CHECK int weft_watch_try_wait_for(weft_watch_receiver *rx, weft_watch_pred pred,
                                                      void *arg, void *ret_value);
 /* The same for plain threads: it blocks the thread. -EPERM inside a task; -ENOMEM. */
-WEFT_API WEFT_MUST_CHECK int weft_watch_blocking_wait_for(weft_watch_rx *rx, weft_watch_pred pred,
-                                                          void *arg, void *ret_value);
+WEFT_API WEFT_MUST_CHECK int weft_watch_blocking_wait_for(weft_watch_receiver *rx,
+                                                          weft_watch_pred pred, void *arg,
+                                                          void *ret_value);
 
 /* The same as a future. What it is given must outlive it. */
 typedef struct weft_watch_wait_for_future {
     weft_future future;
     void *opaque[10];
 } weft_watch_wait_for_future;
-WEFT_API void weft_watch_wait_for_future_init(weft_watch_wait_for_future *f, weft_watch_rx *rx,
-                                              weft_watch_pred pred, void *arg, void *ret_value);
+WEFT_API void weft_watch_wait_for_future_init(weft_watch_wait_for_future *f,
+                                              weft_watch_receiver *rx, weft_watch_pred pred,
+                                              void *arg, void *ret_value);
 
 WEFT_END_DECLS
 

@@ -40,7 +40,7 @@ struct extra {
 };
 
 /* The channel; all handles of senders are this pointer. */
-struct weft_broadcast_tx {
+struct weft_broadcast_sender {
     weft__a64 refs; /* senders and receivers, for the memory alone */
     struct weft__value_type type;
     size_t capacity; /* a power of two */
@@ -55,21 +55,21 @@ struct weft_broadcast_tx {
     struct node *slot[];
 };
 
-struct weft_broadcast_rx {
-    weft_broadcast_tx *ch;
+struct weft_broadcast_receiver {
+    weft_broadcast_sender *ch;
     uint64_t next; /* the position read next; under the lock */
 };
 
 /* ---- nodes ---- */
 
-static void put_free(weft_broadcast_tx *ch, struct node *n)
+static void put_free(weft_broadcast_sender *ch, struct node *n)
 {
     n->next = ch->free;
     ch->free = n;
 }
 
 /* Under the lock. A node with a value to destroy goes to *dead, for bury(). */
-static void unref_node(weft_broadcast_tx *ch, struct node *n, struct node **dead)
+static void unref_node(weft_broadcast_sender *ch, struct node *n, struct node **dead)
 {
     if (--n->refs > 0)
         return;
@@ -82,7 +82,7 @@ static void unref_node(weft_broadcast_tx *ch, struct node *n, struct node **dead
 }
 
 /* Without the lock: destroys what is in the list, and frees the nodes for others. */
-static void bury(weft_broadcast_tx *ch, struct node *dead)
+static void bury(weft_broadcast_sender *ch, struct node *dead)
 {
     while (dead) {
         struct node *n = dead;
@@ -95,7 +95,7 @@ static void bury(weft_broadcast_tx *ch, struct node *dead)
 }
 
 /* Without the lock. One more node for the free list; false without memory. */
-static bool grow(weft_broadcast_tx *ch)
+static bool grow(weft_broadcast_sender *ch)
 {
     struct extra *e = weft__malloc(sizeof *e + ch->node_bytes);
     if (e == NULL)
@@ -108,18 +108,18 @@ static bool grow(weft_broadcast_tx *ch)
     return true;
 }
 
-static struct node **slot_of(weft_broadcast_tx *ch, uint64_t position)
+static struct node **slot_of(weft_broadcast_sender *ch, uint64_t position)
 {
     return &ch->slot[position & (ch->capacity - 1)];
 }
 
-static uint64_t oldest_kept(const weft_broadcast_tx *ch)
+static uint64_t oldest_kept(const weft_broadcast_sender *ch)
 {
     return ch->tail > ch->capacity ? ch->tail - ch->capacity : 0;
 }
 
 /* One receiver needs this position no more. */
-static void mark_read(weft_broadcast_tx *ch, uint64_t position, struct node **dead)
+static void mark_read(weft_broadcast_sender *ch, uint64_t position, struct node **dead)
 {
     struct node **slot = slot_of(ch, position);
     if (--(*slot)->unread > 0)
@@ -135,7 +135,7 @@ static size_t block_bytes(size_t capacity, size_t node_bytes, size_t *ret_nodes_
 {
     size_t slots, nodes, at, bytes;
     if (__builtin_mul_overflow(capacity, sizeof(struct node *), &slots) ||
-        __builtin_add_overflow(sizeof(weft_broadcast_tx) + WEFT__VALUE_ALIGN, slots, &at))
+        __builtin_add_overflow(sizeof(weft_broadcast_sender) + WEFT__VALUE_ALIGN, slots, &at))
         return 0;
     at -= at % WEFT__VALUE_ALIGN;
     if (__builtin_mul_overflow(capacity + NODES_TO_SPARE, node_bytes, &nodes) ||
@@ -145,7 +145,7 @@ static size_t block_bytes(size_t capacity, size_t node_bytes, size_t *ret_nodes_
     return bytes;
 }
 
-static weft_broadcast_tx *create(const weft_broadcast_options *o)
+static weft_broadcast_sender *create(const weft_broadcast_options *o)
 {
     size_t capacity = 1, node_bytes, nodes_at;
     while (capacity < o->capacity)
@@ -155,7 +155,7 @@ static weft_broadcast_tx *create(const weft_broadcast_options *o)
         return NULL;
     node_bytes -= node_bytes % WEFT__VALUE_ALIGN;
     size_t bytes = block_bytes(capacity, node_bytes, &nodes_at);
-    weft_broadcast_tx *ch = bytes ? weft__calloc(1, bytes) : NULL;
+    weft_broadcast_sender *ch = bytes ? weft__calloc(1, bytes) : NULL;
     if (ch == NULL)
         return NULL;
     weft__a64_store_relaxed(&ch->refs, 1); /* published with the pointer */
@@ -168,7 +168,7 @@ static weft_broadcast_tx *create(const weft_broadcast_options *o)
     return ch;
 }
 
-static void channel_unref(weft_broadcast_tx *ch)
+static void channel_unref(weft_broadcast_sender *ch)
 {
     /* acq_rel: the last one sees all that the others did with the channel. */
     if (weft__a64_sub_acq_rel(&ch->refs, 1) > 1)
@@ -182,9 +182,9 @@ static void channel_unref(weft_broadcast_tx *ch)
     weft__free(ch);
 }
 
-static int add_receiver(weft_broadcast_tx *ch, weft_broadcast_rx **ret_rx)
+static int add_receiver(weft_broadcast_sender *ch, weft_broadcast_receiver **ret_rx)
 {
-    weft_broadcast_rx *rx = weft__malloc(sizeof *rx);
+    weft_broadcast_receiver *rx = weft__malloc(sizeof *rx);
     if (rx == NULL)
         return -ENOMEM;
     weft__a64_add_relaxed(&ch->refs, 1); /* the caller's own keeps it alive */
@@ -197,8 +197,8 @@ static int add_receiver(weft_broadcast_tx *ch, weft_broadcast_rx **ret_rx)
     return 0;
 }
 
-int weft_broadcast_create(const weft_broadcast_options *options, weft_broadcast_tx **ret_tx,
-                          weft_broadcast_rx **ret_rx)
+int weft_broadcast_create(const weft_broadcast_options *options, weft_broadcast_sender **ret_tx,
+                          weft_broadcast_receiver **ret_rx)
 {
     if (options == NULL || ret_tx == NULL)
         return weft__misuse("weft_broadcast_create", -EINVAL, "an argument is NULL", WEFT__CALLER);
@@ -209,7 +209,7 @@ int weft_broadcast_create(const weft_broadcast_options *options, weft_broadcast_
         return weft__misuse("weft_broadcast_create", -EINVAL,
                             "drop without clone: the copies would outlive what they point to",
                             WEFT__CALLER);
-    weft_broadcast_tx *ch = create(options);
+    weft_broadcast_sender *ch = create(options);
     if (ch == NULL)
         return -ENOMEM;
     if (ret_rx) {
@@ -223,10 +223,10 @@ int weft_broadcast_create(const weft_broadcast_options *options, weft_broadcast_
     return 0;
 }
 
-weft_broadcast_tx *weft_broadcast_tx_ref(weft_broadcast_tx *tx)
+weft_broadcast_sender *weft_broadcast_sender_ref(weft_broadcast_sender *tx)
 {
     if (tx == NULL) {
-        (void)weft__misuse("weft_broadcast_tx_ref", -EINVAL, "tx is NULL", WEFT__CALLER);
+        (void)weft__misuse("weft_broadcast_sender_ref", -EINVAL, "tx is NULL", WEFT__CALLER);
         return NULL;
     }
     weft__a64_add_relaxed(&tx->refs, 1); /* the caller's own keeps it alive */
@@ -236,7 +236,7 @@ weft_broadcast_tx *weft_broadcast_tx_ref(weft_broadcast_tx *tx)
     return tx;
 }
 
-void weft_broadcast_tx_unref(weft_broadcast_tx *tx)
+void weft_broadcast_sender_unref(weft_broadcast_sender *tx)
 {
     if (tx == NULL)
         return;
@@ -249,7 +249,7 @@ void weft_broadcast_tx_unref(weft_broadcast_tx *tx)
     channel_unref(tx);
 }
 
-int weft_broadcast_subscribe(weft_broadcast_tx *tx, weft_broadcast_rx **ret_rx)
+int weft_broadcast_subscribe(weft_broadcast_sender *tx, weft_broadcast_receiver **ret_rx)
 {
     if (tx == NULL || ret_rx == NULL)
         return weft__misuse("weft_broadcast_subscribe", -EINVAL, "an argument is NULL",
@@ -257,7 +257,7 @@ int weft_broadcast_subscribe(weft_broadcast_tx *tx, weft_broadcast_rx **ret_rx)
     return add_receiver(tx, ret_rx);
 }
 
-int weft_broadcast_resubscribe(weft_broadcast_rx *rx, weft_broadcast_rx **ret_rx)
+int weft_broadcast_resubscribe(weft_broadcast_receiver *rx, weft_broadcast_receiver **ret_rx)
 {
     if (rx == NULL || ret_rx == NULL)
         return weft__misuse("weft_broadcast_resubscribe", -EINVAL, "an argument is NULL",
@@ -265,11 +265,11 @@ int weft_broadcast_resubscribe(weft_broadcast_rx *rx, weft_broadcast_rx **ret_rx
     return add_receiver(rx->ch, ret_rx);
 }
 
-void weft_broadcast_rx_destroy(weft_broadcast_rx *rx)
+void weft_broadcast_receiver_destroy(weft_broadcast_receiver *rx)
 {
     if (rx == NULL)
         return;
-    weft_broadcast_tx *ch = rx->ch;
+    weft_broadcast_sender *ch = rx->ch;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     struct node *dead = NULL;
     weft__lock_acquire(&ch->lock);
@@ -287,7 +287,7 @@ void weft_broadcast_rx_destroy(weft_broadcast_rx *rx)
 
 /* ---- send ---- */
 
-int weft_broadcast_send(weft_broadcast_tx *tx, const void *elem)
+int weft_broadcast_send(weft_broadcast_sender *tx, const void *elem)
 {
     if (tx == NULL || (elem == NULL && tx->type.bytes))
         return weft__misuse("weft_broadcast_send", -EINVAL, "an argument is NULL", WEFT__CALLER);
@@ -322,7 +322,7 @@ int weft_broadcast_send(weft_broadcast_tx *tx, const void *elem)
     return count < INT_MAX ? (int)count : INT_MAX;
 }
 
-size_t weft_broadcast_tx_len(weft_broadcast_tx *tx)
+size_t weft_broadcast_sender_len(weft_broadcast_sender *tx)
 {
     if (tx == NULL)
         return 0;
@@ -341,12 +341,12 @@ size_t weft_broadcast_tx_len(weft_broadcast_tx *tx)
     return len;
 }
 
-size_t weft_broadcast_capacity(const weft_broadcast_tx *tx)
+size_t weft_broadcast_capacity(const weft_broadcast_sender *tx)
 {
     return tx ? tx->capacity : 0;
 }
 
-size_t weft_broadcast_receiver_count(weft_broadcast_tx *tx)
+size_t weft_broadcast_receiver_count(weft_broadcast_sender *tx)
 {
     if (tx == NULL)
         return 0;
@@ -356,7 +356,7 @@ size_t weft_broadcast_receiver_count(weft_broadcast_tx *tx)
     return count;
 }
 
-size_t weft_broadcast_sender_count(weft_broadcast_rx *rx)
+size_t weft_broadcast_sender_count(weft_broadcast_receiver *rx)
 {
     if (rx == NULL)
         return 0;
@@ -366,12 +366,12 @@ size_t weft_broadcast_sender_count(weft_broadcast_rx *rx)
     return count;
 }
 
-bool weft_broadcast_is_same(const weft_broadcast_tx *tx, const weft_broadcast_rx *rx)
+bool weft_broadcast_is_same(const weft_broadcast_sender *tx, const weft_broadcast_receiver *rx)
 {
     return tx && rx && rx->ch == tx;
 }
 
-bool weft_broadcast_is_closed(weft_broadcast_tx *tx)
+bool weft_broadcast_is_closed(weft_broadcast_sender *tx)
 {
     return weft_broadcast_receiver_count(tx) == 0;
 }
@@ -379,7 +379,7 @@ bool weft_broadcast_is_closed(weft_broadcast_tx *tx)
 /* ---- waiting for no receiver ---- */
 
 struct closed_wait {
-    weft_broadcast_tx *ch;
+    weft_broadcast_sender *ch;
     struct weft__waiter waiter;
 };
 
@@ -418,7 +418,7 @@ static void closed_cancel(weft_future *f)
 
 static const weft_future_ops closed_ops = {closed_poll, closed_cancel, "broadcast closed"};
 
-void weft_broadcast_closed_future_init(weft_broadcast_closed_future *f, weft_broadcast_tx *tx)
+void weft_broadcast_closed_future_init(weft_broadcast_closed_future *f, weft_broadcast_sender *tx)
 {
     f->future.ops = &closed_ops;
     struct closed_wait *c = closed_wait_of(&f->future);
@@ -426,7 +426,7 @@ void weft_broadcast_closed_future_init(weft_broadcast_closed_future *f, weft_bro
     weft__waiter_init(&c->waiter);
 }
 
-int weft_broadcast_closed(weft_broadcast_tx *tx)
+int weft_broadcast_closed(weft_broadcast_sender *tx)
 {
     if (tx == NULL)
         return weft__misuse("weft_broadcast_closed", -EINVAL, "tx is NULL", WEFT__CALLER);
@@ -438,7 +438,7 @@ int weft_broadcast_closed(weft_broadcast_tx *tx)
     return weft__wait_for(&f.future);
 }
 
-int weft_broadcast_blocking_closed(weft_broadcast_tx *tx)
+int weft_broadcast_blocking_closed(weft_broadcast_sender *tx)
 {
     if (tx == NULL)
         return weft__misuse("weft_broadcast_blocking_closed", -EINVAL, "tx is NULL", WEFT__CALLER);
@@ -450,7 +450,7 @@ int weft_broadcast_blocking_closed(weft_broadcast_tx *tx)
 /* ---- receive ---- */
 
 struct recv_wait {
-    weft_broadcast_rx *rx;
+    weft_broadcast_receiver *rx;
     void *elem;
     struct weft__waiter waiter;
 };
@@ -459,9 +459,9 @@ _Static_assert(sizeof(struct recv_wait) <= sizeof(((weft_broadcast_recv_future *
                "weft_broadcast_recv_future.opaque is too small");
 
 /* Under the lock: 0 when there is an item at rx->next. */
-static int look(weft_broadcast_rx *rx, uint64_t *ret_lost)
+static int look(weft_broadcast_receiver *rx, uint64_t *ret_lost)
 {
-    weft_broadcast_tx *ch = rx->ch;
+    weft_broadcast_sender *ch = rx->ch;
     uint64_t oldest = oldest_kept(ch);
     if (rx->next < oldest) {
         *ret_lost = oldest - rx->next;
@@ -475,9 +475,9 @@ static int look(weft_broadcast_rx *rx, uint64_t *ret_lost)
 
 /* The clone function runs without the lock, which is held on entry and on return. The item may be
  * overwritten meanwhile; the reference keeps it. */
-static int clone_next(weft_broadcast_rx *rx, void *elem, struct node **dead)
+static int clone_next(weft_broadcast_receiver *rx, void *elem, struct node **dead)
 {
-    weft_broadcast_tx *ch = rx->ch;
+    weft_broadcast_sender *ch = rx->ch;
     struct node *n = *slot_of(ch, rx->next);
     n->refs++;
     weft__lock_release(&ch->lock);
@@ -493,9 +493,9 @@ static int clone_next(weft_broadcast_rx *rx, void *elem, struct node **dead)
 }
 
 /* Under the lock. */
-static int take_next(weft_broadcast_rx *rx, void *elem, struct node **dead)
+static int take_next(weft_broadcast_receiver *rx, void *elem, struct node **dead)
 {
-    weft_broadcast_tx *ch = rx->ch;
+    weft_broadcast_sender *ch = rx->ch;
     if (ch->type.clone)
         return clone_next(rx, elem, dead);
     weft__value_move(&ch->type, elem, (*slot_of(ch, rx->next))->value);
@@ -504,9 +504,9 @@ static int take_next(weft_broadcast_rx *rx, void *elem, struct node **dead)
     return 0;
 }
 
-static int try_recv(weft_broadcast_rx *rx, void *elem, uint64_t *ret_lost)
+static int try_recv(weft_broadcast_receiver *rx, void *elem, uint64_t *ret_lost)
 {
-    weft_broadcast_tx *ch = rx->ch;
+    weft_broadcast_sender *ch = rx->ch;
     struct node *dead = NULL;
     weft__lock_acquire(&ch->lock);
     int rc = look(rx, ret_lost);
@@ -527,7 +527,7 @@ static int recv_poll(weft_future *f, weft_waker *waker)
     struct recv_wait *r = recv_wait_of(f);
     if (r->rx == NULL)
         return -EINVAL;
-    weft_broadcast_tx *ch = r->rx->ch;
+    weft_broadcast_sender *ch = r->rx->ch;
     struct node *dead = NULL;
     weft__lock_acquire(&ch->lock);
     int rc = look(r->rx, &WEFT__CONTAINER_OF(f, weft_broadcast_recv_future, future)->lost);
@@ -548,7 +548,7 @@ static int recv_poll(weft_future *f, weft_waker *waker)
 static void recv_cancel(weft_future *f)
 {
     struct recv_wait *r = recv_wait_of(f);
-    weft_broadcast_tx *ch = r->rx->ch;
+    weft_broadcast_sender *ch = r->rx->ch;
     weft__lock_acquire(&ch->lock);
     (void)weft__waitq_leave(&ch->receivers, &r->waiter); /* or it has been woken */
     weft__lock_release(&ch->lock);
@@ -556,7 +556,7 @@ static void recv_cancel(weft_future *f)
 
 static const weft_future_ops recv_ops = {recv_poll, recv_cancel, "broadcast receive"};
 
-void weft_broadcast_recv_future_init(weft_broadcast_recv_future *f, weft_broadcast_rx *rx,
+void weft_broadcast_recv_future_init(weft_broadcast_recv_future *f, weft_broadcast_receiver *rx,
                                      void *elem)
 {
     f->future.ops = &recv_ops;
@@ -567,7 +567,7 @@ void weft_broadcast_recv_future_init(weft_broadcast_recv_future *f, weft_broadca
     weft__waiter_init(&r->waiter);
 }
 
-static int check_recv(const char *call, const weft_broadcast_rx *rx, const void *elem,
+static int check_recv(const char *call, const weft_broadcast_receiver *rx, const void *elem,
                       const void *caller)
 {
     if (rx == NULL || (elem == NULL && rx->ch->type.bytes))
@@ -575,7 +575,7 @@ static int check_recv(const char *call, const weft_broadcast_rx *rx, const void 
     return 0;
 }
 
-int weft_broadcast_try_recv(weft_broadcast_rx *rx, void *elem, uint64_t *ret_lost)
+int weft_broadcast_try_recv(weft_broadcast_receiver *rx, void *elem, uint64_t *ret_lost)
 {
     int rc = check_recv("weft_broadcast_try_recv", rx, elem, WEFT__CALLER);
     if (rc < 0)
@@ -587,7 +587,7 @@ int weft_broadcast_try_recv(weft_broadcast_rx *rx, void *elem, uint64_t *ret_los
     return rc;
 }
 
-int weft_broadcast_recv(weft_broadcast_rx *rx, void *elem, uint64_t *ret_lost)
+int weft_broadcast_recv(weft_broadcast_receiver *rx, void *elem, uint64_t *ret_lost)
 {
     int rc = check_recv("weft_broadcast_recv", rx, elem, WEFT__CALLER);
     if (rc == 0)
@@ -607,7 +607,7 @@ int weft_broadcast_recv(weft_broadcast_rx *rx, void *elem, uint64_t *ret_lost)
     return rc;
 }
 
-int weft_broadcast_blocking_recv(weft_broadcast_rx *rx, void *elem, uint64_t *ret_lost)
+int weft_broadcast_blocking_recv(weft_broadcast_receiver *rx, void *elem, uint64_t *ret_lost)
 {
     int rc = check_recv("weft_broadcast_blocking_recv", rx, elem, WEFT__CALLER);
     if (rc < 0)
@@ -620,7 +620,7 @@ int weft_broadcast_blocking_recv(weft_broadcast_rx *rx, void *elem, uint64_t *re
     return rc;
 }
 
-uint64_t weft_broadcast_rx_len(weft_broadcast_rx *rx)
+uint64_t weft_broadcast_receiver_len(weft_broadcast_receiver *rx)
 {
     if (rx == NULL)
         return 0;

@@ -6,7 +6,7 @@
 
 /* ---- values ---- */
 
-static struct weft__watch_node *node_create(const weft_watch_tx *ch)
+static struct weft__watch_node *node_create(const weft_watch_sender *ch)
 {
     size_t bytes;
     if (__builtin_add_overflow(sizeof(struct weft__watch_node), ch->type.bytes, &bytes))
@@ -16,7 +16,7 @@ static struct weft__watch_node *node_create(const weft_watch_tx *ch)
 
 /* A node for a new value: a used one, or a new one. As many are made as were ever borrowed at the
  * same time, and two; from then on nothing is allocated. */
-static struct weft__watch_node *node_get(weft_watch_tx *ch)
+static struct weft__watch_node *node_get(weft_watch_sender *ch)
 {
     weft__lock_acquire(&ch->lock);
     struct weft__watch_node *n = ch->free;
@@ -26,7 +26,7 @@ static struct weft__watch_node *node_get(weft_watch_tx *ch)
     return n ? n : node_create(ch);
 }
 
-static void node_put(weft_watch_tx *ch, struct weft__watch_node *n)
+static void node_put(weft_watch_sender *ch, struct weft__watch_node *n)
 {
     weft__lock_acquire(&ch->lock);
     n->next = ch->free;
@@ -34,7 +34,7 @@ static void node_put(weft_watch_tx *ch, struct weft__watch_node *n)
     weft__lock_release(&ch->lock);
 }
 
-void weft__watch_unpin(weft_watch_tx *ch, struct weft__watch_node *n)
+void weft__watch_unpin(weft_watch_sender *ch, struct weft__watch_node *n)
 {
     weft__lock_acquire(&ch->lock);
     bool is_last = --n->refs == 0;
@@ -47,7 +47,7 @@ void weft__watch_unpin(weft_watch_tx *ch, struct weft__watch_node *n)
 
 /* ---- create and destroy ---- */
 
-static void channel_unref(weft_watch_tx *ch)
+static void channel_unref(weft_watch_sender *ch)
 {
     /* acq_rel: the last one sees all that the others did with the channel. */
     if (weft__a64_sub_acq_rel(&ch->refs, 1) > 1)
@@ -63,9 +63,9 @@ static void channel_unref(weft_watch_tx *ch)
 }
 
 /* seen 0: what is there */
-static int add_receiver(weft_watch_tx *ch, uint64_t seen, weft_watch_rx **ret_rx)
+static int add_receiver(weft_watch_sender *ch, uint64_t seen, weft_watch_receiver **ret_rx)
 {
-    weft_watch_rx *rx = weft__malloc(sizeof *rx);
+    weft_watch_receiver *rx = weft__malloc(sizeof *rx);
     if (rx == NULL)
         return -ENOMEM;
     weft__a64_add_relaxed(&ch->refs, 1); /* the caller's own keeps it alive */
@@ -78,12 +78,12 @@ static int add_receiver(weft_watch_tx *ch, uint64_t seen, weft_watch_rx **ret_rx
     return 0;
 }
 
-int weft_watch_create(const weft_watch_options *options, const void *value, weft_watch_tx **ret_tx,
-                      weft_watch_rx **ret_rx)
+int weft_watch_create(const weft_watch_options *options, const void *value,
+                      weft_watch_sender **ret_tx, weft_watch_receiver **ret_rx)
 {
     if (options == NULL || ret_tx == NULL || (value == NULL && options->elem_bytes))
         return weft__misuse("weft_watch_create", -EINVAL, "an argument is NULL", WEFT__CALLER);
-    weft_watch_tx *ch = weft__calloc(1, sizeof *ch);
+    weft_watch_sender *ch = weft__calloc(1, sizeof *ch);
     if (ch == NULL)
         return -ENOMEM;
     ch->type = (struct weft__value_type){options->elem_bytes, options->clone, options->drop};
@@ -108,10 +108,10 @@ err_channel:
     return -ENOMEM;
 }
 
-weft_watch_tx *weft_watch_tx_ref(weft_watch_tx *tx)
+weft_watch_sender *weft_watch_sender_ref(weft_watch_sender *tx)
 {
     if (tx == NULL) {
-        (void)weft__misuse("weft_watch_tx_ref", -EINVAL, "tx is NULL", WEFT__CALLER);
+        (void)weft__misuse("weft_watch_sender_ref", -EINVAL, "tx is NULL", WEFT__CALLER);
         return NULL;
     }
     weft__a64_add_relaxed(&tx->refs, 1); /* the caller's own keeps it alive */
@@ -121,7 +121,7 @@ weft_watch_tx *weft_watch_tx_ref(weft_watch_tx *tx)
     return tx;
 }
 
-void weft_watch_tx_unref(weft_watch_tx *tx)
+void weft_watch_sender_unref(weft_watch_sender *tx)
 {
     if (tx == NULL)
         return;
@@ -134,25 +134,26 @@ void weft_watch_tx_unref(weft_watch_tx *tx)
     channel_unref(tx);
 }
 
-int weft_watch_subscribe(weft_watch_tx *tx, weft_watch_rx **ret_rx)
+int weft_watch_subscribe(weft_watch_sender *tx, weft_watch_receiver **ret_rx)
 {
     if (tx == NULL || ret_rx == NULL)
         return weft__misuse("weft_watch_subscribe", -EINVAL, "an argument is NULL", WEFT__CALLER);
     return add_receiver(tx, 0, ret_rx);
 }
 
-int weft_watch_rx_clone(const weft_watch_rx *rx, weft_watch_rx **ret_rx)
+int weft_watch_receiver_clone(const weft_watch_receiver *rx, weft_watch_receiver **ret_rx)
 {
     if (rx == NULL || ret_rx == NULL)
-        return weft__misuse("weft_watch_rx_clone", -EINVAL, "an argument is NULL", WEFT__CALLER);
+        return weft__misuse("weft_watch_receiver_clone", -EINVAL, "an argument is NULL",
+                            WEFT__CALLER);
     return add_receiver(rx->ch, rx->seen, ret_rx);
 }
 
-void weft_watch_rx_destroy(weft_watch_rx *rx)
+void weft_watch_receiver_destroy(weft_watch_receiver *rx)
 {
     if (rx == NULL)
         return;
-    weft_watch_tx *ch = rx->ch;
+    weft_watch_sender *ch = rx->ch;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&ch->lock);
     if (--ch->receiver_count == 0)
@@ -163,7 +164,7 @@ void weft_watch_rx_destroy(weft_watch_rx *rx)
     channel_unref(ch);
 }
 
-size_t weft_watch_receiver_count(weft_watch_tx *tx)
+size_t weft_watch_receiver_count(weft_watch_sender *tx)
 {
     if (tx == NULL)
         return 0;
@@ -173,7 +174,7 @@ size_t weft_watch_receiver_count(weft_watch_tx *tx)
     return count;
 }
 
-size_t weft_watch_sender_count(weft_watch_rx *rx)
+size_t weft_watch_sender_count(weft_watch_receiver *rx)
 {
     if (rx == NULL)
         return 0;
@@ -183,12 +184,12 @@ size_t weft_watch_sender_count(weft_watch_rx *rx)
     return count;
 }
 
-bool weft_watch_is_same(const weft_watch_tx *tx, const weft_watch_rx *rx)
+bool weft_watch_is_same(const weft_watch_sender *tx, const weft_watch_receiver *rx)
 {
     return tx && rx && rx->ch == tx;
 }
 
-bool weft_watch_is_closed(weft_watch_tx *tx)
+bool weft_watch_is_closed(weft_watch_sender *tx)
 {
     return weft_watch_receiver_count(tx) == 0;
 }
@@ -196,7 +197,7 @@ bool weft_watch_is_closed(weft_watch_tx *tx)
 /* ---- send ---- */
 
 /* A node for the new value, and the right to publish it. */
-static int write_begin(const char *call, weft_watch_tx *tx, struct weft__watch_node **ret_node,
+static int write_begin(const char *call, weft_watch_sender *tx, struct weft__watch_node **ret_node,
                        const void *caller)
 {
     /* relaxed: it equals our own context only if we have stored it ourselves */
@@ -212,14 +213,14 @@ static int write_begin(const char *call, weft_watch_tx *tx, struct weft__watch_n
     return 0;
 }
 
-static void write_abandon(weft_watch_tx *tx, struct weft__watch_node *n)
+static void write_abandon(weft_watch_sender *tx, struct weft__watch_node *n)
 {
     weft__lock_release(&tx->writing);
     node_put(tx, n);
 }
 
 /* Makes n the value, and ends the writing. */
-static void publish(weft_watch_tx *tx, struct weft__watch_node *n, bool tell)
+static void publish(weft_watch_sender *tx, struct weft__watch_node *n, bool tell)
 {
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     n->refs = 1;
@@ -236,7 +237,7 @@ static void publish(weft_watch_tx *tx, struct weft__watch_node *n, bool tell)
     weft__watch_unpin(tx, old);
 }
 
-int weft_watch_send(weft_watch_tx *tx, const void *value)
+int weft_watch_send(weft_watch_sender *tx, const void *value)
 {
     if (tx == NULL || (value == NULL && tx->type.bytes))
         return weft__misuse("weft_watch_send", -EINVAL, "an argument is NULL", WEFT__CALLER);
@@ -259,7 +260,7 @@ static int cannot_copy(const char *call, const void *caller)
     return weft__misuse(call, -EINVAL, "the values have drop and no clone: borrow them", caller);
 }
 
-int weft_watch_send_replace(weft_watch_tx *tx, const void *value, void *ret_old)
+int weft_watch_send_replace(weft_watch_sender *tx, const void *value, void *ret_old)
 {
     if (tx == NULL || (value == NULL && tx->type.bytes))
         return weft__misuse("weft_watch_send_replace", -EINVAL, "an argument is NULL",
@@ -285,7 +286,7 @@ int weft_watch_send_replace(weft_watch_tx *tx, const void *value, void *ret_old)
 }
 
 struct modification {
-    weft_watch_tx *tx;
+    weft_watch_sender *tx;
     void *value;
     void (*fn)(void *value, void *arg);
     bool (*fn_if)(void *value, void *arg);
@@ -307,7 +308,7 @@ static void call_modifier(void *arg)
 /* The caller has the right to write. No lock but `writing` is held around the user's functions. */
 static int change_copy(struct modification *m, weft_panic_info **ret_panic)
 {
-    weft_watch_tx *tx = m->tx;
+    weft_watch_sender *tx = m->tx;
     weft__aptr_store_relaxed(&tx->writer, weft__ctx_get());
     /* The current value stays: who could replace it waits for us. */
     int rc = weft__value_clone(&tx->type, m->value, tx->current->value);
@@ -322,7 +323,7 @@ static int change_copy(struct modification *m, weft_panic_info **ret_panic)
 
 static int modify(const char *call, struct modification *m, const void *caller)
 {
-    weft_watch_tx *tx = m->tx;
+    weft_watch_sender *tx = m->tx;
     if (tx == NULL || (m->fn == NULL && m->fn_if == NULL))
         return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
     if (!weft__watch_can_copy(tx))
@@ -344,14 +345,15 @@ static int modify(const char *call, struct modification *m, const void *caller)
     return m->tell;
 }
 
-int weft_watch_send_modify(weft_watch_tx *tx, void (*fn)(void *value, void *arg), void *arg)
+int weft_watch_send_modify(weft_watch_sender *tx, void (*fn)(void *value, void *arg), void *arg)
 {
     struct modification m = {.tx = tx, .fn = fn, .arg = arg, .tell = true};
     int rc = modify("weft_watch_send_modify", &m, WEFT__CALLER);
     return rc < 0 ? rc : 0;
 }
 
-int weft_watch_send_if_modified(weft_watch_tx *tx, bool (*fn)(void *value, void *arg), void *arg)
+int weft_watch_send_if_modified(weft_watch_sender *tx, bool (*fn)(void *value, void *arg),
+                                void *arg)
 {
     struct modification m = {.tx = tx, .fn_if = fn, .arg = arg};
     return modify("weft_watch_send_if_modified", &m, WEFT__CALLER);
@@ -359,7 +361,7 @@ int weft_watch_send_if_modified(weft_watch_tx *tx, bool (*fn)(void *value, void 
 
 /* ---- the value ---- */
 
-static const void *borrow(weft_watch_tx *ch, weft_watch_rx *update, weft_watch_ref *ref)
+static const void *borrow(weft_watch_sender *ch, weft_watch_receiver *update, weft_watch_ref *ref)
 {
     weft__a64_add_relaxed(&ch->refs, 1); /* the caller's own keeps it alive */
     weft__lock_acquire(&ch->lock);
@@ -379,24 +381,24 @@ static const void *cannot_borrow(const char *call, const void *caller)
     return NULL;
 }
 
-const void *weft_watch_borrow(weft_watch_rx *rx, weft_watch_ref *ret_ref)
+const void *weft_watch_borrow(weft_watch_receiver *rx, weft_watch_ref *ret_ref)
 {
     if (rx == NULL || ret_ref == NULL)
         return cannot_borrow("weft_watch_borrow", WEFT__CALLER);
     return borrow(rx->ch, NULL, ret_ref);
 }
 
-const void *weft_watch_borrow_and_update(weft_watch_rx *rx, weft_watch_ref *ret_ref)
+const void *weft_watch_borrow_and_update(weft_watch_receiver *rx, weft_watch_ref *ret_ref)
 {
     if (rx == NULL || ret_ref == NULL)
         return cannot_borrow("weft_watch_borrow_and_update", WEFT__CALLER);
     return borrow(rx->ch, rx, ret_ref);
 }
 
-const void *weft_watch_tx_borrow(weft_watch_tx *tx, weft_watch_ref *ret_ref)
+const void *weft_watch_sender_borrow(weft_watch_sender *tx, weft_watch_ref *ret_ref)
 {
     if (tx == NULL || ret_ref == NULL)
-        return cannot_borrow("weft_watch_tx_borrow", WEFT__CALLER);
+        return cannot_borrow("weft_watch_sender_borrow", WEFT__CALLER);
     return borrow(tx, NULL, ret_ref);
 }
 
@@ -404,20 +406,20 @@ void weft_watch_ref_release(weft_watch_ref *ref)
 {
     if (ref == NULL || ref->opaque[0] == NULL)
         return;
-    weft_watch_tx *ch = ref->opaque[0];
+    weft_watch_sender *ch = ref->opaque[0];
     weft__watch_unpin(ch, ref->opaque[1]);
     channel_unref(ch);
     ref->value = ref->opaque[0] = ref->opaque[1] = NULL;
 }
 
-static int get(const char *call, weft_watch_rx *rx, weft_watch_rx *update, void *ret_value,
-               const void *caller)
+static int get(const char *call, weft_watch_receiver *rx, weft_watch_receiver *update,
+               void *ret_value, const void *caller)
 {
     if (rx == NULL || (ret_value == NULL && rx->ch->type.bytes))
         return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
     if (!weft__watch_can_copy(rx->ch))
         return cannot_copy(call, caller);
-    weft_watch_tx *ch = rx->ch;
+    weft_watch_sender *ch = rx->ch;
     weft__lock_acquire(&ch->lock);
     struct weft__watch_node *n = weft__watch_pin(ch);
     uint64_t version = ch->version;
@@ -429,12 +431,12 @@ static int get(const char *call, weft_watch_rx *rx, weft_watch_rx *update, void 
     return rc;
 }
 
-int weft_watch_get(weft_watch_rx *rx, void *ret_value)
+int weft_watch_get(weft_watch_receiver *rx, void *ret_value)
 {
     return get("weft_watch_get", rx, NULL, ret_value, WEFT__CALLER);
 }
 
-int weft_watch_get_and_update(weft_watch_rx *rx, void *ret_value)
+int weft_watch_get_and_update(weft_watch_receiver *rx, void *ret_value)
 {
     return get("weft_watch_get_and_update", rx, rx, ret_value, WEFT__CALLER);
 }

@@ -22,7 +22,7 @@ struct weft__watch_node {
 };
 
 /* The channel; all handles of senders are this pointer. */
-struct weft_watch_tx {
+struct weft_watch_sender {
     weft__a64 refs; /* senders, receivers and borrows, for the memory alone */
     struct weft__value_type type;
 
@@ -39,23 +39,23 @@ struct weft_watch_tx {
     struct weft__waitq changed, closed; /* who waits for a version; for no receiver */
 };
 
-struct weft_watch_rx {
-    weft_watch_tx *ch;
+struct weft_watch_receiver {
+    weft_watch_sender *ch;
     uint64_t seen; /* version; by the owner */
 };
 
 /* Under the lock. */
-static inline struct weft__watch_node *weft__watch_pin(weft_watch_tx *ch)
+static inline struct weft__watch_node *weft__watch_pin(weft_watch_sender *ch)
 {
     ch->current->refs++;
     return ch->current;
 }
 
 /* Without the lock: gives a pin up, and destroys the value with the last. */
-void weft__watch_unpin(weft_watch_tx *ch, struct weft__watch_node *n);
+void weft__watch_unpin(weft_watch_sender *ch, struct weft__watch_node *n);
 
 /* False for values that can only be borrowed. */
-static inline bool weft__watch_can_copy(const weft_watch_tx *ch)
+static inline bool weft__watch_can_copy(const weft_watch_sender *ch)
 {
     return ch->type.clone || ch->type.drop == NULL;
 }

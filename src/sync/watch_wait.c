@@ -14,7 +14,7 @@
 /* ---- a version ---- */
 
 struct changed_wait {
-    weft_watch_rx *rx;
+    weft_watch_receiver *rx;
     struct weft__waiter waiter;
 };
 
@@ -22,9 +22,9 @@ _Static_assert(sizeof(struct changed_wait) <= sizeof(((weft_watch_changed_future
                "weft_watch_changed_future.opaque is too small");
 
 /* Under the lock. */
-static int take_change(weft_watch_rx *rx)
+static int take_change(weft_watch_receiver *rx)
 {
-    weft_watch_tx *ch = rx->ch;
+    weft_watch_sender *ch = rx->ch;
     if (rx->seen == ch->version)
         return ch->sender_count ? -EAGAIN : -EPIPE;
     rx->seen = ch->version;
@@ -41,7 +41,7 @@ static int changed_poll(weft_future *f, weft_waker *waker)
     struct changed_wait *c = changed_wait_of(f);
     if (c->rx == NULL)
         return -EINVAL;
-    weft_watch_tx *ch = c->rx->ch;
+    weft_watch_sender *ch = c->rx->ch;
     weft__lock_acquire(&ch->lock);
     int rc = take_change(c->rx);
     if (rc == -EAGAIN) {
@@ -57,7 +57,7 @@ static int changed_poll(weft_future *f, weft_waker *waker)
 static void changed_cancel(weft_future *f)
 {
     struct changed_wait *c = changed_wait_of(f);
-    weft_watch_tx *ch = c->rx->ch;
+    weft_watch_sender *ch = c->rx->ch;
     weft__lock_acquire(&ch->lock);
     (void)weft__waitq_leave(&ch->changed, &c->waiter); /* or it has been woken: nothing is owed */
     weft__lock_release(&ch->lock);
@@ -65,7 +65,7 @@ static void changed_cancel(weft_future *f)
 
 static const weft_future_ops changed_ops = {changed_poll, changed_cancel, "watch changed"};
 
-void weft_watch_changed_future_init(weft_watch_changed_future *f, weft_watch_rx *rx)
+void weft_watch_changed_future_init(weft_watch_changed_future *f, weft_watch_receiver *rx)
 {
     f->future.ops = &changed_ops;
     struct changed_wait *c = changed_wait_of(&f->future);
@@ -73,7 +73,7 @@ void weft_watch_changed_future_init(weft_watch_changed_future *f, weft_watch_rx 
     weft__waiter_init(&c->waiter);
 }
 
-static int try_changed(weft_watch_rx *rx)
+static int try_changed(weft_watch_receiver *rx)
 {
     weft__lock_acquire(&rx->ch->lock);
     int rc = take_change(rx);
@@ -81,14 +81,14 @@ static int try_changed(weft_watch_rx *rx)
     return rc;
 }
 
-int weft_watch_try_changed(weft_watch_rx *rx)
+int weft_watch_try_changed(weft_watch_receiver *rx)
 {
     if (rx == NULL)
         return weft__misuse("weft_watch_try_changed", -EINVAL, "rx is NULL", WEFT__CALLER);
     return try_changed(rx);
 }
 
-int weft_watch_changed(weft_watch_rx *rx)
+int weft_watch_changed(weft_watch_receiver *rx)
 {
     if (rx == NULL)
         return weft__misuse("weft_watch_changed", -EINVAL, "rx is NULL", WEFT__CALLER);
@@ -103,7 +103,7 @@ int weft_watch_changed(weft_watch_rx *rx)
     return weft__wait_for(&f.future);
 }
 
-int weft_watch_blocking_changed(weft_watch_rx *rx)
+int weft_watch_blocking_changed(weft_watch_receiver *rx)
 {
     if (rx == NULL)
         return weft__misuse("weft_watch_blocking_changed", -EINVAL, "rx is NULL", WEFT__CALLER);
@@ -112,7 +112,7 @@ int weft_watch_blocking_changed(weft_watch_rx *rx)
     return weft__wait_blocking("weft_watch_blocking_changed", &f.future, WEFT__CALLER);
 }
 
-int weft_watch_has_changed(weft_watch_rx *rx)
+int weft_watch_has_changed(weft_watch_receiver *rx)
 {
     if (rx == NULL)
         return weft__misuse("weft_watch_has_changed", -EINVAL, "rx is NULL", WEFT__CALLER);
@@ -122,7 +122,7 @@ int weft_watch_has_changed(weft_watch_rx *rx)
     return rc;
 }
 
-static void mark(const char *call, weft_watch_rx *rx, uint64_t behind, const void *caller)
+static void mark(const char *call, weft_watch_receiver *rx, uint64_t behind, const void *caller)
 {
     if (rx == NULL) {
         (void)weft__misuse(call, -EINVAL, "rx is NULL", caller);
@@ -133,12 +133,12 @@ static void mark(const char *call, weft_watch_rx *rx, uint64_t behind, const voi
     weft__lock_release(&rx->ch->lock);
 }
 
-void weft_watch_mark_changed(weft_watch_rx *rx)
+void weft_watch_mark_changed(weft_watch_receiver *rx)
 {
     mark("weft_watch_mark_changed", rx, 1, WEFT__CALLER);
 }
 
-void weft_watch_mark_unchanged(weft_watch_rx *rx)
+void weft_watch_mark_unchanged(weft_watch_receiver *rx)
 {
     mark("weft_watch_mark_unchanged", rx, 0, WEFT__CALLER);
 }
@@ -146,7 +146,7 @@ void weft_watch_mark_unchanged(weft_watch_rx *rx)
 /* ---- a value that fits ---- */
 
 struct fit_wait {
-    weft_watch_rx *rx;
+    weft_watch_receiver *rx;
     weft_watch_pred pred;
     void *arg;
     void *ret_value; /* NULL: not wanted */
@@ -197,7 +197,7 @@ static int value_fits(const struct fit_wait *w, const void *value)
  */
 static int look_until_it_fits(struct fit_wait *w)
 {
-    weft_watch_tx *ch = w->rx->ch;
+    weft_watch_sender *ch = w->rx->ch;
     weft__lock_acquire(&ch->lock);
     for (int looks = 0; looks < LOOKS_MAX; looks++) {
         struct weft__watch_node *n = weft__watch_pin(ch);
@@ -220,7 +220,7 @@ static int fit_poll(weft_future *f, weft_waker *waker)
     struct fit_wait *w = fit_wait_of(f);
     if (w->rx == NULL || w->pred == NULL)
         return -EINVAL;
-    weft_watch_tx *ch = w->rx->ch;
+    weft_watch_sender *ch = w->rx->ch;
     int rc = look_until_it_fits(w);
     if (rc == -EAGAIN || rc == -EBUSY)
         weft__waitq_wait(&ch->changed, &w->waiter, waker);
@@ -235,7 +235,7 @@ static int fit_poll(weft_future *f, weft_waker *waker)
 static void fit_cancel(weft_future *f)
 {
     struct fit_wait *w = fit_wait_of(f);
-    weft_watch_tx *ch = w->rx->ch;
+    weft_watch_sender *ch = w->rx->ch;
     weft__lock_acquire(&ch->lock);
     (void)weft__waitq_leave(&ch->changed, &w->waiter); /* or it has been woken: nothing is owed */
     weft__lock_release(&ch->lock);
@@ -243,7 +243,7 @@ static void fit_cancel(weft_future *f)
 
 static const weft_future_ops fit_ops = {fit_poll, fit_cancel, "watch value"};
 
-void weft_watch_wait_for_future_init(weft_watch_wait_for_future *f, weft_watch_rx *rx,
+void weft_watch_wait_for_future_init(weft_watch_wait_for_future *f, weft_watch_receiver *rx,
                                      weft_watch_pred pred, void *arg, void *ret_value)
 {
     f->future.ops = &fit_ops;
@@ -256,7 +256,7 @@ void weft_watch_wait_for_future_init(weft_watch_wait_for_future *f, weft_watch_r
     weft__waiter_init(&w->waiter);
 }
 
-static int check_fit(const char *call, const weft_watch_rx *rx, weft_watch_pred pred,
+static int check_fit(const char *call, const weft_watch_receiver *rx, weft_watch_pred pred,
                      const void *ret_value, const void *caller)
 {
     if (rx == NULL || pred == NULL)
@@ -267,7 +267,8 @@ static int check_fit(const char *call, const weft_watch_rx *rx, weft_watch_pred 
     return 0;
 }
 
-int weft_watch_try_wait_for(weft_watch_rx *rx, weft_watch_pred pred, void *arg, void *ret_value)
+int weft_watch_try_wait_for(weft_watch_receiver *rx, weft_watch_pred pred, void *arg,
+                            void *ret_value)
 {
     int rc = check_fit("weft_watch_try_wait_for", rx, pred, ret_value, WEFT__CALLER);
     if (rc < 0)
@@ -278,7 +279,7 @@ int weft_watch_try_wait_for(weft_watch_rx *rx, weft_watch_pred pred, void *arg, 
     return rc == -EBUSY ? -EAGAIN : rc;
 }
 
-int weft_watch_wait_for(weft_watch_rx *rx, weft_watch_pred pred, void *arg, void *ret_value)
+int weft_watch_wait_for(weft_watch_receiver *rx, weft_watch_pred pred, void *arg, void *ret_value)
 {
     int rc = check_fit("weft_watch_wait_for", rx, pred, ret_value, WEFT__CALLER);
     if (rc == 0)
@@ -290,7 +291,7 @@ int weft_watch_wait_for(weft_watch_rx *rx, weft_watch_pred pred, void *arg, void
     return weft__wait_for(&f.future);
 }
 
-int weft_watch_blocking_wait_for(weft_watch_rx *rx, weft_watch_pred pred, void *arg,
+int weft_watch_blocking_wait_for(weft_watch_receiver *rx, weft_watch_pred pred, void *arg,
                                  void *ret_value)
 {
     int rc = check_fit("weft_watch_blocking_wait_for", rx, pred, ret_value, WEFT__CALLER);
@@ -304,7 +305,7 @@ int weft_watch_blocking_wait_for(weft_watch_rx *rx, weft_watch_pred pred, void *
 /* ---- no receiver ---- */
 
 struct closed_wait {
-    weft_watch_tx *ch;
+    weft_watch_sender *ch;
     struct weft__waiter waiter;
 };
 
@@ -343,7 +344,7 @@ static void closed_cancel(weft_future *f)
 
 static const weft_future_ops closed_ops = {closed_poll, closed_cancel, "watch closed"};
 
-void weft_watch_closed_future_init(weft_watch_closed_future *f, weft_watch_tx *tx)
+void weft_watch_closed_future_init(weft_watch_closed_future *f, weft_watch_sender *tx)
 {
     f->future.ops = &closed_ops;
     struct closed_wait *c = closed_wait_of(&f->future);
@@ -351,7 +352,7 @@ void weft_watch_closed_future_init(weft_watch_closed_future *f, weft_watch_tx *t
     weft__waiter_init(&c->waiter);
 }
 
-int weft_watch_closed(weft_watch_tx *tx)
+int weft_watch_closed(weft_watch_sender *tx)
 {
     if (tx == NULL)
         return weft__misuse("weft_watch_closed", -EINVAL, "tx is NULL", WEFT__CALLER);
@@ -363,7 +364,7 @@ int weft_watch_closed(weft_watch_tx *tx)
     return weft__wait_for(&f.future);
 }
 
-int weft_watch_blocking_closed(weft_watch_tx *tx)
+int weft_watch_blocking_closed(weft_watch_sender *tx)
 {
     if (tx == NULL)
         return weft__misuse("weft_watch_blocking_closed", -EINVAL, "tx is NULL", WEFT__CALLER);

@@ -13,36 +13,36 @@
 
 /* ---- channels of numbers ---- */
 
-static weft_broadcast_tx *make(size_t capacity, weft_broadcast_rx **ret_rx)
+static weft_broadcast_sender *make(size_t capacity, weft_broadcast_receiver **ret_rx)
 {
     weft_broadcast_options o = {.capacity = capacity, .elem_bytes = sizeof(int)};
-    weft_broadcast_tx *tx;
+    weft_broadcast_sender *tx;
     CHECK_EQ(weft_broadcast_create(&o, &tx, ret_rx), 0);
     return tx;
 }
 
-static weft_broadcast_rx *subscribe(weft_broadcast_tx *tx)
+static weft_broadcast_receiver *subscribe(weft_broadcast_sender *tx)
 {
-    weft_broadcast_rx *rx;
+    weft_broadcast_receiver *rx;
     CHECK_EQ(weft_broadcast_subscribe(tx, &rx), 0);
     return rx;
 }
 
-static void send(weft_broadcast_tx *tx, int first, int last)
+static void send(weft_broadcast_sender *tx, int first, int last)
 {
     for (int i = first; i <= last; i++)
         CHECK(weft_broadcast_send(tx, &i) > 0);
 }
 
 /* The next item without waiting; a negative errno. */
-static int take(weft_broadcast_rx *rx)
+static int take(weft_broadcast_receiver *rx)
 {
     int v = -1;
     int rc = weft_broadcast_try_recv(rx, &v, NULL);
     return rc < 0 ? rc : v;
 }
 
-static uint64_t lost(weft_broadcast_rx *rx)
+static uint64_t lost(weft_broadcast_receiver *rx)
 {
     uint64_t n = 0;
     int v;
@@ -89,17 +89,17 @@ static void drop_box(void *elem)
     unbox(*(int **)elem);
 }
 
-static weft_broadcast_tx *make_boxes(size_t capacity, weft_broadcast_rx **ret_rx)
+static weft_broadcast_sender *make_boxes(size_t capacity, weft_broadcast_receiver **ret_rx)
 {
     weft_broadcast_options o = {capacity, sizeof(int *), clone_box, drop_box};
-    weft_broadcast_tx *tx;
+    weft_broadcast_sender *tx;
     atomic_store(&clones, 0);
     atomic_store(&drops, 0);
     CHECK_EQ(weft_broadcast_create(&o, &tx, ret_rx), 0);
     return tx;
 }
 
-static int send_box(weft_broadcast_tx *tx, int v)
+static int send_box(weft_broadcast_sender *tx, int v)
 {
     int *p = box(v);
     int rc = weft_broadcast_send(tx, &p);
@@ -108,7 +108,7 @@ static int send_box(weft_broadcast_tx *tx, int v)
     return rc;
 }
 
-static int take_box(weft_broadcast_rx *rx)
+static int take_box(weft_broadcast_receiver *rx)
 {
     int *p;
     int rc = weft_broadcast_try_recv(rx, &p, NULL);
@@ -124,8 +124,8 @@ static int take_box(weft_broadcast_rx *rx)
 static void bc_01_every_receiver_sees_every_item(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_rx *a, *b;
-    weft_broadcast_tx *tx = make(8, &a);
+    weft_broadcast_receiver *a, *b;
+    weft_broadcast_sender *tx = make(8, &a);
     CHECK(weft_broadcast_is_same(tx, a));
     int v = 1;
     CHECK_EQ(weft_broadcast_send(tx, &v), 1);
@@ -138,20 +138,20 @@ static void bc_01_every_receiver_sees_every_item(struct test_env *env)
     CHECK_EQ(take(a), -EAGAIN);
     CHECK_EQ(take(b), 2);
     CHECK_EQ(take(b), -EAGAIN);
-    weft_broadcast_rx_destroy(a);
-    weft_broadcast_rx_destroy(b);
+    weft_broadcast_receiver_destroy(a);
+    weft_broadcast_receiver_destroy(b);
     CHECK_EQ(weft_broadcast_send(tx, &v), -EPIPE);
     a = subscribe(tx);
     v = 3;
     CHECK_EQ(weft_broadcast_send(tx, &v), 1);
     CHECK_EQ(take(a), 3);
-    weft_broadcast_rx_destroy(a);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_receiver_destroy(a);
+    weft_broadcast_sender_unref(tx);
 }
 
 /* Sums what it receives until all senders are gone. */
 struct summing {
-    weft_broadcast_rx *rx;
+    weft_broadcast_receiver *rx;
     int64_t sum, lost;
 };
 
@@ -171,7 +171,7 @@ static void *sum_up(void *arg)
 static void bc_01_receivers_that_wait_see_every_item(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_tx *tx = make(1024, NULL);
+    weft_broadcast_sender *tx = make(1024, NULL);
     struct summing s[4] = {{0}};
     weft_task *t[4];
     for (int i = 0; i < 4; i++) {
@@ -183,19 +183,19 @@ static void bc_01_receivers_that_wait_see_every_item(struct test_env *env)
         if (i % 7 == 0)
             CHECK_EQ(weft_yield(), 0);
     }
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_sender_unref(tx);
     for (int i = 0; i < 4; i++) {
         (void)test_join_value(t[i]);
         CHECK_EQ(s[i].sum, 500500);
         CHECK_EQ(s[i].lost, 0);
-        weft_broadcast_rx_destroy(s[i].rx);
+        weft_broadcast_receiver_destroy(s[i].rx);
     }
 }
 
 static void bc_02_capacity_is_checked_and_rounded_up(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_tx *tx;
+    weft_broadcast_sender *tx;
     weft_broadcast_options o = {.elem_bytes = 4};
     test_log_clear();
     CHECK_EQ(weft_broadcast_create(&o, &tx, NULL), -EINVAL);
@@ -207,7 +207,7 @@ static void bc_02_capacity_is_checked_and_rounded_up(struct test_env *env)
     o.elem_bytes = SIZE_MAX / 4; /* does not fit the address space */
     CHECK_EQ(weft_broadcast_create(&o, &tx, NULL), -ENOMEM);
 
-    weft_broadcast_rx *rx;
+    weft_broadcast_receiver *rx;
     tx = make(5, &rx);
     CHECK_EQ(weft_broadcast_capacity(tx), 8);
     send(tx, 1, 8);
@@ -215,15 +215,15 @@ static void bc_02_capacity_is_checked_and_rounded_up(struct test_env *env)
     send(tx, 9, 11);
     CHECK_EQ(lost(rx), 2); /* of 8 kept, not of 5 */
     CHECK_EQ(take(rx), 4);
-    weft_broadcast_rx_destroy(rx);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_receiver_destroy(rx);
+    weft_broadcast_sender_unref(tx);
 }
 
 static void bc_03_lag_is_exact_and_ones_own(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_rx *slow, *fast;
-    weft_broadcast_tx *tx = make(4, &slow);
+    weft_broadcast_receiver *slow, *fast;
+    weft_broadcast_sender *tx = make(4, &slow);
     fast = subscribe(tx);
     for (int i = 1; i <= 10; i++) {
         send(tx, i, i);
@@ -234,9 +234,9 @@ static void bc_03_lag_is_exact_and_ones_own(struct test_env *env)
         CHECK_EQ(take(slow), i);
     CHECK_EQ(take(slow), -EAGAIN);
     CHECK_EQ(take(fast), -EAGAIN);
-    weft_broadcast_rx_destroy(slow);
-    weft_broadcast_rx_destroy(fast);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_receiver_destroy(slow);
+    weft_broadcast_receiver_destroy(fast);
+    weft_broadcast_sender_unref(tx);
 }
 
 /* Whatever the interleaving: received and lost together are all that was sent. */
@@ -247,19 +247,19 @@ static void *send_many(void *arg)
         if (i % 64 == 0)
             EXPECT_EQ(weft_yield(), 0);
     }
-    weft_broadcast_tx_unref(arg);
+    weft_broadcast_sender_unref(arg);
     return NULL;
 }
 
 static void bc_03_nothing_is_lost_without_being_counted(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_rx *rx;
-    weft_broadcast_tx *tx = make(16, &rx);
+    weft_broadcast_receiver *rx;
+    weft_broadcast_sender *tx = make(16, &rx);
     weft_task *t[3];
     for (int i = 0; i < 3; i++)
-        t[i] = SPAWN(send_many, weft_broadcast_tx_ref(tx));
-    weft_broadcast_tx_unref(tx);
+        t[i] = SPAWN(send_many, weft_broadcast_sender_ref(tx));
+    weft_broadcast_sender_unref(tx);
     int64_t received = 0, missed = 0;
     int v, rc;
     uint64_t n;
@@ -271,14 +271,14 @@ static void bc_03_nothing_is_lost_without_being_counted(struct test_env *env)
     CHECK_EQ(received + missed, 60000);
     for (int i = 0; i < 3; i++)
         (void)test_join_value(t[i]);
-    weft_broadcast_rx_destroy(rx);
+    weft_broadcast_receiver_destroy(rx);
 }
 
 static void bc_04_lag_counts_from_the_moved_cursor(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_rx *rx;
-    weft_broadcast_tx *tx = make(2, &rx);
+    weft_broadcast_receiver *rx;
+    weft_broadcast_sender *tx = make(2, &rx);
     send(tx, 1, 5);
     CHECK_EQ(lost(rx), 3);
     send(tx, 6, 6); /* overwrites 4, which is next */
@@ -290,23 +290,23 @@ static void bc_04_lag_counts_from_the_moved_cursor(struct test_env *env)
     CHECK_EQ(lost(rx), 2);
     CHECK_EQ(take(rx), 9);
     CHECK_EQ(take(rx), 10);
-    weft_broadcast_rx_destroy(rx);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_receiver_destroy(rx);
+    weft_broadcast_sender_unref(tx);
 }
 
 static void bc_05_kept_items_outlive_the_senders(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_rx *rx;
-    weft_broadcast_tx *tx = make(2, &rx);
+    weft_broadcast_receiver *rx;
+    weft_broadcast_sender *tx = make(2, &rx);
     send(tx, 1, 2);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_sender_unref(tx);
     CHECK_EQ(weft_broadcast_sender_count(rx), 0);
     CHECK_EQ(take(rx), 1);
     CHECK_EQ(take(rx), 2);
     CHECK_EQ(take(rx), -EPIPE);
     CHECK_EQ(take(rx), -EPIPE);
-    weft_broadcast_rx_destroy(rx);
+    weft_broadcast_receiver_destroy(rx);
 
     tx = make(1, &rx);
     send(tx, 1, 1);
@@ -314,59 +314,59 @@ static void bc_05_kept_items_outlive_the_senders(struct test_env *env)
     send(tx, 2, 3);
     CHECK_EQ(lost(rx), 1);
     CHECK_EQ(take(rx), 3);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_sender_unref(tx);
     CHECK_EQ(take(rx), -EPIPE);
-    weft_broadcast_rx_destroy(rx);
+    weft_broadcast_receiver_destroy(rx);
 }
 
 static void bc_06_lengths(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_rx *a, *b;
-    weft_broadcast_tx *tx = make(4, &a);
+    weft_broadcast_receiver *a, *b;
+    weft_broadcast_sender *tx = make(4, &a);
     b = subscribe(tx);
-    CHECK_EQ(weft_broadcast_tx_len(tx), 0);
+    CHECK_EQ(weft_broadcast_sender_len(tx), 0);
     send(tx, 1, 3);
-    CHECK_EQ(weft_broadcast_rx_len(a), 3);
-    CHECK_EQ(weft_broadcast_tx_len(tx), 3);
+    CHECK_EQ(weft_broadcast_receiver_len(a), 3);
+    CHECK_EQ(weft_broadcast_sender_len(tx), 3);
     CHECK_EQ(take(a), 1);
     CHECK_EQ(take(a), 2);
-    CHECK_EQ(weft_broadcast_rx_len(a), 1);
-    CHECK_EQ(weft_broadcast_tx_len(tx), 3); /* b has read none */
+    CHECK_EQ(weft_broadcast_receiver_len(a), 1);
+    CHECK_EQ(weft_broadcast_sender_len(tx), 3); /* b has read none */
     send(tx, 4, 6);
-    CHECK_EQ(weft_broadcast_rx_len(b), 6);
-    CHECK_EQ(weft_broadcast_tx_len(tx), 4);
+    CHECK_EQ(weft_broadcast_receiver_len(b), 6);
+    CHECK_EQ(weft_broadcast_sender_len(tx), 4);
     CHECK_EQ(lost(b), 2);
-    CHECK_EQ(weft_broadcast_rx_len(b), 4);
-    weft_broadcast_rx_destroy(b);
-    CHECK_EQ(weft_broadcast_rx_len(a), 4);
-    CHECK_EQ(weft_broadcast_tx_len(tx), 4);
+    CHECK_EQ(weft_broadcast_receiver_len(b), 4);
+    weft_broadcast_receiver_destroy(b);
+    CHECK_EQ(weft_broadcast_receiver_len(a), 4);
+    CHECK_EQ(weft_broadcast_sender_len(tx), 4);
     for (int i = 3; i <= 6; i++)
         CHECK_EQ(take(a), i);
-    CHECK_EQ(weft_broadcast_rx_len(a), 0);
-    CHECK_EQ(weft_broadcast_tx_len(tx), 0);
-    weft_broadcast_rx_destroy(a);
-    weft_broadcast_tx_unref(tx);
+    CHECK_EQ(weft_broadcast_receiver_len(a), 0);
+    CHECK_EQ(weft_broadcast_sender_len(tx), 0);
+    weft_broadcast_receiver_destroy(a);
+    weft_broadcast_sender_unref(tx);
 }
 
 static void bc_07_resubscribe_starts_at_the_tail(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_rx *a, *b, *c;
-    weft_broadcast_tx *tx = make(2, &a);
+    weft_broadcast_receiver *a, *b, *c;
+    weft_broadcast_sender *tx = make(2, &a);
     send(tx, 1, 5);
     CHECK_EQ(weft_broadcast_resubscribe(a, &b), 0);
     CHECK_EQ(take(b), -EAGAIN);
     send(tx, 6, 6);
     CHECK_EQ(take(b), 6);
     CHECK_EQ(lost(a), 4);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_sender_unref(tx);
     CHECK_EQ(weft_broadcast_resubscribe(a, &c), 0);
     CHECK_EQ(take(c), -EPIPE);
     CHECK_EQ(take(a), 5);
-    weft_broadcast_rx_destroy(a);
-    weft_broadcast_rx_destroy(b);
-    weft_broadcast_rx_destroy(c);
+    weft_broadcast_receiver_destroy(a);
+    weft_broadcast_receiver_destroy(b);
+    weft_broadcast_receiver_destroy(c);
 }
 
 static void *wait_for_closed(void *tx)
@@ -379,52 +379,52 @@ static void *wait_for_closed(void *tx)
 static void bc_08_closed_when_the_last_receiver_goes(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_rx *a, *b;
-    weft_broadcast_tx *tx = make(2, &a);
+    weft_broadcast_receiver *a, *b;
+    weft_broadcast_sender *tx = make(2, &a);
     b = subscribe(tx);
     weft_task *t = SPAWN(wait_for_closed, tx);
     int rc = 0;
     WEFT_TIMEOUT(1 * WEFT_MS)
         rc = weft_broadcast_closed(tx);
     CHECK_EQ(rc, -ETIMEDOUT);
-    weft_broadcast_rx_destroy(a);
+    weft_broadcast_receiver_destroy(a);
     CHECK(!weft_broadcast_is_closed(tx));
     CHECK_EQ(weft_sleep(1 * WEFT_MS), 0);
     CHECK(!weft_task_is_finished(t));
-    weft_broadcast_rx_destroy(b);
+    weft_broadcast_receiver_destroy(b);
     (void)test_join_value(t);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_sender_unref(tx);
 
     tx = make(2, NULL);
     CHECK_EQ(weft_broadcast_closed(tx), 0);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_sender_unref(tx);
 }
 
-static weft_broadcast_rx *resubscribed;
+static weft_broadcast_receiver *resubscribed;
 
 /* Whoever waits has been woken, but cannot have run: this is the one thread. */
 static void bc_08_goes_on_waiting_after_a_resubscribe(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_rx *a;
-    weft_broadcast_tx *tx = make(2, &a);
+    weft_broadcast_receiver *a;
+    weft_broadcast_sender *tx = make(2, &a);
     weft_task *t = SPAWN(wait_for_closed, tx);
     CHECK_EQ(weft_yield(), 0);
-    weft_broadcast_rx_destroy(a);
+    weft_broadcast_receiver_destroy(a);
     resubscribed = subscribe(tx);
     for (int i = 0; i < 5; i++)
         CHECK_EQ(weft_yield(), 0);
     CHECK(!weft_task_is_finished(t));
-    weft_broadcast_rx_destroy(resubscribed);
+    weft_broadcast_receiver_destroy(resubscribed);
     (void)test_join_value(t);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_sender_unref(tx);
 }
 
 static void bc_09_clone_that_panics_skips_that_item_only(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_rx *a, *b;
-    weft_broadcast_tx *tx = make_boxes(4, &a);
+    weft_broadcast_receiver *a, *b;
+    weft_broadcast_sender *tx = make_boxes(4, &a);
     b = subscribe(tx);
     for (int i = 1; i <= 3; i++)
         CHECK_EQ(send_box(tx, i), 2);
@@ -439,33 +439,33 @@ static void bc_09_clone_that_panics_skips_that_item_only(struct test_env *env)
     for (int i = 1; i <= 3; i++)
         CHECK_EQ(take_box(b), i);
     CHECK_EQ(atomic_load(&drops), 3);
-    weft_broadcast_rx_destroy(a);
-    weft_broadcast_rx_destroy(b);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_receiver_destroy(a);
+    weft_broadcast_receiver_destroy(b);
+    weft_broadcast_sender_unref(tx);
     CHECK_EQ(atomic_load(&alive), 0);
 }
 
 static void bc_09_clone_that_fails_takes_nothing(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_rx *rx;
-    weft_broadcast_tx *tx = make_boxes(4, &rx);
+    weft_broadcast_receiver *rx;
+    weft_broadcast_sender *tx = make_boxes(4, &rx);
     CHECK_EQ(send_box(tx, 7), 1);
     atomic_store(&fail_at, 7);
     CHECK_EQ(take_box(rx), -ENOMEM);
     CHECK_EQ(take_box(rx), -ENOMEM);
     atomic_store(&fail_at, -1);
     CHECK_EQ(take_box(rx), 7);
-    weft_broadcast_rx_destroy(rx);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_receiver_destroy(rx);
+    weft_broadcast_sender_unref(tx);
     CHECK_EQ(atomic_load(&alive), 0);
 }
 
 static void bc_10_destroyed_with_the_last_that_needs_it(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_rx *a, *b;
-    weft_broadcast_tx *tx = make_boxes(2, &a);
+    weft_broadcast_receiver *a, *b;
+    weft_broadcast_sender *tx = make_boxes(2, &a);
     b = subscribe(tx);
     CHECK_EQ(send_box(tx, 1), 2);
     CHECK_EQ(take_box(a), 1);
@@ -474,20 +474,20 @@ static void bc_10_destroyed_with_the_last_that_needs_it(struct test_env *env)
     CHECK_EQ(atomic_load(&drops), 1);
     CHECK_EQ(send_box(tx, 2), 2);
     CHECK_EQ(take_box(a), 2);
-    weft_broadcast_rx_destroy(b); /* the last to leave */
+    weft_broadcast_receiver_destroy(b); /* the last to leave */
     CHECK_EQ(atomic_load(&drops), 2);
     CHECK_EQ(send_box(tx, 3), 1);
     CHECK_EQ(send_box(tx, 4), 1);
     CHECK_EQ(send_box(tx, 5), 1); /* overwrites */
     CHECK_EQ(atomic_load(&drops), 3);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_sender_unref(tx);
     CHECK_EQ(atomic_load(&drops), 3);
-    weft_broadcast_rx_destroy(a);
+    weft_broadcast_receiver_destroy(a);
     CHECK_EQ(atomic_load(&drops), 5);
     CHECK_EQ(atomic_load(&alive), 0);
 }
 
-static weft_broadcast_tx *overwritten_in_clone;
+static weft_broadcast_sender *overwritten_in_clone;
 
 static int clone_and_overwrite(void *to, const void *from)
 {
@@ -501,7 +501,7 @@ static void bc_10_overwritten_while_it_is_cloned(struct test_env *env)
 {
     (void)env;
     weft_broadcast_options o = {1, sizeof(int *), clone_and_overwrite, drop_box};
-    weft_broadcast_rx *rx;
+    weft_broadcast_receiver *rx;
     atomic_store(&drops, 0);
     CHECK_EQ(weft_broadcast_create(&o, &overwritten_in_clone, &rx), 0);
     CHECK_EQ(send_box(overwritten_in_clone, 1), 1);
@@ -510,8 +510,8 @@ static void bc_10_overwritten_while_it_is_cloned(struct test_env *env)
     CHECK_EQ(take_box(rx), -EOVERFLOW);
     CHECK_EQ(take_box(rx), 3);
     CHECK_EQ(take_box(rx), -EAGAIN);
-    weft_broadcast_rx_destroy(rx);
-    weft_broadcast_tx_unref(overwritten_in_clone);
+    weft_broadcast_receiver_destroy(rx);
+    weft_broadcast_sender_unref(overwritten_in_clone);
     CHECK_EQ(atomic_load(&drops), 3);
     CHECK_EQ(atomic_load(&alive), 0);
 }
@@ -526,17 +526,17 @@ static void bc_10_drop_that_panics_stays_inside(struct test_env *env)
 {
     (void)env;
     weft_broadcast_options o = {4, sizeof(int *), clone_box, panic_in_drop};
-    weft_broadcast_tx *tx;
-    weft_broadcast_rx *rx;
+    weft_broadcast_sender *tx;
+    weft_broadcast_receiver *rx;
     atomic_store(&drops, 0);
     CHECK_EQ(weft_broadcast_create(&o, &tx, &rx), 0);
     for (int i = 0; i < 3; i++)
         CHECK_EQ(send_box(tx, i), 1);
     CHECK_EQ(take_box(rx), 0);
-    weft_broadcast_rx_destroy(rx);
+    weft_broadcast_receiver_destroy(rx);
     CHECK_EQ(atomic_load(&drops), 3);
     CHECK_EQ(test_log_took("no drop"), 3);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_sender_unref(tx);
     CHECK_EQ(atomic_load(&alive), 0);
 }
 
@@ -544,7 +544,7 @@ static void bc_10_drop_that_panics_stays_inside(struct test_env *env)
 struct echo {
     weft_future future;
     weft_broadcast_recv_future recv;
-    weft_broadcast_tx *tx;
+    weft_broadcast_sender *tx;
     int v, rounds;
 };
 
@@ -572,7 +572,7 @@ static void bc_11_a_woken_receiver_may_send(struct test_env *env)
     (void)env;
     static const weft_future_ops ops = {echo_poll, echo_cancel, "echo"};
     struct echo e = {.future = {&ops}};
-    weft_broadcast_rx *rx;
+    weft_broadcast_receiver *rx;
     e.tx = make(4, &rx);
     weft_broadcast_recv_future_init(&e.recv, rx, &e.v);
     weft_task *t;
@@ -581,8 +581,8 @@ static void bc_11_a_woken_receiver_may_send(struct test_env *env)
     send(e.tx, 300, 300);
     (void)test_join_value(t);
     CHECK_EQ(e.rounds, 300);
-    weft_broadcast_rx_destroy(rx);
-    weft_broadcast_tx_unref(e.tx);
+    weft_broadcast_receiver_destroy(rx);
+    weft_broadcast_sender_unref(e.tx);
 }
 
 static void *recv_until_aborted(void *arg)
@@ -596,8 +596,8 @@ static void *recv_until_aborted(void *arg)
 static void bc_12_an_abandoned_receive_loses_nothing(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_rx *rx;
-    weft_broadcast_tx *tx = make(4, &rx);
+    weft_broadcast_receiver *rx;
+    weft_broadcast_sender *tx = make(4, &rx);
     int v, rc = 0;
     WEFT_TIMEOUT(1 * WEFT_MS)
         rc = weft_broadcast_recv(rx, &v, NULL);
@@ -611,8 +611,8 @@ static void bc_12_an_abandoned_receive_loses_nothing(struct test_env *env)
     send(tx, 2, 2);
     CHECK_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
     CHECK_EQ(take(rx), 2);
-    weft_broadcast_rx_destroy(rx);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_receiver_destroy(rx);
+    weft_broadcast_sender_unref(tx);
 }
 
 /* ---- what is common to all primitives ---- */
@@ -621,11 +621,11 @@ static void *recv_blocking(void *arg)
 {
     int v;
     uint64_t n;
-    weft_broadcast_rx *rx = arg;
+    weft_broadcast_receiver *rx = arg;
     EXPECT_EQ(weft_broadcast_blocking_recv(rx, &v, &n), 0);
     EXPECT_EQ(v, 1);
     EXPECT_EQ(weft_broadcast_blocking_recv(rx, &v, &n), -EPIPE);
-    weft_broadcast_rx_destroy(rx);
+    weft_broadcast_receiver_destroy(rx);
     return NULL;
 }
 
@@ -633,21 +633,21 @@ static void plain_threads_wait_too(struct test_env *env)
 {
     (void)env;
     pthread_t thread;
-    weft_broadcast_rx *rx;
-    weft_broadcast_tx *tx = make(4, &rx);
+    weft_broadcast_receiver *rx;
+    weft_broadcast_sender *tx = make(4, &rx);
     CHECK_EQ(pthread_create(&thread, NULL, recv_blocking, rx), 0);
     test_pause();
     send(tx, 1, 1);
-    weft_broadcast_tx *other = weft_broadcast_tx_ref(tx);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_sender *other = weft_broadcast_sender_ref(tx);
+    weft_broadcast_sender_unref(tx);
     test_pause();
-    weft_broadcast_tx_unref(other);
+    weft_broadcast_sender_unref(other);
     pthread_join(thread, NULL);
 }
 
 static void *destroy_rx(void *rx)
 {
-    weft_broadcast_rx_destroy(rx);
+    weft_broadcast_receiver_destroy(rx);
     return NULL;
 }
 
@@ -655,19 +655,19 @@ static void plain_threads_wait_for_closed(struct test_env *env)
 {
     (void)env;
     pthread_t thread;
-    weft_broadcast_rx *rx;
-    weft_broadcast_tx *tx = make(4, &rx);
+    weft_broadcast_receiver *rx;
+    weft_broadcast_sender *tx = make(4, &rx);
     CHECK_EQ(pthread_create(&thread, NULL, destroy_rx, rx), 0);
     CHECK_EQ(weft_broadcast_blocking_closed(tx), 0);
     pthread_join(thread, NULL);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_sender_unref(tx);
 }
 
 static void misuse_is_reported(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_rx *rx;
-    weft_broadcast_tx *tx = make(4, &rx);
+    weft_broadcast_receiver *rx;
+    weft_broadcast_sender *tx = make(4, &rx);
     int v = 0;
     test_log_clear();
     CHECK_EQ(weft_broadcast_blocking_recv(rx, &v, NULL), -EPERM);
@@ -686,30 +686,30 @@ static void misuse_is_reported(struct test_env *env)
     EXPECT_LOGGED("weft_broadcast_subscribe");
     CHECK_EQ(weft_broadcast_resubscribe(NULL, &rx), -EINVAL);
     EXPECT_LOGGED("weft_broadcast_resubscribe");
-    CHECK(weft_broadcast_tx_ref(NULL) == NULL);
-    EXPECT_LOGGED("weft_broadcast_tx_ref");
+    CHECK(weft_broadcast_sender_ref(NULL) == NULL);
+    EXPECT_LOGGED("weft_broadcast_sender_ref");
     weft_broadcast_options o = {.capacity = 1, .elem_bytes = 8, .drop = drop_box};
-    weft_broadcast_tx *bad;
+    weft_broadcast_sender *bad;
     CHECK_EQ(weft_broadcast_create(&o, &bad, NULL), -EINVAL);
     EXPECT_LOGGED("drop without clone");
-    weft_broadcast_tx_unref(NULL);
-    weft_broadcast_rx_destroy(NULL);
-    weft_broadcast_rx_destroy(rx);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_sender_unref(NULL);
+    weft_broadcast_receiver_destroy(NULL);
+    weft_broadcast_receiver_destroy(rx);
+    weft_broadcast_sender_unref(tx);
 }
 
 static void signals_have_no_bytes(struct test_env *env)
 {
     (void)env;
     weft_broadcast_options o = {.capacity = 2};
-    weft_broadcast_tx *tx;
-    weft_broadcast_rx *rx;
+    weft_broadcast_sender *tx;
+    weft_broadcast_receiver *rx;
     CHECK_EQ(weft_broadcast_create(&o, &tx, &rx), 0);
     CHECK_EQ(weft_broadcast_send(tx, NULL), 1);
     CHECK_EQ(weft_broadcast_recv(rx, NULL, NULL), 0);
     CHECK_EQ(weft_broadcast_try_recv(rx, NULL, NULL), -EAGAIN);
-    weft_broadcast_rx_destroy(rx);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_receiver_destroy(rx);
+    weft_broadcast_sender_unref(tx);
 }
 
 /* Receivers and senders come and go under load: every box ends once. */
@@ -721,37 +721,37 @@ static void *send_boxes(void *arg)
         if (i % 16 == 0)
             EXPECT_EQ(weft_yield(), 0);
     }
-    weft_broadcast_tx_unref(arg);
+    weft_broadcast_sender_unref(arg);
     return NULL;
 }
 
 static void *recv_boxes(void *arg)
 {
-    weft_broadcast_tx *tx = arg;
+    weft_broadcast_sender *tx = arg;
     for (int i = 0; i < 20; i++) {
-        weft_broadcast_rx *rx = subscribe(tx);
+        weft_broadcast_receiver *rx = subscribe(tx);
         int *p, rc = 0;
         WEFT_TIMEOUT(100 * WEFT_US)
             for (int k = 0; k < 20; k++)
                 if ((rc = weft_broadcast_recv(rx, &p, NULL)) == 0)
                     unbox(p);
         EXPECT(rc == 0 || rc == -ETIMEDOUT || rc == -EOVERFLOW);
-        weft_broadcast_rx_destroy(rx);
+        weft_broadcast_receiver_destroy(rx);
     }
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_sender_unref(tx);
     return NULL;
 }
 
 static void all_come_and_go(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_tx *tx = make_boxes(4, NULL);
+    weft_broadcast_sender *tx = make_boxes(4, NULL);
     weft_task *t[8];
     for (int i = 0; i < 8; i++)
-        t[i] = SPAWN(i % 2 ? send_boxes : recv_boxes, weft_broadcast_tx_ref(tx));
+        t[i] = SPAWN(i % 2 ? send_boxes : recv_boxes, weft_broadcast_sender_ref(tx));
     for (int i = 0; i < 8; i++)
         (void)test_join_value(t[i]);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_sender_unref(tx);
     CHECK_EQ(atomic_load(&alive), 0);
 }
 
@@ -768,8 +768,8 @@ static void *set_ran(void *arg)
 static void co_07_broadcast_lets_a_sibling_run(struct test_env *env)
 {
     (void)env;
-    weft_broadcast_rx *rx;
-    weft_broadcast_tx *tx = make(4, &rx);
+    weft_broadcast_receiver *rx;
+    weft_broadcast_sender *tx = make(4, &rx);
     atomic_store(&sibling_ran, false);
     weft_task *t = SPAWN(set_ran, NULL);
     int v = 0;
@@ -778,13 +778,13 @@ static void co_07_broadcast_lets_a_sibling_run(struct test_env *env)
         CHECK_EQ(weft_broadcast_recv(rx, &v, NULL), 0);
     }
     (void)test_join_value(t);
-    weft_broadcast_rx_destroy(rx);
+    weft_broadcast_receiver_destroy(rx);
     atomic_store(&sibling_ran, false);
     t = SPAWN(set_ran, NULL);
     while (!atomic_load(&sibling_ran))
         CHECK_EQ(weft_broadcast_closed(tx), 0);
     (void)test_join_value(t);
-    weft_broadcast_tx_unref(tx);
+    weft_broadcast_sender_unref(tx);
 }
 
 TEST_MAIN(PLAIN(bc_01_every_receiver_sees_every_item),

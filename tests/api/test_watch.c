@@ -11,37 +11,37 @@
 
 /* ---- channels of numbers ---- */
 
-static weft_watch_tx *make(int v, weft_watch_rx **ret_rx)
+static weft_watch_sender *make(int v, weft_watch_receiver **ret_rx)
 {
     weft_watch_options o = {.elem_bytes = sizeof v};
-    weft_watch_tx *tx;
+    weft_watch_sender *tx;
     CHECK_EQ(weft_watch_create(&o, &v, &tx, ret_rx), 0);
     return tx;
 }
 
-static int send(weft_watch_tx *tx, int v)
+static int send(weft_watch_sender *tx, int v)
 {
     return weft_watch_send(tx, &v);
 }
 
-static int get(weft_watch_rx *rx)
+static int get(weft_watch_receiver *rx)
 {
     int v = -1;
     CHECK_EQ(weft_watch_get(rx, &v), 0);
     return v;
 }
 
-static int get_and_update(weft_watch_rx *rx)
+static int get_and_update(weft_watch_receiver *rx)
 {
     int v = -1;
     CHECK_EQ(weft_watch_get_and_update(rx, &v), 0);
     return v;
 }
 
-static void end(weft_watch_tx *tx, weft_watch_rx *rx)
+static void end(weft_watch_sender *tx, weft_watch_receiver *rx)
 {
-    weft_watch_rx_destroy(rx);
-    weft_watch_tx_unref(tx);
+    weft_watch_receiver_destroy(rx);
+    weft_watch_sender_unref(tx);
 }
 
 /* ---- values that own something ---- */
@@ -78,17 +78,17 @@ static void drop_box(void *value)
     unbox(*(int **)value);
 }
 
-static weft_watch_tx *make_boxes(int v, bool can_clone, weft_watch_rx **ret_rx)
+static weft_watch_sender *make_boxes(int v, bool can_clone, weft_watch_receiver **ret_rx)
 {
     weft_watch_options o = {sizeof(int *), can_clone ? clone_box : NULL, drop_box};
-    weft_watch_tx *tx;
+    weft_watch_sender *tx;
     int *p = box(v);
     atomic_store(&drops, 0);
     CHECK_EQ(weft_watch_create(&o, &p, &tx, ret_rx), 0);
     return tx;
 }
 
-static int send_box(weft_watch_tx *tx, int v)
+static int send_box(weft_watch_sender *tx, int v)
 {
     int *p = box(v);
     int rc = weft_watch_send(tx, &p);
@@ -102,8 +102,8 @@ static int send_box(weft_watch_tx *tx, int v)
 static void wa_01_starts_unchanged_and_sees_the_latest(struct test_env *env)
 {
     (void)env;
-    weft_watch_rx *rx;
-    weft_watch_tx *tx = make(1, &rx);
+    weft_watch_receiver *rx;
+    weft_watch_sender *tx = make(1, &rx);
     CHECK(weft_watch_is_same(tx, rx));
     CHECK_EQ(weft_watch_has_changed(rx), 0);
     CHECK_EQ(weft_watch_try_changed(rx), -EAGAIN);
@@ -125,8 +125,8 @@ static void wa_01_borrows(struct test_env *env)
 {
     (void)env;
     weft_watch_ref a, b, c;
-    weft_watch_rx *rx;
-    weft_watch_tx *tx = make_boxes(1, false, &rx);
+    weft_watch_receiver *rx;
+    weft_watch_sender *tx = make_boxes(1, false, &rx);
     CHECK_EQ(send_box(tx, 2), 0);
     const int *const *p = weft_watch_borrow(rx, &a);
     CHECK(p == a.value);
@@ -143,7 +143,7 @@ static void wa_01_borrows(struct test_env *env)
     weft_watch_ref_release(&b);
     CHECK_EQ(atomic_load(&drops), 9);
     weft_watch_ref_release(&b); /* idempotent */
-    p = weft_watch_tx_borrow(tx, &c);
+    p = weft_watch_sender_borrow(tx, &c);
     end(tx, rx);
     CHECK_EQ(**p, 10); /* also after the channel */
     weft_watch_ref_release(&c);
@@ -154,7 +154,7 @@ static void wa_01_borrows(struct test_env *env)
 /* Sees some of the versions, in order, and the last. */
 static void *follow(void *arg)
 {
-    weft_watch_rx *rx = arg;
+    weft_watch_receiver *rx = arg;
     int last = 0, rc;
     while ((rc = weft_watch_changed(rx)) == 0) {
         int v = get_and_update(rx);
@@ -163,29 +163,29 @@ static void *follow(void *arg)
     }
     EXPECT_EQ(rc, -EPIPE);
     EXPECT_EQ(last, 500);
-    weft_watch_rx_destroy(rx);
+    weft_watch_receiver_destroy(rx);
     return NULL;
 }
 
 static void wa_02_the_last_value_comes_before_the_end(struct test_env *env)
 {
     (void)env;
-    weft_watch_rx *rx;
-    weft_watch_tx *tx = make(0, &rx);
+    weft_watch_receiver *rx;
+    weft_watch_sender *tx = make(0, &rx);
     CHECK_EQ(send(tx, 1), 0);
-    weft_watch_tx_unref(tx);
+    weft_watch_sender_unref(tx);
     CHECK_EQ(weft_watch_sender_count(rx), 0);
     CHECK_EQ(weft_watch_changed(rx), 0);
     CHECK_EQ(get(rx), 1);
     CHECK_EQ(weft_watch_changed(rx), -EPIPE);
     CHECK_EQ(weft_watch_try_changed(rx), -EPIPE);
-    weft_watch_rx_destroy(rx);
+    weft_watch_receiver_destroy(rx);
 
     tx = make(0, &rx);
     weft_task *t[3];
     for (int i = 0; i < 3; i++) {
-        weft_watch_rx *copy;
-        CHECK_EQ(weft_watch_rx_clone(rx, &copy), 0);
+        weft_watch_receiver *copy;
+        CHECK_EQ(weft_watch_receiver_clone(rx, &copy), 0);
         t[i] = SPAWN(follow, copy);
     }
     for (int i = 1; i <= 500; i++) {
@@ -201,23 +201,23 @@ static void wa_02_the_last_value_comes_before_the_end(struct test_env *env)
 static void wa_03_has_changed_tells_the_end_at_once(struct test_env *env)
 {
     (void)env;
-    weft_watch_rx *rx;
-    weft_watch_tx *tx = make(0, &rx);
+    weft_watch_receiver *rx;
+    weft_watch_sender *tx = make(0, &rx);
     CHECK_EQ(send(tx, 1), 0);
     CHECK_EQ(weft_watch_has_changed(rx), 1);
-    weft_watch_tx_unref(tx);
+    weft_watch_sender_unref(tx);
     CHECK_EQ(weft_watch_has_changed(rx), -EPIPE);
     CHECK_EQ(weft_watch_try_changed(rx), 0);
     CHECK_EQ(weft_watch_has_changed(rx), -EPIPE);
-    weft_watch_rx_destroy(rx);
+    weft_watch_receiver_destroy(rx);
 }
 
 static void wa_04_marks_are_ones_own(struct test_env *env)
 {
     (void)env;
-    weft_watch_rx *a, *b;
-    weft_watch_tx *tx = make(0, &a);
-    CHECK_EQ(weft_watch_rx_clone(a, &b), 0);
+    weft_watch_receiver *a, *b;
+    weft_watch_sender *tx = make(0, &a);
+    CHECK_EQ(weft_watch_receiver_clone(a, &b), 0);
     for (int i = 0; i < 3; i++)
         weft_watch_mark_changed(a);
     CHECK_EQ(weft_watch_has_changed(a), 1);
@@ -228,14 +228,14 @@ static void wa_04_marks_are_ones_own(struct test_env *env)
     weft_watch_mark_unchanged(a);
     CHECK_EQ(weft_watch_has_changed(a), 0);
     CHECK_EQ(weft_watch_has_changed(b), 1);
-    weft_watch_rx *c, *d;
-    CHECK_EQ(weft_watch_rx_clone(b, &c), 0);
+    weft_watch_receiver *c, *d;
+    CHECK_EQ(weft_watch_receiver_clone(b, &c), 0);
     CHECK_EQ(weft_watch_has_changed(c), 1); /* as the one it was cloned from */
     CHECK_EQ(weft_watch_subscribe(tx, &d), 0);
     CHECK_EQ(weft_watch_has_changed(d), 0);
-    weft_watch_rx_destroy(b);
-    weft_watch_rx_destroy(c);
-    weft_watch_rx_destroy(d);
+    weft_watch_receiver_destroy(b);
+    weft_watch_receiver_destroy(c);
+    weft_watch_receiver_destroy(d);
     end(tx, a);
 }
 
@@ -248,18 +248,18 @@ static void *wait_for_the_end(void *rx)
 static void wa_05_closed_with_the_last_sender(struct test_env *env)
 {
     (void)env;
-    weft_watch_rx *rx;
-    weft_watch_tx *a = make(0, &rx);
-    weft_watch_tx *b = weft_watch_tx_ref(a);
+    weft_watch_receiver *rx;
+    weft_watch_sender *a = make(0, &rx);
+    weft_watch_sender *b = weft_watch_sender_ref(a);
     CHECK_EQ(weft_watch_sender_count(rx), 2);
     weft_task *t = SPAWN(wait_for_the_end, rx);
     CHECK_EQ(weft_sleep(1 * WEFT_MS), 0);
-    weft_watch_tx_unref(a);
+    weft_watch_sender_unref(a);
     CHECK_EQ(weft_sleep(1 * WEFT_MS), 0);
     CHECK(!weft_task_is_finished(t));
-    weft_watch_tx_unref(b);
+    weft_watch_sender_unref(b);
     (void)test_join_value(t);
-    weft_watch_rx_destroy(rx);
+    weft_watch_receiver_destroy(rx);
 }
 
 static void *wait_for_closed(void *tx)
@@ -271,8 +271,8 @@ static void *wait_for_closed(void *tx)
 static void wa_06_without_receivers(struct test_env *env)
 {
     (void)env;
-    weft_watch_rx *rx;
-    weft_watch_tx *tx = make(1, NULL);
+    weft_watch_receiver *rx;
+    weft_watch_sender *tx = make(1, NULL);
     CHECK(weft_watch_is_closed(tx));
     CHECK_EQ(weft_watch_closed(tx), 0);
     CHECK_EQ(send(tx, 2), -EPIPE);
@@ -285,7 +285,7 @@ static void wa_06_without_receivers(struct test_env *env)
         rc = weft_watch_closed(tx);
     CHECK_EQ(rc, -ETIMEDOUT);
     CHECK_EQ(weft_watch_receiver_count(tx), 1);
-    weft_watch_rx_destroy(rx);
+    weft_watch_receiver_destroy(rx);
     (void)test_join_value(t);
     int v = 3, old = 0;
     CHECK_EQ(weft_watch_send_replace(tx, &v, &old), 0);
@@ -301,18 +301,18 @@ static void wa_06_without_receivers(struct test_env *env)
 static void wa_06_goes_on_waiting_after_a_subscribe(struct test_env *env)
 {
     (void)env;
-    weft_watch_rx *rx;
-    weft_watch_tx *tx = make(1, &rx);
+    weft_watch_receiver *rx;
+    weft_watch_sender *tx = make(1, &rx);
     weft_task *t = SPAWN(wait_for_closed, tx);
     CHECK_EQ(weft_yield(), 0);
-    weft_watch_rx_destroy(rx);
+    weft_watch_receiver_destroy(rx);
     CHECK_EQ(weft_watch_subscribe(tx, &rx), 0);
     for (int i = 0; i < 5; i++)
         CHECK_EQ(weft_yield(), 0);
     CHECK(!weft_task_is_finished(t));
-    weft_watch_rx_destroy(rx);
+    weft_watch_receiver_destroy(rx);
     (void)test_join_value(t);
-    weft_watch_tx_unref(tx);
+    weft_watch_sender_unref(tx);
 }
 
 static bool is_at_least(const void *value, void *arg)
@@ -332,15 +332,15 @@ static void *wait_for_fifty(void *rx)
     EXPECT(v >= 50);
     wanted = 1000;
     EXPECT_EQ(weft_watch_wait_for(rx, is_at_least, &wanted, NULL), -EPIPE);
-    weft_watch_rx_destroy(rx);
+    weft_watch_receiver_destroy(rx);
     return NULL;
 }
 
 static void wa_07_wait_for_a_value_that_fits(struct test_env *env)
 {
     (void)env;
-    weft_watch_rx *rx;
-    weft_watch_tx *tx = make(10, &rx);
+    weft_watch_receiver *rx;
+    weft_watch_sender *tx = make(10, &rx);
     int wanted = 5, v = 0, rc = 0;
     CHECK_EQ(weft_watch_wait_for(rx, is_at_least, &wanted, &v), 0); /* at once, though seen */
     CHECK_EQ(v, 10);
@@ -353,15 +353,15 @@ static void wa_07_wait_for_a_value_that_fits(struct test_env *env)
     CHECK_EQ(weft_watch_wait_for(rx, panics, NULL, NULL), -EOWNERDEAD);
     EXPECT_LOGGED("no answer");
 
-    weft_watch_rx *copy;
-    CHECK_EQ(weft_watch_rx_clone(rx, &copy), 0);
+    weft_watch_receiver *copy;
+    CHECK_EQ(weft_watch_receiver_clone(rx, &copy), 0);
     weft_task *t = SPAWN(wait_for_fifty, copy);
     for (int i = 11; i <= 60; i++) {
         CHECK_EQ(send(tx, i), 0);
         if (i % 7 == 0)
             CHECK_EQ(weft_yield(), 0);
     }
-    weft_watch_tx_unref(tx);
+    weft_watch_sender_unref(tx);
     (void)test_join_value(t);
     wanted = 60;
     CHECK_EQ(weft_watch_wait_for(rx, is_at_least, &wanted, &v), 0); /* also when closed */
@@ -369,7 +369,7 @@ static void wa_07_wait_for_a_value_that_fits(struct test_env *env)
     CHECK_EQ(weft_watch_changed(rx), -EPIPE); /* what the predicate saw is seen */
     wanted = 61;
     CHECK_EQ(weft_watch_wait_for(rx, is_at_least, &wanted, &v), -EPIPE);
-    weft_watch_rx_destroy(rx);
+    weft_watch_receiver_destroy(rx);
 }
 
 static void set_and_panic(void *value, void *arg)
@@ -397,8 +397,8 @@ static void add_to_box(void *value, void *arg)
 static void wa_08_modify_that_panics_tells_nobody(struct test_env *env)
 {
     (void)env;
-    weft_watch_rx *rx;
-    weft_watch_tx *tx = make(1, &rx);
+    weft_watch_receiver *rx;
+    weft_watch_sender *tx = make(1, &rx);
     CHECK_EQ(test_join_kind(SPAWN(modify_and_panic, tx)), WEFT_OUTCOME_PANICKED);
     CHECK_EQ(weft_watch_has_changed(rx), 0);
     CHECK_EQ(get(rx), 1);
@@ -413,8 +413,8 @@ static void wa_08_modify_changes_a_copy(struct test_env *env)
 {
     (void)env;
     weft_watch_ref ref;
-    weft_watch_rx *rx;
-    weft_watch_tx *tx = make_boxes(1, true, &rx);
+    weft_watch_receiver *rx;
+    weft_watch_sender *tx = make_boxes(1, true, &rx);
     const int *const *p = weft_watch_borrow(rx, &ref);
     int two = 2, *out;
     CHECK_EQ(weft_watch_send_modify(tx, add_to_box, &two), 0);
@@ -444,8 +444,8 @@ static bool add_and_tell_if_odd(void *value, void *arg)
 static void wa_09_tells_only_when_asked_to(struct test_env *env)
 {
     (void)env;
-    weft_watch_rx *rx;
-    weft_watch_tx *tx = make(1, &rx);
+    weft_watch_receiver *rx;
+    weft_watch_sender *tx = make(1, &rx);
     int one = 1;
     CHECK_EQ(weft_watch_send_if_modified(tx, add_and_tell_if_odd, &one), 0);
     CHECK_EQ(weft_watch_has_changed(rx), 0);
@@ -465,18 +465,18 @@ static void *add_many(void *tx)
         if (i % 50 == 0)
             EXPECT_EQ(weft_yield(), 0);
     }
-    weft_watch_tx_unref(tx);
+    weft_watch_sender_unref(tx);
     return NULL;
 }
 
 static void wa_09_modifications_do_not_undo_each_other(struct test_env *env)
 {
     (void)env;
-    weft_watch_rx *rx;
-    weft_watch_tx *tx = make(0, &rx);
+    weft_watch_receiver *rx;
+    weft_watch_sender *tx = make(0, &rx);
     int all = 2000, v;
     for (int i = 0; i < 4; i++)
-        weft_task_detach(SPAWN(add_many, weft_watch_tx_ref(tx)));
+        weft_task_detach(SPAWN(add_many, weft_watch_sender_ref(tx)));
     CHECK_EQ(weft_watch_wait_for(rx, is_at_least, &all, &v), 0);
     CHECK_EQ(v, 2000);
     end(tx, rx);
@@ -486,12 +486,12 @@ static void wa_09_modifications_do_not_undo_each_other(struct test_env *env)
 
 static void *receive_blocking(void *arg)
 {
-    weft_watch_rx *rx = arg;
+    weft_watch_receiver *rx = arg;
     int wanted = 3, v;
     EXPECT_EQ(weft_watch_blocking_changed(rx), 0);
     EXPECT_EQ(weft_watch_blocking_wait_for(rx, is_at_least, &wanted, &v), 0);
     EXPECT_EQ(v, 3);
-    weft_watch_rx_destroy(rx);
+    weft_watch_receiver_destroy(rx);
     return NULL;
 }
 
@@ -499,8 +499,8 @@ static void plain_threads_wait_too(struct test_env *env)
 {
     (void)env;
     pthread_t thread;
-    weft_watch_rx *rx;
-    weft_watch_tx *tx = make(0, &rx);
+    weft_watch_receiver *rx;
+    weft_watch_sender *tx = make(0, &rx);
     CHECK_EQ(pthread_create(&thread, NULL, receive_blocking, rx), 0);
     for (int i = 1; i <= 3; i++) {
         test_pause();
@@ -508,7 +508,7 @@ static void plain_threads_wait_too(struct test_env *env)
     }
     CHECK_EQ(weft_watch_blocking_closed(tx), 0);
     pthread_join(thread, NULL);
-    weft_watch_tx_unref(tx);
+    weft_watch_sender_unref(tx);
 }
 
 static void *change_until_aborted(void *rx)
@@ -520,8 +520,8 @@ static void *change_until_aborted(void *rx)
 static void an_abandoned_wait_marks_nothing(struct test_env *env)
 {
     (void)env;
-    weft_watch_rx *rx;
-    weft_watch_tx *tx = make(0, &rx);
+    weft_watch_receiver *rx;
+    weft_watch_sender *tx = make(0, &rx);
     int rc = 0;
     WEFT_TIMEOUT(1 * WEFT_MS)
         rc = weft_watch_changed(rx);
@@ -535,7 +535,7 @@ static void an_abandoned_wait_marks_nothing(struct test_env *env)
     end(tx, rx);
 }
 
-static weft_watch_tx *own_channel;
+static weft_watch_sender *own_channel;
 
 static void send_inside(void *value, void *arg)
 {
@@ -549,7 +549,7 @@ static void send_inside(void *value, void *arg)
 static void misuse_is_reported(struct test_env *env)
 {
     (void)env;
-    weft_watch_rx *rx;
+    weft_watch_receiver *rx;
     weft_watch_ref ref;
     int v = 1;
     own_channel = make(1, &rx);
@@ -575,8 +575,8 @@ static void misuse_is_reported(struct test_env *env)
     CHECK(weft_watch_borrow(NULL, &ref) == NULL);
     EXPECT_LOGGED("weft_watch_borrow");
     weft_watch_ref_release(NULL);
-    weft_watch_rx_destroy(NULL);
-    weft_watch_tx_unref(NULL);
+    weft_watch_receiver_destroy(NULL);
+    weft_watch_sender_unref(NULL);
     end(own_channel, rx);
 
     int *p;
@@ -602,7 +602,7 @@ static void *read_boxes(void *rx)
         EXPECT_EQ(**p, before);
         weft_watch_ref_release(&a);
     }
-    weft_watch_rx_destroy(rx);
+    weft_watch_receiver_destroy(rx);
     return NULL;
 }
 
@@ -614,7 +614,7 @@ static void *write_boxes(void *tx)
         EXPECT(rc == 0 || rc == -EPIPE);
         EXPECT_EQ(weft_yield(), 0);
     }
-    weft_watch_tx_unref(tx);
+    weft_watch_sender_unref(tx);
     return NULL;
 }
 
@@ -622,14 +622,14 @@ static void readers_beside_writers(struct test_env *env)
 {
     (void)env;
     weft_task *t[6];
-    weft_watch_tx *tx = make_boxes(0, true, NULL);
+    weft_watch_sender *tx = make_boxes(0, true, NULL);
     for (int i = 0; i < 3; i++) {
-        weft_watch_rx *rx;
+        weft_watch_receiver *rx;
         CHECK_EQ(weft_watch_subscribe(tx, &rx), 0);
         t[i] = SPAWN(read_boxes, rx);
-        t[3 + i] = SPAWN(write_boxes, weft_watch_tx_ref(tx));
+        t[3 + i] = SPAWN(write_boxes, weft_watch_sender_ref(tx));
     }
-    weft_watch_tx_unref(tx);
+    weft_watch_sender_unref(tx);
     for (int i = 0; i < 6; i++)
         (void)test_join_value(t[i]);
     CHECK_EQ(atomic_load(&alive), 0);
@@ -648,14 +648,14 @@ static void *set_ran(void *arg)
 static void co_07_watch_lets_a_sibling_run(struct test_env *env)
 {
     (void)env;
-    weft_watch_rx *rx;
-    weft_watch_tx *tx = make(4, &rx);
+    weft_watch_receiver *rx;
+    weft_watch_sender *tx = make(4, &rx);
     for (int what = 0; what < 3; what++) {
         atomic_store(&sibling_ran, false);
         weft_task *t = SPAWN(set_ran, NULL);
         int wanted = 0;
         if (what == 2)
-            weft_watch_rx_destroy(rx);
+            weft_watch_receiver_destroy(rx);
         while (!atomic_load(&sibling_ran)) {
             if (what == 0) {
                 CHECK_EQ(send(tx, 1), 0);
@@ -668,7 +668,7 @@ static void co_07_watch_lets_a_sibling_run(struct test_env *env)
         }
         (void)test_join_value(t);
     }
-    weft_watch_tx_unref(tx);
+    weft_watch_sender_unref(tx);
 }
 
 TEST_MAIN(PLAIN(wa_01_starts_unchanged_and_sees_the_latest), PLAIN(wa_01_borrows),
