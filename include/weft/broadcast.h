@@ -26,6 +26,7 @@
 
 #include <weft/base.h>
 #include <weft/future.h>
+#include <weft/select.h>
 
 WEFT_BEGIN_DECLS
 
@@ -159,14 +160,17 @@ WEFT_API WEFT_MUST_CHECK int weft_broadcast_try_recv(weft_broadcast_receiver *rx
 WEFT_API WEFT_MUST_CHECK int weft_broadcast_blocking_recv(weft_broadcast_receiver *rx, void *elem,
                                                           uint64_t *ret_lost);
 
-/* The same as a future. rx and elem must outlive it; cancelling loses nothing. */
+/* The same as a future. rx, elem and ret_lost must outlive it; cancelling loses nothing. */
 typedef struct weft_broadcast_recv_future {
     weft_future future;
-    uint64_t lost; /* with result -EOVERFLOW */
     void *opaque[8];
 } weft_broadcast_recv_future;
 WEFT_API void weft_broadcast_recv_future_init(weft_broadcast_recv_future *f,
-                                              weft_broadcast_receiver *rx, void *elem);
+                                              weft_broadcast_receiver *rx, void *elem,
+                                              uint64_t *ret_lost);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_broadcast_recv(weft_broadcast_receiver *rx, void *elem,
+                                            uint64_t *ret_lost);
 
 /* How many items were sent that this receiver has not read, those included that it has lost without
  * having been told. */

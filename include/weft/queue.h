@@ -24,6 +24,7 @@
 
 #include <weft/base.h>
 #include <weft/future.h>
+#include <weft/select.h>
 
 WEFT_BEGIN_DECLS
 
@@ -100,6 +101,10 @@ typedef struct weft_queue_send_future {
 } weft_queue_send_future;
 WEFT_API void weft_queue_send_future_init(weft_queue_send_future *f, weft_queue *q,
                                           const void *elem);
+/* The same as a case of a select. After the select, was_sent tells whether the value has gone: also
+ * when another case won. */
+WEFT_API weft_case weft_case_queue_send(weft_queue *q, const void *elem);
+WEFT_API bool weft_case_queue_was_sent(const weft_case *c);
 
 /* ---- receiving ---- */
 
@@ -130,6 +135,8 @@ typedef struct weft_queue_recv_future {
     void *opaque[8];
 } weft_queue_recv_future;
 WEFT_API void weft_queue_recv_future_init(weft_queue_recv_future *f, weft_queue *q, void *elem);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_queue_recv(weft_queue *q, void *elem);
 
 WEFT_END_DECLS
 

@@ -24,6 +24,7 @@
 
 #include <weft/base.h>
 #include <weft/future.h>
+#include <weft/select.h>
 
 WEFT_BEGIN_DECLS
 
@@ -206,6 +207,8 @@ typedef struct weft_watch_changed_future {
     void *opaque[6];
 } weft_watch_changed_future;
 WEFT_API void weft_watch_changed_future_init(weft_watch_changed_future *f, weft_watch_receiver *rx);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_watch_changed(weft_watch_receiver *rx);
 
 /* True when the value is what the caller waits for. Called without locks; it must not wait. A panic
  * is reported, and the wait returns -EOWNERDEAD. */

@@ -310,6 +310,25 @@ void weft_queue_send_future_init(weft_queue_send_future *f, weft_queue *q, const
     weft__waiter_init(&s->waiter);
 }
 
+static int start_send(weft_case *c)
+{
+    weft_queue_send_future_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].ptr);
+    return 0;
+}
+
+weft_case weft_case_queue_send(weft_queue *q, const void *elem)
+{
+    weft_case c = weft_case_make(start_send, q, (void *)(uintptr_t)elem);
+    /* For a case that no select has started. */
+    weft_queue_send_future_init(weft_case_storage(&c), q, elem);
+    return c;
+}
+
+bool weft_case_queue_was_sent(const weft_case *c)
+{
+    return ((const weft_queue_send_future *)(const void *)c->storage)->is_sent;
+}
+
 static int check(const char *call, const weft_queue *q, const void *elem, const void *caller)
 {
     if (q == NULL || (elem == NULL && q->type.bytes))
@@ -418,6 +437,17 @@ void weft_queue_recv_future_init(weft_queue_recv_future *f, weft_queue *q, void 
     r->q = q;
     r->elem = elem;
     weft__waiter_init(&r->waiter);
+}
+
+static int start_recv(weft_case *c)
+{
+    weft_queue_recv_future_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].ptr);
+    return 0;
+}
+
+weft_case weft_case_queue_recv(weft_queue *q, void *elem)
+{
+    return weft_case_make(start_recv, q, elem);
 }
 
 static int try_recv(weft_queue *q, void *elem)

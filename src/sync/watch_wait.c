@@ -73,6 +73,17 @@ void weft_watch_changed_future_init(weft_watch_changed_future *f, weft_watch_rec
     weft__waiter_init(&c->waiter);
 }
 
+static int start_changed(weft_case *c)
+{
+    weft_watch_changed_future_init(weft_case_storage(c), c->arg[0].ptr);
+    return 0;
+}
+
+weft_case weft_case_watch_changed(weft_watch_receiver *rx)
+{
+    return weft_case_make(start_changed, rx, NULL);
+}
+
 static int try_changed(weft_watch_receiver *rx)
 {
     weft__lock_acquire(&rx->ch->lock);

@@ -574,7 +574,7 @@ static void bc_11_a_woken_receiver_may_send(struct test_env *env)
     struct echo e = {.future = {&ops}};
     weft_broadcast_receiver *rx;
     e.tx = make(4, &rx);
-    weft_broadcast_recv_future_init(&e.recv, rx, &e.v);
+    weft_broadcast_recv_future_init(&e.recv, rx, &e.v, NULL);
     weft_task *t;
     CHECK_EQ(weft_spawn_future(NULL, &e.future, &t), 0);
     CHECK_EQ(weft_yield(), 0);
@@ -613,6 +613,32 @@ static void bc_12_an_abandoned_receive_loses_nothing(struct test_env *env)
     CHECK_EQ(take(rx), 2);
     weft_broadcast_receiver_destroy(rx);
     weft_broadcast_sender_unref(tx);
+}
+
+static void bc_12_a_receive_that_loses_a_select(struct test_env *env)
+{
+    (void)env;
+    weft_broadcast_receiver *a, *b;
+    weft_broadcast_sender *one = make(4, &a), *two = make(4, &b);
+    int v = 0, w = 0;
+    uint64_t n = 0;
+    weft_case c[] = {weft_case_broadcast_recv(a, &v, &n), weft_case_broadcast_recv(b, &w, NULL)};
+    send(two, 1, 1);
+    CHECK_EQ(weft_select(c, 2), 1);
+    CHECK_EQ(w, 1);
+    send(one, 2, 2);
+    send(two, 3, 3);
+    CHECK_EQ(weft_select_biased(c, 2), 0);
+    CHECK_EQ(v, 2);
+    CHECK_EQ(take(b), 3); /* was not taken from it */
+    send(one, 4, 9);
+    CHECK_EQ(weft_select(c, 2), 0);
+    CHECK_EQ(c[0].rc, -EOVERFLOW);
+    CHECK_EQ(n, 2);
+    weft_broadcast_receiver_destroy(a);
+    weft_broadcast_receiver_destroy(b);
+    weft_broadcast_sender_unref(one);
+    weft_broadcast_sender_unref(two);
 }
 
 /* ---- what is common to all primitives ---- */
@@ -801,7 +827,8 @@ TEST_MAIN(PLAIN(bc_01_every_receiver_sees_every_item),
           IN_TASK_ON(bc_10_destroyed_with_the_last_that_needs_it, TEST_MT1),
           IN_TASK_ON(bc_10_overwritten_while_it_is_cloned, TEST_MT1),
           IN_TASK(bc_10_drop_that_panics_stays_inside), IN_TASK(bc_11_a_woken_receiver_may_send),
-          IN_TASK(bc_12_an_abandoned_receive_loses_nothing), PLAIN(plain_threads_wait_too),
+          IN_TASK(bc_12_an_abandoned_receive_loses_nothing),
+          IN_TASK(bc_12_a_receive_that_loses_a_select), PLAIN(plain_threads_wait_too),
           PLAIN(plain_threads_wait_for_closed), IN_TASK_ON(misuse_is_reported, TEST_MT1),
           IN_BODY(signals_have_no_bytes), IN_TASK(all_come_and_go),
           IN_TASK_ON(co_07_broadcast_lets_a_sibling_run, TEST_CT))

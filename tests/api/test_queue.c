@@ -565,6 +565,44 @@ static void mq_10_no_value_is_lost_or_doubled_by_deadlines(struct test_env *env)
     }
 }
 
+/* Two tasks that meet in selects, with deadlines: who did not send still has the value. */
+static void *meet(void *arg)
+{
+    struct one *o = arg;
+    int sent = 0, received = 0;
+    for (int i = 0; i < 300; i++) {
+        int out = 1, in = 0;
+        weft_case c[] = {weft_case_queue_send(o->q, &out), weft_case_queue_recv(o->q, &in),
+                         weft_case_sleep((unsigned)i % 3 * 20 * WEFT_US)};
+        int won = weft_select(c, 3);
+        EXPECT(won >= 0);
+        EXPECT(won != 0 || weft_case_queue_was_sent(&c[0]));
+        sent += weft_case_queue_was_sent(&c[0]);
+        received += won == 1;
+        EXPECT_EQ(in, won == 1);
+    }
+    o->v = sent - received;
+    return NULL;
+}
+
+static void mq_10_a_send_that_loses_a_select_knows(struct test_env *env)
+{
+    (void)env;
+    weft_queue *q = make(0);
+    struct one o[3];
+    int sum = 0;
+    for (int i = 0; i < 3; i++) {
+        o[i].q = q;
+        o[i].task = SPAWN(meet, &o[i]);
+    }
+    for (int i = 0; i < 3; i++) {
+        (void)test_join_value(o[i].task);
+        sum += o[i].v;
+    }
+    CHECK_EQ(sum, 0); /* as many received as sent */
+    weft_queue_unref(q);
+}
+
 static void mq_11_try_forms_meet_who_waits(struct test_env *env)
 {
     (void)env;
@@ -724,7 +762,7 @@ TEST_MAIN(PLAIN(mq_01_values_come_out_in_order), IN_TASK(mq_01_each_value_goes_t
           IN_TASK_ON(mq_09_a_receiver_keeps_its_place, TEST_CT),
           IN_TASK_ON(mq_10_a_value_that_was_taken_is_sent, TEST_CT),
           IN_TASK(mq_10_no_value_is_lost_or_doubled_by_deadlines),
-          IN_TASK(mq_11_try_forms_meet_who_waits),
+          IN_TASK(mq_10_a_send_that_loses_a_select_knows), IN_TASK(mq_11_try_forms_meet_who_waits),
           IN_TASK_ON(mq_11_the_next_that_comes_gets_it, TEST_CT),
           IN_TASK(mq_12_plain_threads_and_tasks), IN_TASK_ON(mq_13_misuse_is_reported, TEST_MT1),
           IN_BODY(mq_13_signals_have_no_bytes),

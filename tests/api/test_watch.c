@@ -535,6 +535,19 @@ static void an_abandoned_wait_marks_nothing(struct test_env *env)
     end(tx, rx);
 }
 
+static void a_change_in_a_select(struct test_env *env)
+{
+    (void)env;
+    weft_watch_receiver *rx;
+    weft_watch_sender *tx = make(0, &rx);
+    weft_case c[] = {weft_case_watch_changed(rx), weft_case_sleep(1 * WEFT_MS)};
+    CHECK_EQ(weft_select(c, 2), 1);
+    CHECK_EQ(send(tx, 1), 0);
+    CHECK_EQ(weft_select_biased(c, 2), 0);
+    CHECK_EQ(weft_watch_has_changed(rx), 0);
+    end(tx, rx);
+}
+
 static weft_watch_sender *own_channel;
 
 static void send_inside(void *value, void *arg)
@@ -679,5 +692,6 @@ TEST_MAIN(PLAIN(wa_01_starts_unchanged_and_sees_the_latest), PLAIN(wa_01_borrows
           IN_TASK(wa_07_wait_for_a_value_that_fits), IN_TASK(wa_08_modify_that_panics_tells_nobody),
           IN_TASK_ON(wa_08_modify_changes_a_copy, TEST_MT1), PLAIN(wa_09_tells_only_when_asked_to),
           IN_TASK(wa_09_modifications_do_not_undo_each_other), PLAIN(plain_threads_wait_too),
-          IN_TASK(an_abandoned_wait_marks_nothing), IN_TASK_ON(misuse_is_reported, TEST_MT1),
-          IN_TASK(readers_beside_writers), IN_TASK_ON(co_07_watch_lets_a_sibling_run, TEST_CT))
+          IN_TASK(an_abandoned_wait_marks_nothing), IN_TASK(a_change_in_a_select),
+          IN_TASK_ON(misuse_is_reported, TEST_MT1), IN_TASK(readers_beside_writers),
+          IN_TASK_ON(co_07_watch_lets_a_sibling_run, TEST_CT))
