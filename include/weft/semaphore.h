@@ -93,7 +93,8 @@ WEFT_API WEFT_MUST_CHECK int weft_semaphore_blocking_acquire_many(weft_semaphore
 /* The same as a future: 0, -EPIPE or -EINVAL (reported by the init). Cancelled, it holds no permit. */
 typedef struct weft_semaphore_acquire_future {
     weft_future future;
-    void *opaque[6];
+    uint64_t words[3];
+    void *opaque[5];
 } weft_semaphore_acquire_future;
 WEFT_API void weft_semaphore_acquire_future_init(weft_semaphore_acquire_future *f,
                                                  weft_semaphore *s, size_t n);

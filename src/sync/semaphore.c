@@ -24,38 +24,40 @@ bool weft__sem_is_closed(struct weft__sem *s)
  * Under the lock: serves those who wait, from the permits in the word and `count` more. Returns what
  * is left for the caller to publish after unlocking.
  */
-static uint64_t serve(struct weft__sem *s, uint64_t count, struct weft__wake_list *woken)
+static uint64_t serve(struct weft__sem *s, uint64_t count, struct weft__sem_limits l,
+                      struct weft__wake_list *woken)
 {
     /* acquire pairs with the releases that brought the permits: who is served sees them through
      * us */
     uint64_t word = weft__a64_load_acquire(&s->word);
     if (!(word & WEFT__SEM_QUEUED))
         return count;
-    count += weft__sem_permits(word);
+    count += weft__sem_permits(word, l);
     while (s->waiters.first) {
         struct weft__sem_wait *w =
             WEFT__CONTAINER_OF(s->waiters.first, struct weft__sem_wait, waiter);
         if (w->count > count) {
             /* relaxed: with QUEUED the word is read for its permits under the lock only */
-            weft__a64_store_relaxed(&s->word, count << WEFT__SEM_SHIFT | WEFT__SEM_QUEUED);
+            weft__a64_store_relaxed(&s->word,
+                                    (count - l.base) << WEFT__SEM_SHIFT | WEFT__SEM_QUEUED);
             return 0;
         }
         count -= w->count;
         weft__waitq_end(&s->waiters, &w->waiter, WEFT__WAITER_ENDED, woken);
     }
     /* relaxed: there are no permits in it that could be acquired */
-    weft__a64_store_relaxed(&s->word, 0);
+    weft__a64_store_relaxed(&s->word, (0 - l.base) << WEFT__SEM_SHIFT);
     return count;
 }
 
-bool weft__sem_release(struct weft__sem *s, uint64_t count, uint64_t max)
+bool weft__sem_release(struct weft__sem *s, uint64_t count, struct weft__sem_limits l)
 {
     uint64_t word = weft__a64_load_relaxed(&s->word);
     while (count > 0) {
         if (WEFT__UNLIKELY(word & WEFT__SEM_QUEUED)) {
             struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
             weft__lock_acquire(&s->lock);
-            count = serve(s, count, &woken);
+            count = serve(s, count, l, &woken);
             weft__lock_release(&s->lock);
             /* Not s any more unless there is something left, which nobody can have acquired. */
             weft__wake_list_flush(&woken);
@@ -63,7 +65,7 @@ bool weft__sem_release(struct weft__sem *s, uint64_t count, uint64_t max)
                 word = weft__a64_load_relaxed(&s->word);
             continue;
         }
-        if (count > max || weft__sem_permits(word) > max - count)
+        if (count > l.max || weft__sem_permits(word, l) > l.max - count)
             return false;
         /* release pairs with the acquire in weft__sem_try and in serve */
         if (weft__a64_cas_weak_release(&s->word, &word, word + (count << WEFT__SEM_SHIFT)))
@@ -74,7 +76,7 @@ bool weft__sem_release(struct weft__sem *s, uint64_t count, uint64_t max)
 
 /* Under the lock, by one who is not queued yet: takes the permits, 0; -EPIPE; or says that there is
  * a queue to stand in, WEFT_PENDING. */
-static int take_or_announce(struct weft__sem *s, uint64_t count)
+static int take_or_announce(struct weft__sem *s, uint64_t count, struct weft__sem_limits l)
 {
     uint64_t word = weft__a64_load_relaxed(&s->word);
     for (;;) {
@@ -82,7 +84,7 @@ static int take_or_announce(struct weft__sem *s, uint64_t count)
             return -EPIPE;
         if (word & WEFT__SEM_QUEUED)
             return WEFT_PENDING;
-        if (weft__sem_permits(word) >= count) {
+        if (weft__sem_permits(word, l) >= count) {
             /* acquire as in weft__sem_try */
             if (weft__a64_cas_weak_acquire(&s->word, &word, word - (count << WEFT__SEM_SHIFT)))
                 return 0;
@@ -113,26 +115,26 @@ int weft__sem_poll(struct weft__sem_wait *w, weft_waker *waker)
         return rc;
     weft__lock_acquire(&s->lock);
     if (weft__waiter_is_idle(&w->waiter))
-        rc = take_or_announce(s, w->count);
+        rc = take_or_announce(s, w->count, w->limits);
     bool must_wait = rc == WEFT_PENDING && weft__waiter_must_wait(&s->waiters, &w->waiter, waker);
     weft__lock_release(&s->lock);
     return rc == WEFT_PENDING && !must_wait ? result_of(w) : rc;
 }
 
-void weft__sem_cancel(struct weft__sem_wait *w, uint64_t max)
+void weft__sem_cancel(struct weft__sem_wait *w)
 {
     struct weft__sem *s = w->sem;
     struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
     uint64_t left = 0;
     weft__lock_acquire(&s->lock);
     if (weft__waitq_leave(&s->waiters, &w->waiter))
-        left = serve(s, 0, &woken); /* those behind may need less */
+        left = serve(s, 0, w->limits, &woken); /* those behind may need less */
     else if (weft__waiter_result(&w->waiter) == WEFT__WAITER_ENDED)
         left = w->count;
     weft__lock_release(&s->lock);
     weft__wake_list_flush(&woken);
     if (left > 0)
-        (void)weft__sem_release(s, left, max); /* they were the semaphore's: there is room */
+        (void)weft__sem_release(s, left, w->limits); /* they were the semaphore's: there is room */
 }
 
 /* ---- the public semaphore ---- */
@@ -143,6 +145,8 @@ struct acquire_future {
 };
 _Static_assert(sizeof(struct acquire_future) <= sizeof(weft_semaphore_acquire_future),
                "weft_semaphore_acquire_future is too small");
+
+static const struct weft__sem_limits limits = {.base = 0, .max = WEFT_SEMAPHORE_MAX};
 
 static inline struct weft__sem *sem_of(const weft_semaphore *s)
 {
@@ -159,8 +163,7 @@ static int acquire_poll(weft_future *f, weft_waker *waker)
 
 static void acquire_cancel(weft_future *f)
 {
-    weft__sem_cancel(&WEFT__CONTAINER_OF(f, struct acquire_future, future)->wait,
-                     WEFT_SEMAPHORE_MAX);
+    weft__sem_cancel(&WEFT__CONTAINER_OF(f, struct acquire_future, future)->wait);
 }
 
 static const weft_future_ops acquire_ops = {acquire_poll, acquire_cancel, "semaphore"};
@@ -168,7 +171,7 @@ static const weft_future_ops acquire_ops = {acquire_poll, acquire_cancel, "semap
 static void acquire_init(struct acquire_future *f, weft_semaphore *s, size_t n)
 {
     f->future.ops = &acquire_ops;
-    weft__sem_wait_init(&f->wait, sem_of(s), n);
+    weft__sem_wait_init(&f->wait, sem_of(s), n, limits);
 }
 
 static const char too_many[] = "more permits than WEFT_SEMAPHORE_MAX";
@@ -195,7 +198,7 @@ static inline int acquire(const char *call, weft_semaphore *s, size_t n, const v
         return rc;
     if (WEFT__UNLIKELY(n > WEFT_SEMAPHORE_MAX))
         return weft__misuse(call, -EINVAL, too_many, caller);
-    rc = weft__sem_try(sem_of(s), n);
+    rc = weft__sem_try(sem_of(s), n, limits);
     return WEFT__LIKELY(rc != -EAGAIN) ? rc : acquire_slow(s, n);
 }
 
@@ -203,7 +206,7 @@ static int try_acquire(const char *call, weft_semaphore *s, size_t n, const void
 {
     if (WEFT__UNLIKELY(n > WEFT_SEMAPHORE_MAX))
         return weft__misuse(call, -EINVAL, too_many, caller);
-    return weft__sem_try(sem_of(s), n);
+    return weft__sem_try(sem_of(s), n, limits);
 }
 
 static int blocking_acquire(const char *call, weft_semaphore *s, size_t n, const void *caller)
@@ -231,7 +234,7 @@ int weft_semaphore_acquire_many(weft_semaphore *s, size_t n)
 
 int weft_semaphore_try_acquire(weft_semaphore *s)
 {
-    return weft__sem_try(sem_of(s), 1);
+    return weft__sem_try(sem_of(s), 1, limits);
 }
 
 int weft_semaphore_try_acquire_many(weft_semaphore *s, size_t n)
@@ -260,7 +263,7 @@ void weft_semaphore_acquire_future_init(weft_semaphore_acquire_future *f, weft_s
 
 static int add(const char *call, weft_semaphore *s, size_t n, const void *caller)
 {
-    if (n > WEFT_SEMAPHORE_MAX || !weft__sem_release(sem_of(s), n, WEFT_SEMAPHORE_MAX))
+    if (n > WEFT_SEMAPHORE_MAX || !weft__sem_release(sem_of(s), n, limits))
         return weft__misuse(call, -EINVAL, too_many, caller);
     return 0;
 }
@@ -284,7 +287,7 @@ size_t weft_semaphore_forget_permits(weft_semaphore *s, size_t n)
     weft__lock_acquire(&sem->lock);
     uint64_t word = weft__a64_load_relaxed(&sem->word);
     do {
-        uint64_t permits = weft__sem_permits(word);
+        uint64_t permits = weft__sem_permits(word, limits);
         taken = permits < n ? (size_t)permits : n;
         /* acquire: what those did who gave the permits back comes before what follows here */
     } while (!weft__a64_cas_weak_acquire(&sem->word, &word,
@@ -296,7 +299,7 @@ size_t weft_semaphore_forget_permits(weft_semaphore *s, size_t n)
 size_t weft_semaphore_available(const weft_semaphore *s)
 {
     /* acquire: who sees the permits sees what was done before they were given back */
-    return (size_t)weft__sem_permits(weft__a64_load_acquire(&sem_of(s)->word));
+    return (size_t)weft__sem_permits(weft__a64_load_acquire(&sem_of(s)->word), limits);
 }
 
 void weft_semaphore_close(weft_semaphore *s)
