@@ -188,6 +188,21 @@ int weft__wait_for(weft_future *f)
     }
 }
 
+int weft__wait_for_held(weft_future *f)
+{
+    struct weft__task *t = weft__wait_task();
+    if (WEFT__UNLIKELY(t == NULL))
+        return -EPERM;
+    int rc;
+    while ((rc = f->ops->poll(f, weft__task_waker(t))) == WEFT_PENDING) {
+        weft__aptr_store_relaxed(&t->waiting_for, (void *)(uintptr_t)f->ops);
+        park(t);
+        weft__aptr_store_relaxed(&t->waiting_for, NULL);
+        weft__task_clear_notified(t);
+    }
+    return rc;
+}
+
 int weft_await(weft_future *f)
 {
     if (f == NULL || f->ops == NULL || f->ops->poll == NULL || f->ops->cancel == NULL)

@@ -409,6 +409,12 @@ struct weft__task *weft__wait_task(void);
 /* Then the operation is tried. If it would block, this waits for its future: as weft_await()
  * without begin. */
 int weft__wait_for(weft_future *f);
+/*
+ * The same, whatever happens: aborts, unwinding and deadlines are held back until f is ready. For
+ * what has to be restored before they may take effect, as the mutex around a condition variable's
+ * wait. -EPERM where nothing can wait.
+ */
+int weft__wait_for_held(weft_future *f);
 
 /*
  * For the blocking_ forms: waits for f on a plain thread, which need not be in any runtime. No
