@@ -10,6 +10,11 @@
 #include <weft/broadcast.h>
 #include <weft/cancel.h>
 #include <weft/clock.h>
+#include <weft/barrier.h>
+#include <weft/base.h>
+#include <weft/broadcast.h>
+#include <weft/cancel.h>
+#include <weft/cond.h>
 #include <weft/future.h>
 #include <weft/interval.h>
 #include <weft/io.h>
@@ -19,17 +24,22 @@
 #include <weft/local.h>
 #include <weft/mpsc.h>
 #include <weft/net.h>
+#include <weft/notify.h>
+#include <weft/once.h>
 #include <weft/oneshot.h>
 #include <weft/panic.h>
 #include <weft/queue.h>
 #include <weft/runtime.h>
+#include <weft/rwlock.h>
 #include <weft/select.h>
 #include <weft/semaphore.h>
 #include <weft/scope.h>
+#include <weft/set_once.h>
 #include <weft/stream.h>
 #include <weft/task.h>
 #include <weft/task_local.h>
 #include <weft/time.h>
 #include <weft/watch.h>
+#include <weft/wait_group.h>
 
 #endif
