@@ -1,7 +1,7 @@
 /*
  * The paused clock: time for tests.
  *
- * A current_thread runtime can stop its clock. Then no time passes while tasks run, however long
+ * A current_thread runtime, or a local one, can stop its clock. Then no time passes while tasks run, however long
  * that takes, and when nothing can run the clock jumps to the next timer: a test of a year of
  * retries ends at once, and its timers fire in the same order in each run. The clock is that of the
  * whole runtime: weft_now() inside it, sleeps, timers, intervals, delay queues, timeout scopes.
@@ -24,8 +24,8 @@ WEFT_BEGIN_DECLS
  * it has an offset from the clock outside. It never runs backwards.
  *
  * Returns 0, or nothing was done and it is misuse:
- *   -EPERM   the caller is not a task or a body of weft_block_on() on a current_thread runtime; or
- *            time is switched off in it
+ *   -EPERM   the caller is not a task or a body of weft_block_on() on a current_thread or local
+ *            runtime (a task of a local set has no clock of its own); or time is switched off in it
  *   -EINVAL  the clock stands already, or runs already
  *
  * Context: inside a current_thread runtime, on the thread that drives it. Never suspends.

@@ -15,6 +15,7 @@
 #include <weft/broadcast.h>
 #include <weft/cancel.h>
 #include <weft/cond.h>
+#include <weft/delay_queue.h>
 #include <weft/future.h>
 #include <weft/interval.h>
 #include <weft/io.h>

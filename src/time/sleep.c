@@ -40,7 +40,7 @@ static void sleep_cancel(weft_future *f)
 
 static const weft_future_ops sleep_ops = {sleep_poll, sleep_cancel, "sleep"};
 
-static int time_is_on(const char *call, const struct weft__core *core, const void *caller)
+int weft__time_is_on(const char *call, const struct weft__core *core, const void *caller)
 {
     if (!core->has_time)
         return weft__misuse(call, -EPERM, "time is switched off: weft_config.enable_time", caller);
@@ -56,7 +56,7 @@ static int sleep_until(const char *call, uint64_t now_ns, uint64_t deadline_ns, 
         return rc;
     struct sleep s;
     s.core = weft__core_waiting();
-    rc = time_is_on(call, s.core, caller);
+    rc = weft__time_is_on(call, s.core, caller);
     if (rc < 0 || deadline_ns <= now_ns)
         return rc;
     s.future.ops = &sleep_ops;
@@ -128,7 +128,7 @@ int weft__timer_begin(const char *call, weft_timer *timer, uint64_t deadline_ns,
     struct weft__core *core = weft__core_waiting();
     if (core == NULL)
         return weft__misuse(call, -EPERM, "the caller is in no runtime", caller);
-    int rc = time_is_on(call, core, caller);
+    int rc = weft__time_is_on(call, core, caller);
     if (rc < 0)
         return rc;
     struct timer *t = timer_of(timer);
@@ -212,7 +212,7 @@ static int sleep_future_poll(weft_future *f, weft_waker *waker)
         if (core == NULL)
             return weft__misuse("weft_sleep_future", -EPERM, "the caller is in no runtime",
                                 WEFT__CALLER);
-        int rc = time_is_on("weft_sleep_future", core, WEFT__CALLER);
+        int rc = weft__time_is_on("weft_sleep_future", core, WEFT__CALLER);
         if (rc < 0)
             return rc;
         t->core = core;

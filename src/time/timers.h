@@ -12,6 +12,8 @@
 #include <weft/future.h>
 #include <weft/time.h>
 
+struct weft__core;
+
 struct weft__timers {
     struct weft__lock lock;
     struct weft__wheel wheel; /* under lock */
@@ -64,6 +66,8 @@ void weft__timers_close(struct weft__timers *ts);
 
 /* ---- sleep.c: public timers, for what is made of them ---- */
 
+/* 0; -EPERM or -ESHUTDOWN, reported for `call`: no timer can be armed in this runtime. */
+int weft__time_is_on(const char *call, const struct weft__core *core, const void *caller);
 /* weft_timer_init() for the public function `call`. */
 int weft__timer_begin(const char *call, weft_timer *timer, uint64_t deadline_ns,
                       const void *caller);
@@ -71,7 +75,6 @@ bool weft__timer_has_ended(const weft_timer *timer);
 uint64_t weft__timer_now(const weft_timer *timer); /* on the clock of its runtime */
 
 /* The core_ops of timeout scopes. */
-struct weft__core;
 struct weft_timeout;
 void weft__timeout_arm(struct weft__core *core, struct weft_timeout *scope, weft_waker *waker);
 bool weft__timeout_fired(const struct weft_timeout *scope);
