@@ -29,7 +29,8 @@ static inline size_t take(struct weft__mpsc *ch, char *ret_elems, size_t limit)
     do {
         size_t count;
         const char *from = weft__mpsc_queue_peek(q, limit - taken, &count);
-        weft__mpsc_copy(q, ret_elems + taken * q->elem_bytes, from, count);
+        if (WEFT__LIKELY(q->elem_bytes)) /* else there may be no memory to point to */
+            weft__mpsc_copy(q, ret_elems + taken * q->elem_bytes, from, count);
         weft__mpsc_queue_done(q, count);
         taken += count;
     } while (taken < limit && weft__mpsc_queue_look(q));
@@ -101,11 +102,15 @@ static int recv_poll(weft_future *f, weft_waker *waker)
     struct weft__mpsc *ch = w->ch;
     if (w->limit == 0)
         return 0;
-    weft__lock_acquire(&ch->q.lock);
-    bool ready = is_ready(w, waker);
-    weft__lock_release(&ch->q.lock);
-    if (!ready)
-        return WEFT_PENDING;
+    /* The usual wake-up: a sender has ended the wait, so it is done with w, and there is an element,
+     * unless another call has taken it. */
+    if (!(weft__waiter_result(&w->waiter) && weft__mpsc_queue_look(&ch->q))) {
+        weft__lock_acquire(&ch->q.lock);
+        bool ready = is_ready(w, waker);
+        weft__lock_release(&ch->q.lock);
+        if (!ready)
+            return WEFT_PENDING;
+    }
     /* What look() saw stays; only this receiver takes it. */
     return ch->q.next != ch->q.batch_end ? (int)take(ch, w->ret_elems, w->limit) : -EPIPE;
 }
