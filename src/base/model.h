@@ -1,7 +1,7 @@
 /*
  * What the model explorer is told of plain memory (docs/design/model.md); nothing in other builds.
  *
- * WEFT__MODEL_READ(p) and WEFT__MODEL_WRITE(p) stand before an access of *p. Two accesses by two
+ * WEFT__MODEL_READ(p) and WEFT__MODEL_WRITE(p) stand before an access of *p, or of so many bytes. Two accesses by two
  * threads, one of them a write, of which neither happens before the other, fail the model.
  */
 #ifndef WEFT_BASE_MODEL_H
@@ -15,9 +15,13 @@ void weft__model_write(const void *addr, size_t bytes);
 
 #define WEFT__MODEL_READ(p) weft__model_read((p), sizeof *(p))
 #define WEFT__MODEL_WRITE(p) weft__model_write((p), sizeof *(p))
+#define WEFT__MODEL_READ_BYTES(p, bytes) weft__model_read((p), (bytes))
+#define WEFT__MODEL_WRITE_BYTES(p, bytes) weft__model_write((p), (bytes))
 #else
 #define WEFT__MODEL_READ(p) ((void)0)
 #define WEFT__MODEL_WRITE(p) ((void)0)
+#define WEFT__MODEL_READ_BYTES(p, bytes) ((void)0)
+#define WEFT__MODEL_WRITE_BYTES(p, bytes) ((void)0)
 #endif
 
 #endif

@@ -9,7 +9,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <malloc.h>
+#include <stdalign.h>
 #include <string.h>
 
 static struct weft__sys_table real;
@@ -161,33 +161,55 @@ static int model_sigaltstack(const stack_t *set, stack_t *ret)
 
 /* ---- memory ---- */
 
+/* Blocks are cut off an arena, and not used again within a run: each run finds its objects at the
+ * addresses of the one before, by which the explorer knows them, and a use after a free is seen. */
+#define ARENA_BYTES (4u << 20)
+#define BLOCK_ALIGN 64 /* as much as anybody asks for */
+
+struct block {
+    alignas(BLOCK_ALIGN) size_t bytes;
+};
+
+static alignas(BLOCK_ALIGN) char arena[ARENA_BYTES];
+static size_t arena_used;
+
 static void *model_malloc(size_t bytes)
 {
+    size_t room = (bytes + BLOCK_ALIGN - 1) / BLOCK_ALIGN * BLOCK_ALIGN;
+    if (room < bytes || room > ARENA_BYTES - sizeof(struct block) - arena_used)
+        return NULL;
+    struct block *b = (struct block *)(arena + arena_used);
+    arena_used += sizeof *b + room;
+    b->bytes = bytes;
     live_blocks++;
-    return real.malloc(bytes);
+    return b + 1;
 }
 
 static void *model_calloc(size_t count, size_t bytes)
 {
-    live_blocks++;
-    return real.calloc(count, bytes);
+    size_t all;
+    void *p = __builtin_mul_overflow(count, bytes, &all) ? NULL : model_malloc(all);
+    return p ? memset(p, 0, all) : NULL;
 }
 
 static void *model_aligned_alloc(size_t alignment, size_t bytes)
 {
-    live_blocks++;
-    return real.aligned_alloc(alignment, bytes);
+    return alignment <= BLOCK_ALIGN ? model_malloc(bytes) : NULL;
 }
 
 static void model_free(void *p)
 {
     if (p == NULL)
         return;
+    if ((char *)p < arena || (char *)p >= arena + ARENA_BYTES) {
+        real.free(p); /* from before the model */
+        return;
+    }
+    size_t bytes = ((struct block *)p - 1)->bytes;
     live_blocks--;
     if (model__is_running())
-        model__memory_free(p, malloc_usable_size(p));
-    memset(p, 0xDD, malloc_usable_size(p)); /* a use after this is seen */
-    real.free(p);
+        model__memory_free(p, bytes);
+    memset(p, 0xDD, bytes); /* a use after this is seen */
 }
 
 long model__system_live_blocks(void)
@@ -222,5 +244,6 @@ void model__system_reset(void)
     waiters = NULL;
     word_count = 0;
     live_blocks = 0;
+    arena_used = 0;
     clock_ns = WEFT_SEC;
 }
