@@ -68,6 +68,7 @@ void weft__mpsc_queue_next_block(struct weft__mpsc_queue *q)
     q->free = b->next;
     q->free_count--;
     b->next = NULL;
+    WEFT__MODEL_WRITE(&q->write_block->next);
     q->write_block->next = b;
     q->write_block = b;
     q->write_base = b->slots;
@@ -76,6 +77,7 @@ void weft__mpsc_queue_next_block(struct weft__mpsc_queue *q)
 void weft__mpsc_queue_leave_block(struct weft__mpsc_queue *q)
 {
     struct weft__mpsc_block *b = q->read_block;
+    WEFT__MODEL_READ(&b->next);
     q->read_block = b->next; /* chained before the tail that the reader has seen */
     q->read_base = q->read_block->slots;
     weft__lock_acquire(&q->lock);

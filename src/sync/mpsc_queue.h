@@ -15,12 +15,17 @@
 #define WEFT_SYNC_MPSC_QUEUE_H
 
 #include "base/base.h"
+#include "base/model.h"
 #include "sys/lock.h"
 
 #include <stdalign.h>
 #include <string.h>
 
+#ifdef WEFT_MODEL
+#define WEFT__MPSC_BLOCK 2
+#else
 #define WEFT__MPSC_BLOCK 32
+#endif
 /* Blocks kept for writers: 1,024 elements. A queue that once was longer gives the rest back. */
 #define WEFT__MPSC_FREE_MAX 32
 
@@ -86,7 +91,9 @@ static inline void weft__mpsc_queue_push(struct weft__mpsc_queue *q, const void 
     uint64_t tail = weft__a64_load_relaxed(&q->tail); /* written under the lock */
     if (q->ring == NULL && (tail & q->mask) == 0 && tail != 0)
         weft__mpsc_queue_next_block(q);
-    weft__mpsc_copy(q, q->write_base + (tail & q->mask) * q->elem_bytes, elem, 1);
+    char *slot = q->write_base + (tail & q->mask) * q->elem_bytes;
+    WEFT__MODEL_WRITE_BYTES(slot, q->elem_bytes);
+    weft__mpsc_copy(q, slot, elem, 1);
     /* release publishes the element, and a block that was chained, to the reader's acquire. */
     weft__a64_store_release(&q->tail, tail + 1);
 }
@@ -106,8 +113,8 @@ static inline bool weft__mpsc_queue_look(struct weft__mpsc_queue *q)
 /* Unbounded: the block is read to its end, and another one begun. */
 void weft__mpsc_queue_leave_block(struct weft__mpsc_queue *q);
 
-/* Reads up to limit elements that look() has seen; fewer at the end of the ring or of a block.
- * NULL: where they lie, which holds until the reader says that they are done(). */
+/* Up to limit elements that look() has seen; fewer at the end of the ring or of a block. They lie
+ * there until the reader says that they are done(). */
 static inline char *weft__mpsc_queue_peek(struct weft__mpsc_queue *q, size_t limit,
                                           size_t *ret_count)
 {
@@ -117,7 +124,9 @@ static inline char *weft__mpsc_queue_peek(struct weft__mpsc_queue *q, size_t lim
     if (count > to_edge)
         count = to_edge;
     *ret_count = count < limit ? (size_t)count : limit;
-    return q->read_base + (next & q->mask) * q->elem_bytes;
+    char *slot = q->read_base + (next & q->mask) * q->elem_bytes;
+    WEFT__MODEL_READ_BYTES(slot, *ret_count * q->elem_bytes);
+    return slot;
 }
 
 /* The elements below `next` may be overwritten. seq_cst, for bounded queues: see the channel's

@@ -18,6 +18,7 @@
  *
  * Source: the protocol is that of Tokio's oneshot; the waker inside the word is ours.
  */
+#include "base/model.h"
 #include "sync/value.h"
 #include "task/state.h"
 #include "task/task.h"
@@ -153,6 +154,7 @@ int weft_oneshot_send(weft_oneshot_sender *tx, const void *value)
     struct oneshot *o = of_tx(tx);
     if (o == NULL)
         return weft__misuse("weft_oneshot_send", -EINVAL, "the sender is NULL", WEFT__CALLER);
+    WEFT__MODEL_WRITE_BYTES(o->value, o->type.bytes);
     weft__value_move(&o->type, o->value, value);
     return finish(o, true) ? 0 : -EPIPE;
 }
@@ -184,6 +186,7 @@ static int closed_poll(weft_future *f, weft_waker *waker)
         word = weft__a64_load_relaxed(&o->word);
     }
     weft__waker_hold(waker);
+    WEFT__MODEL_WRITE(&o->tx_waker);
     o->tx_waker = waker;
     /* release publishes tx_waker to the receiver's acquire. */
     while (!(word & CLOSED))
@@ -230,6 +233,7 @@ static int take(struct oneshot *o, uint64_t word, void *ret_value)
     if (!(word & SENT) || o->is_taken)
         return -EPIPE;
     o->is_taken = true;
+    WEFT__MODEL_READ_BYTES(o->value, o->type.bytes);
     if (ret_value != o->value)
         weft__value_move(&o->type, ret_value, o->value);
     return 0;
@@ -349,8 +353,10 @@ void weft_oneshot_receiver_close(weft_oneshot_receiver *rx)
          * before is seen by a sender that finds CLOSED. */
     } while (!weft__a64_cas_weak_acq_rel(&o->word, &word, next));
     /* The memory stays while we have the receiver. */
-    if (word & TX_WAITS)
+    if (word & TX_WAITS) {
+        WEFT__MODEL_READ(&o->tx_waker);
         weft__waker_wake_release(o->tx_waker);
+    }
     if (waker_in(word))
         weft__waker_wake_release(waker_in(word)); /* a pending receive ends too */
 }
