@@ -267,7 +267,7 @@ typedef struct weft_metrics {
     uint64_t parks;                          /* times a worker went to sleep */
     uint64_t stuck_reports;                  /* tasks named for sticking */
     uint64_t global_queue_depth, blocking_queue_depth;
-    uint64_t urgent_queue_depth, background_queue_depth;
+    uint64_t urgent_queue_depth, background_queue_depth, pinned_queue_depth;
     uint64_t fds_registered, fds_deregistered, io_events;
 } weft_metrics;
 /* A snapshot: each number is right, together they need not agree. h NULL: the caller's runtime. 0,

@@ -63,7 +63,9 @@ typedef struct weft_spawn_options {
     enum weft_on_abort on_abort;
     /* a blocking job passes its own on to what it spawns; the pool serves jobs in their order */
     enum weft_priority priority;
-    weft_handle *runtime;  /* NULL: the runtime of the caller */
+    /* true: once it has run, the task stays on the worker that ran it first; see weft_pin() */
+    bool pinned;
+    weft_handle *runtime; /* NULL: the runtime of the caller */
     /* not NULL: a local task of this set, on whose home thread the caller is; runtime is NULL
      * then */
     weft_local_set *local_set;
@@ -271,6 +273,33 @@ WEFT_API int weft_yield(void);
 WEFT_API int weft_consume_budget(void);
 
 /*
+ * Keeps the calling task on the worker it runs on, and so on its thread, until weft_unpin(); for
+ * code that uses what belongs to the thread across waits. Calls nest, and are counted. A task that
+ * was spawned with options.pinned is pinned in any case.
+ *
+ * The price: a pinned task waits for its worker. One that blocks there, or computes, delays it, as
+ * do the tasks of that worker before it; other tasks are delayed by neither. It takes turns with
+ * them in the order of its priority. weft_block_in_place() keeps the thread, and so the tasks
+ * pinned to it, for as long as its function runs.
+ *
+ * On a current_thread runtime every task runs on the thread that drives it, and moves with the
+ * driving from one thread to another if several block on it: there weft_pin() changes nothing. Nor
+ * does it on plain threads, in blocking jobs, local tasks and bodies of weft_block_on() on a
+ * multi_thread runtime, which never move.
+ *
+ * weft_pin() returns 0; -EPERM inside a polled future, which is pinned by the option;
+ * -EOVERFLOW after 65,535 calls in a row. weft_unpin() returns 0, or -EINVAL without a call of
+ * weft_pin() to undo.
+ *
+ * Context: anywhere. Never suspends.
+ */
+WEFT_API int weft_pin(void);
+WEFT_API int weft_unpin(void);
+/* True where a wait resumes on the same thread, whatever the reason; see above for current_thread
+ * runtimes. Context: anywhere. */
+WEFT_API bool weft_self_is_pinned(void);
+
+/*
  * Blocks that change how the calling task waits. Each is one statement or a block, may be nested,
  * and may be left by break, return or goto.
  */
@@ -286,7 +315,15 @@ WEFT_API int weft_consume_budget(void);
 /* A wait inside is a bug: it is reported and returns -EPERM. */
 #define WEFT_NO_WAIT WEFT__MODE_BLOCK(WEFT__MODE_NO_WAIT, WEFT__CAT(weft__mode_, __COUNTER__))
 
-enum weft__mode { WEFT__MODE_SHIELD, WEFT__MODE_UNCONSTRAINED, WEFT__MODE_NO_WAIT };
+/* Waits inside resume on the thread they began on: weft_pin() and weft_unpin(). */
+#define WEFT_PINNED WEFT__MODE_BLOCK(WEFT__MODE_PINNED, WEFT__CAT(weft__mode_, __COUNTER__))
+
+enum weft__mode {
+    WEFT__MODE_SHIELD,
+    WEFT__MODE_UNCONSTRAINED,
+    WEFT__MODE_NO_WAIT,
+    WEFT__MODE_PINNED,
+};
 typedef struct weft__mode_scope {
     enum weft__mode mode;
     bool left;

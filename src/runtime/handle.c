@@ -165,6 +165,8 @@ int weft_metrics_get(weft_handle *h, weft_metrics *m)
         struct weft__worker *w = weft__sched_worker(s, i);
         m->spawned_tasks += weft__a64_load_relaxed(&w->spawned);
         m->polls += weft__a64_load_relaxed(&w->tick);
+        for (unsigned lane = 0; lane < WEFT__LANES; lane++)
+            m->pinned_queue_depth += weft__lanes_len(&w->pinned, lane);
         m->urgent_polls += weft__a64_load_relaxed(&w->urgent_runs);
         m->background_polls += weft__a64_load_relaxed(&w->background_runs);
         m->steals += weft__a64_load_relaxed(&w->steals);

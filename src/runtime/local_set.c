@@ -121,7 +121,8 @@ static void fill(struct weft__local *l, const weft_local_set_config *c)
 /* A task of a runtime with several threads, which may go on on any of them. */
 static bool may_move(const struct weft__task *t)
 {
-    return t && t->kind == WEFT__TASK_FIBER && weft__sched_of(t->core)->is_multi;
+    return t && t->kind == WEFT__TASK_FIBER && weft__sched_of(t->core)->is_multi &&
+           !weft__task_is_pinned(t);
 }
 
 int weft_local_set_create(const weft_local_set_config *config, weft_local_set **ret_set)

@@ -45,6 +45,7 @@ static const struct weft__core_ops core_ops = {
     .timeout_fired = weft__timeout_fired,
     .timeout_disarm = weft__timeout_disarm,
     .unhandled_panic = unhandled_panic,
+    .pin_home = weft__sched_pin_home,
     .task_spawned = weft__sched_task_spawned,
     .task_ends = weft__sched_task_ends,
     .ended_outside = weft__sched_ended_outside,
@@ -139,6 +140,7 @@ static void fill(struct weft_runtime *rt, const weft_config *c)
     core->home = c->flavor == WEFT_FLAVOR_LOCAL ? weft__thread_here() : 0;
     s->is_multi = c->flavor == WEFT_FLAVOR_MULTI_THREAD;
     s->worker_count = s->is_multi ? c->workers : 1;
+    core->route_pinned = s->is_multi ? WEFT__ROUTE_PINNED_BORN : 0;
     s->extra_max = c->extra_workers_max;
     s->event_interval = c->event_interval;
     s->global_interval = c->global_queue_interval;

@@ -93,15 +93,20 @@ void weft__sched_wake_one(struct weft__sched *s)
     (void)weft__sched_claim_one(s);
 }
 
+void weft__sched_wake_worker(struct weft__worker *w)
+{
+    if (claim(w, WEFT__CLAIMED))
+        return;
+    /* seq_cst: be_dormant() stores the word, then looks whether anything is pinned to it. */
+    if (weft__a32_load_seq_cst(&w->is_dormant) && weft__a32_swap_seq_cst(&w->is_dormant, 0))
+        weft__sys_futex_wake(&w->is_dormant, 1);
+}
+
 void weft__sched_wake_all(struct weft__sched *s)
 {
     uint32_t count = weft__a32_load_acquire(&s->worker_high);
-    for (uint32_t i = 0; i < count; i++) {
-        struct weft__worker *w = weft__sched_worker(s, i);
-        (void)claim(w, WEFT__CLAIMED);
-        if (weft__a32_swap_seq_cst(&w->is_dormant, 0))
-            weft__sys_futex_wake(&w->is_dormant, 1);
-    }
+    for (uint32_t i = 0; i < count; i++)
+        weft__sched_wake_worker(weft__sched_worker(s, i));
 }
 
 void weft__sched_wake_extras(struct weft__sched *s)
@@ -180,7 +185,7 @@ bool weft__sched_has_work(struct weft__sched *s)
 static bool has_work(struct weft__worker *w)
 {
     return weft__sched_has_work(w->sched) || !weft__runq_is_empty_seq_cst(&w->runq) ||
-           weft__aptr_load_seq_cst(&w->slot) != NULL;
+           weft__aptr_load_seq_cst(&w->slot) != NULL || !weft__lanes_are_empty_seq_cst(&w->pinned);
 }
 
 /* Sleeps no longer: by itself, or because somebody claimed it. */

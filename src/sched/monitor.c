@@ -33,9 +33,14 @@ static size_t describe(struct weft__task *t, char *buf, size_t cap)
     const char *status = state & WEFT__TASK_DONE     ? "done"
                          : state & WEFT__TASK_PARKED ? "waits"
                                                      : "runnable";
+    char pinned[32] = "";
+    uint32_t route = weft__a32_load_relaxed(&t->route);
+    if (route & WEFT__ROUTE_PINNED)
+        (void)snprintf(pinned, sizeof pinned, ", pinned to worker %u",
+                       route >> WEFT__ROUTE_HOME_SHIFT);
     int n = snprintf(
-        buf, cap, "%s (%s%s) %s%s%s%s%s%s%s:%d%s%s", weft__task_label(t, label, sizeof label),
-        kinds[t->kind], classes[weft__task_class(t)], status,
+        buf, cap, "%s (%s%s%s) %s%s%s%s%s%s%s:%d%s%s", weft__task_label(t, label, sizeof label),
+        kinds[t->kind], classes[weft__task_class(t)], pinned, status,
         ops && (state & WEFT__TASK_PARKED) ? " for " : "",
         ops && (state & WEFT__TASK_PARKED) ? (ops->name ? ops->name : "a future") : "",
         state & WEFT__TASK_ABORT ? ", aborted" : "", ", spawned at ", site ? site->file : "?", "",

@@ -19,15 +19,26 @@ void weft__worker_overflow(struct weft__worker *w, struct weft__task *task)
 
 /* ---- putting tasks in ---- */
 
+/* To the worker that it runs on, which is told if it is another one than `by`: the worker on whose
+ * thread we are, or NULL. */
+static void push_pinned(struct weft__sched *s, struct weft__task *task, uint32_t route,
+                        const struct weft__worker *by)
+{
+    struct weft__worker *home = weft__sched_worker(s, route >> WEFT__ROUTE_HOME_SHIFT);
+    (void)weft__lanes_push(&home->pinned, route & WEFT__ROUTE_CLASS, &task->qnode);
+    if (home != by)
+        weft__sched_wake_worker(home);
+}
+
 /* To the lane of its class, and tells a worker that sleeps. */
 static void push_classed(struct weft__sched *s, struct weft__task *task, uint32_t route,
-                         bool by_worker)
+                         const struct weft__worker *by)
 {
     enum weft__class class = (enum weft__class)(route & WEFT__ROUTE_CLASS);
     size_t len = weft__lanes_push(&s->lanes, class, &task->qnode);
     /* One task in the background is usually reached sooner by the worker that is awake. One that is
      * urgent does not wait for the task that runs there. */
-    if (!by_worker || class == WEFT__CLASS_URGENT || len >= WEFT__WAKE_LEN)
+    if (by == NULL || class == WEFT__CLASS_URGENT || len >= WEFT__WAKE_LEN)
         weft__sched_wake_one(s);
 }
 
@@ -38,13 +49,23 @@ static void stamp(struct weft__task *task, uint32_t route)
         task->cold->ready_ns = weft__sys_now_ns();
 }
 
-bool weft__worker_queue_routed(struct weft__worker *w, struct weft__task *task, uint32_t route)
+/* False: it belongs where a plain task does. */
+static bool queue_routed(struct weft__sched *s, struct weft__task *task, uint32_t route,
+                         const struct weft__worker *by)
 {
     stamp(task, route);
-    if ((route & WEFT__ROUTE_CLASS) == 0)
+    if (route & WEFT__ROUTE_PINNED)
+        push_pinned(s, task, route, by);
+    else if (route & (WEFT__ROUTE_CLASS | WEFT__ROUTE_PINNED_BORN))
+        push_classed(s, task, route, by);
+    else
         return false;
-    push_classed(w->sched, task, route, true);
     return true;
+}
+
+bool weft__worker_queue_routed(struct weft__worker *w, struct weft__task *task, uint32_t route)
+{
+    return queue_routed(w->sched, task, route, w);
 }
 
 /* By a thread that is no worker of s. */
@@ -59,10 +80,7 @@ static WEFT__NOINLINE void enqueue_outside(struct weft__sched *s, struct weft__t
     /* Not the birth of a task: who spawns from outside has a handle, or blocks on the runtime. */
     if (task->started && (c == NULL || c->core == NULL))
         weft__a32_store_relaxed(&s->is_woken_outside, 1);
-    stamp(task, route);
-    if (route & WEFT__ROUTE_CLASS) {
-        push_classed(s, task, route, false);
-    } else {
+    if (route == 0 || !queue_routed(s, task, route, NULL)) {
         if (!weft__inject_push(&s->inject, &task->qnode))
             WEFT_ASSERT(!"the global queue is closed while tasks live");
         weft__sched_wake_one(s);
@@ -157,12 +175,54 @@ static struct weft__task *take_normal(struct weft__worker *w)
     return t;
 }
 
+static struct weft__task *pop(struct weft__lanes *lanes, enum weft__class class)
+{
+    struct weft__qnode *node = weft__lanes_pop(lanes, class);
+    return node ? WEFT__CONTAINER_OF(node, struct weft__task, qnode) : NULL;
+}
+
+/* Of the runtime's lanes: where tasks wait for their first run that will be pinned. */
+static struct weft__task *pop_shared(struct weft__worker *w, enum weft__class class)
+{
+    struct weft__task *t = pop(&w->sched->lanes, class);
+    if (t && (weft__a32_load_relaxed(&t->route) & WEFT__ROUTE_PINNED_BORN))
+        weft__task_pin(t, w->index);
+    return t;
+}
+
+/* Of those that are not pinned to this worker. */
+static struct weft__task *take_shared(struct weft__worker *w, enum weft__class class)
+{
+    if (class != WEFT__CLASS_NORMAL)
+        return pop_shared(w, class);
+    /* The lane and the ring come first in turn, so that neither starves the other. */
+    struct weft__task *t = w->turn & 1 ? pop_shared(w, class) : NULL;
+    if (t == NULL)
+        t = take_normal(w);
+    return t ? t : pop_shared(w, class);
+}
+
+/* How many tasks of the class that are not pinned come after one that is: as many as there are for
+ * each that is pinned, as if all stood in one queue. */
+static uint32_t others_for_one(const struct weft__worker *w, enum weft__class class)
+{
+    size_t others = class == WEFT__CLASS_NORMAL
+                        ? weft__runq_len(&w->runq)
+                        : weft__lanes_len(&w->sched->lanes, class) / w->sched->worker_count;
+    size_t share = others / (weft__lanes_len(&w->pinned, class) + 1);
+    return share < WEFT__RUNQ_CAP ? (uint32_t)share : WEFT__RUNQ_CAP;
+}
+
 static struct weft__task *take_class(struct weft__worker *w, enum weft__class class)
 {
-    if (class == WEFT__CLASS_NORMAL)
-        return take_normal(w);
-    struct weft__qnode *node = weft__lanes_pop(&w->sched->lanes, class);
-    return node ? WEFT__CONTAINER_OF(node, struct weft__task, qnode) : NULL;
+    struct weft__task *t = NULL;
+    if (w->until_pinned[class] > 0)
+        w->until_pinned[class]--;
+    else if ((t = pop(&w->pinned, class)) != NULL)
+        w->until_pinned[class] = others_for_one(w, class);
+    if (t == NULL)
+        t = take_shared(w, class);
+    return t ? t : pop(&w->pinned, class);
 }
 
 static void count_class(struct weft__worker *w, enum weft__class class)
@@ -197,4 +257,11 @@ struct weft__task *weft__worker_pick_class(struct weft__worker *w, struct weft__
 struct weft__task *weft__worker_take_classed(struct weft__worker *w)
 {
     return weft__lanes_ready(&w->sched->lanes) ? weft__worker_pick_class(w, NULL) : NULL;
+}
+
+int weft__sched_pin_home(struct weft__core *core)
+{
+    const struct weft__sched *s = weft__sched_of(core);
+    const struct weft__ctx *c = weft__ctx_now();
+    return s->is_multi && c && c->worker && c->worker->sched == s ? (int)c->worker->index : -1;
 }

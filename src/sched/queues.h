@@ -58,7 +58,7 @@ static inline void weft__worker_queue(struct weft__worker *w, struct weft__task 
 
 /* The oldest of the global queue, with some more moved to the ring; or NULL. By its thread. */
 struct weft__task *weft__worker_take_global(struct weft__worker *w);
-/* As weft__worker_pick_or(), when there are classes to choose from. */
+/* As weft__worker_pick_or(), when there is more than the normal class to choose from. */
 struct weft__task *weft__worker_pick_class(struct weft__worker *w, struct weft__task *self);
 /* The same for a worker that searches: NULL when no class but the normal one has tasks. */
 struct weft__task *weft__worker_take_classed(struct weft__worker *w);
@@ -105,7 +105,7 @@ static inline struct weft__task *weft__worker_pick_or(struct weft__worker *w,
     if (WEFT__UNLIKELY(w->until_events == 0))
         return NULL;
     w->until_events--;
-    uint32_t special = weft__lanes_ready(&w->sched->lanes);
+    uint32_t special = weft__lanes_ready(&w->sched->lanes) | weft__lanes_ready(&w->pinned);
     if (self)
         special |= weft__a32_load_relaxed(&self->route);
     if (WEFT__UNLIKELY(special != 0))

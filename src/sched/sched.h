@@ -77,8 +77,10 @@ struct weft__worker {
     uint32_t until_global; /* runs left until the global queue comes first */
     uint32_t slot_streak;  /* runs in a row out of the slot */
     uint32_t turn;         /* counts picks while classes are in use */
-    uint64_t rng;          /* of weft__random_next() */
-    uint64_t quiet_tick;   /* tick at the last sleep without an end, current_thread */
+    /* by class: picks until the tasks pinned to this worker have their turn */
+    uint32_t until_pinned[WEFT__LANES];
+    uint64_t rng;        /* of weft__random_next() */
+    uint64_t quiet_tick; /* tick at the last sleep without an end, current_thread */
     /* with watches_runs: the task whose run has begun, referenced; and what its hooks are told */
     struct weft__task *watched;
     weft_task_meta watched_meta;
@@ -104,6 +106,7 @@ struct weft__worker {
     weft__a32 is_dormant; /* extra workers: out of service */
     /* inside weft_block_in_place(); written by the worker, read by the monitor */
     weft__a32 in_place;
+    struct weft__lanes pinned; /* tasks that run here only */
     struct weft__runq runq WEFT__ALIGNED(WEFT__CACHE_LINE);
     struct weft__timers timers WEFT__ALIGNED(WEFT__CACHE_LINE);
 
@@ -142,14 +145,15 @@ struct weft__sched {
     struct weft__sched_hooks hooks;
 
     struct weft__inject inject;
-    struct weft__lanes lanes; /* urgent and background tasks; that of the normal class is empty */
-    weft__a32 idle_count;     /* workers asleep or about to be; written by them and by claimers */
-    weft__a32 searchers;      /* workers looking for work */
-    weft__a32 polling;        /* 1: somebody polls the driver */
-    weft__a32 stop;           /* 1: workers end */
-    weft__a32 monitor_stuck;  /* workers stuck now, by the monitor's count */
-    weft__a32 in_place;       /* workers inside weft_block_in_place() */
-    weft__a32 outside;        /* threads inside weft_enter(): they may wake tasks */
+    /* Urgent and background tasks, and normal ones that have not run yet and will be pinned. */
+    struct weft__lanes lanes;
+    weft__a32 idle_count;    /* workers asleep or about to be; written by them and by claimers */
+    weft__a32 searchers;     /* workers looking for work */
+    weft__a32 polling;       /* 1: somebody polls the driver */
+    weft__a32 stop;          /* 1: workers end */
+    weft__a32 monitor_stuck; /* workers stuck now, by the monitor's count */
+    weft__a32 in_place;      /* workers inside weft_block_in_place() */
+    weft__a32 outside;       /* threads inside weft_enter(): they may wake tasks */
     weft__a32 jobs; /* blocking jobs that have not ended: likewise, and a paused clock waits */
     /* 1: a thread outside all runtimes has woken a task, and may do so again; written by such */
     weft__a32 is_woken_outside;
@@ -231,7 +235,8 @@ void weft__sched_timers_rearmed(struct weft__core *core, struct weft__timers *ts
 
 /* core_ops */
 void weft__sched_enqueue(struct weft__core *core, struct weft__task *task);
-/* Moves everything queued on w to the global queue. By its thread. */
+int weft__sched_pin_home(struct weft__core *core);
+/* Moves everything queued on w to the global queue, except what is pinned to it. By its thread. */
 void weft__worker_spill_all(struct weft__worker *w);
 
 /* ---- hooks.c ---- */
@@ -254,6 +259,8 @@ void weft__sched_task_ends(struct weft__task *t);
 void weft__sched_wake_one(struct weft__sched *s);
 /* True when a worker that looks for work should find some. seq_cst loads. */
 bool weft__sched_has_work(struct weft__sched *s);
+/* Wakes w if it sleeps, dormant or not. After work for it was made visible with a seq_cst store. */
+void weft__sched_wake_worker(struct weft__worker *w);
 /* Wakes a sleeping worker in any case. False when none sleeps. */
 bool weft__sched_claim_one(struct weft__sched *s);
 void weft__sched_wake_all(struct weft__sched *s);

@@ -411,8 +411,12 @@ static void be_dormant(struct weft__worker *w, bool (*should_stop)(void *), void
     struct weft__sched *s = w->sched;
     weft__worker_spill_all(w);
     weft__a32_store_seq_cst(&w->is_dormant, 1);
+    /* as a worker that goes to sleep: the last task of all may have ended here */
+    weft__sched_check_quiescent(s);
     weft__sched_wake_one(s);
-    while (!should_stop(arg) && weft__a32_load_seq_cst(&w->is_dormant)) {
+    /* Out of service for all but the tasks that are pinned to it: who queues one wakes it up. */
+    while (!should_stop(arg) && weft__a32_load_seq_cst(&w->is_dormant) &&
+           weft__lanes_are_empty_seq_cst(&w->pinned)) {
         /* Tasks that ran here have left timers on our wheel. */
         (void)weft__sys_futex_wait(&w->is_dormant, 1, weft__a64_load_relaxed(&w->timers.next_ns));
         if (weft__timers_expire(&w->timers, weft__clock_now(&s->core.clock))) {
@@ -501,6 +505,7 @@ int weft__worker_create(struct weft__sched *s, uint32_t index, bool is_extra)
     weft__a32_store_relaxed(&w->has_no_thread, 1);
     w->rng = (s->seed + index + 1) * UINT64_C(0x9E3779B97F4A7C15) | 1;
     weft__stack_cache_init(&w->stacks);
+    weft__lanes_init(&w->pinned, false);
     weft__runq_init(&w->runq);
     weft__timers_init(&w->timers, weft__clock_now(&s->core.clock));
     weft__aptr_store_release(&s->worker[index], w);

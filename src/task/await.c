@@ -293,6 +293,9 @@ void weft__mode_enter(weft__mode_scope *s, enum weft__mode mode)
     case WEFT__MODE_NO_WAIT:
         l->no_wait_depth++;
         break;
+    case WEFT__MODE_PINNED:
+        weft__pin_set_depth(l, (uint16_t)(l->pin_depth + 1));
+        break;
     }
 }
 
@@ -313,6 +316,9 @@ void weft__mode_leave(weft__mode_scope *s)
         break;
     case WEFT__MODE_NO_WAIT:
         l->no_wait_depth--;
+        break;
+    case WEFT__MODE_PINNED:
+        weft__pin_set_depth(l, (uint16_t)(l->pin_depth - 1));
         break;
     }
 }

@@ -181,6 +181,8 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
         return -ENOMEM;
     }
     task_init(t, core, kind, id, class_of(o, c) | core->route_extra);
+    if (o && o->pinned)
+        weft__a32_or_relaxed(&t->route, core->route_pinned);
     t->fn = fn;
     t->arg = arg;
     t->site = site;

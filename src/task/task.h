@@ -74,6 +74,11 @@ enum weft__class {
 #define WEFT__ROUTE_CLASS UINT32_C(3) /* enum weft__class */
 /* cold->ready_ns is set when it is queued */
 #define WEFT__ROUTE_STAMPED UINT32_C(4)
+/* spawned pinned: to the worker that runs it first, and for good */
+#define WEFT__ROUTE_PINNED_BORN UINT32_C(8)
+/* runs on its home only, the worker with the index that stands in the upper half */
+#define WEFT__ROUTE_PINNED UINT32_C(16)
+#define WEFT__ROUTE_HOME_SHIFT 16
 
 #define WEFT__TASK_INLINE_ARG 64
 #define WEFT__OUTCOME_TAKEN 255 /* outcome: nothing is left in it */
@@ -129,6 +134,7 @@ struct weft__locals {
     struct weft__boundary *boundary;          /* innermost */
     struct weft__stack *stack;                /* what an executor runs on; NULL for threads */
     uint16_t shield_depth, no_wait_depth, unconstrained_depth;
+    uint16_t pin_depth;
     bool is_panicking, is_unwinding;
     /* a wait has returned -ECANCELED, or the task was unwound: the outcome is cancelled */
     bool abort_seen;
@@ -201,6 +207,9 @@ struct weft__core_ops {
     void (*timeout_disarm)(struct weft_timeout *scope);
     /* A task has panicked that nobody will join, under the policy to shut down. */
     void (*unhandled_panic)(struct weft__core *core);
+    /* The index of the worker the caller runs on, whose tasks may move to others; negative where no
+     * task moves. NULL: likewise. */
+    int (*pin_home)(struct weft__core *core);
     /* With core->watches_tasks: a task was born, it has an id and cannot run yet; a task is about
      * to be done. */
     void (*task_spawned)(struct weft__task *task);
@@ -237,8 +246,9 @@ struct weft__core {
     bool panics_shut_down;   /* config.unhandled_panic */
     weft__a32 is_panic_shut; /* 1: that is how it came to be shut */
     bool watches_tasks;
-    bool needs_cold;      /* every task has its rarely used parts */
-    uint32_t route_extra; /* WEFT__ROUTE_*: of every task */
+    bool needs_cold;       /* every task has its rarely used parts */
+    uint32_t route_extra;  /* WEFT__ROUTE_*: of every task */
+    uint32_t route_pinned; /* of a task that is spawned pinned; 0 where no task moves */
     weft__a64 forced_yields;
     uint16_t budget;
     size_t stack_bytes;
@@ -363,6 +373,16 @@ static inline enum weft__class weft__task_class(const struct weft__task *t)
 {
     return (enum weft__class)(weft__a32_load_relaxed(&t->route) & WEFT__ROUTE_CLASS);
 }
+
+static inline bool weft__task_is_pinned(const struct weft__task *t)
+{
+    return weft__a32_load_relaxed(&t->route) & WEFT__ROUTE_PINNED;
+}
+
+/* To the worker with that index. By who runs t, or is about to. */
+void weft__task_pin(struct weft__task *t, uint32_t home);
+/* Sets how often the caller has asked to be pinned; l: of the caller. */
+void weft__pin_set_depth(struct weft__locals *l, uint16_t depth);
 
 /* ---- wakers: a weft_waker is the task ---- */
 
