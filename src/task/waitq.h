@@ -29,6 +29,7 @@
 #ifndef WEFT_TASK_WAITQ_H
 #define WEFT_TASK_WAITQ_H
 
+#include "base/model.h"
 #include "sys/lock.h"
 #include "task/state.h"
 #include "task/task.h"
@@ -47,6 +48,7 @@ struct weft__wake_list {
 
 static inline void weft__wake_list_add(struct weft__wake_list *list, struct weft__task *t)
 {
+    WEFT__MODEL_WRITE(&t->qnode);
     t->qnode.next = NULL;
     if (list->first == NULL)
         list->first = &t->qnode;
@@ -80,6 +82,7 @@ static inline void weft__wake_list_flush(struct weft__wake_list *list)
     list->first = list->last = NULL;
     while (n != NULL) {
         /* Before it is scheduled: then the link is its queue's. */
+        WEFT__MODEL_READ(n);
         struct weft__qnode *next = n->next;
         weft__task_schedule(WEFT__CONTAINER_OF(n, struct weft__task, qnode));
         n = next;
@@ -137,6 +140,7 @@ static inline void weft__waiter_settle(struct weft__waiter *w)
 
 static inline bool weft__waitq_is_empty(const struct weft__waitq *q)
 {
+    WEFT__MODEL_READ(q);
     return q->first == NULL;
 }
 
@@ -154,6 +158,8 @@ static inline bool weft__waiter_is_queued(const struct weft__waiter *w)
 static inline void weft__waitq_push_back(struct weft__waitq *q, struct weft__waiter *w,
                                          weft_waker *waker)
 {
+    WEFT__MODEL_WRITE(q);
+    WEFT__MODEL_WRITE(&w->waker);
     w->waker = waker;
     w->next = NULL;
     w->prev = q->last;
@@ -168,6 +174,8 @@ static inline void weft__waitq_push_back(struct weft__waitq *q, struct weft__wai
 static inline void weft__waitq_push_front(struct weft__waitq *q, struct weft__waiter *w,
                                           weft_waker *waker)
 {
+    WEFT__MODEL_WRITE(q);
+    WEFT__MODEL_WRITE(&w->waker);
     w->waker = waker;
     w->prev = NULL;
     w->next = q->first;
@@ -182,6 +190,8 @@ static inline void weft__waitq_push_front(struct weft__waitq *q, struct weft__wa
 /* Unlinks a queued waiter; its state is the caller's to set. */
 static inline void weft__waitq_unlink(struct weft__waitq *q, struct weft__waiter *w)
 {
+    WEFT__MODEL_WRITE(q);
+    WEFT__MODEL_WRITE(&w->next);
     if (w->prev)
         w->prev->next = w->next;
     else
@@ -212,6 +222,7 @@ static inline void weft__waitq_end(struct weft__waitq *q, struct weft__waiter *w
 {
     WEFT_DEBUG_ASSERT(weft__waiter_is_queued(w) && result >= WEFT__WAITER_ENDED);
     weft__waitq_unlink(q, w);
+    WEFT__MODEL_READ(&w->waker);
     if (w->waker == NULL || !weft__wake_list_claim(list, w->waker))
         result |= WEFT__WAITER_UNCLAIMED;
     /* release pairs with the acquire in weft__waiter_result. */
@@ -239,10 +250,12 @@ static inline bool weft__waiter_must_wait(struct weft__waitq *q, struct weft__wa
     uint32_t state = weft__a32_load_relaxed(&w->state); /* written under the lock */
     if (state >= WEFT__WAITER_ENDED)
         return false;
-    if (state == WEFT__WAITER_QUEUED)
+    if (state == WEFT__WAITER_QUEUED) {
+        WEFT__MODEL_WRITE(&w->waker);
         w->waker = waker;
-    else
+    } else {
         weft__waitq_push_back(q, w, waker);
+    }
     return true;
 }
 
