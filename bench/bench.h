@@ -38,6 +38,7 @@ __attribute__((noreturn)) void bench_fail(const char *file, int line, const char
 
 /* The runtime that `threads` names: "ct" (current_thread), or a number of workers. */
 weft_runtime *bench_runtime(const char *threads);
+weft_runtime *bench_runtime_with_slack(const char *threads, uint64_t timer_slack_ns);
 /* Repetitions that are measured: REPS in the environment, 7. */
 int bench_reps(void);
 

@@ -195,9 +195,10 @@ static int compare_u64(const void *a, const void *b)
 }
 
 /* n tasks that sleep 1 to 100 ms: how late do they wake? */
-static void lateness(const struct bench_row *row, const char *threads, long n)
+static void measure_lateness(const struct bench_row *row, const char *threads, long n,
+                             uint64_t timer_slack_ns)
 {
-    weft_runtime *rt = bench_runtime(threads);
+    weft_runtime *rt = bench_runtime_with_slack(threads, timer_slack_ns);
     struct sleepers s = {.n = n};
     uint64_t *late = bench_in_task(rt, spawn_late, &s);
     qsort(late, (size_t)n, sizeof *late, compare_u64);
@@ -210,11 +211,64 @@ static void lateness(const struct bench_row *row, const char *threads, long n)
     BENCH_CHECK(weft_runtime_destroy(rt) == 0);
 }
 
+static void lateness(const struct bench_row *row, const char *threads, long n)
+{
+    measure_lateness(row, threads, n, 0);
+}
+
+static void lateness_precise(const struct bench_row *row, const char *threads, long n)
+{
+    measure_lateness(row, threads, n, 1);
+}
+
+/* ---- delay queues ---- */
+
+/* An item put in, put off and taken back, in a queue that holds 1,000 others. */
+static long delay_queue_reset(long n)
+{
+    weft_delay_queue *q;
+    weft_delay_key key;
+    uint64_t random = BENCH_SEED, item = 0;
+    BENCH_CHECK(weft_delay_queue_create(sizeof item, NULL, &q) == 0);
+    for (int i = 0; i < 1000; i++)
+        BENCH_CHECK(weft_delay_queue_insert(q, &item, WEFT_SEC + bench_random(&random) % WEFT_SEC,
+                                            NULL) == 0);
+    for (long i = 0; i < n; i++) {
+        BENCH_CHECK(weft_delay_queue_insert(q, &item, WEFT_SEC + bench_random(&random) % WEFT_SEC,
+                                            &key) == 0);
+        BENCH_CHECK(weft_delay_queue_reset(q, key, 2 * WEFT_SEC) == 0);
+        BENCH_CHECK(weft_delay_queue_remove(q, key, &item) == 0);
+    }
+    weft_delay_queue_unref(q);
+    return n;
+}
+
+/* Taking items that are due, out of up to 1,000. */
+static long delay_queue_next(long n)
+{
+    weft_delay_queue *q;
+    uint64_t random = BENCH_SEED, item = 0;
+    BENCH_CHECK(weft_delay_queue_create(sizeof item, NULL, &q) == 0);
+    long done = 0;
+    while (done < n) {
+        for (int i = 0; i < 1000; i++)
+            BENCH_CHECK(
+                weft_delay_queue_insert_at(q, &item, bench_random(&random) % WEFT_SEC, NULL) == 0);
+        for (int i = 0; i < 1000; i++, done++)
+            BENCH_CHECK(weft_delay_queue_next(q, &item, NULL) == 0);
+    }
+    weft_delay_queue_unref(q);
+    return done;
+}
+
 const struct bench_row bench_rows_time[] = {
     {.name = "timeout_ready", .n = 500000, .is_micro = true, .op = timeout_ready},
     {.name = "timeout_yield", .n = 300000, .is_micro = true, .op = timeout_yield},
     {.name = "timers", .n = 100000, .whole = timers},
     {.name = "timers_polled", .n = 100000, .whole = timers_polled},
+    {.name = "delay_queue_reset", .n = 200000, .op = delay_queue_reset},
+    {.name = "delay_queue_next", .n = 200000, .op = delay_queue_next},
     {.name = "lateness", .n = 2000, .whole = lateness},
+    {.name = "lateness_precise", .n = 2000, .whole = lateness_precise},
     {.name = NULL},
 };

@@ -34,10 +34,11 @@ void bench_fail(const char *file, int line, const char *cond)
 
 /* ---- what rows use ---- */
 
-weft_runtime *bench_runtime(const char *threads)
+weft_runtime *bench_runtime_with_slack(const char *threads, uint64_t timer_slack_ns)
 {
     weft_config config;
     weft_config_init(&config);
+    config.timer_slack_ns = timer_slack_ns;
     if (strcmp(threads, "ct") == 0) {
         config.flavor = WEFT_FLAVOR_CURRENT_THREAD;
         config.workers = 1;
@@ -47,6 +48,11 @@ weft_runtime *bench_runtime(const char *threads)
     weft_runtime *rt;
     BENCH_CHECK(weft_runtime_create(&config, &rt) == 0);
     return rt;
+}
+
+weft_runtime *bench_runtime(const char *threads)
+{
+    return bench_runtime_with_slack(threads, 0);
 }
 
 int bench_reps(void)

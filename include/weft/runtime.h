@@ -82,6 +82,10 @@ typedef struct weft_config {
     enum weft_unhandled_panic unhandled_panic;
     /* Of random choices; 0: random. */
     uint64_t seed;
+    /* How late the kernel may make timers, to save wake-ups: the timer slack of the threads that run
+     * tasks. 0: as it is, 50 us unless the process has changed it. 1: as precise as the machine can
+     * be. At most 1 s. */
+    uint64_t timer_slack_ns;
     /* True: the clock stands still from the start, see <weft/clock.h>. current_thread only. */
     bool start_paused;
     /* Hooks, called on the thread concerned, outside any task; they may spawn, wake and enter, and

@@ -30,6 +30,13 @@ WEFT_API int weft_sleep(uint64_t duration_ns);
 WEFT_API int weft_sleep_until(uint64_t deadline_ns);
 
 /*
+ * The same for who is not in a hurry: it wakes up between duration_ns and duration_ns + slack_ns from
+ * now, at a moment that others with slack choose as well. Timers with a slack of s cause about two
+ * wake-ups of a thread in each s, however many they are.
+ */
+WEFT_API int weft_sleep_slack(uint64_t duration_ns, uint64_t slack_ns);
+
+/*
  * The wait of weft_sleep() as a future, for composites: its result is 0, -EPERM or -ESHUTDOWN. It
  * belongs to who polls it, must not move once it was polled, and needs no fini: it is over when it has
  * completed or was cancelled.
@@ -56,6 +63,9 @@ WEFT_API WEFT_MUST_CHECK int weft_timer_init(weft_timer *t, uint64_t deadline_ns
 /* Moves the deadline: later, earlier, into the past; before the first wait, during it, or after it
  * fired. Whoever waits then waits for the new one. By the owner of t. */
 WEFT_API void weft_timer_reset(weft_timer *t, uint64_t deadline_ns);
+/* From the next wait or reset on it may fire up to slack_ns late, together with others: see
+ * weft_sleep_slack(). 0, as it begins: on time. By the owner of t. */
+WEFT_API void weft_timer_set_slack(weft_timer *t, uint64_t slack_ns);
 /* True once it has fired, or its deadline has passed. */
 WEFT_API bool weft_timer_is_elapsed(const weft_timer *t);
 WEFT_API uint64_t weft_timer_deadline(const weft_timer *t);

@@ -91,6 +91,8 @@ int weft__config_check(const weft_config *c, const void *caller)
     else if (c->unhandled_panic != WEFT_UNHANDLED_PANIC_IGNORE &&
              c->unhandled_panic != WEFT_UNHANDLED_PANIC_SHUTDOWN)
         why = "config.unhandled_panic is unknown";
+    else if (c->timer_slack_ns > WEFT_SEC)
+        why = "config.timer_slack_ns must be at most 1 s";
     else if (c->start_paused && c->flavor == WEFT_FLAVOR_MULTI_THREAD)
         why = "config.start_paused is for current_thread runtimes";
     else if (c->start_paused && !c->enable_time)

@@ -71,10 +71,15 @@ static void drive(struct weft__sched *s, struct turn *turn)
     struct weft__core *core_before = c->core;
     void *signal_stack = NULL;
     (void)weft__sigaltstack_init(&signal_stack); /* without it an overflow is not named, no more */
+    uint64_t slack_before_ns = 0;                /* not ours, and to be left as it was */
+    bool sets_slack = s->timer_slack_ns && weft__sys_timer_slack_get(&slack_before_ns) == 0 &&
+                      weft__sys_timer_slack_set(s->timer_slack_ns) == 0;
     weft__worker_attach(w);
     w->wake_at_ns = turn->deadline_ns;
     weft__worker_loop(w, must_end, turn);
     weft__worker_detach(w);
+    if (sets_slack)
+        (void)weft__sys_timer_slack_set(slack_before_ns); /* set before, so it can be set again */
     weft__sigaltstack_fini(signal_stack);
     c->core = core_before;
 }

@@ -147,6 +147,7 @@ static void fill(struct weft_runtime *rt, const weft_config *c)
     s->has_slot = !c->disable_next_slot;
     s->detects_deadlock = c->detect_deadlock;
     s->stuck_after_ns = c->stuck_after_ns;
+    s->timer_slack_ns = c->timer_slack_ns;
     s->shutdown_grace_ns = c->shutdown_grace_ns;
     s->seed = c->seed ? c->seed : weft__sys_random();
     fill_hooks(s, c);

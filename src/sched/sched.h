@@ -140,6 +140,7 @@ struct weft__sched {
     bool watches_runs;
     bool detects_deadlock;
     uint64_t stuck_after_ns;
+    uint64_t timer_slack_ns; /* of the threads that run tasks; 0: left alone */
     uint64_t shutdown_grace_ns;
     uint64_t seed;
     struct weft__sched_hooks hooks;

@@ -589,6 +589,8 @@ void weft__worker_thread(struct weft__worker *w)
                   w->index);
     w->thread_id = weft__sys_thread_id();
     w->cpu_clock = weft__sys_thread_cpu_clock();
+    if (s->timer_slack_ns)
+        (void)weft__sys_timer_slack_set(s->timer_slack_ns); /* refused: as late as it was before */
     weft__worker_attach(w);
     weft__worker_hook(w, s->hooks.thread_start);
     weft__worker_loop(w, is_stopped, w);

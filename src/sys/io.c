@@ -42,13 +42,23 @@ int weft__sys_epoll_ctl(int epfd, int op, int fd, uint32_t events, uint64_t data
 /* Written once by whoever finds out, read by all: the kernel has no epoll_pwait2. */
 static weft__a32 lacks_pwait2;
 
+/* The kernel allows itself to end a wait for events a thousandth of it late, up to 100 ms, whatever the
+ * slack of the thread, and mostly does, unless it is up anyway (fs/select.c, select_estimate_accuracy).
+ * So we ask for that much less: the latest end is where the end should be. */
+static uint64_t less_estimate(uint64_t timeout_ns)
+{
+    uint64_t estimate_ns = timeout_ns / 1001;
+    return timeout_ns - (estimate_ns < 100 * WEFT_MS ? estimate_ns : 100 * WEFT_MS);
+}
+
 int weft__sys_epoll_wait(int epfd, struct epoll_event *events, int max, uint64_t timeout_ns)
 {
     int n;
     if (timeout_ns != 0 && timeout_ns != WEFT_NEVER && weft__a32_load_relaxed(&lacks_pwait2) == 0) {
+        uint64_t asked_ns = less_estimate(timeout_ns);
         struct timespec ts = {
-            .tv_sec = (time_t)(timeout_ns / WEFT_SEC),
-            .tv_nsec = (long)(timeout_ns % WEFT_SEC),
+            .tv_sec = (time_t)(asked_ns / WEFT_SEC),
+            .tv_nsec = (long)(asked_ns % WEFT_SEC),
         };
         n = weft__sys_table.epoll_pwait2(epfd, events, max, &ts);
         if (n >= 0)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -42,6 +43,11 @@ static int real_open(const char *path, int flags)
 static int real_fcntl(int fd, int cmd, int arg)
 {
     return fcntl(fd, cmd, arg);
+}
+
+static int real_prctl(int option, unsigned long arg)
+{
+    return prctl(option, arg, 0UL, 0UL, 0UL);
 }
 
 struct weft__sys_table weft__sys_table = {
@@ -85,6 +91,7 @@ struct weft__sys_table weft__sys_table = {
     .pthread_create = pthread_create,
     .pthread_join = pthread_join,
     .pthread_detach = pthread_detach,
+    .prctl = real_prctl,
     .sched_getaffinity = sched_getaffinity,
     .getrandom = getrandom,
     .sigaltstack = sigaltstack,

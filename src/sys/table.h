@@ -70,6 +70,7 @@ struct weft__sys_table {
     int (*pthread_join)(pthread_t thread, void **ret);
     int (*pthread_detach)(pthread_t thread);
 
+    int (*prctl)(int option, unsigned long arg);
     int (*sched_getaffinity)(pid_t pid, size_t bytes, cpu_set_t *set);
     ssize_t (*getrandom)(void *buf, size_t len, unsigned flags);
     int (*sigaltstack)(const stack_t *set, stack_t *ret);

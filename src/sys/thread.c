@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -149,6 +150,22 @@ int weft__sys_sigaltstack(const stack_t *set, stack_t *ret)
 int weft__sys_sigaction(int signo, const struct sigaction *set, struct sigaction *ret)
 {
     return weft__sys_table.sigaction(signo, set, ret) == 0 ? 0 : weft__sys_error();
+}
+
+/* ---- timer slack ---- */
+
+int weft__sys_timer_slack_get(uint64_t *ret_ns)
+{
+    int ns = weft__sys_table.prctl(PR_GET_TIMERSLACK, 0);
+    if (ns < 0)
+        return weft__sys_error();
+    *ret_ns = (uint64_t)ns;
+    return 0;
+}
+
+int weft__sys_timer_slack_set(uint64_t ns)
+{
+    return weft__sys_table.prctl(PR_SET_TIMERSLACK, (unsigned long)ns) == 0 ? 0 : weft__sys_error();
 }
 
 /* ---- what a thread is doing ---- */

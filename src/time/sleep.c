@@ -1,4 +1,5 @@
 #include "task/task.h"
+#include "time/slack.h"
 #include "time/timers.h"
 
 #include <weft/time.h>
@@ -49,7 +50,8 @@ int weft__time_is_on(const char *call, const struct weft__core *core, const void
     return 0;
 }
 
-static int sleep_until(const char *call, uint64_t now_ns, uint64_t deadline_ns, const void *caller)
+static int sleep_until(const char *call, uint64_t now_ns, uint64_t deadline_ns, uint64_t slack_ns,
+                       const void *caller)
 {
     int rc = weft__wait_begin(call, caller);
     if (rc < 0)
@@ -60,7 +62,7 @@ static int sleep_until(const char *call, uint64_t now_ns, uint64_t deadline_ns, 
     if (rc < 0 || deadline_ns <= now_ns)
         return rc;
     s.future.ops = &sleep_ops;
-    s.deadline_ns = deadline_ns;
+    s.deadline_ns = weft__slack_deadline(deadline_ns, slack_ns);
     weft__timer_init(&s.timer);
     return weft__wait_for(&s.future);
 }
@@ -68,19 +70,26 @@ static int sleep_until(const char *call, uint64_t now_ns, uint64_t deadline_ns, 
 int weft_sleep(uint64_t duration_ns)
 {
     uint64_t now_ns = weft_now();
-    return sleep_until("weft_sleep", now_ns, weft__add_sat(now_ns, duration_ns), WEFT__CALLER);
+    return sleep_until("weft_sleep", now_ns, weft__add_sat(now_ns, duration_ns), 0, WEFT__CALLER);
+}
+
+int weft_sleep_slack(uint64_t duration_ns, uint64_t slack_ns)
+{
+    uint64_t now_ns = weft_now();
+    return sleep_until("weft_sleep_slack", now_ns, weft__add_sat(now_ns, duration_ns), slack_ns,
+                       WEFT__CALLER);
 }
 
 int weft_sleep_until(uint64_t deadline_ns)
 {
-    return sleep_until("weft_sleep_until", weft_now(), deadline_ns, WEFT__CALLER);
+    return sleep_until("weft_sleep_until", weft_now(), deadline_ns, 0, WEFT__CALLER);
 }
 
 /* ---- timers as futures ---- */
 
 struct timer {
     struct weft__core *core; /* a reference, so that the wheel it is armed on stays; NULL: ended */
-    uint64_t deadline_ns;
+    uint64_t deadline_ns, slack_ns;
     struct weft__timer timer;
 };
 
@@ -90,6 +99,12 @@ _Static_assert(sizeof(struct timer) <= sizeof(((weft_timer *)0)->opaque),
 static struct timer *timer_of(const weft_timer *t)
 {
     return (struct timer *)(uintptr_t)t->opaque;
+}
+
+static void arm(struct timer *t, weft_waker *waker)
+{
+    weft__timer_arm_here(t->core, &t->timer, weft__slack_deadline(t->deadline_ns, t->slack_ns),
+                         waker);
 }
 
 static int poll_timer(struct timer *t, weft_waker *waker)
@@ -105,7 +120,7 @@ static int poll_timer(struct timer *t, weft_waker *waker)
     }
     if (t->deadline_ns <= weft__clock_now(&t->core->clock))
         return 0;
-    weft__timer_arm_here(t->core, &t->timer, t->deadline_ns, waker);
+    arm(t, waker);
     return WEFT_PENDING;
 }
 
@@ -136,6 +151,7 @@ int weft__timer_begin(const char *call, weft_timer *timer, uint64_t deadline_ns,
     timer->future.ops = &timer_ops;
     t->core = core;
     t->deadline_ns = deadline_ns;
+    t->slack_ns = 0;
     weft__timer_init(&t->timer);
     return 0;
 }
@@ -167,7 +183,12 @@ void weft_timer_reset(weft_timer *timer, uint64_t deadline_ns)
     weft__timer_init(&t->timer);
     /* Who waits already has been promised a wake-up. */
     if (was_armed)
-        weft__timer_arm_here(t->core, &t->timer, deadline_ns, waker);
+        arm(t, waker);
+}
+
+void weft_timer_set_slack(weft_timer *timer, uint64_t slack_ns)
+{
+    timer_of(timer)->slack_ns = slack_ns;
 }
 
 bool weft_timer_is_elapsed(const weft_timer *timer)
@@ -233,6 +254,7 @@ void weft_sleep_future_init_until(weft_sleep_future *f, uint64_t deadline_ns)
     struct timer *t = sleep_of(&f->future);
     t->core = NULL;
     t->deadline_ns = deadline_ns;
+    t->slack_ns = 0;
     weft__timer_init(&t->timer);
 }
 

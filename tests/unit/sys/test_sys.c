@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -161,11 +162,57 @@ static void timeouts_have_nanoseconds(void **state)
     (void)state;
     struct epoll_event e;
     weft__sys_table.epoll_pwait2 = pwait2_recorded;
-    assert_int_equal(weft__sys_epoll_wait(3, &e, 1, 2 * WEFT_SEC + 1), 0);
-    assert_int_equal(timeout_seen.tv_sec, 2);
-    assert_int_equal(timeout_seen.tv_nsec, 1);
+    assert_int_equal(weft__sys_epoll_wait(3, &e, 1, 1000), 0);
+    assert_int_equal(timeout_seen.tv_sec, 0);
+    assert_int_equal(timeout_seen.tv_nsec, 1000);
     assert_int_equal(weft__sys_epoll_wait(3, &e, 1, WEFT_NEVER - 1), 0);
     assert_in_range(timeout_seen.tv_nsec, 0, 999999999);
+}
+
+/* What the kernel adds of its own accord brings the end to where it should be. */
+static void timeouts_leave_room_for_the_kernels_estimate(void **state)
+{
+    static const uint64_t timeouts[] = {1,        1000,          1001,           WEFT_MS,
+                                        WEFT_SEC, 99 * WEFT_SEC, 1000 * WEFT_SEC};
+    (void)state;
+    struct epoll_event e;
+    weft__sys_table.epoll_pwait2 = pwait2_recorded;
+    for (size_t i = 0; i < sizeof timeouts / sizeof *timeouts; i++) {
+        assert_int_equal(weft__sys_epoll_wait(3, &e, 1, timeouts[i]), 0);
+        uint64_t asked = (uint64_t)timeout_seen.tv_sec * WEFT_SEC + (uint64_t)timeout_seen.tv_nsec;
+        uint64_t estimate = asked / 1000 < 100 * WEFT_MS ? asked / 1000 : 100 * WEFT_MS;
+        assert_in_range(asked + estimate, timeouts[i] - 1 - timeouts[i] / 1000000, timeouts[i] + 1);
+    }
+}
+
+static int slack_seen = 50000;
+static int prctl_recorded(int option, unsigned long arg)
+{
+    if (option == PR_GET_TIMERSLACK)
+        return slack_seen;
+    assert_int_equal(option, PR_SET_TIMERSLACK);
+    slack_seen = (int)arg;
+    return 0;
+}
+static int prctl_refused(int option, unsigned long arg)
+{
+    (void)option, (void)arg;
+    errno = EPERM;
+    return -1;
+}
+
+static void timer_slack_is_set_and_read(void **state)
+{
+    (void)state;
+    uint64_t ns = 0;
+    weft__sys_table.prctl = prctl_recorded;
+    assert_int_equal(weft__sys_timer_slack_set(7), 0);
+    assert_int_equal(weft__sys_timer_slack_get(&ns), 0);
+    assert_int_equal(ns, 7);
+    weft__sys_table.prctl = prctl_refused;
+    assert_int_equal(weft__sys_timer_slack_set(9), -EPERM);
+    assert_int_equal(weft__sys_timer_slack_get(&ns), -EPERM);
+    assert_int_equal(ns, 7);
 }
 
 static void an_interrupted_wait_returns_no_events(void **state)
@@ -500,6 +547,8 @@ int main(void)
         TEST(close_is_never_made_again),
         TEST(no_wait_and_endless_wait_need_no_timespec),
         TEST(timeouts_have_nanoseconds),
+        TEST(timeouts_leave_room_for_the_kernels_estimate),
+        TEST(timer_slack_is_set_and_read),
         TEST(an_interrupted_wait_returns_no_events),
         TEST(an_eventfd_wakes_epoll_until_it_is_drained),
         TEST(without_pwait2_milliseconds_are_rounded_up),
