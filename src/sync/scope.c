@@ -281,6 +281,24 @@ static int take_turn(struct scope *s, const char *call, const void *caller)
     return weft__wait_for(&w.future);
 }
 
+/* After the spawn: the child is known by its task, NULL when it could not be spawned. It may have
+ * ended since, and the scope been cancelled. */
+static void child_settle(struct scope *s, struct child *c, struct weft__task *task)
+{
+    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    weft__lock_acquire(&s->lock);
+    if (task == NULL || c->is_ended) {
+        child_put(s, c);
+    } else {
+        c->task = task;
+        weft__list_push_back(&s->children, &c->node);
+        if (s->is_cancelled)
+            abort_child(c, &wakes);
+    }
+    weft__lock_release(&s->lock);
+    weft__wake_list_flush(&wakes);
+}
+
 static int spawn_child(struct scope *s, enum weft__task_kind kind,
                        const weft_spawn_options *options, const struct child *body, void *arg,
                        const weft_site *site)
@@ -307,18 +325,7 @@ static int spawn_child(struct scope *s, enum weft__task_kind kind,
     }
     weft_task *handle;
     rc = weft__task_spawn_hooked(core, kind, options, child_body, arg, &handle, site, &c->hook);
-    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
-    weft__lock_acquire(&s->lock);
-    if (rc < 0 || c->is_ended) {
-        child_put(s, c);
-    } else {
-        c->task = weft__task_address(handle);
-        weft__list_push_back(&s->children, &c->node);
-        if (s->is_cancelled)
-            abort_child(c, &wakes);
-    }
-    weft__lock_release(&s->lock);
-    weft__wake_list_flush(&wakes);
+    child_settle(s, c, rc < 0 ? NULL : weft__task_address(handle));
     return rc;
 }
 
