@@ -66,10 +66,17 @@ WEFT_API void weft_join_set_destroy(weft_join_set *set);
 #define weft_join_set_spawn_future(set, options, f, ret_abort)                                     \
     weft__join_set_spawn_at((set), WEFT_MEMBER_FUTURE, (options), NULL, (f), (ret_abort), WEFT_SITE)
 
+/* The same for a local task, see weft_spawn_local(); options.local_set names its set. A destroy waits
+ * for its end only if the caller drives that set, or is a task of it; otherwise it is just aborted. */
+#define weft_join_set_spawn_local(set, options, fn, arg, ret_abort)                                \
+    weft__join_set_spawn_at((set), WEFT_MEMBER_LOCAL, (options), (fn), (arg), (ret_abort),         \
+                            WEFT_SITE)
+
 /* What a member is made of. */
 enum weft_member_kind {
     WEFT_MEMBER_TASK,
     WEFT_MEMBER_BLOCKING,
+    WEFT_MEMBER_LOCAL,
     WEFT_MEMBER_FUTURE, /* fn is NULL, arg the weft_future */
 };
 

@@ -27,6 +27,7 @@
 #include <weft/io.h>
 #include <weft/join_set.h>
 #include <weft/task.h>
+#include <weft/task_tracker.h>
 #include <weft/time.h>
 
 WEFT_BEGIN_DECLS
@@ -171,6 +172,18 @@ static inline int weft__case_start_join_next(weft_case *c)
 static inline weft_case weft_case_join_next(weft_join_set *set, weft_outcome *ret_outcome)
 {
     return weft_case_make(weft__case_start_join_next, set, ret_outcome);
+}
+
+/* A tracker is closed and counts nothing, as weft_task_tracker_wait(); rc is 0. */
+static inline int weft__case_start_tracked(weft_case *c)
+{
+    weft_task_tracker_wait_future_init((weft_task_tracker_wait_future *)weft_case_storage(c),
+                                       (weft_task_tracker *)c->arg[0].ptr);
+    return 0;
+}
+static inline weft_case weft_case_tracked(weft_task_tracker *tracker)
+{
+    return weft_case_make(weft__case_start_tracked, tracker, NULL);
 }
 
 /* ---- changing cases ---- */

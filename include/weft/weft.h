@@ -20,6 +20,8 @@
 #include <weft/interval.h>
 #include <weft/io.h>
 #include <weft/join_all.h>
+#include <weft/join_map.h>
+#include <weft/join_queue.h>
 #include <weft/join_set.h>
 #include <weft/mutex.h>
 #include <weft/local.h>
@@ -39,6 +41,7 @@
 #include <weft/stream.h>
 #include <weft/task.h>
 #include <weft/task_local.h>
+#include <weft/task_tracker.h>
 #include <weft/time.h>
 #include <weft/watch.h>
 #include <weft/wait_group.h>

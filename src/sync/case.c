@@ -14,6 +14,7 @@ FITS(weft_join_future);
 FITS(weft_join_set_join_next_future);
 FITS(weft_select_future);
 FITS(weft_sleep_future);
+FITS(weft_task_tracker_wait_future);
 
 static weft_future *future_of(weft_case *c)
 {

@@ -148,7 +148,7 @@ int weft_join_set_blocking_join_next(weft_join_set *set, weft_outcome *ret_outco
 
 /* ---- all of them ---- */
 
-/* A member has failed: ends the others, and raises its panic, or one that says what it died of. */
+/* A member has failed: ends the others, and raises its panic, or one in its place. */
 static WEFT__NORETURN void fail(weft_join_set *set)
 {
     struct weft__members *g = &set->members;
@@ -156,12 +156,10 @@ static WEFT__NORETURN void fail(weft_join_set *set)
     (void)weft__members_abort_and_wait(g);                 /* true: we have waited before */
     struct weft__member *m = weft__members_take_failed(g); /* it is still the first of them */
     int rc = m ? join_taken(m, &o) : 0;
-    WEFT_DEBUG_ASSERT(m != NULL && rc == 0);
+    WEFT_DEBUG_ASSERT(rc == 0); /* it has ended */
     (void)rc;
     weft__members_detach_all(g);
-    if (o.kind == WEFT_OUTCOME_PANICKED)
-        weft_panic_resume(o.panic);
-    weft_panic("weft_join_set_join_all: task %llu was cancelled", (unsigned long long)o.task_id);
+    weft__member_raise("weft_join_set_join_all", &o);
 }
 
 long weft_join_set_join_all(weft_join_set *set, void **ret_values, size_t values_max)

@@ -135,6 +135,7 @@ struct weft__member *weft__member_create(struct weft__members *g)
     weft__list_init(&m->node);
     m->group = g;
     m->task = NULL;
+    m->core = NULL;
     m->state = WEFT__MEMBER_SPAWNING;
     m->has_ended = m->has_failed = false;
     return m;
@@ -158,10 +159,11 @@ int weft__member_find_core(const char *call, enum weft_member_kind kind,
         const weft_future *f = arg;
         has_body = f && f->ops && f->ops->poll && f->ops->cancel;
     }
-    return weft__spawn_core(call, o, has_body, arg, site, ret);
+    return kind == WEFT_MEMBER_LOCAL ? weft__spawn_local_core(call, o, has_body, arg, site, ret)
+                                     : weft__spawn_core(call, o, has_body, arg, site, ret);
 }
 
-static enum weft__task_kind task_kind(enum weft_member_kind kind)
+enum weft__task_kind weft__member_task_kind(enum weft_member_kind kind)
 {
     switch (kind) {
     case WEFT_MEMBER_BLOCKING:
@@ -169,6 +171,7 @@ static enum weft__task_kind task_kind(enum weft_member_kind kind)
     case WEFT_MEMBER_FUTURE:
         return WEFT__TASK_FUTURE;
     case WEFT_MEMBER_TASK:
+    case WEFT_MEMBER_LOCAL:
         break;
     }
     return WEFT__TASK_FIBER;
@@ -180,7 +183,8 @@ int weft__member_spawn(struct weft__member *m, struct weft__core *core, enum wef
 {
     struct weft__members *g = m->group;
     weft_task *task;
-    int rc = weft__task_spawn_hooked(core, task_kind(kind), o, fn, arg, &task, site, &m->hook);
+    int rc = weft__task_spawn_hooked(core, weft__member_task_kind(kind), o, fn, arg, &task, site,
+                                     &m->hook);
     if (rc < 0)
         return rc;
     if (ret_abort)
@@ -188,6 +192,7 @@ int weft__member_spawn(struct weft__member *m, struct weft__core *core, enum wef
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&g->lock);
     m->task = task;
+    m->core = core;
     g->len++;
     if (m->has_ended) {
         done_locked(g, m, &wakes);
@@ -403,36 +408,71 @@ static bool is_over(struct weft__members *g)
     return is_over;
 }
 
-/* A member that destroys its own group does not wait for itself. */
-static void let_go_of_self(struct weft__members *g, struct weft__task *self)
+bool weft__can_wait_for_ends(void)
 {
-    struct weft__member *found = NULL;
-    weft__lock_acquire(&g->lock);
-    for (struct weft__node *n = g->running.next; n != &g->running; n = n->next)
-        if (weft__task_address(member_of(n)->task) == self)
-            found = member_of(n);
-    weft__lock_release(&g->lock);
-    if (found)
-        weft__member_give_up(found, false); /* we run, so it cannot end meanwhile */
+    const struct weft__task *t = weft__wait_task();
+    return t && t->kind != WEFT__TASK_FUTURE &&
+           (t->kind != WEFT__TASK_THREAD || t->locals->drive) && t->locals->no_wait_depth == 0 &&
+           !weft__core_is_ancestral(t->core);
 }
 
-/* Not a plain thread that is merely inside a runtime: maybe nobody drives that. */
-static bool can_wait(const struct weft__task *t)
+bool weft__can_wait_for_end_of(const weft_task *task, const struct weft__core *core)
 {
-    return t && t->kind != WEFT__TASK_FUTURE && t->kind != WEFT__TASK_THREAD &&
-           t->locals->no_wait_depth == 0 && !weft__core_is_ancestral(t->core);
+    const struct weft__task *self = weft__wait_task();
+    if (self == NULL || weft__task_address(task) == self)
+        return false;
+    if (core->home == 0 || self->core == core)
+        return true;
+    for (const struct weft__drive *d = self->locals->drive; d; d = d->outer)
+        if (d->core == core)
+            return true;
+    return false;
+}
+
+/* Gives one up whose end is not to be waited for. False: there is none. */
+static bool let_go_of_one(struct weft__members *g)
+{
+    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    struct weft__member *unused = NULL;
+    weft_task *task = NULL;
+    weft__lock_acquire(&g->lock);
+    for (struct weft__node *n = g->running.next; n != &g->running; n = n->next) {
+        struct weft__member *m = member_of(n);
+        if (weft__can_wait_for_end_of(m->task, m->core))
+            continue;
+        task = give_up_locked(g, m, false, &unused, &wakes);
+        break;
+    }
+    weft__lock_release(&g->lock);
+    weft__wake_list_flush(&wakes);
+    weft__free(unused);
+    weft_task_detach(task);
+    return task != NULL;
+}
+
+static void let_go(struct weft__members *g)
+{
+    while (let_go_of_one(g))
+        ;
+    weft__lock_acquire(&g->lock);
+    for (struct weft__node *n = g->awaited.next, *next; n != &g->awaited; n = next) {
+        next = n->next;
+        if (weft__can_wait_for_end_of(NULL, member_of(n)->core))
+            continue;
+        weft__list_remove(n);
+        member_of(n)->state = WEFT__MEMBER_DETACHED;
+    }
+    weft__lock_release(&g->lock);
 }
 
 bool weft__members_abort_and_wait(struct weft__members *g)
 {
     weft__members_abort_all(g);
-    struct weft__task *self = weft__wait_task();
-    if (self && weft__task_current() == self)
-        let_go_of_self(g, self);
     if (is_over(g))
         return true;
-    if (!can_wait(self))
+    if (!weft__can_wait_for_ends())
         return false;
+    let_go(g);
     WEFT_SHIELD
         while (!is_over(g))
             (void)weft__members_wait(g, false); /* unwound in a boundary of ours: look again */
@@ -457,4 +497,13 @@ void weft__members_destroy(struct weft__members *g, void (*finish)(void *group))
     (void)weft__members_abort_and_wait(g); /* finish() looks again */
     weft__locals_now()->cleanups = rest.below;
     finish(g);
+}
+
+void weft__member_raise(const char *call, weft_outcome *o)
+{
+    weft_panic_info *info = o->panic;
+    o->panic = NULL;
+    if (info)
+        weft_panic_resume(info);
+    weft_panic("%s: task %llu was cancelled", call, (unsigned long long)o->task_id);
 }

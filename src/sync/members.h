@@ -40,9 +40,10 @@ struct weft__member {
     struct weft__node node; /* under the lock: in the list of its state, or in `free` */
     struct weft__members *group;
     weft_task *task; /* the handle; under the lock while RUNNING, then of who has taken it */
-    uint8_t state;   /* under the lock */
-    bool has_ended;  /* under the lock: while SPAWNING */
-    bool has_failed; /* under the lock: DONE, and not with a value */
+    struct weft__core *core; /* of the task; to be read until that has ended */
+    uint8_t state;           /* under the lock */
+    bool has_ended;          /* under the lock: while SPAWNING */
+    bool has_failed;         /* under the lock: DONE, and not with a value */
 };
 
 struct weft__members {
@@ -73,6 +74,7 @@ void weft__member_put(struct weft__member *m);
 int weft__member_find_core(const char *call, enum weft_member_kind kind,
                            const weft_spawn_options *o, weft_task_fn fn, const void *arg,
                            const weft_site *site, struct weft__core **ret);
+enum weft__task_kind weft__member_task_kind(enum weft_member_kind kind);
 /* Spawns it. After 0 it may be gone already, taken by somebody else; otherwise the record is the
  * caller's. ret_abort may be NULL. */
 int weft__member_spawn(struct weft__member *m, struct weft__core *core, enum weft_member_kind kind,
@@ -109,6 +111,12 @@ void weft__members_detach_all(struct weft__members *g);
 /* Waits until none is RUNNING, and, unless or_failed, none AWAITED; with or_failed also until one has
  * failed. After weft__wait_begin(). */
 int weft__members_wait(struct weft__members *g, bool or_failed);
+/* Where the end of aborted tasks may be waited for: tasks, bodies, blocking jobs. Not a plain thread that
+ * is merely inside a runtime, since maybe nobody drives that. */
+bool weft__can_wait_for_ends(void);
+/* Whether the caller may wait for the end of this one: neither itself, nor a local task of a set that
+ * the caller does not drive, since maybe nobody does. */
+bool weft__can_wait_for_end_of(const weft_task *task, const struct weft__core *core);
 /* Aborts all, and waits for them if the caller can, whatever else is asked of it. False: members may
  * be left. */
 bool weft__members_abort_and_wait(struct weft__members *g);
@@ -117,6 +125,9 @@ bool weft__members_abort_and_wait(struct weft__members *g);
 void weft__members_destroy(struct weft__members *g, void (*finish)(void *group));
 /* The owner is done with it; `g` begins what was allocated. */
 void weft__members_release(struct weft__members *g);
+
+/* Panics with what o is, on behalf of `call`; takes the panic. */
+WEFT__NORETURN void weft__member_raise(const char *call, weft_outcome *o);
 
 static inline size_t weft__members_len(struct weft__members *g)
 {

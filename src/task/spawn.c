@@ -162,7 +162,7 @@ static inline enum weft__class class_of(const weft_spawn_options *o, const struc
     return parent ? weft__task_class(parent) : WEFT__CLASS_NORMAL;
 }
 
-/* hook, with ret_task only: told of the end in place of a joiner; may be NULL */
+/* hook: told of the end in place of a joiner; may be NULL */
 static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id,
                  const weft_spawn_options *o, weft_task_fn fn, void *arg, weft_task **ret_task,
                  const weft_site *site, struct weft__end_hook *hook)

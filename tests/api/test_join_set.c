@@ -4,6 +4,7 @@
 #include "sync.h"
 
 #include <weft/join_set.h>
+#include <weft/local.h>
 #include <weft/select.h>
 
 #include <errno.h>
@@ -228,39 +229,38 @@ static void js_03_detach_all_lets_them_run(struct test_env *env)
 
 /* ---- JS-04 ---- */
 
+/* A member that waits until it is aborted, and whose cleanup takes time. */
+struct slow {
+    atomic_int started, cleaned;
+};
+
 static void *clean_up_slowly(void *arg)
 {
+    struct slow *s = arg;
+    atomic_fetch_add(&s->started, 1);
     EXPECT_EQ(weft_sleep(WEFT_NEVER), -ECANCELED);
     WEFT_SHIELD
         EXPECT_EQ(weft_sleep(2 * WEFT_MS), 0);
-    atomic_fetch_add((atomic_int *)arg, 1);
+    atomic_fetch_add(&s->cleaned, 1);
     return NULL;
 }
 
 static void js_04_destroying_aborts_and_waits(struct test_env *env)
 {
     (void)env;
-    atomic_int cleaned = 0;
+    struct slow slow = {0};
     weft_join_set *set = set_create();
-    struct member m[2];
-    members_init(m, 2, &cleaned);
-    CHECK_EQ(weft_join_set_spawn(set, wait_at_gate, &m[0], NULL), 0);
-    CHECK_EQ(weft_join_set_spawn(set, clean_up_slowly, &cleaned, NULL), 0);
-    CHECK_EQ(weft_join_set_spawn(set, clean_up_slowly, &cleaned, NULL), 0);
-    for (int i = 0; i < 10; i++)
-        CHECK_EQ(weft_yield(), 0);
-    CHECK_SOON(atomic_load(&m[0].running));
-    CHECK_EQ(weft_sleep(2 * WEFT_MS), 0);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(weft_join_set_spawn(set, clean_up_slowly, &slow, NULL), 0);
+    CHECK_SOON(atomic_load(&slow.started) == 3);
     weft_join_set_destroy(set);
-    CHECK_EQ(atomic_load(&cleaned), 3);
-    members_fini(m, 2);
+    CHECK_EQ(atomic_load(&slow.cleaned), 3);
     weft_join_set_destroy(NULL);
 }
 
 struct owner {
-    struct member m[2];
-    atomic_int cleaned;
-    atomic_bool destroyed;
+    struct slow slow;
+    bool panics;
 };
 
 static void destroy_set(void *arg)
@@ -268,18 +268,18 @@ static void destroy_set(void *arg)
     weft_join_set_destroy(arg);
 }
 
-/* The members borrow from o, and so does the owner's frame stand for as long as they run. */
+/* The members borrow from the owner's frame, which stands for as long as they run. */
 static void *own_until_aborted(void *arg)
 {
     struct owner *o = arg;
     weft_join_set *set = set_create();
     WEFT_DEFER(destroy_set, set);
-    CHECK_EQ(weft_join_set_spawn(set, wait_at_gate, &o->m[0], NULL), 0);
-    CHECK_EQ(weft_join_set_spawn(set, clean_up_slowly, &o->cleaned, NULL), 0);
-    if (o->m[1].cleaned == NULL) {
-        CHECK_EQ(weft_sleep(2 * WEFT_MS), 0);
+    CHECK_EQ(weft_join_set_spawn(set, clean_up_slowly, &o->slow, NULL), 0);
+    CHECK_EQ(weft_join_set_spawn(set, clean_up_slowly, &o->slow, NULL), 0);
+    while (o->panics && atomic_load(&o->slow.started) < 2)
+        CHECK_EQ(weft_yield(), 0);
+    if (o->panics)
         weft_panic("the owner");
-    }
     EXPECT_EQ(weft_join_set_join_next(set, NULL), -ECANCELED);
     return NULL;
 }
@@ -288,19 +288,15 @@ static void js_04_an_aborted_or_panicking_owner_waits_too(struct test_env *env)
 {
     (void)env;
     for (int panics = 0; panics < 2; panics++) {
-        struct owner o;
-        atomic_init(&o.cleaned, 0);
-        members_init(o.m, 2, &o.cleaned);
-        if (panics)
-            o.m[1].cleaned = NULL;
+        struct owner o = {.panics = panics};
         weft_task *t = SPAWN(own_until_aborted, &o);
-        CHECK_SOON(atomic_load(&o.m[0].running));
-        CHECK_EQ(weft_sleep(2 * WEFT_MS), 0);
-        if (!panics)
+        CHECK_SOON(atomic_load(&o.slow.started) == 2);
+        if (!panics) {
+            CHECK_EQ(weft_sleep(5 * WEFT_MS), 0); /* mostly it waits for the next by then */
             CHECK_EQ(weft_abort(t), 0);
+        }
         CHECK_EQ(test_join_kind(t), panics ? WEFT_OUTCOME_PANICKED : WEFT_OUTCOME_CANCELLED);
-        CHECK_EQ(atomic_load(&o.cleaned), 2);
-        members_fini(o.m, 2);
+        CHECK_EQ(atomic_load(&o.slow.cleaned), 2);
     }
 }
 
@@ -501,15 +497,14 @@ static void js_08_a_panic_of_a_member_panics_in_the_caller(struct test_env *env)
 static void js_09_shutdown_waits_for_cleanup(struct test_env *env)
 {
     (void)env;
-    atomic_int cleaned = 0;
+    struct slow slow = {0};
     weft_join_set *set = set_create();
     for (int i = 0; i < 3; i++)
-        CHECK_EQ(weft_join_set_spawn(set, clean_up_slowly, &cleaned, NULL), 0);
+        CHECK_EQ(weft_join_set_spawn(set, clean_up_slowly, &slow, NULL), 0);
     CHECK_EQ(weft_join_set_spawn(set, return_arg, NULL, NULL), 0);
-    for (int i = 0; i < 3; i++)
-        CHECK_EQ(weft_sleep(WEFT_MS), 0);
+    CHECK_SOON(atomic_load(&slow.started) == 3);
     CHECK_EQ(weft_join_set_shutdown(set), 0);
-    CHECK_EQ(atomic_load(&cleaned), 3);
+    CHECK_EQ(atomic_load(&slow.cleaned), 3);
     CHECK_EQ(weft_join_set_len(set), 0);
     CHECK_EQ(weft_join_set_shutdown(set), 0);
     weft_join_set_destroy(set);
@@ -517,49 +512,47 @@ static void js_09_shutdown_waits_for_cleanup(struct test_env *env)
 
 /* ---- JS-10, JS-11 ---- */
 
-static weft_join_set *set_of_ended(int n)
+#define READY 1000
+
+/* A set of tasks that have ended. Of some the set may not have heard yet: of one for each worker, which
+ * is just about to say so. */
+static weft_join_set *set_of_ended(void)
 {
     weft_join_set *set = set_create();
-    weft_abort_handle *h;
-    for (int i = 0; i < n; i++) {
-        CHECK_EQ(weft_join_set_spawn(set, test_noop, NULL, &h), 0);
-        if (i % 100 == 99 || i == n - 1)
-            wait_for_ends(&h, 1);
-        weft_abort_handle_unref(h);
-    }
+    weft_abort_handle *h[READY];
+    for (int i = 0; i < READY; i++)
+        CHECK_EQ(weft_join_set_spawn(set, test_noop, NULL, &h[i]), 0);
+    wait_for_ends(h, READY);
+    for (int i = 0; i < READY; i++)
+        weft_abort_handle_unref(h[i]);
     return set;
 }
 
 static void js_10_try_join_next_is_not_cut_short(struct test_env *env)
 {
-    enum { N = 1000 };
-    weft_join_set *set = set_of_ended(N);
-    struct member m;
-    members_init(&m, 1, NULL);
-    CHECK_EQ(weft_join_set_spawn(set, wait_at_gate, &m, NULL), 0);
-    CHECK_SOON(atomic_load(&m.running));
-    CHECK_EQ(weft_sleep(2 * WEFT_MS), 0); /* the last of the others has ended */
+    weft_join_set *set = set_of_ended();
     uint64_t before = test_forced_yields(env);
     int n = 0;
     while (weft_join_set_try_join_next(set, NULL) == 0)
         n++;
-    CHECK_EQ(n, N);
+    CHECK(n >= READY - 4);
     CHECK_EQ(test_forced_yields(env), before);
+    for (; n < READY; n++)
+        CHECK_SOON(weft_join_set_try_join_next(set, NULL) == 0);
+    CHECK_EQ(weft_join_set_try_join_next(set, NULL), -ENOENT);
+    CHECK_EQ(weft_join_set_spawn(set, test_forever, NULL, NULL), 0);
     CHECK_EQ(weft_join_set_try_join_next(set, NULL), -EAGAIN);
-    gate_open(&m.gate);
     weft_join_set_destroy(set);
-    members_fini(&m, 1);
 }
 
 static void js_11_join_next_spends_budget(struct test_env *env)
 {
-    enum { N = 1000 };
-    weft_join_set *set = set_of_ended(N);
+    weft_join_set *set = set_of_ended();
     uint64_t before = test_forced_yields(env);
     int n = 0;
     while (weft_join_set_join_next(set, NULL) == 0)
         n++;
-    CHECK_EQ(n, N);
+    CHECK_EQ(n, READY);
     CHECK(test_forced_yields(env) > before);
     weft_join_set_destroy(set);
 }
@@ -613,6 +606,80 @@ static void js_13_members_of_a_runtime_that_is_gone(struct test_env *env)
     (void)test_block_on(env->rt, join_as_cancelled, set);
     weft_handle_unref(handle);
     weft_join_set_destroy(set);
+}
+
+/* ---- JS-14, JS-15 ---- */
+
+static void js_14_a_local_task_needs_a_local_context(struct test_env *env)
+{
+    (void)env;
+    weft_join_set *set = set_create();
+    CHECK_EQ(weft_join_set_spawn_local(set, NULL, test_noop, NULL, NULL), -EPERM);
+    EXPECT_LOGGED("weft_join_set_spawn");
+    CHECK_EQ(weft_join_set_len(set), 0);
+    weft_join_set_destroy(set);
+}
+
+static void *join_next_of(void *set)
+{
+    weft_outcome o;
+    CHECK_EQ(weft_join_set_join_next(set, &o), 0);
+    return o.value;
+}
+
+static void js_14_on_a_set_that_is_not_driven_yet(struct test_env *env)
+{
+    (void)env;
+    weft_local_set *local;
+    weft_outcome o;
+    int value;
+    CHECK_EQ(weft_local_set_create(NULL, &local), 0);
+    weft_spawn_options options = {.local_set = local};
+    weft_join_set *set = set_create();
+    CHECK_EQ(weft_join_set_spawn_local(set, &options, return_arg, &value, NULL), 0);
+    CHECK_EQ(weft_join_set_try_join_next(set, NULL), -EAGAIN);
+    CHECK_EQ(weft_local_set_run_until(local, join_next_of, set, &o), 0);
+    CHECK(o.value == &value);
+    weft_join_set_destroy(set);
+    CHECK_EQ(weft_local_set_destroy(local), 0);
+}
+
+static void *start_local(void *arg)
+{
+    struct joiner *j = arg;
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(weft_join_set_spawn_local(j->set, NULL, count_end, NULL, NULL), 0);
+    CHECK_EQ(weft_yield(), 0);
+    CHECK_EQ(weft_yield(), 0);
+    if (atomic_load(&j->empty)) {
+        weft_join_set_destroy(j->set);
+        CHECK_EQ(atomic_load(&on_main_ended), 3); /* it drives them, so it has waited */
+    }
+    return NULL;
+}
+
+static void js_15_destroying_a_set_of_local_tasks(struct test_env *env)
+{
+    (void)env;
+    for (int how = 0; how < 3; how++) { /* before they ran, after, and by who drives them */
+        weft_local_set *local;
+        struct joiner j = {.set = set_create()};
+        CHECK_EQ(weft_local_set_create(NULL, &local), 0);
+        weft_spawn_options options = {.local_set = local};
+        atomic_store(&on_main_ended, 0);
+        atomic_store(&j.empty, how == 2);
+        if (how == 0) {
+            for (int i = 0; i < 3; i++)
+                CHECK_EQ(weft_join_set_spawn_local(j.set, &options, count_end, NULL, NULL), 0);
+        } else {
+            CHECK_EQ(weft_local_set_run_until(local, start_local, &j, NULL), 0);
+        }
+        if (how < 2)
+            weft_join_set_destroy(j.set);        /* does not wait for what nobody drives */
+        CHECK_EQ(weft_local_set_wait(local), 0); /* all have ended, or were never begun */
+        CHECK_EQ(atomic_load(&on_main_ended), how == 0 ? 0 : 3);
+        CHECK_EQ(weft_local_set_destroy(local), 0);
+    }
 }
 
 /* ---- JS-16, JS-17, JS-18 ---- */
@@ -834,6 +901,10 @@ TEST_MAIN(IN_TASK(js_01_len_counts_what_was_not_taken), IN_TASK(js_02_in_the_ord
           IN_BODY(js_09_shutdown_waits_for_cleanup), IN_TASK(js_10_try_join_next_is_not_cut_short),
           IN_TASK(js_11_join_next_spends_budget), IN_TASK(js_12_outcomes_have_the_ids),
           ON_MAIN(js_13_members_of_a_runtime_that_is_gone),
+          IN_TASK(js_14_a_local_task_needs_a_local_context),
+          PLAIN(js_14_a_local_task_needs_a_local_context),
+          IN_TASK_ON(js_14_on_a_set_that_is_not_driven_yet, TEST_CT),
+          IN_TASK_ON(js_15_destroying_a_set_of_local_tasks, TEST_CT),
           IN_TASK(js_16_blocking_jobs_and_futures_are_members), IN_TASK(js_17_a_list_of_bodies),
           IN_TASK(js_18_one_in_one_out), IN_TASK(every_value_goes_somewhere),
           IN_TASK(aborts_lose_no_wake), IN_TASK(deadlines_and_selects),

@@ -1,0 +1,244 @@
+/*
+ * Task trackers.
+ *
+ * One word has the bit "closed", the count, and the references; what is counted is a reference too,
+ * so a task begins and ends with one read-modify-write each. Only the change to "closed, and the count
+ * is 0" is made under the lock, together with ending the waits: so exactly those are ended that waited
+ * when it happened, and later ones see what holds then.
+ *
+ * All tasks share the tracker's end hook (task.h). They are detached from the start, so a result is
+ * dropped before the hook is called.
+ */
+#include <weft/task_tracker.h>
+
+#include "sync/members.h"
+#include "task/spawn.h"
+#include "task/waitq.h"
+
+#include <errno.h>
+
+#define CLOSED UINT64_C(1)
+#define ONE UINT64_C(2) /* 31 bits of count */
+#define COUNT_MASK ((UINT64_C(1) << 32) - ONE)
+#define REF (UINT64_C(1) << 32)
+#define REFS_MASK (~(REF - 1))
+
+struct weft_task_tracker {
+    struct weft__end_hook hook;
+    struct weft__lock lock;
+    /* written by all; CLOSED is set and cleared under the lock, and so is the count brought to 0 while
+     * it is set */
+    weft__a64 word;
+    struct weft__waitq waiters; /* under lock */
+};
+
+static bool is_over(uint64_t word)
+{
+    return (word & (CLOSED | COUNT_MASK)) == CLOSED;
+}
+
+/* ---- counting ---- */
+
+static void unref(weft_task_tracker *t)
+{
+    /* acq_rel: the last one sees what all the others did */
+    if ((weft__a64_sub_acq_rel(&t->word, REF) & REFS_MASK) == REF)
+        weft__free(t);
+}
+
+static void enter(weft_task_tracker *t)
+{
+    weft__a64_add_relaxed(&t->word, ONE + REF); /* the caller's own reference keeps it */
+}
+
+/* It may be the last one of a closed tracker. */
+static void leave_slowly(weft_task_tracker *t)
+{
+    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    weft__lock_acquire(&t->lock);
+    /* release pairs with the acquire of who waits: what was done before is seen */
+    uint64_t word = weft__a64_sub_acq_rel(&t->word, ONE) - ONE;
+    if (is_over(word))
+        weft__waitq_end_all(&t->waiters, WEFT__WAITER_ENDED, &wakes);
+    weft__lock_release(&t->lock);
+    weft__wake_list_flush(&wakes);
+    unref(t); /* only now: who waited may give its reference up */
+}
+
+static void leave(weft_task_tracker *t)
+{
+    uint64_t word = weft__a64_load_relaxed(&t->word), next;
+    do {
+        next = word - ONE - REF;
+        if (is_over(next)) {
+            leave_slowly(t);
+            return;
+        }
+        /* release as in leave_slowly; acquire: the last reference sees what the others did */
+    } while (!weft__a64_cas_weak_acq_rel(&t->word, &word, next));
+    if ((next & REFS_MASK) == 0)
+        weft__free(t);
+}
+
+/* The end hook. t may be gone. */
+static void task_ended(struct weft__end_hook *hook, struct weft__task *t)
+{
+    (void)t;
+    leave(WEFT__CONTAINER_OF(hook, struct weft_task_tracker, hook));
+}
+
+/* ---- the tracker ---- */
+
+int weft_task_tracker_create(weft_task_tracker **ret_tracker)
+{
+    weft_task_tracker *t = weft__calloc(1, sizeof *t);
+    if (t == NULL)
+        return -ENOMEM;
+    t->hook.fn = task_ended;
+    weft__lock_init(&t->lock);
+    weft__a64_store_relaxed(&t->word, REF); /* nobody else knows it yet */
+    *ret_tracker = t;
+    return 0;
+}
+
+weft_task_tracker *weft_task_tracker_ref(weft_task_tracker *t)
+{
+    weft__a64_add_relaxed(&t->word, REF); /* the caller's own keeps it */
+    return t;
+}
+
+void weft_task_tracker_unref(weft_task_tracker *t)
+{
+    if (t)
+        unref(t);
+}
+
+void weft_task_tracker_acquire(weft_task_tracker *t)
+{
+    enter(t);
+}
+
+void weft_task_tracker_release(weft_task_tracker *t)
+{
+    if (weft_task_tracker_len(t) == 0)
+        (void)weft__misuse("weft_task_tracker_release", -EPERM, "nothing was acquired",
+                           WEFT__CALLER);
+    else
+        leave(t);
+}
+
+size_t weft_task_tracker_len(const weft_task_tracker *t)
+{
+    return (size_t)((weft__a64_load_acquire(&t->word) & COUNT_MASK) / ONE);
+}
+
+bool weft_task_tracker_close(weft_task_tracker *t)
+{
+    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    weft__lock_acquire(&t->lock);
+    uint64_t before = weft__a64_or_acq_rel(&t->word, CLOSED);
+    if (is_over(before | CLOSED))
+        weft__waitq_end_all(&t->waiters, WEFT__WAITER_ENDED, &wakes);
+    weft__lock_release(&t->lock);
+    weft__wake_list_flush(&wakes);
+    return !(before & CLOSED);
+}
+
+bool weft_task_tracker_reopen(weft_task_tracker *t)
+{
+    weft__lock_acquire(&t->lock);
+    uint64_t before = weft__a64_and_acq_rel(&t->word, ~CLOSED);
+    weft__lock_release(&t->lock);
+    return before & CLOSED;
+}
+
+bool weft_task_tracker_is_closed(const weft_task_tracker *t)
+{
+    return weft__a64_load_acquire(&t->word) & CLOSED;
+}
+
+/* ---- spawning ---- */
+
+int weft__task_tracker_spawn_at(weft_task_tracker *t, enum weft_member_kind kind,
+                                const weft_spawn_options *options, weft_task_fn fn, void *arg,
+                                weft_abort_handle **ret_abort, const weft_site *site)
+{
+    struct weft__core *core;
+    int rc = weft__member_find_core("weft_task_tracker_spawn", kind, options, fn, arg, site, &core);
+    if (rc < 0)
+        return rc;
+    enter(t);
+    weft_task *task = NULL;
+    rc = weft__task_spawn_hooked(core, weft__member_task_kind(kind), options, fn, arg,
+                                 ret_abort ? &task : NULL, site, &t->hook);
+    if (rc < 0)
+        leave(t);
+    else if (ret_abort)
+        *ret_abort = weft_task_abort_handle(task);
+    weft_task_detach(task);
+    return rc;
+}
+
+/* ---- waiting ---- */
+
+struct wait {
+    weft_future future;
+    weft_task_tracker *tracker;
+    struct weft__waiter waiter;
+};
+_Static_assert(sizeof(struct wait) <= sizeof(weft_task_tracker_wait_future),
+               "weft_task_tracker_wait_future.opaque is too small");
+
+static int wait_poll(weft_future *f, weft_waker *waker)
+{
+    struct wait *w = WEFT__CONTAINER_OF(f, struct wait, future);
+    weft_task_tracker *t = w->tracker;
+    if (weft__waiter_result(&w->waiter))
+        return 0;
+    weft__lock_acquire(&t->lock);
+    /* acquire pairs with the release of who left: what it did before is seen */
+    bool must_wait =
+        !(weft__waiter_is_idle(&w->waiter) && is_over(weft__a64_load_acquire(&t->word))) &&
+        weft__waiter_must_wait(&t->waiters, &w->waiter, waker);
+    weft__lock_release(&t->lock);
+    return must_wait ? WEFT_PENDING : 0;
+}
+
+static void wait_cancel(weft_future *f)
+{
+    struct wait *w = WEFT__CONTAINER_OF(f, struct wait, future);
+    weft__lock_acquire(&w->tracker->lock);
+    (void)weft__waitq_leave(&w->tracker->waiters, &w->waiter); /* all are ended together */
+    weft__lock_release(&w->tracker->lock);
+}
+
+static const weft_future_ops wait_ops = {wait_poll, wait_cancel, "task_tracker"};
+
+static void wait_init(struct wait *w, weft_task_tracker *t)
+{
+    w->future.ops = &wait_ops;
+    w->tracker = t;
+    weft__waiter_init(&w->waiter);
+}
+
+void weft_task_tracker_wait_future_init(weft_task_tracker_wait_future *f, weft_task_tracker *t)
+{
+    wait_init((struct wait *)(void *)f, t);
+}
+
+int weft_task_tracker_wait(weft_task_tracker *t)
+{
+    int rc = weft__wait_begin("weft_task_tracker_wait", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    struct wait w;
+    wait_init(&w, t);
+    return weft__wait_for(&w.future);
+}
+
+int weft_task_tracker_blocking_wait(weft_task_tracker *t)
+{
+    struct wait w;
+    wait_init(&w, t);
+    return weft__wait_blocking("weft_task_tracker_blocking_wait", &w.future, WEFT__CALLER);
+}
