@@ -320,12 +320,14 @@ static void co_09_one_that_burns_the_budget_does_not_starve_the_other(struct tes
 
 struct waiter {
     weft_task *t[3];
+    atomic_bool started;
     int rc;
 };
 
 static void *wait_for_three(void *arg)
 {
     struct waiter *w = arg;
+    atomic_store(&w->started, true);
     w->rc = weft_join_all(w->t, 3, NULL);
     return NULL;
 }
@@ -334,11 +336,10 @@ static void an_aborted_wait_leaves_the_handles(struct test_env *env)
 {
     (void)env;
     struct waiter w = {.rc = 1};
-    struct gate g;
-    gate_init(&g);
     for (int i = 0; i < 3; i++)
         w.t[i] = SPAWN(test_forever, NULL);
     weft_task *t = SPAWN(wait_for_three, &w);
+    CHECK_SOON(atomic_load(&w.started));
     for (int i = 0; i < 5; i++)
         CHECK_EQ(weft_yield(), 0);
     CHECK_EQ(weft_abort(t), 0);
@@ -353,7 +354,6 @@ static void an_aborted_wait_leaves_the_handles(struct test_env *env)
     for (int i = 0; i < 3; i++)
         CHECK_EQ(weft_abort(w.t[i]), 0);
     CHECK_EQ(weft_join_all(w.t, 3, NULL), 3);
-    gate_fini(&g);
 }
 
 static void a_deadline_cancels_the_futures(struct test_env *env)
