@@ -174,7 +174,7 @@ endfunction()
 # The sources of the layer of a unit test and of those below it, all that it can need.
 function(weft_sources_up_to layer ret_sources)
     set(sources "")
-    foreach(lower base atomic sys fiber task time io sync sched blocking net runtime)
+    foreach(lower base atomic sys fiber task time io sync sched blocking net iter runtime)
         foreach(source IN LISTS weft_sources)
             if(source MATCHES "/src/${lower}/[^/]*$")
                 list(APPEND sources ${source})

@@ -17,11 +17,10 @@
  *
  * Closing ends all promises: senders fail, and whoever looks first takes what is left.
  */
-#include "sync/fifo.h"
-#include "sync/value.h"
-#include "task/waitq.h"
+#include "sync/queue.h"
 
-#include <weft/queue.h>
+#include "sync/fifo.h"
+#include "task/waitq.h"
 
 #include <errno.h>
 
@@ -227,6 +226,11 @@ size_t weft_queue_len(weft_queue *q)
     size_t len = q->items.count;
     weft__lock_release(&q->lock);
     return len;
+}
+
+const struct weft__value_type *weft__queue_type(const weft_queue *q)
+{
+    return &q->type;
 }
 
 size_t weft_queue_capacity(const weft_queue *q)

@@ -1,0 +1,191 @@
+/*
+ * Generators: a function in a task of its own that hands items over through a rendezvous queue. It
+ * never runs further ahead than to its next item.
+ */
+#include "iter/iter.h"
+#include "task/task.h"
+
+#include <weft/task.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Shared by the iterator and the task. */
+struct weft_iter_out {
+    weft__a32 refs;
+    weft_queue *q;
+    int (*fn)(weft_iter_out *out, void *arg);
+    void *arg;
+    int rc; /* what fn returned; by the task before it closes q, read once q is at its end */
+};
+
+struct generator {
+    weft_iter iter;
+    weft_iter_out *out;
+    weft_task *task; /* NULL until the first poll */
+    weft_queue_recv_future recv;
+    bool is_pending, has_ended;
+};
+
+static void out_unref(weft_iter_out *out)
+{
+    /* acq_rel: the last one sees what the other did */
+    if (weft__a32_sub_acq_rel(&out->refs, 1) > 1)
+        return;
+    weft_queue_unref(out->q);
+    weft__free(out);
+}
+
+/* Also when fn panics, or when the task never runs. */
+static void end_generator(void *arg)
+{
+    weft_iter_out *out = arg;
+    weft_queue_close(out->q);
+    out_unref(out);
+}
+
+static void *run_generator(void *arg)
+{
+    weft_iter_out *out = arg;
+    WEFT_DEFER(end_generator, out);
+    out->rc = -EOWNERDEAD; /* unless it returns */
+    int rc = out->fn(out, out->arg);
+    out->rc = rc < 0 ? rc : 0;
+    return NULL;
+}
+
+int weft_iter_emit(weft_iter_out *out, const void *item)
+{
+    if (out == NULL)
+        return weft__misuse("weft_iter_emit", -EINVAL, "out is NULL", WEFT__CALLER);
+    return weft_queue_send(out->q, item);
+}
+
+static int start(struct generator *g)
+{
+    weft_spawn_options o = {.drop_arg = end_generator};
+    weft__a32_add_relaxed(&g->out->refs, 1); /* ours keeps it alive */
+    int rc = weft_spawn_with(&o, run_generator, g->out, &g->task);
+    if (rc < 0)
+        weft__a32_sub_relaxed(&g->out->refs, 1); /* nothing was taken */
+    return rc;
+}
+
+static int generator_poll(weft_iter *it, void *item, weft_waker *waker)
+{
+    struct generator *g = (struct generator *)it;
+    if (g->has_ended)
+        return 0;
+    if (g->task == NULL) {
+        int rc = start(g);
+        if (rc < 0)
+            return rc;
+    }
+    if (!g->is_pending)
+        weft_queue_recv_future_init(&g->recv, g->out->q, item);
+    int rc = g->recv.future.ops->poll(&g->recv.future, waker);
+    g->is_pending = rc == WEFT_PENDING;
+    if (rc == 0)
+        return 1;
+    if (rc != -EPIPE)
+        return rc;
+    g->has_ended = true;
+    return g->out->rc;
+}
+
+static void generator_cancel(weft_iter *it)
+{
+    struct generator *g = (struct generator *)it;
+    if (g->is_pending)
+        weft_future_cancel(&g->recv.future);
+    g->is_pending = false;
+}
+
+/* What fn uses may go once this has returned, so the end of the task is waited for where something
+ * can wait. */
+static void wait_for_end(weft_task *task)
+{
+    struct weft__task *self = weft__task_current();
+    weft_join_future f;
+    weft_join_future_init(&f, task);
+    if (self && self->kind == WEFT__TASK_FUTURE)
+        return;
+    int rc = 0;
+    WEFT_SHIELD {
+        if (self && self->kind != WEFT__TASK_BLOCKING)
+            rc = weft_await(&f.future);
+        else
+            rc = weft__wait_blocking("weft_iter_destroy", &f.future, WEFT__CALLER);
+    }
+    (void)rc; /* what cannot wait, in WEFT_NO_WAIT or a hook, has been reported */
+}
+
+static void generator_destroy(weft_iter *it)
+{
+    struct generator *g = (struct generator *)it;
+    if (g->task) {
+        weft_queue_close(g->out->q);
+        (void)weft_abort(g->task); /* the handle is ours: it is not spent */
+        wait_for_end(g->task);
+        weft_task_detach(g->task);
+    }
+    out_unref(g->out);
+    weft__free(g);
+}
+
+weft_iter *weft_iter_generate(size_t item_bytes, void (*drop)(void *item),
+                              int (*fn)(weft_iter_out *out, void *arg), void *arg)
+{
+    static const weft_iter_ops ops = {generator_poll, generator_cancel, generator_destroy};
+    if (fn == NULL)
+        return weft__iter_misuse("weft_iter_generate", "fn is NULL", NULL, NULL, WEFT__CALLER);
+    weft_queue_options o = {.elem_bytes = item_bytes, .drop = drop};
+    struct generator *g = weft__calloc(1, sizeof *g);
+    weft_iter_out *out = weft__calloc(1, sizeof *out);
+    if (g == NULL || out == NULL || weft_queue_create(&o, &out->q) < 0) {
+        weft__free(out);
+        weft__free(g);
+        return weft__iter_no_memory();
+    }
+    weft__a32_store_relaxed(&out->refs, 1); /* published by the spawn */
+    out->fn = fn;
+    out->arg = arg;
+    g->iter = (weft_iter){&ops, item_bytes, drop};
+    g->out = out;
+    return &g->iter;
+}
+
+/* ---- lines ---- */
+
+static void free_line(void *item)
+{
+    free(((weft_line *)item)->text);
+}
+
+static int emit_lines(weft_iter_out *out, void *arg)
+{
+    weft_bufreader *r = arg;
+    const char *text;
+    weft_line line;
+    int rc;
+    while ((rc = weft_bufreader_read_line(r, &text, &line.len)) == 1) {
+        line.text = malloc(line.len + 1);
+        if (line.text == NULL)
+            return -ENOMEM;
+        memcpy(line.text, text, line.len + 1);
+        rc = weft_iter_emit(out, &line);
+        if (rc < 0) {
+            free(line.text);
+            return rc;
+        }
+    }
+    return rc;
+}
+
+weft_iter *weft_iter_lines(weft_bufreader *r)
+{
+    if (r == NULL)
+        return weft__iter_misuse("weft_iter_lines", "the reader is NULL", NULL, NULL, WEFT__CALLER);
+    return weft_iter_generate(sizeof(weft_line), free_line, emit_lines, r);
+}

@@ -1,0 +1,250 @@
+#include "iter/iter.h"
+
+#include "task/panic.h"
+#include "task/task.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- iterators that could not be made ---- */
+
+static int no_memory_poll(weft_iter *it, void *item, weft_waker *waker)
+{
+    (void)it, (void)item, (void)waker;
+    return -ENOMEM;
+}
+
+static int invalid_poll(weft_iter *it, void *item, weft_waker *waker)
+{
+    (void)it, (void)item, (void)waker;
+    return -EINVAL;
+}
+
+static void do_nothing(weft_iter *it)
+{
+    (void)it;
+}
+
+weft_iter *weft__iter_no_memory(void)
+{
+    static const weft_iter_ops ops = {no_memory_poll, do_nothing, do_nothing};
+    static weft_iter it = {.ops = &ops};
+    return &it;
+}
+
+weft_iter *weft__iter_invalid(void)
+{
+    static const weft_iter_ops ops = {invalid_poll, do_nothing, do_nothing};
+    static weft_iter it = {.ops = &ops};
+    return &it;
+}
+
+weft_iter *weft__iter_misuse(const char *call, const char *why, weft_iter *a, weft_iter *b,
+                             const void *caller)
+{
+    weft_iter_destroy(a);
+    weft_iter_destroy(b);
+    (void)weft__misuse(call, -EINVAL, why, caller);
+    return weft__iter_invalid();
+}
+
+/* ---- adapters ---- */
+
+void *weft__iter_adapter_create(size_t bytes, const weft_iter_ops *ops, weft_iter *inner)
+{
+    struct weft__iter_adapter *a = weft__calloc(1, bytes);
+    if (a == NULL) {
+        weft_iter_destroy(inner);
+        return NULL;
+    }
+    a->iter.ops = ops;
+    a->inner = inner;
+    if (inner) {
+        a->iter.item_bytes = inner->item_bytes;
+        a->iter.drop = inner->drop;
+    }
+    return a;
+}
+
+void weft__iter_adapter_cancel(weft_iter *it)
+{
+    weft_iter_cancel(((struct weft__iter_adapter *)it)->inner);
+}
+
+void weft__iter_adapter_destroy(weft_iter *it)
+{
+    weft_iter_destroy(((struct weft__iter_adapter *)it)->inner);
+    weft__free(it);
+}
+
+bool weft__iter_call(void (*call)(void *arg), void *arg)
+{
+    weft_panic_info *panic = weft__call_contained(call, arg);
+    if (panic == NULL)
+        return true;
+    weft__panic_report(panic, "in a function of an iterator");
+    weft_panic_free(panic);
+    return false;
+}
+
+/* ---- polling ---- */
+
+void weft_iter_destroy(weft_iter *it)
+{
+    if (it == NULL)
+        return;
+    it->ops->cancel(it);
+    it->ops->destroy(it);
+}
+
+void weft_iter_cancel(weft_iter *it)
+{
+    it->ops->cancel(it);
+}
+
+static int next_poll(weft_future *f, weft_waker *waker)
+{
+    weft_iter_next_future *n = WEFT__CONTAINER_OF(f, weft_iter_next_future, future);
+    return n->it ? weft__iter_poll(n->it, n->item, waker) : -EINVAL;
+}
+
+static void next_cancel(weft_future *f)
+{
+    weft_iter_cancel(WEFT__CONTAINER_OF(f, weft_iter_next_future, future)->it);
+}
+
+static const weft_future_ops next_ops = {next_poll, next_cancel, "next item"};
+
+void weft_iter_next_future_init(weft_iter_next_future *f, weft_iter *it, void *item)
+{
+    f->future.ops = &next_ops;
+    f->it = it;
+    f->item = item;
+}
+
+static int start_next(weft_case *c)
+{
+    weft_iter_next_future_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].ptr);
+    return 0;
+}
+
+weft_case weft_case_iter_next(weft_iter *it, void *item)
+{
+    return weft_case_make(start_next, it, item);
+}
+
+int weft_iter_poll_next(weft_iter *it, void *item, weft_waker *waker)
+{
+    weft_iter_next_future f;
+    weft_iter_next_future_init(&f, it, item);
+    return weft_future_poll(&f.future, waker); /* the budget is charged there */
+}
+
+static int check(const char *call, const weft_iter *it, const void *item, const void *caller)
+{
+    if (it == NULL || (item == NULL && it->item_bytes))
+        return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
+    return 0;
+}
+
+static int next(const char *call, weft_iter *it, void *item, const void *caller)
+{
+    int rc = check(call, it, item, caller);
+    if (rc == 0)
+        rc = weft__wait_begin(call, caller);
+    if (rc < 0)
+        return rc;
+    weft_iter_next_future f;
+    weft_iter_next_future_init(&f, it, item);
+    return weft__wait_for(&f.future);
+}
+
+int weft_iter_next(weft_iter *it, void *item)
+{
+    return next("weft_iter_next", it, item, WEFT__CALLER);
+}
+
+int weft_iter_try_next(weft_iter *it, void *item)
+{
+    int rc = check("weft_iter_try_next", it, item, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    struct weft__task *t = weft__wait_task();
+    if (t == NULL)
+        return weft__misuse("weft_iter_try_next", -EPERM, "the caller is in no runtime",
+                            WEFT__CALLER);
+    rc = weft__iter_poll(it, item, weft__task_waker(t));
+    if (rc != WEFT_PENDING)
+        return rc;
+    weft_iter_cancel(it);
+    return -EAGAIN;
+}
+
+int weft_iter_blocking_next(weft_iter *it, void *item)
+{
+    int rc = check("weft_iter_blocking_next", it, item, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    weft_iter_next_future f;
+    weft_iter_next_future_init(&f, it, item);
+    return weft__wait_blocking("weft_iter_blocking_next", &f.future, WEFT__CALLER);
+}
+
+/* ---- all that is left ---- */
+
+/* A place for an item of any size: small ones on the stack. */
+#define SMALL_ITEM 256
+
+int weft_iter_for_each(weft_iter *it, int (*fn)(void *item, void *arg), void *arg)
+{
+    if (it == NULL || fn == NULL)
+        return weft__misuse("weft_iter_for_each", -EINVAL, "an argument is NULL", WEFT__CALLER);
+    _Alignas(max_align_t) char small[SMALL_ITEM];
+    void *item = it->item_bytes <= sizeof small ? small : weft__malloc(it->item_bytes);
+    if (item == NULL)
+        return -ENOMEM;
+    int rc;
+    while ((rc = next("weft_iter_for_each", it, item, WEFT__CALLER)) == 1)
+        if ((rc = fn(item, arg)) != 0)
+            break;
+    if (item != small)
+        weft__free(item);
+    return rc;
+}
+
+/* Room for one more; the array is the user's, so it is from malloc(). */
+static int grow(char **items, size_t *cap, size_t count, size_t item_bytes)
+{
+    if (count < *cap)
+        return 0;
+    size_t bytes, wanted = *cap ? 2 * *cap : 8;
+    if (__builtin_mul_overflow(wanted, item_bytes ? item_bytes : 1, &bytes))
+        return -ENOMEM;
+    char *p = realloc(*items, bytes);
+    if (p == NULL)
+        return -ENOMEM;
+    *items = p;
+    *cap = wanted;
+    return 0;
+}
+
+int weft_iter_collect(weft_iter *it, void **ret_items, size_t *ret_count)
+{
+    if (it == NULL || ret_items == NULL || ret_count == NULL)
+        return weft__misuse("weft_iter_collect", -EINVAL, "an argument is NULL", WEFT__CALLER);
+    char *items = NULL;
+    size_t cap = 0, count = 0;
+    int rc;
+    /* Room first: an item that came is kept. */
+    while ((rc = grow(&items, &cap, count, it->item_bytes)) == 0 &&
+           (rc = next("weft_iter_collect", it, items + count * it->item_bytes, WEFT__CALLER)) == 1)
+        count++;
+    if (count == 0) {
+        free(items);
+        items = NULL;
+    }
+    *ret_items = items;
+    *ret_count = count;
+    return rc;
+}

@@ -1,0 +1,54 @@
+/*
+ * Iterators: what their files share.
+ */
+#ifndef WEFT_ITER_ITER_H
+#define WEFT_ITER_ITER_H
+
+#include "base/base.h"
+#include "base/list.h"
+#include "sync/value.h"
+#include "sys/sys.h"
+
+#include <weft/iter.h>
+
+/* Iterators that say -ENOMEM or -EINVAL for ever; they are not freed. */
+weft_iter *weft__iter_no_memory(void);
+weft_iter *weft__iter_invalid(void);
+
+/* Without the budget: for one poll inside another. */
+static inline int weft__iter_poll(weft_iter *it, void *item, weft_waker *waker)
+{
+    return it->ops->poll_next(it, item, waker);
+}
+
+static inline void weft__iter_drop_item(const weft_iter *it, void *item)
+{
+    struct weft__value_type type = {it->item_bytes, NULL, it->drop};
+    weft__value_drop(&type, item);
+}
+
+/*
+ * Calls a function of the user's in a poll. False: it panicked, which has been reported; the poll says
+ * -EOWNERDEAD in place of an item. The panic must not go on: other iterators that are polled beside
+ * this one may have registered the waker of the task that it would end.
+ */
+WEFT_MUST_CHECK bool weft__iter_call(void (*call)(void *arg), void *arg);
+
+/* An adapter with one iterator inside: they embed it as their first member. */
+struct weft__iter_adapter {
+    weft_iter iter;
+    weft_iter *inner; /* owned */
+};
+
+/* A zeroed block for an adapter over `inner`, which is NULL or taken: destroyed when there is no
+ * memory. Its items are those of inner until the caller says otherwise. */
+void *weft__iter_adapter_create(size_t bytes, const weft_iter_ops *ops, weft_iter *inner);
+/* ops of adapters that have nothing else to cancel or to free. */
+void weft__iter_adapter_cancel(weft_iter *it);
+void weft__iter_adapter_destroy(weft_iter *it);
+
+/* Reports misuse, and destroys what was to be taken. */
+weft_iter *weft__iter_misuse(const char *call, const char *why, weft_iter *a, weft_iter *b,
+                             const void *caller);
+
+#endif

@@ -1,0 +1,221 @@
+/*
+ * Several iterators as one. When one has an item, those that are pending are cancelled: nothing may
+ * stay registered with a waker that the caller may give up after a poll that was ready.
+ */
+#include "iter/iter.h"
+#include "task/task.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* ---- merge ---- */
+
+struct merge {
+    weft_iter iter;
+    weft_iter *inner[2]; /* owned; NULL: has ended */
+    unsigned first;      /* is polled first: the one that did not have the last item */
+};
+
+static int merge_poll(weft_iter *it, void *item, weft_waker *waker)
+{
+    struct merge *m = (struct merge *)it;
+    int rc = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned at = (m->first + i) % 2;
+        if (m->inner[at] == NULL)
+            continue;
+        int one = weft__iter_poll(m->inner[at], item, waker);
+        if (one == 0) {
+            weft_iter_destroy(m->inner[at]);
+            m->inner[at] = NULL;
+        } else if (one == WEFT_PENDING) {
+            rc = WEFT_PENDING;
+        } else {
+            if (rc == WEFT_PENDING)
+                weft_iter_cancel(m->inner[m->first]);
+            m->first = !at;
+            return one;
+        }
+    }
+    return rc;
+}
+
+static void merge_cancel(weft_iter *it)
+{
+    struct merge *m = (struct merge *)it;
+    for (unsigned i = 0; i < 2; i++)
+        if (m->inner[i])
+            weft_iter_cancel(m->inner[i]);
+}
+
+static void merge_destroy(weft_iter *it)
+{
+    struct merge *m = (struct merge *)it;
+    weft_iter_destroy(m->inner[0]);
+    weft_iter_destroy(m->inner[1]);
+    weft__free(m);
+}
+
+weft_iter *weft_iter_merge(weft_iter *a, weft_iter *b)
+{
+    static const weft_iter_ops ops = {merge_poll, merge_cancel, merge_destroy};
+    if (a == NULL || b == NULL || a->item_bytes != b->item_bytes)
+        return weft__iter_misuse("weft_iter_merge", "an argument is NULL, or items differ in size",
+                                 a, b, WEFT__CALLER);
+    struct merge *m = weft__malloc(sizeof *m);
+    if (m == NULL) {
+        weft_iter_destroy(a);
+        weft_iter_destroy(b);
+        return weft__iter_no_memory();
+    }
+    *m = (struct merge){{&ops, a->item_bytes, a->drop}, {a, b}, 0};
+    return &m->iter;
+}
+
+/* ---- keyed ---- */
+
+struct entry {
+    uint64_t key;
+    weft_iter *it; /* owned */
+};
+
+struct keyed {
+    weft_iter iter;
+    struct entry *entries;
+    size_t count, cap;
+};
+
+/* Items begin with the key; what follows is an item of one of those inside. */
+#define KEY_BYTES sizeof(uint64_t)
+
+static void forget(struct keyed *k, size_t at)
+{
+    k->entries[at] = k->entries[--k->count];
+}
+
+static void keyed_cancel(weft_iter *it)
+{
+    struct keyed *k = (struct keyed *)it;
+    for (size_t i = 0; i < k->count; i++)
+        weft_iter_cancel(k->entries[i].it);
+}
+
+static int keyed_poll(weft_iter *it, void *item, weft_waker *waker)
+{
+    struct keyed *k = (struct keyed *)it;
+    if (k->count == 0)
+        return 0;
+    size_t start = (size_t)(((weft__random_here() >> 32) * k->count) >> 32);
+    for (size_t i = 0; i < k->count;) {
+        size_t at = (start + i) % k->count;
+        int rc = weft__iter_poll(k->entries[at].it, (char *)item + KEY_BYTES, waker);
+        if (rc == 0) {
+            weft_iter_destroy(k->entries[at].it);
+            forget(k, at);
+            i = 0; /* from the start again: the order has changed, and none may be left out */
+        } else if (rc == WEFT_PENDING) {
+            i++;
+        } else {
+            uint64_t key = k->entries[at].key;
+            memcpy(item, &key, sizeof key);
+            keyed_cancel(it);
+            return rc;
+        }
+    }
+    return k->count ? WEFT_PENDING : 0;
+}
+
+static void keyed_destroy(weft_iter *it)
+{
+    struct keyed *k = (struct keyed *)it;
+    for (size_t i = 0; i < k->count; i++)
+        weft_iter_destroy(k->entries[i].it);
+    weft__free(k->entries);
+    weft__free(k);
+}
+
+static const weft_iter_ops keyed_ops = {keyed_poll, keyed_cancel, keyed_destroy};
+
+weft_iter *weft_iter_keyed(size_t item_bytes, void (*drop)(void *item))
+{
+    if (item_bytes < KEY_BYTES)
+        return weft__iter_misuse("weft_iter_keyed", "items have no room for the key", NULL, NULL,
+                                 WEFT__CALLER);
+    struct keyed *k = weft__calloc(1, sizeof *k);
+    if (k == NULL)
+        return weft__iter_no_memory();
+    k->iter = (weft_iter){&keyed_ops, item_bytes, drop};
+    return &k->iter;
+}
+
+static struct keyed *keyed_of(weft_iter *it)
+{
+    return it && it->ops == &keyed_ops ? (struct keyed *)it : NULL;
+}
+
+static struct entry *find(const struct keyed *k, uint64_t key)
+{
+    for (size_t i = 0; i < k->count; i++)
+        if (k->entries[i].key == key)
+            return &k->entries[i];
+    return NULL;
+}
+
+static int make_room(struct keyed *k)
+{
+    if (k->count < k->cap)
+        return 0;
+    size_t cap = k->cap ? 2 * k->cap : 8;
+    struct entry *entries = weft__calloc(cap, sizeof *entries);
+    if (entries == NULL)
+        return -ENOMEM;
+    if (k->count)
+        memcpy(entries, k->entries, k->count * sizeof *entries);
+    weft__free(k->entries);
+    k->entries = entries;
+    k->cap = cap;
+    return 0;
+}
+
+int weft_iter_keyed_insert(weft_iter *keyed, uint64_t key, weft_iter *it)
+{
+    struct keyed *k = keyed_of(keyed);
+    if (k == NULL || it == NULL || it->item_bytes > k->iter.item_bytes - KEY_BYTES) {
+        weft_iter_destroy(it);
+        if (keyed == weft__iter_no_memory())
+            return -ENOMEM;
+        return weft__misuse("weft_iter_keyed_insert", -EINVAL,
+                            "not an iterator of weft_iter_keyed(), or items that do not fit",
+                            WEFT__CALLER);
+    }
+    struct entry *e = find(k, key);
+    if (e) {
+        weft_iter_destroy(e->it);
+        e->it = it;
+        return 0;
+    }
+    int rc = make_room(k);
+    if (rc < 0) {
+        weft_iter_destroy(it);
+        return rc;
+    }
+    k->entries[k->count++] = (struct entry){key, it};
+    return 0;
+}
+
+weft_iter *weft_iter_keyed_remove(weft_iter *keyed, uint64_t key)
+{
+    struct keyed *k = keyed_of(keyed);
+    struct entry *e = k ? find(k, key) : NULL;
+    if (e == NULL)
+        return NULL;
+    weft_iter *it = e->it;
+    weft_iter_cancel(it);
+    forget(k, (size_t)(e - k->entries));
+    return it;
+}
+
+size_t weft_iter_keyed_len(const weft_iter *keyed)
+{
+    return keyed && keyed->ops == &keyed_ops ? ((const struct keyed *)keyed)->count : 0;
+}
