@@ -2,10 +2,11 @@
  * Runtimes: build, enter, block on, shut down.
  *
  * A multi_thread runtime runs tasks on worker threads that steal from each other; a current_thread
- * runtime runs them inside weft_block_on() only; a local runtime is a current_thread one that belongs
- * to the thread that created it, see local.h. Several may exist in one process. A runtime is owned by one holder; a weft_handle is a counted reference that any thread may use to spawn on it,
- * to enter it or to block on it, also after it was shut down (spawns then give tasks that join as
- * cancelled).
+ * runtime runs them inside weft_block_on() only; a local runtime is a current_thread one that
+ * belongs to the thread that created it, see local.h. Several may exist in one process. A runtime
+ * is owned by one holder; a weft_handle is a counted reference that any thread may use to spawn on
+ * it, to enter it or to block on it, also after it was shut down (spawns then give tasks that join
+ * as cancelled).
  */
 #ifndef WEFT_RUNTIME_H
 #define WEFT_RUNTIME_H

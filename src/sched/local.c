@@ -31,7 +31,8 @@ static void ring(struct weft__local *l)
     /* seq_cst, after what the driver is to see was stored, seq_cst too; pairs with start_listening(). */
     if (weft__aptr_load_seq_cst(&l->sleeper) == NULL)
         return; /* nobody sleeps: the driver looks at the queue before it does */
-    struct weft__task *t = weft__aptr_swap_seq_cst(&l->sleeper, NULL);
+    /* acquire pairs with the swap in start_listening(): the task's fields are readable. */
+    struct weft__task *t = weft__aptr_swap_acquire(&l->sleeper, NULL);
     if (t)
         weft__waker_wake_release(weft__task_waker(t));
 }
@@ -40,7 +41,7 @@ static void ring(struct weft__local *l)
 static void start_listening(struct weft__local *l, struct weft__task *self)
 {
     weft__task_ref(self);
-    /* seq_cst: announced before the look at the queue. */
+    /* seq_cst: announced before the look at the queue; and a release, see ring(). */
     struct weft__task *before = weft__aptr_swap_seq_cst(&l->sleeper, self);
     if (before)
         weft__task_unref(before); /* another driver, which we stand in for */
@@ -49,8 +50,9 @@ static void start_listening(struct weft__local *l, struct weft__task *self)
 static void stop_listening(struct weft__local *l, struct weft__task *self)
 {
     void *expected = self;
-    /* Not there: it was taken, or another driver has put itself there. */
-    if (weft__aptr_cas_seq_cst(&l->sleeper, &expected, NULL))
+    /* Not there: it was taken, or another driver has put itself there. relaxed: if it is, it is our
+     * own. */
+    if (weft__aptr_cas_relaxed(&l->sleeper, &expected, NULL))
         weft__task_unref(self);
 }
 
