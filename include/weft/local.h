@@ -90,9 +90,9 @@ WEFT_API int weft_local_set_destroy(weft_local_set *set);
  *
  *   ret_outcome   NULL: dropped (a panic is reported)
  *
- * Returns 0 with the outcome: the body's value or panic; or cancelled, when the set was shut down by
- * an unhandled panic of one of its tasks: then the waits of the body returned -ECANCELED. Otherwise
- * the body did not run, and it is
+ * Returns 0 with the outcome: the body's value or panic. When the set is shut down meanwhile by an
+ * unhandled panic of one of its tasks, the waits of the body return -ECANCELED, and the outcome is a
+ * panic that says so; the value is lost. Otherwise the body did not run, and it is
  *   -EPERM      not the home thread; a task of the set itself; a task of a multi_thread runtime that
  *               is not pinned; a hook, a polled future, or inside WEFT_NO_WAIT
  *   -EINVAL     set or body is NULL

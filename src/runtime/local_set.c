@@ -25,6 +25,12 @@ static struct weft__local *local_of(weft_local_set *set)
     return &set->local;
 }
 
+/* By an unhandled panic of one of its tasks. */
+static bool is_shut(const weft_local_set *set)
+{
+    return weft__a32_load_relaxed(&set->local.sched.core.is_panic_shut); /* written at home */
+}
+
 /* ---- core_ops ---- */
 
 static int submit_blocking(struct weft__core *core, struct weft__task *task)
@@ -285,6 +291,8 @@ static int begin(const char *call, const weft_local_set *set, const void *caller
     return rc;
 }
 
+static const weft_site run_until_site = {"weft_local_set_run_until", "weft_local_set_run_until", 0};
+
 int weft_local_set_run_until(weft_local_set *set, weft_task_fn body, void *arg,
                              weft_outcome *ret_outcome)
 {
@@ -294,15 +302,21 @@ int weft_local_set_run_until(weft_local_set *set, weft_task_fn body, void *arg,
     int rc = begin(call, set, WEFT__CALLER);
     if (rc < 0)
         return rc;
-    if (set->local.is_shut)
+    if (is_shut(set))
         return -ESHUTDOWN;
     struct body b = {.fn = body, .arg = arg};
     weft_panic_info *panic;
     int error;
     rc = drive(set, &b, TO_RUN, &panic, &error);
-    if (rc == 0)
-        weft__outcome_give(ret_outcome, panic, error == -ECANCELED, b.value);
-    return rc;
+    if (rc < 0)
+        return rc;
+    /* As in weft_block_on(): who drives shall not take that for an ordinary end. */
+    if (panic == NULL && error == -ECANCELED)
+        panic = weft__panic_create(
+            &run_until_site, "\"%s\" was shut down because a task panicked and nobody joins it",
+            set->local.sched.core.name);
+    weft__outcome_give(ret_outcome, panic, false, b.value);
+    return 0;
 }
 
 /* ---- the end of all tasks ---- */
@@ -350,7 +364,7 @@ int weft_local_set_wait(weft_local_set *set)
     rc = drive(set, &b, TO_WAIT, &panic, &error);
     if (rc == 0)
         rc = (int)(intptr_t)b.value;
-    return rc == 0 && set->local.is_shut ? -ESHUTDOWN : rc;
+    return rc == 0 && is_shut(set) ? -ESHUTDOWN : rc;
 }
 
 /* As a shutdown: abort, and after the grace unwind. Aborts and deadlines of the driver itself wait

@@ -174,11 +174,12 @@ static bool tick(struct weft__driving *d)
 static WEFT__COLD void has_moved(struct weft__task *self)
 {
     struct weft__driving *d = innermost(self);
-    if (weft__a32_load_relaxed(&d->drive.error) != EPERM)
-        (void)weft__misuse("weft_local_set_run_until", -EPERM,
-                           "the task that drives a local set has resumed on another thread: of "
-                           "several that block on a current_thread runtime one drives it at a time",
-                           NULL);
+    if (weft__a32_load_relaxed(&d->drive.error) == EPERM)
+        return;
+    (void)weft__misuse_at("weft_local_set_run_until", -EPERM,
+                          "the task that drives a local set has resumed on another thread: of "
+                          "several that block on a current_thread runtime one drives it at a time",
+                          self->site);
     for (; d; d = outer(d)) {
         weft__a32_store_relaxed(&d->drive.error, EPERM);
         wake_drivers(d->set, false); /* whoever else there is */
@@ -379,9 +380,10 @@ void weft__local_unhandled_panic(struct weft__core *core)
 {
     struct weft__local *l = weft__local_of(core);
     struct weft__wake_list list = WEFT__WAKE_LIST_INIT;
+    if (weft__a32_swap_relaxed(&core->is_panic_shut, 1) != 0)
+        return;
     weft__log(WEFT_LOG_ERROR, "\"%s\" shuts down because a task panicked and nobody joins it",
               core->name);
-    l->is_shut = true;
     weft__local_abort_all(l, WEFT__TASK_ABORT);
     weft__lock_acquire(&l->lock);
     for (struct weft__node *n = l->drivers.next; n != &l->drivers; n = n->next) {

@@ -29,7 +29,6 @@ struct weft__local {
     /* drivers that wait for the last task; written under lock, read by ticks */
     weft__a32 end_waiters;
     uint64_t clock_of; /* id of the runtime whose time its clock says; 0: the system's. At home */
-    bool is_shut;      /* an unhandled panic ended it; by the home thread */
 };
 
 /* In the frame of whoever drives, from begin to end. */

@@ -3,6 +3,7 @@
  * Local sets: where their tasks run, who drives them, what wakes them, how they end.
  */
 #include "harness.h"
+#include "local.h"
 #include "socks.h"
 #include "sync.h"
 
@@ -15,50 +16,6 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
-
-static weft_local_set *set_create(void)
-{
-    weft_local_set *set;
-    CHECK_EQ(weft_local_set_create(NULL, &set), 0);
-    return set;
-}
-
-static weft_task *spawn_on(weft_local_set *set, weft_task_fn fn, void *arg)
-{
-    weft_task *task;
-    CHECK_EQ(weft_spawn_local_on(set, fn, arg, &task), 0);
-    return task;
-}
-
-static weft_task *spawn_local(weft_task_fn fn, void *arg)
-{
-    weft_task *task;
-    CHECK_EQ(weft_spawn_local(fn, arg, &task), 0);
-    return task;
-}
-
-static void *run_until(weft_local_set *set, weft_task_fn body, void *arg)
-{
-    weft_outcome o;
-    CHECK_EQ(weft_local_set_run_until(set, body, arg, &o), 0);
-    CHECK_EQ(o.kind, WEFT_OUTCOME_VALUE);
-    return o.value;
-}
-
-static void destroy(weft_local_set *set)
-{
-    CHECK_EQ(weft_local_set_destroy(set), 0);
-}
-
-static void *join_body(void *task)
-{
-    return test_join_value(task);
-}
-
-static bool is_on(pthread_t thread)
-{
-    return pthread_equal(thread, pthread_self()) != 0;
-}
 
 /* ---- where tasks run ---- */
 
@@ -94,7 +51,7 @@ static void ls_01_local_tasks_stay_on_the_driving_thread(struct test_env *env)
     weft_local_set *set = set_create();
     EXPECT_EQ(run_until(set, deep_body, &h), &h);
     EXPECT_EQ(atomic_load(&h.ran), 11);
-    destroy(set);
+    set_destroy(set);
 }
 
 static void *where_am_i(void *arg)
@@ -125,7 +82,7 @@ static void ls_01_other_spawns_go_to_the_workers(struct test_env *env)
 {
     weft_local_set *set = set_create();
     run_until(set, spawn_plainly_body, env);
-    destroy(set);
+    set_destroy(set);
 }
 
 /* ---- driving ---- */
@@ -151,19 +108,12 @@ static void ls_02_wait_ends_with_the_last_task(struct test_env *env)
     EXPECT_EQ(weft_local_set_wait(set), 0);
     EXPECT_EQ(weft_local_set_alive(set), 0);
     EXPECT_EQ(left[0] + left[1] + left[2], 0);
-    destroy(set);
+    set_destroy(set);
 }
 
 static void *wait_on_gate(void *arg)
 {
     return (void *)(intptr_t)gate_wait(arg);
-}
-
-static void *yield_twice(void *arg)
-{
-    CHECK_EQ(weft_yield(), 0);
-    CHECK_EQ(weft_yield(), 0);
-    return arg;
 }
 
 static void *open_gate(void *arg)
@@ -185,7 +135,7 @@ static void ls_03_others_remain_and_go_on_at_the_next_drive(struct test_env *env
     CHECK_EQ(weft_yield(), 0);
     EXPECT(!weft_task_is_finished(t)); /* woken, but nobody drives */
     EXPECT_EQ(run_until(set, join_body, t), NULL);
-    destroy(set);
+    set_destroy(set);
     gate_fini(&gate);
 }
 
@@ -205,7 +155,7 @@ static void ls_04_spawned_before_runs_when_driven(struct test_env *env)
     EXPECT_EQ(atomic_load(&ran), 0);
     EXPECT_EQ(run_until(set, join_body, t), &ran);
     EXPECT_EQ(atomic_load(&ran), 1);
-    destroy(set);
+    set_destroy(set);
 }
 
 /* Opens the gate of a set that is parked, later. */
@@ -234,7 +184,7 @@ static void ls_04_a_wake_from_another_thread_wakes_a_parked_set(struct test_env 
     gate_init(&gate);
     weft_local_set *set = set_create();
     EXPECT_EQ(run_until(set, parked_body, &gate), &gate);
-    destroy(set);
+    set_destroy(set);
     gate_fini(&gate);
 }
 
@@ -261,7 +211,7 @@ static void ls_04_a_spawn_from_outside_wakes_a_parked_set(struct test_env *env)
     weft_task *t = SPAWN(spawn_late, &l);
     EXPECT_EQ(run_until(l.set, wait_on_gate, &l.gate), NULL);
     EXPECT_EQ(test_join_value(t), NULL);
-    destroy(l.set);
+    set_destroy(l.set);
     gate_fini(&l.gate);
 }
 
@@ -297,52 +247,10 @@ static void ls_05_a_task_elsewhere_joins(struct test_env *env)
     EXPECT(pthread_equal(r.runner, home));
     if (env->flavour != TEST_CT)
         EXPECT(!pthread_equal(r.joiner, home));
-    destroy(set);
+    set_destroy(set);
 }
 
 /* ---- the end of a set ---- */
-
-struct cleaned {
-    pthread_t thread;
-    struct gate *gate;
-    weft_waker *waker; /* given away, for a late wake */
-    unsigned cleanups, drops;
-};
-
-static void clean(void *arg)
-{
-    struct cleaned *c = arg;
-    EXPECT(is_on(c->thread));
-    c->cleanups++;
-}
-
-static int hand_waker_out(weft_future *f, weft_waker *waker);
-static void keep_nothing(weft_future *f)
-{
-    (void)f;
-}
-static const weft_future_ops hand_out_ops = {hand_waker_out, keep_nothing, "a late wake"};
-struct hand_out {
-    weft_future future;
-    struct cleaned *to;
-};
-static int hand_waker_out(weft_future *f, weft_waker *waker)
-{
-    struct hand_out *h = (struct hand_out *)f;
-    if (h->to->waker == NULL)
-        h->to->waker = weft_waker_ref(waker);
-    return WEFT_PENDING;
-}
-
-static void *wait_for_ever(void *arg)
-{
-    struct cleaned *c = arg;
-    struct hand_out h = {{&hand_out_ops}, c};
-    WEFT_DEFER(clean, c);
-    EXPECT_EQ(weft_await(&h.future), -ECANCELED);
-    EXPECT(is_on(c->thread));
-    return NULL;
-}
 
 static void *wake_late(void *waker)
 {
@@ -360,7 +268,7 @@ static void ls_06_release_cancels_and_cleans_up_at_home(struct test_env *env)
     run_until(set, yield_twice, NULL);
     unstarted = spawn_on(set, test_noop, NULL);
     CHECK(c.waker != NULL);
-    destroy(set);
+    set_destroy(set);
     EXPECT_EQ(c.cleanups, 1);
     EXPECT_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
     EXPECT_EQ(test_join_kind(unstarted), WEFT_OUTCOME_CANCELLED);
@@ -395,7 +303,7 @@ static void ls_06_wakes_during_release_are_harmless(struct test_env *env)
         struct storm s = {.waker = c.waker};
         pthread_t thread;
         CHECK_EQ(pthread_create(&thread, NULL, wake_all_the_time, &s), 0);
-        destroy(set);
+        set_destroy(set);
         EXPECT_EQ(c.cleanups, 1);
         atomic_store(&s.stop, true);
         pthread_join(thread, NULL);
@@ -438,7 +346,7 @@ static void ls_07_cleanup_that_wakes_another_ones(struct test_env *env)
         CHECK_EQ(weft_spawn_local_on(set, order ? receive_in_cleanup : send_in_cleanup, &p, NULL),
                  0);
         run_until(set, yield_twice, NULL);
-        destroy(set);
+        set_destroy(set);
         EXPECT(p.sent && p.got);
         oneshot_fini(&p.to_other);
     }
@@ -469,7 +377,7 @@ static void ls_07_release_waits_for_cleanup_that_waits(struct test_env *env)
     weft_task *t = spawn_on(set, wait_in_cleanup, &gate);
     run_until(set, yield_twice, NULL);
     weft_task *opener = SPAWN(sleep_then_open, &gate);
-    destroy(set);
+    set_destroy(set);
     EXPECT_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
     EXPECT_EQ(test_join_value(opener), NULL);
     gate_fini(&gate);
@@ -495,7 +403,7 @@ static void ls_06_a_task_that_ignores_it_is_unwound(struct test_env *env)
     CHECK_EQ(weft_local_set_create(&c, &set), 0);
     weft_task *t = spawn_on(set, spin_aborted, &seen);
     run_until(set, yield_twice, NULL);
-    destroy(set);
+    set_destroy(set);
     EXPECT_EQ(seen, 1);
     EXPECT_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
 }
@@ -551,30 +459,12 @@ static void ls_08_500_wakes_between_ticks_are_served(struct test_env *env)
         gate_init(&m.gates[i]);
     weft_local_set *set = set_create();
     EXPECT_EQ(run_until(set, many_body, &m), &m);
-    destroy(set);
+    set_destroy(set);
     for (unsigned i = 0; i < WAKES; i++)
         gate_fini(&m.gates[i]);
 }
 
 /* ---- without a runtime ---- */
-
-static void *nap(void *arg)
-{
-    CHECK_EQ(weft_sleep(5 * WEFT_MS), 0);
-    WEFT_TIMEOUT(5 * WEFT_MS)
-        EXPECT_EQ(weft_sleep(20 * WEFT_SEC), -ETIMEDOUT);
-    return arg;
-}
-
-static void *nap_body(void *arg)
-{
-    uint64_t start_ns = weft_now();
-    weft_task *t = spawn_local(nap, arg);
-    CHECK_EQ(weft_sleep(WEFT_MS), 0);
-    EXPECT_EQ(test_join_value(t), arg);
-    EXPECT(weft_now() - start_ns >= 10 * WEFT_MS);
-    return arg;
-}
 
 static void *spawn_nowhere(void *arg)
 {
@@ -607,7 +497,7 @@ static void ls_09_entering_permits_spawns_before_any_runtime(struct test_env *en
     EXPECT_EQ(run_until(set, spawn_nowhere, set), set);
     CHECK_EQ(weft_spawn_local_on(set, spawn_nowhere, set, NULL), 0);
     EXPECT_EQ(weft_local_set_wait(set), 0);
-    destroy(set);
+    set_destroy(set);
 }
 
 static void ls_09_a_set_survives_the_runtimes_that_drive_it(struct test_env *env)
@@ -630,7 +520,7 @@ static void ls_09_a_set_survives_the_runtimes_that_drive_it(struct test_env *env
     }
     gate_open(&gate);
     EXPECT_EQ(run_until(set, join_body, t), NULL);
-    destroy(set);
+    set_destroy(set);
     gate_fini(&gate);
 }
 
@@ -674,7 +564,7 @@ static void ls_10_timers_and_sockets_work(struct test_env *env)
     weft_local_set *set = set_create();
     EXPECT_EQ(run_until(set, sockets_body, env), env);
     EXPECT_EQ(run_until(set, nap_body, env), env);
-    destroy(set);
+    set_destroy(set);
 }
 
 static void *is_misuse_in_place(void *arg)
@@ -702,7 +592,7 @@ static void ls_11_block_in_place_is_misuse(struct test_env *env)
 {
     weft_local_set *set = set_create();
     EXPECT_EQ(run_until(set, block_in_place_everywhere, env), env);
-    destroy(set);
+    set_destroy(set);
     if (env->flavour != TEST_CT)
         EXPECT_EQ(weft_block_in_place(test_noop, NULL, NULL), 0); /* outside it is none */
 }
@@ -743,7 +633,7 @@ static void ls_12_blocking_jobs_run_elsewhere(struct test_env *env)
     weft_spawn_options o = {.local_set = set};
     EXPECT_EQ(weft_spawn_blocking_with(&o, test_noop, NULL, NULL), -EINVAL);
     EXPECT_LOGGED("weft_spawn_blocking: ");
-    destroy(set);
+    set_destroy(set);
 }
 
 static void id_03_local_tasks_and_jobs_have_ids(struct test_env *env)
@@ -781,7 +671,7 @@ static void *outer_task(void *arg)
     uint64_t id = weft_self_id();
     EXPECT_EQ(run_until(inner, inner_body, &id), &id);
     EXPECT_EQ(weft_self_id(), id);
-    destroy(inner);
+    set_destroy(inner);
     EXPECT_EQ(weft_self_id(), id);
     return arg;
 }
@@ -792,7 +682,7 @@ static void *outer_body(void *arg)
     weft_task *t = spawn_local(own_id, &(uint64_t){0});
     weft_local_set *inner = set_create();
     EXPECT_EQ(run_until(inner, join_body, t) != NULL, true);
-    destroy(inner);
+    set_destroy(inner);
     return test_join_value(spawn_local(outer_task, arg));
 }
 
@@ -802,7 +692,7 @@ static void ls_13_nested_sets_restore_ids(struct test_env *env)
     uint64_t id = weft_self_try_id();
     EXPECT_EQ(run_until(set, outer_body, env), env);
     EXPECT_EQ(weft_self_try_id(), id);
-    destroy(set);
+    set_destroy(set);
 }
 
 /* ---- in a thread-local ---- */
@@ -859,482 +749,6 @@ static void ls_14_a_set_in_a_thread_local_dies_with_its_thread(struct test_env *
     pthread_key_delete(key);
 }
 
-/* ---- aborts ---- */
-
-static void *abort_it(void *arg)
-{
-    CHECK_EQ(weft_abort(arg), 0);
-    return NULL;
-}
-
-struct aborted {
-    struct cleaned c;
-    weft_task *task;
-};
-
-static void *abort_from_thread_body(void *arg)
-{
-    struct aborted *a = arg;
-    a->task = spawn_local(wait_for_ever, &a->c);
-    while (a->c.waker == NULL)
-        CHECK_EQ(weft_yield(), 0);
-    pthread_t thread;
-    CHECK_EQ(pthread_create(&thread, NULL, abort_it, a->task), 0);
-    EXPECT_EQ(test_join_kind(a->task), WEFT_OUTCOME_CANCELLED);
-    pthread_join(thread, NULL);
-    return arg;
-}
-
-static void ab_05_abort_from_another_thread_cleans_up_at_home(struct test_env *env)
-{
-    (void)env;
-    struct aborted a = {.c.thread = pthread_self()};
-    weft_local_set *set = set_create();
-    EXPECT_EQ(run_until(set, abort_from_thread_body, &a), &a);
-    EXPECT_EQ(a.c.cleanups, 1);
-    weft_waker_unref(a.c.waker);
-    /* While nobody drives, nothing happens until somebody does. */
-    struct cleaned c = {.thread = pthread_self()};
-    weft_task *t = spawn_on(set, wait_for_ever, &c);
-    run_until(set, yield_twice, NULL);
-    pthread_t thread;
-    CHECK_EQ(pthread_create(&thread, NULL, abort_it, t), 0);
-    pthread_join(thread, NULL);
-    EXPECT_EQ(c.cleanups, 0);
-    EXPECT_EQ(weft_local_set_wait(set), 0);
-    EXPECT_EQ(c.cleanups, 1);
-    EXPECT_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
-    weft_waker_unref(c.waker);
-    destroy(set);
-}
-
-/* ---- the budget ---- */
-
-static void *spend(void *arg)
-{
-    unsigned *left = arg;
-    for (; *left > 0; --*left)
-        CHECK_EQ(weft_consume_budget(), 0);
-    return NULL;
-}
-
-struct budget {
-    weft_local_set *set;
-    unsigned spawned, before;
-    struct test_env *env;
-};
-
-/* Half of the driver's budget was spent before: the body has the other half, and the spawned task
- * one of its own. */
-static void *spend_rest(void *arg)
-{
-    struct budget *b = arg;
-    uint64_t forced = test_forced_yields(b->env);
-    for (unsigned i = 0; i < 40; i++)
-        CHECK_EQ(weft_consume_budget(), 0);
-    EXPECT_EQ(test_forced_yields(b->env), forced + (b->env->flavour == TEST_CT));
-    return NULL;
-}
-
-static void co_06_the_body_shares_the_budget_of_its_driver(struct test_env *env)
-{
-    struct budget b = {.set = set_create(), .env = env};
-    CHECK_EQ(weft_yield(), 0); /* a full budget */
-    uint64_t forced = test_forced_yields(env);
-    for (unsigned i = 0; i < 100; i++)
-        CHECK_EQ(weft_consume_budget(), 0);
-    if (env->flavour == TEST_CT)
-        EXPECT_EQ(test_forced_yields(env), forced);
-    run_until(b.set, spend_rest, &b);
-    destroy(b.set);
-}
-
-static void *spin_until(void *arg)
-{
-    uint64_t end_ns = weft_now() + 20 * WEFT_SEC;
-    while (!*(bool *)arg && weft_now() < end_ns)
-        CHECK_EQ(weft_consume_budget(), 0);
-    EXPECT(*(bool *)arg);
-    return NULL;
-}
-
-static void *set_flag(void *arg)
-{
-    *(bool *)arg = true;
-    return NULL;
-}
-
-static void *spin_body(void *arg)
-{
-    CHECK_EQ(weft_spawn_local(set_flag, arg, NULL), 0);
-    return spin_until(arg);
-}
-
-/* The other way round: a body that never waits lets the local tasks run, and a local task one that
- * waits. */
-static void co_06_neither_starves_the_other(struct test_env *env)
-{
-    (void)env;
-    bool flag = false;
-    weft_local_set *set = set_create();
-    run_until(set, spin_body, &flag);
-    unsigned left = 1000;
-    flag = false;
-    CHECK_EQ(weft_spawn_local_on(set, spin_until, &flag, NULL), 0);
-    run_until(set, nap_body, env);
-    weft_task *t = spawn_on(set, spend, &left);
-    run_until(set, set_flag, &flag);
-    run_until(set, join_body, t);
-    EXPECT_EQ(left, 0);
-    EXPECT_EQ(weft_local_set_wait(set), 0);
-    destroy(set);
-}
-
-/* ---- panics ---- */
-
-static void *panic_now(void *arg)
-{
-    (void)arg;
-    weft_panic("local trouble");
-    return NULL;
-}
-
-static void *panic_and_wait(void *arg)
-{
-    CHECK_EQ(weft_spawn_local(panic_now, NULL, NULL), 0);
-    EXPECT_EQ(weft_sleep(20 * WEFT_SEC), -ECANCELED);
-    EXPECT_EQ(weft_sleep(20 * WEFT_SEC), -ECANCELED);
-    weft_task *t;
-    CHECK_EQ(weft_spawn_local(count_up, arg, &t), 0);
-    EXPECT_EQ(weft_try_join(t, NULL), 0); /* cancelled at once */
-    return NULL;
-}
-
-static weft_local_set *set_that_shuts_down(void)
-{
-    weft_local_set_config c;
-    weft_local_set_config_init(&c);
-    c.unhandled_panic = WEFT_UNHANDLED_PANIC_SHUTDOWN;
-    c.name = "fragile";
-    weft_local_set *set;
-    CHECK_EQ(weft_local_set_create(&c, &set), 0);
-    return set;
-}
-
-static void up_02_the_set_shuts_down_on_an_unhandled_panic(struct test_env *env)
-{
-    (void)env;
-    atomic_uint ran = 0;
-    struct cleaned c = {.thread = pthread_self()};
-    weft_local_set *set = set_that_shuts_down();
-    weft_task *bystander = spawn_on(set, wait_for_ever, &c);
-    weft_outcome o;
-    CHECK_EQ(weft_local_set_run_until(set, panic_and_wait, &ran, &o), 0);
-    EXPECT_EQ(o.kind, WEFT_OUTCOME_CANCELLED);
-    EXPECT_LOGGED("\"fragile\" shuts down");
-    EXPECT_EQ(weft_local_set_wait(set), -ESHUTDOWN);
-    EXPECT_EQ(c.cleanups, 1);
-    EXPECT_EQ(test_join_kind(bystander), WEFT_OUTCOME_CANCELLED);
-    EXPECT_EQ(weft_local_set_run_until(set, count_up, &ran, NULL), -ESHUTDOWN);
-    EXPECT_EQ(atomic_load(&ran), 0);
-    destroy(set);
-    if (c.waker)
-        weft_waker_unref(c.waker);
-    /* The runtime is none the wiser. */
-    EXPECT_EQ(weft_sleep(WEFT_MS), 0);
-
-    set = set_that_shuts_down();
-    CHECK_EQ(weft_spawn_local_on(set, panic_now, NULL, NULL), 0);
-    CHECK_EQ(weft_spawn_local_on(set, test_forever, NULL, NULL), 0);
-    EXPECT_EQ(weft_local_set_wait(set), -ESHUTDOWN);
-    destroy(set);
-}
-
-static void up_02_by_default_the_others_go_on(struct test_env *env)
-{
-    (void)env;
-    weft_local_set *set = set_create();
-    CHECK_EQ(weft_spawn_local_on(set, panic_now, NULL, NULL), 0);
-    weft_task *t = spawn_on(set, yield_twice, set);
-    EXPECT_EQ(run_until(set, join_body, t), set);
-    EXPECT_LOGGED("local trouble");
-    destroy(set);
-}
-
-static void a_panic_of_the_body_is_its_outcome(struct test_env *env)
-{
-    (void)env;
-    weft_local_set *set = set_create();
-    weft_outcome o;
-    CHECK_EQ(weft_local_set_run_until(set, panic_now, NULL, &o), 0);
-    EXPECT_EQ(o.kind, WEFT_OUTCOME_PANICKED);
-    EXPECT(strcmp(weft_panic_message(o.panic), "local trouble") == 0);
-    weft_outcome_fini(&o);
-    EXPECT_EQ(run_until(set, yield_twice, set), set);
-    destroy(set);
-}
-
-/* ---- the driver's aborts and deadlines ---- */
-
-struct driver {
-    weft_local_set *set;
-    struct cleaned c;
-    int rc;
-};
-
-static void *drive_for_ever(void *arg)
-{
-    struct driver *d = arg;
-    weft_local_set *set = set_create();
-    d->set = set;
-    CHECK_EQ(weft_spawn_local_on(set, wait_for_ever, &d->c, NULL), 0);
-    d->rc = weft_local_set_wait(set);
-    EXPECT_EQ(weft_local_set_destroy(set), 0); /* works all the same */
-    return NULL;
-}
-
-static void the_driver_is_aborted(struct test_env *env)
-{
-    (void)env;
-    struct driver d = {.c.thread = pthread_self()};
-    weft_task *t = SPAWN(drive_for_ever, &d);
-    while (d.c.waker == NULL)
-        CHECK_EQ(weft_yield(), 0);
-    CHECK_EQ(weft_abort(t), 0);
-    EXPECT_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
-    EXPECT_EQ(d.rc, -ECANCELED);
-    EXPECT_EQ(d.c.cleanups, 1);
-    weft_waker_unref(d.c.waker);
-}
-
-static void *forever_body(void *arg)
-{
-    struct driver *d = arg;
-    WEFT_DEFER(clean, &d->c);
-    for (;;)
-        (void)weft_sleep(WEFT_SEC);
-    return NULL;
-}
-
-static void *drive_until_unwound(void *arg)
-{
-    struct driver *d = arg;
-    int rc = weft_local_set_run_until(d->set, forever_body, d, NULL);
-    EXPECT_EQ(rc, 1); /* it was unwound: not reached */
-    return NULL;
-}
-
-static void the_driver_is_unwound(struct test_env *env)
-{
-    (void)env;
-    struct driver d = {.set = set_create(), .c.thread = pthread_self()};
-    weft_spawn_options o = {.on_abort = WEFT_ON_ABORT_UNWIND};
-    weft_task *t;
-    CHECK_EQ(weft_spawn_with(&o, drive_until_unwound, &d, &t), 0);
-    CHECK_EQ(weft_sleep(2 * WEFT_MS), 0);
-    EXPECT_EQ(weft_local_set_destroy(d.set), -EPERM);
-    EXPECT_LOGGED("the set is being driven");
-    CHECK_EQ(weft_abort(t), 0);
-    EXPECT_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
-    EXPECT_EQ(d.c.cleanups, 1);
-    destroy(d.set);
-}
-
-static void a_deadline_ends_the_wait(struct test_env *env)
-{
-    (void)env;
-    struct cleaned c = {.thread = pthread_self()};
-    weft_local_set *set = set_create();
-    CHECK_EQ(weft_spawn_local_on(set, wait_for_ever, &c, NULL), 0);
-    WEFT_TIMEOUT(10 * WEFT_MS) {
-        EXPECT_EQ(weft_local_set_wait(set), -ETIMEDOUT);
-    }
-    EXPECT_EQ(c.cleanups, 0);
-    destroy(set);
-    EXPECT_EQ(c.cleanups, 1);
-    weft_waker_unref(c.waker);
-}
-
-/* ---- several drivers ---- */
-
-struct shared {
-    weft_local_set *set;
-    struct gate gate[2];
-};
-
-static void *drive_shared(void *arg)
-{
-    struct shared *s = arg;
-    return run_until(s->set, wait_on_gate, &s->gate[1]);
-}
-
-static void *drive_shared_first(void *arg)
-{
-    struct shared *s = arg;
-    return run_until(s->set, wait_on_gate, &s->gate[0]);
-}
-
-/* Two tasks drive; when one stops, a wake from elsewhere still reaches the set through the other. */
-static void two_tasks_drive_one_set(struct test_env *env)
-{
-    (void)env;
-    for (int order = 0; order < 2; order++) {
-        struct shared s = {.set = set_create()};
-        struct gate inside;
-        gate_init(&s.gate[0]);
-        gate_init(&s.gate[1]);
-        gate_init(&inside);
-        weft_task *t = spawn_on(s.set, wait_on_gate, &inside);
-        weft_task *a = SPAWN(order ? drive_shared : drive_shared_first, &s);
-        weft_task *b = SPAWN(order ? drive_shared_first : drive_shared, &s);
-        CHECK_EQ(weft_sleep(2 * WEFT_MS), 0);
-        gate_open(&s.gate[0]);
-        EXPECT_EQ(test_join_value(order ? b : a), NULL);
-        pthread_t thread;
-        CHECK_EQ(pthread_create(&thread, NULL, open_from_thread, &inside), 0);
-        EXPECT_EQ(test_join_value(t), NULL);
-        pthread_join(thread, NULL);
-        gate_open(&s.gate[1]);
-        EXPECT_EQ(test_join_value(order ? a : b), NULL);
-        destroy(s.set);
-        gate_fini(&s.gate[0]);
-        gate_fini(&s.gate[1]);
-        gate_fini(&inside);
-    }
-}
-
-/* ---- misuse ---- */
-
-static void *use_elsewhere(void *arg)
-{
-    weft_local_set *set = arg;
-    weft_enter_guard g;
-    EXPECT_EQ(weft_local_set_run_until(set, test_noop, NULL, NULL), -EPERM);
-    EXPECT_LOGGED("weft_local_set_run_until: ");
-    EXPECT_EQ(weft_local_set_wait(set), -EPERM);
-    EXPECT_LOGGED("weft_local_set_wait: ");
-    EXPECT_EQ(weft_local_set_destroy(set), -EPERM);
-    EXPECT_LOGGED("weft_local_set_destroy: ");
-    EXPECT_EQ(weft_local_set_enter(set, &g), -EPERM);
-    EXPECT_LOGGED("weft_local_set_enter: ");
-    EXPECT_EQ(weft_local_set_alive(set), -EPERM);
-    EXPECT_LOGGED("weft_local_set_alive: ");
-    EXPECT_EQ(weft_spawn_local_on(set, test_noop, NULL, NULL), -EPERM);
-    EXPECT_LOGGED("at home on another thread");
-    return NULL;
-}
-
-static void *use_inside(void *arg)
-{
-    weft_local_set *set = arg;
-    weft_enter_guard g;
-    EXPECT_EQ(weft_local_set_run_until(set, test_noop, NULL, NULL), -EPERM);
-    EXPECT_LOGGED("inside a task of the set itself");
-    EXPECT_EQ(weft_local_set_wait(set), -EPERM);
-    EXPECT_LOGGED("inside a task of the set itself");
-    EXPECT_EQ(weft_local_set_destroy(set), -EPERM);
-    EXPECT_LOGGED("inside a task of the set itself");
-    EXPECT_EQ(weft_local_set_enter(set, &g), -EPERM);
-    EXPECT_LOGGED("weft_local_set_enter: ");
-    WEFT_NO_WAIT {
-        weft_local_set *inner = set_create();
-        EXPECT_EQ(weft_local_set_wait(inner), -EPERM);
-        EXPECT_LOGGED("a wait inside WEFT_NO_WAIT");
-        EXPECT_EQ(weft_local_set_destroy(inner), -EPERM);
-        EXPECT_LOGGED("a wait inside WEFT_NO_WAIT");
-        arg = inner;
-    }
-    EXPECT_EQ(weft_local_set_destroy(arg), 0);
-    return NULL;
-}
-
-static void misuse_is_reported(struct test_env *env)
-{
-    (void)env;
-    weft_local_set *set = set_create();
-    pthread_t thread;
-    CHECK_EQ(pthread_create(&thread, NULL, use_elsewhere, set), 0);
-    pthread_join(thread, NULL);
-    CHECK_EQ(weft_spawn_local_on(set, use_inside, set, NULL), 0);
-    EXPECT_EQ(weft_local_set_wait(set), 0);
-    EXPECT_EQ(weft_local_set_run_until(NULL, test_noop, NULL, NULL), -EINVAL);
-    EXPECT_EQ(weft_local_set_run_until(set, NULL, NULL, NULL), -EINVAL);
-    EXPECT_EQ(weft_local_set_wait(NULL), -EINVAL);
-    EXPECT_EQ(weft_local_set_enter(set, NULL), -EINVAL);
-    EXPECT_EQ(weft_local_set_alive(NULL), -EINVAL);
-    EXPECT_EQ(weft_local_set_dump(NULL, 1), -EINVAL);
-    EXPECT_EQ(weft_local_set_create(NULL, NULL), -EINVAL);
-    EXPECT_EQ(weft_spawn_local_on(NULL, test_noop, NULL, NULL), -EINVAL);
-    EXPECT_EQ(weft_spawn_local_on(set, NULL, NULL, NULL), -EINVAL);
-    EXPECT_EQ(weft_local_set_destroy(NULL), 0);
-    test_log_clear();
-    destroy(set);
-}
-
-static void settings_out_of_range_are_refused(struct test_env *env)
-{
-    (void)env;
-    weft_local_set *set;
-#define REFUSED(field, value)                                                                      \
-    do {                                                                                           \
-        weft_local_set_config c;                                                                   \
-        weft_local_set_config_init(&c);                                                            \
-        c.field = (value);                                                                         \
-        EXPECT_EQ(weft_local_set_create(&c, &set), -EINVAL);                                       \
-        EXPECT_LOGGED("weft_local_set_create: ");                                                  \
-    } while (0)
-    REFUSED(name, " \t");
-    REFUSED(stack_bytes, 0);
-    REFUSED(stack_bytes, ((size_t)1 << 30) + 1);
-    REFUSED(budget, 0);
-    REFUSED(budget, 65536);
-    REFUSED(unhandled_panic, (enum weft_unhandled_panic)7);
-    REFUSED(reserved[3], 1);
-}
-
-static void a_task_of_many_threads_has_no_home(struct test_env *env)
-{
-    weft_local_set *set;
-    if (env->flavour == TEST_CT) {
-        EXPECT_EQ(weft_local_set_create(NULL, &set), 0);
-        destroy(set);
-        return;
-    }
-    EXPECT_EQ(weft_local_set_create(NULL, &set), -EPERM);
-    EXPECT_LOGGED("weft_local_set_create: ");
-}
-
-static int ready_value(weft_future *f, weft_waker *waker)
-{
-    (void)f;
-    (void)waker;
-    return 42;
-}
-
-static void futures_are_local_tasks_too(struct test_env *env)
-{
-    (void)env;
-    static const weft_future_ops ops = {ready_value, keep_nothing, "ready"};
-    weft_future f = {&ops};
-    weft_local_set *set = set_create();
-    weft_spawn_options o = {.local_set = set, .name = "polled"};
-    weft_task *t;
-    CHECK_EQ(weft_spawn_local_future(&o, &f, &t), 0);
-    EXPECT_EQ((intptr_t)run_until(set, join_body, t), 42);
-    CHECK_EQ(weft_spawn_future(&o, &f, &t), 0); /* the option alone does it as well */
-    EXPECT_EQ((intptr_t)run_until(set, join_body, t), 42);
-    CHECK_EQ(weft_spawn_with(&o, test_forever, NULL, NULL), 0);
-    int fds[2];
-    char line[256] = "";
-    CHECK_EQ(pipe(fds), 0);
-    EXPECT_EQ(weft_local_set_dump(set, fds[1]), 2); /* and the thread's own */
-    EXPECT(read(fds[0], line, sizeof line - 1) > 0);
-    EXPECT(strstr(line, "\"polled\"") != NULL);
-    close(fds[0]);
-    close(fds[1]);
-    destroy(set);
-}
-
 TEST_MAIN(IN_BODY(ls_01_local_tasks_stay_on_the_driving_thread),
           IN_BODY(ls_01_other_spawns_go_to_the_workers),
           IN_BODY(ls_02_wait_ends_with_the_last_task), PLAIN(ls_02_wait_ends_with_the_last_task),
@@ -1359,14 +773,4 @@ TEST_MAIN(IN_BODY(ls_01_local_tasks_stay_on_the_driving_thread),
           IN_BODY(ls_12_blocking_jobs_run_elsewhere), IN_BODY(id_03_local_tasks_and_jobs_have_ids),
           IN_BODY(ls_13_nested_sets_restore_ids), PLAIN(ls_13_nested_sets_restore_ids),
           IN_TASK_ON(ls_13_nested_sets_restore_ids, TEST_CT),
-          PLAIN(ls_14_a_set_in_a_thread_local_dies_with_its_thread),
-          IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
-          IN_BODY(co_06_the_body_shares_the_budget_of_its_driver),
-          IN_BODY(co_06_neither_starves_the_other), PLAIN(co_06_neither_starves_the_other),
-          IN_BODY(up_02_the_set_shuts_down_on_an_unhandled_panic),
-          IN_BODY(up_02_by_default_the_others_go_on), IN_BODY(a_panic_of_the_body_is_its_outcome),
-          PLAIN(a_panic_of_the_body_is_its_outcome), IN_BODY_ON(the_driver_is_aborted, TEST_CT),
-          IN_BODY_ON(the_driver_is_unwound, TEST_CT), IN_BODY(a_deadline_ends_the_wait),
-          IN_BODY_ON(two_tasks_drive_one_set, TEST_CT), IN_BODY(misuse_is_reported),
-          PLAIN(misuse_is_reported), PLAIN(settings_out_of_range_are_refused),
-          IN_TASK(a_task_of_many_threads_has_no_home), IN_BODY(futures_are_local_tasks_too))
+          PLAIN(ls_14_a_set_in_a_thread_local_dies_with_its_thread))

@@ -3,6 +3,7 @@
 #include "harness.h"
 #include "sync.h"
 
+#include <weft/local.h>
 #include <weft/net.h>
 
 #include <errno.h>
@@ -124,6 +125,31 @@ static void talk_over_tcp(void)
     EXPECT_EQ(weft_tcp_listener_close(l), 0);
 }
 
+/* A set that exists can always be ended. */
+static void use_a_local_set(void)
+{
+    static char large[4096];
+    weft_local_set *set;
+    weft_outcome out;
+    if (weft_local_set_create(NULL, &set) < 0)
+        return;
+    weft_spawn_options o = {.local_set = set, .drop_arg = drop, .arg_bytes = sizeof large};
+    for (int i = 0; i < 2; i++) {
+        int rc = weft_spawn_with(&o, take_and_drop, large, NULL);
+        EXPECT(may_be(rc, 0));
+        atomic_fetch_add(&made, rc == 0);
+        if (i > 0)
+            break; /* destroy cancels this one */
+        rc = weft_local_set_run_until(set, take_and_drop, NULL, &out);
+        EXPECT(may_be(rc, 0));
+        if (rc == 0)
+            weft_outcome_fini(&out);
+        atomic_fetch_add(&made, rc == 0);
+        EXPECT(may_be(weft_local_set_wait(set), 0));
+    }
+    EXPECT_EQ(weft_local_set_destroy(set), 0);
+}
+
 static void *use_everything(void *arg)
 {
     static char large[4096];
@@ -144,6 +170,7 @@ static void *use_everything(void *arg)
     WEFT_TIMEOUT(1000)
         EXPECT(may_be(weft_sleep(WEFT_NEVER), -ETIMEDOUT));
     talk_over_tcp();
+    use_a_local_set();
     return NULL;
 }
 

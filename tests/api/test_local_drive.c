@@ -1,0 +1,747 @@
+/* ctest: parallel */
+/*
+ * Who drives a local set: tasks and threads of every kind, their budgets, deadlines, aborts and
+ * panics; several at a time; on a clock that stands still; and misuse.
+ */
+#include "local.h"
+#include "socks.h"
+#include "sync.h"
+
+#include <weft/clock.h>
+#include <weft/net.h>
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+static void *count_up(void *arg)
+{
+    atomic_fetch_add((atomic_uint *)arg, 1);
+    return arg;
+}
+
+static void *wait_on_gate(void *arg)
+{
+    return (void *)(intptr_t)gate_wait(arg);
+}
+
+/* A thread: opens a gate when its waiters are parked, likely. */
+static void *open_later(void *arg)
+{
+    usleep(20000);
+    gate_open(arg);
+    return NULL;
+}
+
+/* ---- aborts ---- */
+
+static void *abort_it(void *arg)
+{
+    CHECK_EQ(weft_abort(arg), 0);
+    return NULL;
+}
+
+struct aborted {
+    struct cleaned c;
+    weft_task *task;
+};
+
+static void *abort_from_thread_body(void *arg)
+{
+    struct aborted *a = arg;
+    a->task = spawn_local(wait_for_ever, &a->c);
+    while (a->c.waker == NULL)
+        CHECK_EQ(weft_yield(), 0);
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, abort_it, a->task), 0);
+    EXPECT_EQ(test_join_kind(a->task), WEFT_OUTCOME_CANCELLED);
+    pthread_join(thread, NULL);
+    return arg;
+}
+
+static void ab_05_abort_from_another_thread_cleans_up_at_home(struct test_env *env)
+{
+    (void)env;
+    struct aborted a = {.c.thread = pthread_self()};
+    weft_local_set *set = set_create();
+    EXPECT_EQ(run_until(set, abort_from_thread_body, &a), &a);
+    EXPECT_EQ(a.c.cleanups, 1);
+    weft_waker_unref(a.c.waker);
+    /* While nobody drives, nothing happens until somebody does. */
+    struct cleaned c = {.thread = pthread_self()};
+    weft_task *t = spawn_on(set, wait_for_ever, &c);
+    run_until(set, yield_twice, NULL);
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, abort_it, t), 0);
+    pthread_join(thread, NULL);
+    EXPECT_EQ(c.cleanups, 0);
+    EXPECT_EQ(weft_local_set_wait(set), 0);
+    EXPECT_EQ(c.cleanups, 1);
+    EXPECT_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
+    weft_waker_unref(c.waker);
+    set_destroy(set);
+}
+
+/* ---- the budget ---- */
+
+static void *spend(void *arg)
+{
+    unsigned *left = arg;
+    for (; *left > 0; --*left)
+        CHECK_EQ(weft_consume_budget(), 0);
+    return NULL;
+}
+
+struct budget {
+    weft_local_set *set;
+    unsigned spawned, before;
+    struct test_env *env;
+};
+
+/* Half of the driver's budget was spent before: the body has the other half, and the spawned task
+ * one of its own. */
+static void *spend_rest(void *arg)
+{
+    struct budget *b = arg;
+    uint64_t forced = test_forced_yields(b->env);
+    for (unsigned i = 0; i < 40; i++)
+        CHECK_EQ(weft_consume_budget(), 0);
+    EXPECT_EQ(test_forced_yields(b->env), forced + (b->env->flavour == TEST_CT));
+    return NULL;
+}
+
+static void co_06_the_body_shares_the_budget_of_its_driver(struct test_env *env)
+{
+    struct budget b = {.set = set_create(), .env = env};
+    CHECK_EQ(weft_yield(), 0); /* a full budget */
+    uint64_t forced = test_forced_yields(env);
+    for (unsigned i = 0; i < 100; i++)
+        CHECK_EQ(weft_consume_budget(), 0);
+    if (env->flavour == TEST_CT)
+        EXPECT_EQ(test_forced_yields(env), forced);
+    run_until(b.set, spend_rest, &b);
+    set_destroy(b.set);
+}
+
+static void *spin_until(void *arg)
+{
+    uint64_t end_ns = weft_now() + 20 * WEFT_SEC;
+    while (!*(bool *)arg && weft_now() < end_ns)
+        CHECK_EQ(weft_consume_budget(), 0);
+    EXPECT(*(bool *)arg);
+    return NULL;
+}
+
+static void *set_flag(void *arg)
+{
+    *(bool *)arg = true;
+    return NULL;
+}
+
+static void *spin_body(void *arg)
+{
+    CHECK_EQ(weft_spawn_local(set_flag, arg, NULL), 0);
+    return spin_until(arg);
+}
+
+/* The other way round: a body that never waits lets the local tasks run, and a local task one that
+ * waits. */
+static void co_06_neither_starves_the_other(struct test_env *env)
+{
+    (void)env;
+    bool flag = false;
+    weft_local_set *set = set_create();
+    run_until(set, spin_body, &flag);
+    unsigned left = 1000;
+    flag = false;
+    CHECK_EQ(weft_spawn_local_on(set, spin_until, &flag, NULL), 0);
+    run_until(set, nap_body, env);
+    weft_task *t = spawn_on(set, spend, &left);
+    run_until(set, set_flag, &flag);
+    run_until(set, join_body, t);
+    EXPECT_EQ(left, 0);
+    EXPECT_EQ(weft_local_set_wait(set), 0);
+    set_destroy(set);
+}
+
+/* ---- panics ---- */
+
+static void *panic_now(void *arg)
+{
+    (void)arg;
+    weft_panic("local trouble");
+    return NULL;
+}
+
+static void *panic_and_wait(void *arg)
+{
+    CHECK_EQ(weft_spawn_local(panic_now, NULL, NULL), 0);
+    EXPECT_EQ(weft_sleep(20 * WEFT_SEC), -ECANCELED);
+    EXPECT_EQ(weft_sleep(20 * WEFT_SEC), -ECANCELED);
+    weft_task *t;
+    CHECK_EQ(weft_spawn_local(count_up, arg, &t), 0);
+    EXPECT_EQ(weft_try_join(t, NULL), 0); /* cancelled at once */
+    return NULL;
+}
+
+static weft_local_set *set_that_shuts_down(void)
+{
+    weft_local_set_config c;
+    weft_local_set_config_init(&c);
+    c.unhandled_panic = WEFT_UNHANDLED_PANIC_SHUTDOWN;
+    c.name = "fragile";
+    weft_local_set *set;
+    CHECK_EQ(weft_local_set_create(&c, &set), 0);
+    return set;
+}
+
+static void up_02_the_set_shuts_down_on_an_unhandled_panic(struct test_env *env)
+{
+    (void)env;
+    atomic_uint ran = 0;
+    struct cleaned c = {.thread = pthread_self()};
+    weft_local_set *set = set_that_shuts_down();
+    weft_task *bystander = spawn_on(set, wait_for_ever, &c);
+    weft_outcome o;
+    CHECK_EQ(weft_local_set_run_until(set, panic_and_wait, &ran, &o), 0);
+    EXPECT_EQ(o.kind, WEFT_OUTCOME_PANICKED);
+    EXPECT(strstr(weft_panic_message(o.panic), "\"fragile\" was shut down") != NULL);
+    weft_outcome_fini(&o);
+    EXPECT_LOGGED("\"fragile\" shuts down");
+    EXPECT_EQ(weft_local_set_wait(set), -ESHUTDOWN);
+    EXPECT_EQ(c.cleanups, 1);
+    EXPECT_EQ(test_join_kind(bystander), WEFT_OUTCOME_CANCELLED);
+    EXPECT_EQ(weft_local_set_run_until(set, count_up, &ran, NULL), -ESHUTDOWN);
+    EXPECT_EQ(atomic_load(&ran), 0);
+    set_destroy(set);
+    if (c.waker)
+        weft_waker_unref(c.waker);
+    /* The runtime is none the wiser. */
+    EXPECT_EQ(weft_sleep(WEFT_MS), 0);
+
+    set = set_that_shuts_down();
+    CHECK_EQ(weft_spawn_local_on(set, panic_now, NULL, NULL), 0);
+    CHECK_EQ(weft_spawn_local_on(set, test_forever, NULL, NULL), 0);
+    EXPECT_EQ(weft_local_set_wait(set), -ESHUTDOWN);
+    set_destroy(set);
+}
+
+static void up_02_by_default_the_others_go_on(struct test_env *env)
+{
+    (void)env;
+    weft_local_set *set = set_create();
+    CHECK_EQ(weft_spawn_local_on(set, panic_now, NULL, NULL), 0);
+    weft_task *t = spawn_on(set, yield_twice, set);
+    EXPECT_EQ(run_until(set, join_body, t), set);
+    EXPECT_LOGGED("local trouble");
+    set_destroy(set);
+}
+
+static void a_panic_of_the_body_is_its_outcome(struct test_env *env)
+{
+    (void)env;
+    weft_local_set *set = set_create();
+    weft_outcome o;
+    CHECK_EQ(weft_local_set_run_until(set, panic_now, NULL, &o), 0);
+    EXPECT_EQ(o.kind, WEFT_OUTCOME_PANICKED);
+    EXPECT(strcmp(weft_panic_message(o.panic), "local trouble") == 0);
+    weft_outcome_fini(&o);
+    EXPECT_EQ(run_until(set, yield_twice, set), set);
+    set_destroy(set);
+}
+
+/* ---- the driver's aborts and deadlines ---- */
+
+struct driver {
+    weft_local_set *set;
+    struct cleaned c;
+    int rc;
+};
+
+static void *drive_for_ever(void *arg)
+{
+    struct driver *d = arg;
+    weft_local_set *set = set_create();
+    d->set = set;
+    CHECK_EQ(weft_spawn_local_on(set, wait_for_ever, &d->c, NULL), 0);
+    d->rc = weft_local_set_wait(set);
+    EXPECT_EQ(weft_local_set_destroy(set), 0); /* works all the same */
+    return NULL;
+}
+
+static void the_driver_is_aborted(struct test_env *env)
+{
+    (void)env;
+    struct driver d = {.c.thread = pthread_self()};
+    weft_task *t = SPAWN(drive_for_ever, &d);
+    while (d.c.waker == NULL)
+        CHECK_EQ(weft_yield(), 0);
+    CHECK_EQ(weft_abort(t), 0);
+    EXPECT_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
+    EXPECT_EQ(d.rc, -ECANCELED);
+    EXPECT_EQ(d.c.cleanups, 1);
+    weft_waker_unref(d.c.waker);
+}
+
+static void *forever_body(void *arg)
+{
+    struct driver *d = arg;
+    WEFT_DEFER(clean, &d->c);
+    for (;;)
+        (void)weft_sleep(WEFT_SEC);
+    return NULL;
+}
+
+static void *drive_until_unwound(void *arg)
+{
+    struct driver *d = arg;
+    int rc = weft_local_set_run_until(d->set, forever_body, d, NULL);
+    EXPECT_EQ(rc, 1); /* it was unwound: not reached */
+    return NULL;
+}
+
+static void the_driver_is_unwound(struct test_env *env)
+{
+    (void)env;
+    struct driver d = {.set = set_create(), .c.thread = pthread_self()};
+    weft_spawn_options o = {.on_abort = WEFT_ON_ABORT_UNWIND};
+    weft_task *t;
+    CHECK_EQ(weft_spawn_with(&o, drive_until_unwound, &d, &t), 0);
+    CHECK_EQ(weft_sleep(2 * WEFT_MS), 0);
+    EXPECT_EQ(weft_local_set_destroy(d.set), -EPERM);
+    EXPECT_LOGGED("the set is being driven");
+    CHECK_EQ(weft_abort(t), 0);
+    EXPECT_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
+    EXPECT_EQ(d.c.cleanups, 1);
+    set_destroy(d.set);
+}
+
+static void a_deadline_ends_the_wait(struct test_env *env)
+{
+    (void)env;
+    struct cleaned c = {.thread = pthread_self()};
+    weft_local_set *set = set_create();
+    CHECK_EQ(weft_spawn_local_on(set, wait_for_ever, &c, NULL), 0);
+    WEFT_TIMEOUT(10 * WEFT_MS) {
+        EXPECT_EQ(weft_local_set_wait(set), -ETIMEDOUT);
+    }
+    EXPECT_EQ(c.cleanups, 0);
+    set_destroy(set);
+    EXPECT_EQ(c.cleanups, 1);
+    weft_waker_unref(c.waker);
+}
+
+/* ---- several drivers ---- */
+
+struct shared {
+    weft_local_set *set;
+    struct gate gate[2];
+};
+
+static void *drive_shared(void *arg)
+{
+    struct shared *s = arg;
+    return run_until(s->set, wait_on_gate, &s->gate[1]);
+}
+
+static void *drive_shared_first(void *arg)
+{
+    struct shared *s = arg;
+    return run_until(s->set, wait_on_gate, &s->gate[0]);
+}
+
+/* Two tasks drive; when one stops, a wake from elsewhere still reaches the set through the other. */
+static void two_tasks_drive_one_set(struct test_env *env)
+{
+    (void)env;
+    for (int order = 0; order < 2; order++) {
+        struct shared s = {.set = set_create()};
+        struct gate inside;
+        gate_init(&s.gate[0]);
+        gate_init(&s.gate[1]);
+        gate_init(&inside);
+        weft_task *t = spawn_on(s.set, wait_on_gate, &inside);
+        weft_task *a = SPAWN(order ? drive_shared : drive_shared_first, &s);
+        weft_task *b = SPAWN(order ? drive_shared_first : drive_shared, &s);
+        CHECK_EQ(weft_sleep(2 * WEFT_MS), 0);
+        gate_open(&s.gate[0]);
+        EXPECT_EQ(test_join_value(order ? b : a), NULL);
+        pthread_t thread;
+        CHECK_EQ(pthread_create(&thread, NULL, open_later, &inside), 0);
+        EXPECT_EQ(test_join_value(t), NULL);
+        pthread_join(thread, NULL);
+        gate_open(&s.gate[1]);
+        EXPECT_EQ(test_join_value(order ? a : b), NULL);
+        set_destroy(s.set);
+        gate_fini(&s.gate[0]);
+        gate_fini(&s.gate[1]);
+        gate_fini(&inside);
+    }
+}
+
+/* ---- drivers of every kind ---- */
+
+/* A thread inside weft_enter() waits in that runtime: with its sockets, and under its own scopes. */
+static void a_thread_inside_a_runtime_drives(struct test_env *env)
+{
+    weft_enter_guard g;
+    CHECK_EQ(weft_enter(env->handle, &g), 0);
+    weft_local_set *set = set_create();
+    EXPECT_EQ(run_until(set, nap_body, set), set);
+    CHECK_EQ(weft_spawn_local_on(set, test_forever, NULL, NULL), 0);
+    WEFT_TIMEOUT(5 * WEFT_MS) {
+        EXPECT_EQ(weft_local_set_wait(set), -ETIMEDOUT);
+    }
+    set_destroy(set);
+    CHECK_EQ(weft_leave(&g), 0);
+}
+
+/* Nobody drives the runtime: the tasks of the set have timers of their own. */
+static void *drive_undriven(void *arg)
+{
+    weft_local_set *set = set_create();
+    EXPECT_EQ(run_until(set, join_body, spawn_on(set, nap, arg)), arg);
+    set_destroy(set);
+    return arg;
+}
+
+static void a_body_that_does_not_drive_its_runtime_drives_a_set(struct test_env *env)
+{
+    weft_outcome o;
+    CHECK_EQ(weft_handle_block_on(env->handle, drive_undriven, env, &o), 0);
+    EXPECT_EQ(o.value, env);
+}
+
+static void a_blocking_job_drives(struct test_env *env)
+{
+    weft_task *job;
+    CHECK_EQ(weft_spawn_blocking(drive_undriven, env, &job), 0);
+    EXPECT_EQ(test_join_value(job), env);
+}
+
+static void *drive_in_place(void *arg)
+{
+    (void)drive_undriven(arg);
+    EXPECT_EQ(weft_spawn_local(test_noop, NULL, NULL), -EPERM);
+    EXPECT_LOGGED("weft_spawn_local: ");
+    return arg;
+}
+
+static void a_thread_blocked_in_place_drives(struct test_env *env)
+{
+    void *value = NULL;
+    CHECK_EQ(weft_block_in_place(drive_in_place, env, &value), 0);
+    EXPECT_EQ(value, env);
+}
+
+/* ---- a driver that is moved to another thread ---- */
+
+struct mover {
+    weft_runtime *rt;
+    struct gate ready, go, first_done;
+    weft_local_set *set;
+    weft_task *driver;
+    atomic_bool other_blocks;
+    int rc, rc_shielded, rc_wait;
+};
+
+static void *move_body(void *arg)
+{
+    struct mover *m = arg;
+    gate_open(&m->ready);
+    m->rc = gate_wait(&m->go);
+    m->rc_wait = weft_sleep(WEFT_MS);
+    WEFT_SHIELD
+        m->rc_shielded = weft_sleep(WEFT_MS);
+    return NULL;
+}
+
+static void *move_driver(void *arg)
+{
+    struct mover *m = arg;
+    m->set = set_create();
+    run_until(m->set, move_body, m);
+    return NULL;
+}
+
+/* The first to block on the runtime: it drives while the set is made, and leaves. */
+static void *first_body(void *arg)
+{
+    struct mover *m = arg;
+    m->driver = SPAWN(move_driver, m);
+    EXPECT_EQ(gate_wait(&m->ready), 0);
+    CHECK_SOON(atomic_load(&m->other_blocks));
+    return NULL;
+}
+
+static void *second_body(void *arg)
+{
+    struct mover *m = arg;
+    atomic_store(&m->other_blocks, true);
+    EXPECT_EQ(gate_wait(&m->first_done), 0);
+    gate_open(&m->go);
+    EXPECT_EQ(test_join_value(m->driver), NULL);
+    return NULL;
+}
+
+static void *second_thread(void *arg)
+{
+    struct mover *m = arg;
+    EXPECT_EQ(test_block_on(m->rt, second_body, m), NULL);
+    if (m->rc_wait == 0)
+        set_destroy(m->set); /* we drove from the start, and are its home */
+    return NULL;
+}
+
+static void a_driver_that_has_moved_is_told_so(struct test_env *env)
+{
+    (void)env;
+    struct mover m = {.rt = test_runtime_create(TEST_CT)};
+    gate_init(&m.ready);
+    gate_init(&m.go);
+    gate_init(&m.first_done);
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, second_thread, &m), 0);
+    /* The other one may drive first: then nothing moves, and there is nothing to see. */
+    EXPECT_EQ(test_block_on(m.rt, first_body, &m), NULL);
+    gate_open(&m.first_done);
+    pthread_join(thread, NULL);
+    EXPECT_EQ(m.rc_shielded, 0);
+    if (m.rc_wait != 0) {
+        EXPECT(m.rc == 0 || m.rc == -EPERM); /* the gate was open, so the wait might succeed */
+        EXPECT_EQ(m.rc_wait, -EPERM);
+        EXPECT_LOGGED("has resumed on another thread");
+        set_destroy(m.set); /* we are its home */
+    }
+    CHECK_EQ(weft_runtime_destroy(m.rt), 0);
+    gate_fini(&m.ready);
+    gate_fini(&m.go);
+    gate_fini(&m.first_done);
+}
+
+/* ---- time ---- */
+
+static void *sleep_long(void *arg)
+{
+    uint64_t start_ns = weft_now();
+    CHECK_EQ(weft_sleep(*(uint64_t *)arg), 0);
+    EXPECT_EQ(weft_now() - start_ns, *(uint64_t *)arg); /* not a nanosecond more */
+    return arg;
+}
+
+static void *sleep_beside_each_other(void *arg)
+{
+    uint64_t hours[3] = {3600 * WEFT_SEC, 3 * 3600 * WEFT_SEC, 2 * 3600 * WEFT_SEC};
+    weft_task *tasks[3], *outer = SPAWN(sleep_long, &(uint64_t){5400 * WEFT_SEC});
+    uint64_t start_ns = weft_now();
+    for (int i = 0; i < 3; i++)
+        tasks[i] = spawn_local(sleep_long, &hours[i]);
+    for (int i = 0; i < 3; i++)
+        EXPECT_EQ(test_join_value(tasks[i]), &hours[i]);
+    EXPECT_EQ(weft_now() - start_ns, hours[1]);
+    EXPECT(test_join_value(outer) != NULL);
+    return arg;
+}
+
+static void *leave_one_asleep(void *arg)
+{
+    CHECK_EQ(weft_clock_pause(), 0);
+    weft_local_set *set = arg;
+    EXPECT_EQ(run_until(set, sleep_beside_each_other, set), set);
+    CHECK_EQ(weft_spawn_local_on(set, nap, set, NULL), 0);
+    EXPECT_EQ(run_until(set, yield_twice, set), set);
+    EXPECT_EQ(weft_local_set_alive(set), 1);
+    return set;
+}
+
+static void on_a_paused_clock_local_tasks_sleep_for_hours(struct test_env *env)
+{
+    (void)env;
+    uint64_t start_ns = weft_now();
+    weft_runtime *rt = test_runtime_create(TEST_CT);
+    weft_local_set *set = set_create();
+    EXPECT_EQ(test_block_on(rt, leave_one_asleep, set), set);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    EXPECT(weft_now() - start_ns < 60 * WEFT_SEC);
+    /* What was left of its sleep is left on the system's clock, which is far behind. */
+    start_ns = weft_now();
+    EXPECT_EQ(weft_local_set_wait(set), 0);
+    EXPECT(weft_now() - start_ns >= 10 * WEFT_MS);
+    EXPECT(weft_now() - start_ns < 60 * WEFT_SEC);
+    set_destroy(set);
+}
+
+/* ---- classes ---- */
+
+static void local_tasks_of_every_class_run(struct test_env *env)
+{
+    (void)env;
+    static const enum weft_priority priorities[] = {WEFT_PRIORITY_BACKGROUND, WEFT_PRIORITY_NORMAL,
+                                                    WEFT_PRIORITY_URGENT};
+    unsigned count = 0;
+    weft_local_set *set = set_create();
+    for (int i = 0; i < 3; i++) {
+        weft_spawn_options o = {.local_set = set, .priority = priorities[i]};
+        CHECK_EQ(weft_spawn_local_with(&o, test_noop, NULL, NULL), 0);
+        count++;
+    }
+    EXPECT_EQ(weft_local_set_alive(set), count);
+    EXPECT_EQ(weft_local_set_wait(set), 0);
+    EXPECT_EQ(weft_local_set_alive(set), 0);
+    set_destroy(set);
+}
+
+/* ---- misuse ---- */
+
+static void *use_elsewhere(void *arg)
+{
+    weft_local_set *set = arg;
+    weft_enter_guard g;
+    EXPECT_EQ(weft_local_set_run_until(set, test_noop, NULL, NULL), -EPERM);
+    EXPECT_LOGGED("weft_local_set_run_until: ");
+    EXPECT_EQ(weft_local_set_wait(set), -EPERM);
+    EXPECT_LOGGED("weft_local_set_wait: ");
+    EXPECT_EQ(weft_local_set_destroy(set), -EPERM);
+    EXPECT_LOGGED("weft_local_set_destroy: ");
+    EXPECT_EQ(weft_local_set_enter(set, &g), -EPERM);
+    EXPECT_LOGGED("weft_local_set_enter: ");
+    EXPECT_EQ(weft_local_set_alive(set), -EPERM);
+    EXPECT_LOGGED("weft_local_set_alive: ");
+    EXPECT_EQ(weft_spawn_local_on(set, test_noop, NULL, NULL), -EPERM);
+    EXPECT_LOGGED("at home on another thread");
+    return NULL;
+}
+
+static void *use_inside(void *arg)
+{
+    weft_local_set *set = arg;
+    weft_enter_guard g;
+    EXPECT_EQ(weft_local_set_run_until(set, test_noop, NULL, NULL), -EPERM);
+    EXPECT_LOGGED("inside a task of the set itself");
+    EXPECT_EQ(weft_local_set_wait(set), -EPERM);
+    EXPECT_LOGGED("inside a task of the set itself");
+    EXPECT_EQ(weft_local_set_destroy(set), -EPERM);
+    EXPECT_LOGGED("inside a task of the set itself");
+    EXPECT_EQ(weft_local_set_enter(set, &g), -EPERM);
+    EXPECT_LOGGED("weft_local_set_enter: ");
+    WEFT_NO_WAIT {
+        weft_local_set *inner = set_create();
+        EXPECT_EQ(weft_local_set_wait(inner), -EPERM);
+        EXPECT_LOGGED("a wait inside WEFT_NO_WAIT");
+        EXPECT_EQ(weft_local_set_destroy(inner), -EPERM);
+        EXPECT_LOGGED("a wait inside WEFT_NO_WAIT");
+        arg = inner;
+    }
+    EXPECT_EQ(weft_local_set_destroy(arg), 0);
+    return NULL;
+}
+
+static void misuse_is_reported(struct test_env *env)
+{
+    (void)env;
+    weft_local_set *set = set_create();
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, use_elsewhere, set), 0);
+    pthread_join(thread, NULL);
+    CHECK_EQ(weft_spawn_local_on(set, use_inside, set, NULL), 0);
+    EXPECT_EQ(weft_local_set_wait(set), 0);
+    EXPECT_EQ(weft_local_set_run_until(NULL, test_noop, NULL, NULL), -EINVAL);
+    EXPECT_EQ(weft_local_set_run_until(set, NULL, NULL, NULL), -EINVAL);
+    EXPECT_EQ(weft_local_set_wait(NULL), -EINVAL);
+    EXPECT_EQ(weft_local_set_enter(set, NULL), -EINVAL);
+    EXPECT_EQ(weft_local_set_alive(NULL), -EINVAL);
+    EXPECT_EQ(weft_local_set_dump(NULL, 1), -EINVAL);
+    EXPECT_EQ(weft_local_set_create(NULL, NULL), -EINVAL);
+    EXPECT_EQ(weft_spawn_local_on(NULL, test_noop, NULL, NULL), -EINVAL);
+    EXPECT_EQ(weft_spawn_local_on(set, NULL, NULL, NULL), -EINVAL);
+    EXPECT_EQ(weft_local_set_destroy(NULL), 0);
+    test_log_clear();
+    set_destroy(set);
+}
+
+static void settings_out_of_range_are_refused(struct test_env *env)
+{
+    (void)env;
+    weft_local_set *set;
+#define REFUSED(field, value)                                                                      \
+    do {                                                                                           \
+        weft_local_set_config c;                                                                   \
+        weft_local_set_config_init(&c);                                                            \
+        c.field = (value);                                                                         \
+        EXPECT_EQ(weft_local_set_create(&c, &set), -EINVAL);                                       \
+        EXPECT_LOGGED("weft_local_set_create: ");                                                  \
+    } while (0)
+    REFUSED(name, " \t");
+    REFUSED(stack_bytes, 0);
+    REFUSED(stack_bytes, ((size_t)1 << 30) + 1);
+    REFUSED(budget, 0);
+    REFUSED(budget, 65536);
+    REFUSED(unhandled_panic, (enum weft_unhandled_panic)7);
+    REFUSED(reserved[3], 1);
+}
+
+static void a_task_of_many_threads_has_no_home(struct test_env *env)
+{
+    weft_local_set *set;
+    if (env->flavour == TEST_CT) {
+        EXPECT_EQ(weft_local_set_create(NULL, &set), 0);
+        set_destroy(set);
+        return;
+    }
+    EXPECT_EQ(weft_local_set_create(NULL, &set), -EPERM);
+    EXPECT_LOGGED("weft_local_set_create: ");
+}
+
+static int ready_value(weft_future *f, weft_waker *waker)
+{
+    (void)f;
+    (void)waker;
+    return 42;
+}
+
+static void never_pending(weft_future *f)
+{
+    (void)f;
+}
+
+static void futures_are_local_tasks_too(struct test_env *env)
+{
+    (void)env;
+    static const weft_future_ops ops = {ready_value, never_pending, "ready"};
+    weft_future f = {&ops};
+    weft_local_set *set = set_create();
+    weft_spawn_options o = {.local_set = set, .name = "polled"};
+    weft_task *t;
+    CHECK_EQ(weft_spawn_local_future(&o, &f, &t), 0);
+    EXPECT_EQ((intptr_t)run_until(set, join_body, t), 42);
+    CHECK_EQ(weft_spawn_future(&o, &f, &t), 0); /* the option alone does it as well */
+    EXPECT_EQ((intptr_t)run_until(set, join_body, t), 42);
+    CHECK_EQ(weft_spawn_with(&o, test_forever, NULL, NULL), 0);
+    int fds[2];
+    char line[256] = "";
+    CHECK_EQ(pipe(fds), 0);
+    EXPECT_EQ(weft_local_set_dump(set, fds[1]), 2); /* and the thread's own */
+    EXPECT(read(fds[0], line, sizeof line - 1) > 0);
+    EXPECT(strstr(line, "\"polled\"") != NULL);
+    close(fds[0]);
+    close(fds[1]);
+    set_destroy(set);
+}
+
+TEST_MAIN(IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
+          IN_BODY(co_06_the_body_shares_the_budget_of_its_driver),
+          IN_BODY(co_06_neither_starves_the_other), PLAIN(co_06_neither_starves_the_other),
+          IN_BODY(up_02_the_set_shuts_down_on_an_unhandled_panic),
+          IN_BODY(up_02_by_default_the_others_go_on), IN_BODY(a_panic_of_the_body_is_its_outcome),
+          PLAIN(a_panic_of_the_body_is_its_outcome), IN_BODY_ON(the_driver_is_aborted, TEST_CT),
+          IN_BODY_ON(the_driver_is_unwound, TEST_CT), IN_BODY(a_deadline_ends_the_wait),
+          IN_BODY_ON(two_tasks_drive_one_set, TEST_CT),
+          ON_MAIN_ON(a_thread_inside_a_runtime_drives, TEST_MT1),
+          ON_MAIN(a_body_that_does_not_drive_its_runtime_drives_a_set),
+          IN_TASK(a_blocking_job_drives), IN_TASK_ON(a_thread_blocked_in_place_drives, TEST_MT4),
+          PLAIN(a_driver_that_has_moved_is_told_so),
+          PLAIN(on_a_paused_clock_local_tasks_sleep_for_hours),
+          IN_BODY(local_tasks_of_every_class_run), IN_BODY(misuse_is_reported),
+          PLAIN(misuse_is_reported), PLAIN(settings_out_of_range_are_refused),
+          IN_TASK(a_task_of_many_threads_has_no_home), IN_BODY(futures_are_local_tasks_too))
