@@ -97,20 +97,21 @@ static inline struct weft__task *weft__worker_pick_normal(struct weft__worker *w
     return weft__runq_pop(&w->runq);
 }
 
-/* weft__worker_pick() for a task that yields, or NULL: it counts as the last one of its class, and
- * is returned when it is its turn again. */
-static inline struct weft__task *weft__worker_pick_or(struct weft__worker *w,
-                                                      struct weft__task *self)
+/* special: not 0 when there is more than the normal class to choose from. self: see pick_or. */
+static inline struct weft__task *weft__worker_pick_from(struct weft__worker *w,
+                                                        struct weft__task *self, uint32_t special)
 {
     if (WEFT__UNLIKELY(w->until_events == 0))
         return NULL;
     w->until_events--;
-    uint32_t special = weft__lanes_ready(&w->sched->lanes) | weft__lanes_ready(&w->pinned);
-    if (self)
-        special |= weft__a32_load_relaxed(&self->route);
     if (WEFT__UNLIKELY(special != 0))
         return weft__worker_pick_class(w, self);
     return weft__worker_pick_normal(w);
+}
+
+static inline uint32_t weft__worker_special(const struct weft__worker *w)
+{
+    return weft__lanes_ready(&w->sched->lanes) | weft__lanes_ready(&w->pinned);
 }
 
 /*
@@ -119,7 +120,16 @@ static inline struct weft__task *weft__worker_pick_or(struct weft__worker *w,
  */
 static inline struct weft__task *weft__worker_pick(struct weft__worker *w)
 {
-    return weft__worker_pick_or(w, NULL);
+    return weft__worker_pick_from(w, NULL, weft__worker_special(w));
+}
+
+/* The same for a task that yields: it counts as the last one of its class, and is returned when it
+ * is its turn again. */
+static inline struct weft__task *weft__worker_pick_or(struct weft__worker *w,
+                                                      struct weft__task *self)
+{
+    uint32_t route = weft__a32_load_relaxed(&self->route);
+    return weft__worker_pick_from(w, self, weft__worker_special(w) | route);
 }
 
 #endif

@@ -28,10 +28,10 @@ static WEFT__NOINLINE uint64_t id_take(void)
     return tls_ids.next++;
 }
 
-/* c: of the calling thread, may be NULL. */
+/* c: of the calling thread. */
 static inline struct weft__task *task_alloc(struct weft__core *core, const struct weft__ctx *c)
 {
-    return weft__slab_alloc(core->slab, c && c->cache_core == core ? c->slab_cache : NULL);
+    return weft__slab_alloc(core->slab, c->cache_core == core ? c->slab_cache : NULL);
 }
 
 static void task_init(struct weft__task *t, struct weft__core *core, enum weft__task_kind kind,
@@ -59,7 +59,7 @@ static void task_init(struct weft__task *t, struct weft__core *core, enum weft__
 
 struct weft__task *weft__thread_task_create(struct weft__core *core, enum weft__task_kind kind)
 {
-    struct weft__task *t = task_alloc(core, weft__ctx_now());
+    struct weft__task *t = task_alloc(core, weft__ctx_get());
     if (t == NULL)
         return NULL;
     task_init(t, core, kind, 0, 0);
@@ -132,7 +132,7 @@ static int cold_create(const weft_spawn_options *o, const void *arg, struct weft
 
 static inline bool has_bindings(const struct weft__ctx *c)
 {
-    return c && (c->current ? c->current->locals : &c->locals)->bindings != NULL;
+    return (c->current ? c->current->locals : &c->locals)->bindings != NULL;
 }
 
 /* What few tasks have: options that need room, inherited task-locals. */
@@ -154,8 +154,6 @@ static inline enum weft__class class_of(const weft_spawn_options *o, const struc
 {
     if (o && o->priority != WEFT_PRIORITY_INHERIT)
         return (enum weft__class)(o->priority - 1);
-    if (c == NULL)
-        return WEFT__CLASS_NORMAL;
     const struct weft__task *parent = c->current;
     if (WEFT__UNLIKELY(parent == NULL))
         parent = c->in_place_task;
@@ -169,6 +167,8 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
 {
     struct weft__task_cold *cold = NULL;
     const struct weft__ctx *c = weft__ctx_now();
+    if (WEFT__UNLIKELY(c == NULL))
+        c = weft__ctx_get();
     if ((o && needs_cold(o)) || WEFT__UNLIKELY(core->needs_cold || has_bindings(c))) {
         int rc = cold_find(core, o, arg, &cold);
         if (rc < 0)

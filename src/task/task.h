@@ -322,7 +322,7 @@ static inline struct weft__ctx *weft__ctx_now(void)
     return c;
 }
 /* The same, created when missing. Never NULL. */
-struct weft__ctx *weft__ctx_get(void);
+struct weft__ctx *weft__ctx_get(void) __attribute__((returns_nonnull));
 
 static inline struct weft__task *weft__task_current(void)
 {
