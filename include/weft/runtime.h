@@ -81,12 +81,21 @@ typedef struct weft_config {
     /* Default true: report on the log when every task waits and nothing can wake one. */
     bool detect_deadlock;
     enum weft_unhandled_panic unhandled_panic;
-    /* Of random choices; 0: random. */
+    /* Of random choices; 0: random, and weft_metrics.seed says which. */
     uint64_t seed;
     /* How late the kernel may make timers, to save wake-ups: the timer slack of the threads that run
      * tasks. 0: as it is, 50 us unless the process has changed it. 1: as precise as the machine can
      * be. At most 1 s. */
     uint64_t timer_slack_ns;
+    /*
+     * True: for tests; current_thread only. Which task runs next is chosen at random among all that
+     * are ready, by the seed, as is every other choice of the runtime. So different seeds try
+     * different interleavings of a program, and a seed that finds a bug finds it again: as long as
+     * the program asks nobody outside, that is no other thread, no socket, no blocking job, and no
+     * clock but a paused one (start_paused). weft_metrics.trace_hash tells whether two runs took
+     * the same steps. Priorities count for nothing, and every run costs more.
+     */
+    bool deterministic;
     /* True: the clock stands still from the start, see <weft/clock.h>. current_thread only. */
     bool start_paused;
     /* Hooks, called on the thread concerned, outside any task; they may spawn, wake and enter, and
@@ -256,6 +265,8 @@ static inline bool weft_error_is_shutdown(int rc)
 }
 
 typedef struct weft_metrics {
+    uint64_t seed;          /* of random choices */
+    uint64_t trace_hash;    /* with weft_config.deterministic: of what ran so far, in its order */
     unsigned workers;       /* configured */
     unsigned workers_extra; /* added at this moment because others are stuck */
     unsigned blocking_threads, blocking_threads_idle;

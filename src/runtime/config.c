@@ -93,6 +93,8 @@ int weft__config_check(const weft_config *c, const void *caller)
         why = "config.unhandled_panic is unknown";
     else if (c->timer_slack_ns > WEFT_SEC)
         why = "config.timer_slack_ns must be at most 1 s";
+    else if (c->deterministic && c->flavor == WEFT_FLAVOR_MULTI_THREAD)
+        why = "config.deterministic is for current_thread runtimes";
     else if (c->start_paused && c->flavor == WEFT_FLAVOR_MULTI_THREAD)
         why = "config.start_paused is for current_thread runtimes";
     else if (c->start_paused && !c->enable_time)

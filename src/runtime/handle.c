@@ -152,6 +152,8 @@ int weft_metrics_get(weft_handle *h, weft_metrics *m)
     struct weft__sched *s = weft__sched_of(core);
     memset(m, 0, sizeof *m);
     m->workers = s->worker_count;
+    m->seed = s->seed;
+    m->trace_hash = weft__a64_load_relaxed(&s->trace);
     m->alive_tasks = weft__sched_alive(s);
     m->spawned_tasks = weft__a64_load_relaxed(&s->outer_spawned);
     m->forced_yields = weft__a64_load_relaxed(&core->forced_yields);

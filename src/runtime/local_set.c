@@ -114,7 +114,7 @@ static void fill(struct weft__local *l, const weft_local_set_config *c)
     s->global_interval = 31;
     s->has_slot = true;
     s->shutdown_grace_ns = c->shutdown_grace_ns;
-    s->seed = weft__sys_random();
+    s->seed = weft__random_here(); /* of a seeded runtime, where there is one */
     weft__inject_init(&s->inject);
     weft__lanes_init(&s->lanes, false);
     weft__list_init(&s->drive_waiters);

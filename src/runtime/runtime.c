@@ -117,11 +117,15 @@ static void fill_hooks(struct weft__sched *s, const weft_config *c)
         .task_run_end = c->on_task_run_end,
         .arg = c->hook_arg,
     };
-    s->watches_runs = c->on_task_run_begin || c->on_task_run_end;
+    bool has_run_hooks = c->on_task_run_begin || c->on_task_run_end;
+    bool stamps = has_run_hooks && c->measure_latency;
+    s->is_seeded = c->deterministic;
+    s->watches_runs = has_run_hooks || s->is_seeded;
     /* the end of a task ends its run as well */
     s->core.watches_tasks = c->on_task_spawn || c->on_task_terminate || s->watches_runs;
-    s->core.needs_cold = s->watches_runs && c->measure_latency;
-    s->core.route_extra = s->core.needs_cold ? WEFT__ROUTE_STAMPED : 0;
+    s->core.needs_cold = stamps || s->is_seeded;
+    s->core.route_extra =
+        (stamps ? WEFT__ROUTE_STAMPED : 0) | (s->is_seeded ? WEFT__ROUTE_SEEDED : 0);
 }
 
 static void fill(struct weft_runtime *rt, const weft_config *c)

@@ -78,6 +78,10 @@ void weft__worker_hook(struct weft__worker *w, void (*hook)(void *arg))
 
 void weft__worker_run_begins(struct weft__worker *w, struct weft__task *t)
 {
+    if (w->sched->is_seeded) {
+        w->serial = t->cold->serial;
+        weft__seeded_trace(w->sched, w->serial, WEFT__TRACE_RUNS);
+    }
     if (!is_hooked(t))
         return;
     /* Until the run is over: name and site are read then, when the task may have ended. */
@@ -103,9 +107,16 @@ void weft__worker_run_ended(struct weft__worker *w)
 
 void weft__sched_task_spawned(struct weft__task *t)
 {
+    struct weft__sched *s = weft__sched_of(t->core);
+    const struct weft__ctx *c = weft__ctx_now();
+    if (s->is_seeded) {
+        t->cold->serial = weft__a64_add_relaxed(&s->serial, 1) + 1;
+        if (c && c->worker && c->worker->sched == s)
+            weft__seeded_trace(s, t->cold->serial, WEFT__TRACE_SPAWNED);
+    }
     weft_task_meta meta = meta_of(t);
     if (is_hooked(t))
-        call_task_hook(t->core, weft__sched_of(t->core)->hooks.task_spawn, &meta);
+        call_task_hook(t->core, s->hooks.task_spawn, &meta);
 }
 
 void weft__sched_task_ends(struct weft__task *t)

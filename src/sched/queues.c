@@ -56,7 +56,8 @@ static bool queue_routed(struct weft__sched *s, struct weft__task *task, uint32_
     stamp(task, route);
     if (route & WEFT__ROUTE_PINNED)
         push_pinned(s, task, route, by);
-    else if (route & (WEFT__ROUTE_CLASS | WEFT__ROUTE_PINNED_BORN))
+    else if ((route & (WEFT__ROUTE_CLASS | WEFT__ROUTE_PINNED_BORN)) &&
+             !(route & WEFT__ROUTE_SEEDED)) /* which has no classes: each task is as likely */
         push_classed(s, task, route, by);
     else
         return false;
@@ -65,7 +66,14 @@ static bool queue_routed(struct weft__sched *s, struct weft__task *task, uint32_
 
 bool weft__worker_queue_routed(struct weft__worker *w, struct weft__task *task, uint32_t route)
 {
-    return queue_routed(w->sched, task, route, w);
+    if (queue_routed(w->sched, task, route, w))
+        return true;
+    if (!(route & WEFT__ROUTE_SEEDED))
+        return false;
+    /* To the ring, never to the slot. */
+    weft__seeded_trace(w->sched, task->cold->serial, WEFT__TRACE_QUEUED);
+    weft__worker_push(w, task);
+    return true;
 }
 
 /* By a thread that is no worker of s. */
@@ -240,6 +248,8 @@ struct weft__task *weft__worker_pick_class(struct weft__worker *w, struct weft__
         w->until_events++;
         return NULL;
     }
+    if (w->sched->is_seeded)
+        return weft__seeded_pick(w);
     const uint8_t *order = order_of[turn_of[w->turn++ % TURNS]];
     for (unsigned i = 0; i < WEFT__LANES; i++) {
         enum weft__class class = (enum weft__class)order[i];

@@ -23,6 +23,18 @@ void weft__runq_init(struct weft__runq *q)
         weft__aptr_store_relaxed(&q->slot[i], NULL);
 }
 
+void weft__runq_bring_forward(struct weft__runq *q, uint32_t n)
+{
+    /* all relaxed: our own stores, and no other thread looks at slots */
+    uint32_t head = weft__a32_load_relaxed(&q->head);
+    WEFT_DEBUG_ASSERT(n < weft__runq_between(head, weft__a32_load_relaxed(&q->tail)));
+    weft__aptr *first = &q->slot[head & WEFT__RUNQ_MASK];
+    weft__aptr *other = &q->slot[(head + n) & WEFT__RUNQ_MASK];
+    void *task = weft__aptr_load_relaxed(first);
+    weft__aptr_store_relaxed(first, weft__aptr_load_relaxed(other));
+    weft__aptr_store_relaxed(other, task);
+}
+
 unsigned weft__runq_steal_half(struct weft__runq *from, struct weft__runq *to,
                                struct weft__task **ret_first)
 {

@@ -108,6 +108,10 @@ static inline struct weft__task *weft__runq_pop(struct weft__runq *q)
     return NULL;
 }
 
+/* Owner only, of a queue from which nobody steals: the task that is number n from the oldest, which
+ * is 0, changes places with it. There are more than n. */
+void weft__runq_bring_forward(struct weft__runq *q, uint32_t n);
+
 /*
  * Takes the older half of `from`, rounded up: the oldest task is returned in *ret_first, to be run
  * at once, the others go to the end of `to`; fewer when `to` has not the room. Nothing is seen

@@ -84,6 +84,7 @@ struct weft__worker {
     /* with watches_runs: the task whose run has begun, referenced; and what its hooks are told */
     struct weft__task *watched;
     weft_task_meta watched_meta;
+    uint64_t serial; /* on a seeded runtime: of the task that runs, or ran last */
     /* sleeps no longer than this; WEFT_NEVER but in a shutdown that drives */
     uint64_t wake_at_ns;
     bool is_searching;
@@ -138,6 +139,11 @@ struct weft__sched {
     bool has_slot;
     /* Each run begins and ends in the worker's loop, which has something to do before and after. */
     bool watches_runs;
+    /* Which task comes next is chosen at random, and the trace says which one did: seeded.c. Not
+     * with is_multi. */
+    bool is_seeded;
+    weft__a64 trace;  /* written by the worker, read by all */
+    weft__a64 serial; /* of the task spawned last */
     bool detects_deadlock;
     uint64_t stuck_after_ns;
     uint64_t timer_slack_ns; /* of the threads that run tasks; 0: left alone */
@@ -252,6 +258,19 @@ void weft__worker_run_ended(struct weft__worker *w);
 /* core_ops */
 void weft__sched_task_spawned(struct weft__task *t);
 void weft__sched_task_ends(struct weft__task *t);
+
+/* ---- seeded.c ---- */
+
+enum weft__trace_event {
+    WEFT__TRACE_SPAWNED,
+    WEFT__TRACE_QUEUED,
+    WEFT__TRACE_RUNS,
+    WEFT__TRACE_LEAVES, /* and how: with enum weft__leaving added */
+};
+/* Mixes what happened to a task into the trace. By the worker's thread. */
+void weft__seeded_trace(struct weft__sched *s, uint64_t serial, unsigned event);
+/* One of the tasks that are ready, at random; NULL without one. By the worker's thread. */
+struct weft__task *weft__seeded_pick(struct weft__worker *w);
 
 /* ---- idle.c: sleeping and waking ---- */
 

@@ -288,8 +288,11 @@ static void run(struct weft__worker *w, struct weft__task *t)
         weft__worker_run_begins(w, t);
     begin_run(w, t);
     weft__fiber_switch(&w->loop, stack);
-    if (WEFT__UNLIKELY(w->sched->watches_runs))
+    if (WEFT__UNLIKELY(w->sched->watches_runs)) {
+        if (w->sched->is_seeded)
+            weft__seeded_trace(w->sched, w->serial, WEFT__TRACE_LEAVES + w->leaving_how);
         weft__worker_run_ended(w);
+    }
     after_switch(w); /* the loop's context never moves */
 }
 

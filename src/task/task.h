@@ -74,6 +74,8 @@ enum weft__class {
 #define WEFT__ROUTE_CLASS UINT32_C(3) /* enum weft__class */
 /* cold->ready_ns is set when it is queued */
 #define WEFT__ROUTE_STAMPED UINT32_C(4)
+/* of a seeded runtime: queued for a random choice, and traced */
+#define WEFT__ROUTE_SEEDED UINT32_C(32)
 /* spawned pinned: to the worker that runs it first, and for good */
 #define WEFT__ROUTE_PINNED_BORN UINT32_C(8)
 /* runs on its home only, the worker with the index that stands in the upper half */
@@ -146,6 +148,8 @@ struct weft__task_cold {
     void (*drop_arg)(void *);
     void (*drop_result)(void *);
     size_t stack_bytes;
+    uint64_t
+        serial; /* on a seeded runtime: of its tasks, in the order in which they were spawned */
     uint64_t ready_ns;                 /* under WEFT__ROUTE_STAMPED: when it was last queued */
     void *arg_block;                   /* heap copy of an argument too large for the task */
     struct weft__inherited *inherited; /* task-locals; dropped at the end, before DONE */
