@@ -1,0 +1,271 @@
+/* ctest: parallel not-under=address,thread,memcheck (they bring a malloc of their own) */
+/* Oneshots and mpsc channels: each allocation fails once; none is made in steady state. */
+#include "harness.h"
+
+#include <weft/mpsc.h>
+#include <weft/oneshot.h>
+
+#include <errno.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+/* glibc's own names behind the ones we replace. */
+extern void *__libc_malloc(size_t);
+extern void *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t);
+extern void *__libc_memalign(size_t, size_t);
+extern void __libc_free(void *);
+
+static atomic_long until_failure = -1; /* allocations that still succeed; below 0: all do */
+static atomic_long alive, calls;
+
+static bool must_fail(void)
+{
+    atomic_fetch_add(&calls, 1);
+    if (atomic_load(&until_failure) < 0 || atomic_fetch_sub(&until_failure, 1) != 0)
+        return false;
+    errno = ENOMEM;
+    return true;
+}
+
+static void *counted(void *p)
+{
+    atomic_fetch_add(&alive, p != NULL);
+    return p;
+}
+
+void *malloc(size_t n)
+{
+    return must_fail() ? NULL : counted(__libc_malloc(n));
+}
+
+void *calloc(size_t n, size_t size)
+{
+    return must_fail() ? NULL : counted(__libc_calloc(n, size));
+}
+
+void *realloc(void *p, size_t n)
+{
+    void *q = must_fail() ? NULL : __libc_realloc(p, n);
+    atomic_fetch_add(&alive, p == NULL && q != NULL);
+    return q;
+}
+
+void *aligned_alloc(size_t align, size_t n)
+{
+    return must_fail() ? NULL : counted(__libc_memalign(align, n));
+}
+
+void free(void *p)
+{
+    atomic_fetch_sub(&alive, p != NULL);
+    __libc_free(p);
+}
+
+/* ---- each allocation fails ---- */
+
+static int make_oneshot(void)
+{
+    weft_oneshot_sender *tx;
+    weft_oneshot_receiver *rx;
+    int rc = weft_oneshot_create(100, NULL, &tx, &rx);
+    if (rc == 0) {
+        weft_oneshot_sender_destroy(tx);
+        weft_oneshot_receiver_destroy(rx);
+    }
+    return rc;
+}
+
+static int make_mpsc(size_t capacity)
+{
+    weft_mpsc_sender *tx;
+    weft_mpsc_receiver *rx;
+    int rc = capacity ? weft_mpsc_create(8, capacity, NULL, &tx, &rx)
+                      : weft_mpsc_create_unbounded(8, NULL, &tx, &rx);
+    if (rc == 0) {
+        weft_mpsc_sender_unref(tx);
+        weft_mpsc_receiver_unref(rx);
+    }
+    return rc;
+}
+
+static int make_bounded(void)
+{
+    return make_mpsc(10);
+}
+
+static int make_unbounded(void)
+{
+    return make_mpsc(0);
+}
+
+/* Returns after how many allocations it succeeds. */
+static int fail_each(int (*make)(void))
+{
+    long before = atomic_load(&alive);
+    for (int n = 0;; n++) {
+        atomic_store(&until_failure, n);
+        int rc = make();
+        atomic_store(&until_failure, -1);
+        CHECK_EQ(atomic_load(&alive), before);
+        if (rc == 0)
+            return n;
+        CHECK_EQ(rc, -ENOMEM);
+    }
+}
+
+static void creating_without_memory(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(fail_each(make_oneshot), 1);
+    CHECK_EQ(fail_each(make_bounded), 2);
+    CHECK_EQ(fail_each(make_unbounded), 2);
+}
+
+/* A block that does not come is a send that fails; the next one goes on where it was. */
+static void sending_without_memory(struct test_env *env)
+{
+    (void)env;
+    weft_mpsc_sender *tx;
+    weft_mpsc_receiver *rx;
+    CHECK_EQ(weft_mpsc_create_unbounded(sizeof(long), NULL, &tx, &rx), 0);
+    int refused = 0;
+    for (long i = 0; i < 1000; i++) {
+        atomic_store(&until_failure, 0);
+        int rc = weft_mpsc_try_send(tx, &i);
+        atomic_store(&until_failure, -1);
+        if (rc < 0) {
+            CHECK_EQ(rc, -ENOMEM);
+            refused++;
+            CHECK_EQ(weft_mpsc_send(tx, &i), 0);
+        }
+    }
+    CHECK_EQ(refused, 31); /* one for each block but the first */
+    for (long i = 0, v; i < 1000; i++) {
+        CHECK_EQ(weft_mpsc_recv(rx, &v), 0);
+        CHECK_EQ(v, i);
+    }
+    weft_mpsc_sender_unref(tx);
+    weft_mpsc_receiver_unref(rx);
+}
+
+/* ---- steady state ---- */
+
+struct pair {
+    weft_mpsc_sender *there, *back;
+    weft_mpsc_receiver *here, *answers;
+};
+
+static void *answer(void *arg)
+{
+    struct pair *p = arg;
+    long v;
+    while (weft_mpsc_recv(p->here, &v) == 0)
+        CHECK_EQ(weft_mpsc_send(p->back, &v), 0);
+    weft_mpsc_sender_unref(p->back);
+    weft_mpsc_receiver_unref(p->here);
+    return NULL;
+}
+
+/* Both wait, and wake each other. */
+static void ask(void *arg)
+{
+    struct pair *p = arg;
+    long v = 1;
+    CHECK_EQ(weft_mpsc_send(p->there, &v), 0);
+    CHECK_EQ(weft_mpsc_recv(p->answers, &v), 0);
+}
+
+static void burst(struct pair *p, long count)
+{
+    for (long i = 0; i < count; i++)
+        CHECK_EQ(weft_mpsc_try_send(p->there, &i), 0);
+    for (long i = 0, v; i < count; i++)
+        CHECK_EQ(weft_mpsc_recv(p->here, &v), 0);
+}
+
+static void small_burst(void *arg)
+{
+    burst(arg, 10);
+}
+
+static void large_burst(void *arg)
+{
+    burst(arg, 500); /* fewer than the blocks that are kept hold */
+}
+
+static void use_permits(void *arg)
+{
+    struct pair *p = arg;
+    weft_mpsc_permit permit;
+    long v = 5;
+    CHECK_EQ(weft_mpsc_reserve_many(p->back, 2, &permit), 0);
+    CHECK_EQ(weft_mpsc_permit_send(&permit, &v), 0);
+    weft_mpsc_permit_release(&permit);
+    CHECK_EQ(weft_mpsc_recv(p->answers, &v), 0);
+}
+
+static void *send_value(void *arg)
+{
+    long v = 3;
+    CHECK_EQ(weft_oneshot_send(arg, &v), 0);
+    return NULL;
+}
+
+static void oneshot_in_the_frame(void *arg)
+{
+    weft_oneshot o;
+    weft_oneshot_sender *tx;
+    weft_oneshot_receiver *rx;
+    long v;
+    (void)arg;
+    weft_oneshot_init(&o, &v, sizeof v, NULL, &tx, &rx);
+    CHECK_EQ(weft_spawn(send_value, tx, NULL), 0);
+    CHECK_EQ(weft_oneshot_recv(rx, &v), 0);
+    weft_oneshot_receiver_destroy(rx);
+}
+
+/* Warms up, then counts over some windows, of which one must be free of calls: a machine that is
+ * held up elsewhere may make the monitor add a worker, once. */
+static void expect_no_malloc(const char *what, void (*step)(void *arg), void *arg)
+{
+    long fewest = LONG_MAX;
+    unsigned rounds = test_scaled(300);
+    for (unsigned i = 0; i < rounds; i++)
+        step(arg);
+    for (int window = 0; window < 5 && fewest > 0; window++) {
+        long before = atomic_load(&calls);
+        for (unsigned i = 0; i < rounds; i++)
+            step(arg);
+        long n = atomic_load(&calls) - before;
+        fewest = n < fewest ? n : fewest;
+    }
+    if (fewest != 0)
+        test_record(__FILE__, __LINE__, "%s: %ld calls of malloc", what, fewest);
+}
+
+static void steady_state_calls_no_malloc(struct test_env *env)
+{
+    (void)env;
+    struct pair p;
+    CHECK_EQ(weft_mpsc_create(sizeof(long), 2, NULL, &p.there, &p.here), 0);
+    CHECK_EQ(weft_mpsc_create(sizeof(long), 2, NULL, &p.back, &p.answers), 0);
+    expect_no_malloc("permits", use_permits, &p);
+    weft_task *t = SPAWN(answer, &p);
+    expect_no_malloc("two tasks", ask, &p);
+    weft_mpsc_sender_unref(p.there);
+    (void)test_join_value(t);
+    weft_mpsc_receiver_unref(p.answers);
+
+    CHECK_EQ(weft_mpsc_create_unbounded(sizeof(long), NULL, &p.there, &p.here), 0);
+    expect_no_malloc("small bursts, unbounded", small_burst, &p);
+    expect_no_malloc("large bursts, unbounded", large_burst, &p);
+    weft_mpsc_sender_unref(p.there);
+    weft_mpsc_receiver_unref(p.here);
+
+    expect_no_malloc("oneshots in the frame", oneshot_in_the_frame, NULL);
+}
+
+TEST_MAIN(PLAIN(creating_without_memory), IN_TASK_ON(sending_without_memory, TEST_MT1),
+          IN_TASK(steady_state_calls_no_malloc))
