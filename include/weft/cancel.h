@@ -17,6 +17,7 @@
 
 #include <weft/base.h>
 #include <weft/future.h>
+#include <weft/select.h>
 
 WEFT_BEGIN_DECLS
 
@@ -63,6 +64,8 @@ typedef struct weft_cancel_token_future {
 WEFT_API void weft_cancel_token_future_init(weft_cancel_token_future *f, weft_cancel_token *token);
 WEFT_API void weft_cancel_token_future_init_owned(weft_cancel_token_future *f,
                                                   weft_cancel_token *token);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_cancelled(weft_cancel_token *token);
 
 /*
  * Calls body(arg) inside a WEFT_CANCEL_SCOPE of token.

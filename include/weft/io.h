@@ -17,6 +17,7 @@
 
 #include <weft/base.h>
 #include <weft/future.h>
+#include <weft/select.h>
 #include <weft/stream.h>
 
 WEFT_BEGIN_DECLS
@@ -162,6 +163,8 @@ typedef struct weft_fd_wait_future {
 } weft_fd_wait_future;
 /* wfd must stay open until the first poll. Never suspends. */
 WEFT_API void weft_fd_wait_future_init(weft_fd_wait_future *f, weft_fd *wfd, unsigned interest);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_fd(weft_fd *wfd, unsigned interest);
 
 WEFT_END_DECLS
 

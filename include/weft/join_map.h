@@ -21,6 +21,7 @@
 #include <weft/base.h>
 #include <weft/future.h>
 #include <weft/join_set.h>
+#include <weft/select.h>
 #include <weft/task.h>
 
 WEFT_BEGIN_DECLS
@@ -104,6 +105,9 @@ typedef struct weft_join_map_join_next_future {
 WEFT_API void weft_join_map_join_next_future_init(weft_join_map_join_next_future *f,
                                                   weft_join_map *map, void *ret_key,
                                                   weft_outcome *ret_outcome);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_join_map_join_next(weft_join_map *map, void *ret_key,
+                                                weft_outcome *ret_outcome);
 
 /* None of the following suspends, but for weft_join_map_shutdown(). */
 

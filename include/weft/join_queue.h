@@ -14,6 +14,7 @@
 #include <weft/base.h>
 #include <weft/future.h>
 #include <weft/join_set.h>
+#include <weft/select.h>
 #include <weft/task.h>
 
 WEFT_BEGIN_DECLS
@@ -68,6 +69,9 @@ typedef struct weft_join_queue_join_next_future {
 WEFT_API void weft_join_queue_join_next_future_init(weft_join_queue_join_next_future *f,
                                                     weft_join_queue *queue,
                                                     weft_outcome *ret_outcome);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_join_queue_join_next(weft_join_queue *queue,
+                                                  weft_outcome *ret_outcome);
 
 /* Waits until all tasks have ended, and takes all their values, in the order of spawning. Arguments,
  * results, panics and context as weft_join_set_join_all(), but that a failure is noticed when it is that

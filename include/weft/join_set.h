@@ -23,6 +23,7 @@
 
 #include <weft/base.h>
 #include <weft/future.h>
+#include <weft/select.h>
 #include <weft/task.h>
 
 WEFT_BEGIN_DECLS
@@ -137,6 +138,8 @@ typedef struct weft_join_set_join_next_future {
 } weft_join_set_join_next_future;
 WEFT_API void weft_join_set_join_next_future_init(weft_join_set_join_next_future *f,
                                                   weft_join_set *set, weft_outcome *ret_outcome);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_join_set_join_next(weft_join_set *set, weft_outcome *ret_outcome);
 
 /*
  * Waits until all tasks have ended, and takes all their values.

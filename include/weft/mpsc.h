@@ -32,6 +32,7 @@
 
 #include <weft/base.h>
 #include <weft/future.h>
+#include <weft/select.h>
 
 WEFT_BEGIN_DECLS
 
@@ -104,6 +105,8 @@ typedef struct weft_mpsc_send_future {
 } weft_mpsc_send_future;
 WEFT_API void weft_mpsc_send_future_init(weft_mpsc_send_future *f, weft_mpsc_sender *tx,
                                          const void *elem);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_mpsc_send(weft_mpsc_sender *tx, const void *elem);
 
 /* True once the receiver was closed or given up. */
 WEFT_API bool weft_mpsc_sender_is_closed(const weft_mpsc_sender *tx);
@@ -182,6 +185,9 @@ typedef struct weft_mpsc_reserve_future {
 } weft_mpsc_reserve_future;
 WEFT_API void weft_mpsc_reserve_future_init(weft_mpsc_reserve_future *f, weft_mpsc_sender *tx,
                                             size_t count, weft_mpsc_permit *ret_permit);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_mpsc_reserve(weft_mpsc_sender *tx, size_t count,
+                                          weft_mpsc_permit *ret_permit);
 
 /*
  * Sends one element through a reserved slot. Takes the element always: also after a close; when the
@@ -250,6 +256,9 @@ WEFT_API void weft_mpsc_recv_future_init(weft_mpsc_recv_future *f, weft_mpsc_rec
                                          void *ret_elem);
 WEFT_API void weft_mpsc_recv_many_future_init(weft_mpsc_recv_future *f, weft_mpsc_receiver *rx,
                                               void *ret_elems, size_t limit);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_mpsc_recv(weft_mpsc_receiver *rx, void *ret_elem);
+WEFT_API weft_case weft_case_mpsc_recv_many(weft_mpsc_receiver *rx, void *ret_elems, size_t limit);
 
 /* Refuses what has not been sent yet: senders, also those that wait, get -EPIPE. What is in the
  * channel, and what comes through permits, can still be received. Idempotent. */

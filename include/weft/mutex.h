@@ -25,6 +25,7 @@
 #include <weft/base.h>
 #include <weft/future.h>
 #include <weft/panic.h>
+#include <weft/select.h>
 
 WEFT_BEGIN_DECLS
 
@@ -75,6 +76,8 @@ typedef struct weft_mutex_lock_future {
     void *opaque[5];
 } weft_mutex_lock_future;
 WEFT_API void weft_mutex_lock_future_init(weft_mutex_lock_future *f, weft_mutex *m);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_mutex_lock(weft_mutex *m);
 
 /* Unlocks: hands the mutex to the first who waits. Unlocking what is not locked is reported, and
  * does nothing. Any thread or task; never suspends. */

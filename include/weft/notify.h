@@ -20,6 +20,7 @@
 
 #include <weft/base.h>
 #include <weft/future.h>
+#include <weft/select.h>
 
 WEFT_BEGIN_DECLS
 
@@ -80,6 +81,8 @@ typedef struct weft_notify_wait_future {
     void *opaque[5];
 } weft_notify_wait_future;
 WEFT_API void weft_notify_wait_future_init(weft_notify_wait_future *f, weft_notify *n);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_notify_wait(weft_notify *n);
 
 /*
  * Puts f into the queue now, before it is awaited, so that it counts for weft_notify_one() and

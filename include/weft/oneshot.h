@@ -19,6 +19,7 @@
 
 #include <weft/base.h>
 #include <weft/future.h>
+#include <weft/select.h>
 
 WEFT_BEGIN_DECLS
 
@@ -135,6 +136,8 @@ typedef struct weft_oneshot_recv_future {
 } weft_oneshot_recv_future;
 WEFT_API void weft_oneshot_recv_future_init(weft_oneshot_recv_future *f, weft_oneshot_receiver *rx,
                                             void *ret_value);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_oneshot_recv(weft_oneshot_receiver *rx, void *ret_value);
 
 /* Lets nothing be sent any more: weft_oneshot_send() fails from now on, and
  * weft_oneshot_sender_closed() returns. A value sent before can still be received. Idempotent.

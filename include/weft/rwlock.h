@@ -22,6 +22,7 @@
 #include <weft/base.h>
 #include <weft/future.h>
 #include <weft/panic.h>
+#include <weft/select.h>
 
 WEFT_BEGIN_DECLS
 
@@ -89,6 +90,9 @@ typedef struct weft_rwlock_future {
 } weft_rwlock_future;
 WEFT_API void weft_rwlock_read_future_init(weft_rwlock_future *f, weft_rwlock *l);
 WEFT_API void weft_rwlock_write_future_init(weft_rwlock_future *f, weft_rwlock *l);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_rwlock_read(weft_rwlock *l);
+WEFT_API weft_case weft_case_rwlock_write(weft_rwlock *l);
 
 /* Lets go, and wakes those who can go on now. Letting go of more than was taken is reported, and
  * does nothing. Any thread or task; never suspends. */

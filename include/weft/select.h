@@ -22,12 +22,8 @@
 #define WEFT_SELECT_H
 
 #include <weft/base.h>
-#include <weft/cancel.h>
 #include <weft/future.h>
-#include <weft/io.h>
-#include <weft/join_set.h>
 #include <weft/task.h>
-#include <weft/task_tracker.h>
 #include <weft/time.h>
 
 WEFT_BEGIN_DECLS
@@ -95,96 +91,15 @@ WEFT_API weft_case weft_case_else(void);
 WEFT_API weft_case weft_case_select(weft_case *cases, size_t count);
 WEFT_API weft_case weft_case_select_biased(weft_case *cases, size_t count);
 
-/* ---- the waits of weft as cases ----
- *
- * What a case is made of is borrowed as long as it is used. */
+/* Tasks and time as cases. Those of other things are declared with them: weft_case_mpsc_recv() in
+ * <weft/mpsc.h>, weft_case_fd() in <weft/io.h>, ... */
 
 /* The end of a task; rc is 0, and weft_join() returns at once. The handle stays the caller's. */
-static inline int weft__case_start_join(weft_case *c)
-{
-    weft_join_future_init((weft_join_future *)weft_case_storage(c), (weft_task *)c->arg[0].ptr);
-    return 0;
-}
-static inline weft_case weft_case_join(weft_task *task)
-{
-    return weft_case_make(weft__case_start_join, task, NULL);
-}
-
-/* Time: rc is 0 once duration_ns have passed since the select began, or weft_now() has reached
- * deadline_ns. */
-static inline int weft__case_start_sleep(weft_case *c)
-{
-    weft_sleep_future_init((weft_sleep_future *)weft_case_storage(c), c->arg[2].u64);
-    return 0;
-}
-static inline weft_case weft_case_sleep(uint64_t duration_ns)
-{
-    weft_case c = weft_case_make(weft__case_start_sleep, NULL, NULL);
-    c.arg[2].u64 = duration_ns;
-    return c;
-}
-static inline int weft__case_start_sleep_until(weft_case *c)
-{
-    weft_sleep_future_init_until((weft_sleep_future *)weft_case_storage(c), c->arg[2].u64);
-    return 0;
-}
-static inline weft_case weft_case_sleep_until(uint64_t deadline_ns)
-{
-    weft_case c = weft_case_make(weft__case_start_sleep_until, NULL, NULL);
-    c.arg[2].u64 = deadline_ns;
-    return c;
-}
-
-/* A token is cancelled; rc is 0. */
-static inline int weft__case_start_cancelled(weft_case *c)
-{
-    weft_cancel_token_future_init((weft_cancel_token_future *)weft_case_storage(c),
-                                  (weft_cancel_token *)c->arg[0].ptr);
-    return 0;
-}
-static inline weft_case weft_case_cancelled(weft_cancel_token *token)
-{
-    return weft_case_make(weft__case_start_cancelled, token, NULL);
-}
-
-/* A descriptor is ready, as weft_fd_wait(); rc is what is ready, of enum weft_ready, or an error. */
-static inline int weft__case_start_fd(weft_case *c)
-{
-    weft_fd_wait_future_init((weft_fd_wait_future *)weft_case_storage(c), (weft_fd *)c->arg[0].ptr,
-                             (unsigned)c->arg[2].size);
-    return 0;
-}
-static inline weft_case weft_case_fd(weft_fd *wfd, unsigned interest)
-{
-    weft_case c = weft_case_make(weft__case_start_fd, wfd, NULL);
-    c.arg[2].size = interest;
-    return c;
-}
-
-/* A task of a join set has ended; as weft_join_set_join_next(). */
-static inline int weft__case_start_join_next(weft_case *c)
-{
-    weft_join_set_join_next_future_init((weft_join_set_join_next_future *)weft_case_storage(c),
-                                        (weft_join_set *)c->arg[0].ptr,
-                                        (weft_outcome *)c->arg[1].ptr);
-    return 0;
-}
-static inline weft_case weft_case_join_next(weft_join_set *set, weft_outcome *ret_outcome)
-{
-    return weft_case_make(weft__case_start_join_next, set, ret_outcome);
-}
-
-/* A tracker is closed and counts nothing, as weft_task_tracker_wait(); rc is 0. */
-static inline int weft__case_start_tracked(weft_case *c)
-{
-    weft_task_tracker_wait_future_init((weft_task_tracker_wait_future *)weft_case_storage(c),
-                                       (weft_task_tracker *)c->arg[0].ptr);
-    return 0;
-}
-static inline weft_case weft_case_tracked(weft_task_tracker *tracker)
-{
-    return weft_case_make(weft__case_start_tracked, tracker, NULL);
-}
+WEFT_API weft_case weft_case_join(weft_task *task);
+/* rc is 0 once duration_ns have passed since the select began, or weft_now() has reached deadline_ns;
+ * -EPERM, -ESHUTDOWN as weft_sleep(). */
+WEFT_API weft_case weft_case_sleep(uint64_t duration_ns);
+WEFT_API weft_case weft_case_sleep_until(uint64_t deadline_ns);
 
 /* ---- changing cases ---- */
 

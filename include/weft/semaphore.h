@@ -25,6 +25,7 @@
 #include <weft/base.h>
 #include <weft/future.h>
 #include <weft/panic.h>
+#include <weft/select.h>
 
 WEFT_BEGIN_DECLS
 
@@ -98,6 +99,8 @@ typedef struct weft_semaphore_acquire_future {
 } weft_semaphore_acquire_future;
 WEFT_API void weft_semaphore_acquire_future_init(weft_semaphore_acquire_future *f,
                                                  weft_semaphore *s, size_t n);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_semaphore_acquire(weft_semaphore *s, size_t n);
 
 /*
  * Gives n permits back, and hands them to those who wait, in their order. A permit that was not

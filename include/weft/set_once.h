@@ -8,6 +8,7 @@
 
 #include <weft/base.h>
 #include <weft/future.h>
+#include <weft/select.h>
 
 WEFT_BEGIN_DECLS
 
@@ -67,6 +68,8 @@ typedef struct weft_set_once_wait_future {
     void *opaque[5];
 } weft_set_once_wait_future;
 WEFT_API void weft_set_once_wait_future_init(weft_set_once_wait_future *f, weft_set_once *s);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_set_once_wait(weft_set_once *s);
 
 /* Takes the value out, and leaves the cell empty, when nobody else uses it. 0 with *ret_value the
  * caller's; -EAGAIN when there is none. Never suspends. */

@@ -23,6 +23,7 @@
 #include <weft/base.h>
 #include <weft/future.h>
 #include <weft/join_set.h>
+#include <weft/select.h>
 #include <weft/task.h>
 
 WEFT_BEGIN_DECLS
@@ -97,6 +98,8 @@ typedef struct weft_task_tracker_wait_future {
 } weft_task_tracker_wait_future;
 WEFT_API void weft_task_tracker_wait_future_init(weft_task_tracker_wait_future *f,
                                                  weft_task_tracker *t);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_task_tracker_wait(weft_task_tracker *t);
 
 WEFT_END_DECLS
 

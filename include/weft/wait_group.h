@@ -18,6 +18,7 @@
 
 #include <weft/base.h>
 #include <weft/future.h>
+#include <weft/select.h>
 
 WEFT_BEGIN_DECLS
 
@@ -77,6 +78,8 @@ typedef struct weft_wait_group_wait_future {
     void *opaque[5];
 } weft_wait_group_wait_future;
 WEFT_API void weft_wait_group_wait_future_init(weft_wait_group_wait_future *f, weft_wait_group *wg);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_wait_group_wait(weft_wait_group *wg);
 
 WEFT_END_DECLS
 

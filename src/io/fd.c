@@ -390,3 +390,17 @@ void weft_fd_wait_future_init(weft_fd_wait_future *f, weft_fd *wfd, unsigned int
     weft__source_unhold(s);
     f->future.ops = &future_ops;
 }
+
+static int start_wait(weft_case *c)
+{
+    weft_fd_wait_future_init(weft_case_storage(c), c->arg[0].ptr, (unsigned)c->arg[1].u64);
+    return 0;
+}
+
+weft_case weft_case_fd(weft_fd *wfd, unsigned interest)
+{
+    _Static_assert(sizeof(weft_fd_wait_future) <= WEFT_CASE_BYTES, "it fits");
+    weft_case c = weft_case_make(start_wait, wfd, NULL);
+    c.arg[1].u64 = interest;
+    return c;
+}

@@ -293,6 +293,19 @@ void weft_join_map_join_next_future_init(weft_join_map_join_next_future *f, weft
     next_init((struct next *)(void *)f, map, ret_key, ret_outcome);
 }
 
+static int start_next(weft_case *c)
+{
+    next_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].ptr, c->arg[2].ptr);
+    return 0;
+}
+
+weft_case weft_case_join_map_join_next(weft_join_map *map, void *ret_key, weft_outcome *ret_outcome)
+{
+    weft_case c = weft_case_make(start_next, map, ret_key);
+    c.arg[2].ptr = ret_outcome;
+    return c;
+}
+
 int weft_join_map_join_next(weft_join_map *map, void *ret_key, weft_outcome *ret_outcome)
 {
     int rc = weft__wait_begin("weft_join_map_join_next", WEFT__CALLER);

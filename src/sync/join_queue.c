@@ -185,6 +185,17 @@ void weft_join_queue_join_next_future_init(weft_join_queue_join_next_future *n, 
     n->ret_outcome = ret_outcome;
 }
 
+static int start_next(weft_case *c)
+{
+    weft_join_queue_join_next_future_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].ptr);
+    return 0;
+}
+
+weft_case weft_case_join_queue_join_next(weft_join_queue *q, weft_outcome *ret_outcome)
+{
+    return weft_case_make(start_next, q, ret_outcome);
+}
+
 int weft_join_queue_join_next(weft_join_queue *q, weft_outcome *ret_outcome)
 {
     int rc = weft__wait_begin("weft_join_queue_join_next", WEFT__CALLER);

@@ -105,3 +105,17 @@ void weft_mpsc_poll_sender_fini(weft_mpsc_poll_sender *p)
     (void)weft_mpsc_poll_sender_abort(p); /* either way */
     weft_mpsc_poll_sender_close(p);
 }
+
+static int start_reserve(weft_case *c)
+{
+    weft_mpsc_reserve_future_init(weft_case_storage(c), c->arg[0].ptr, c->arg[2].size,
+                                  c->arg[1].ptr);
+    return 0;
+}
+
+weft_case weft_case_mpsc_reserve(weft_mpsc_sender *tx, size_t count, weft_mpsc_permit *ret_permit)
+{
+    weft_case c = weft_case_make(start_reserve, tx, ret_permit);
+    c.arg[2].size = count;
+    return c;
+}

@@ -220,3 +220,28 @@ int weft_mpsc_blocking_recv_many(weft_mpsc_receiver *rx, void *ret_elems, size_t
     weft_mpsc_recv_many_future_init(&f, rx, ret_elems, limit);
     return weft__wait_blocking("weft_mpsc_blocking_recv_many", &f.future, WEFT__CALLER);
 }
+
+static int start_recv(weft_case *c)
+{
+    weft_mpsc_recv_future_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].ptr);
+    return 0;
+}
+
+weft_case weft_case_mpsc_recv(weft_mpsc_receiver *rx, void *ret_elem)
+{
+    return weft_case_make(start_recv, rx, ret_elem);
+}
+
+static int start_recv_many(weft_case *c)
+{
+    weft_mpsc_recv_many_future_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].ptr,
+                                    c->arg[2].size);
+    return 0;
+}
+
+weft_case weft_case_mpsc_recv_many(weft_mpsc_receiver *rx, void *ret_elems, size_t limit)
+{
+    weft_case c = weft_case_make(start_recv_many, rx, ret_elems);
+    c.arg[2].size = limit;
+    return c;
+}

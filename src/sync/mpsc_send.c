@@ -345,3 +345,14 @@ int weft_mpsc_sender_closed(weft_mpsc_sender *tx)
     weft_mpsc_closed_future_init(&f, tx);
     return weft__wait_for(&f.future);
 }
+
+static int start_send(weft_case *c)
+{
+    weft_mpsc_send_future_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].ptr);
+    return 0;
+}
+
+weft_case weft_case_mpsc_send(weft_mpsc_sender *tx, const void *elem)
+{
+    return weft_case_make(start_send, tx, (void *)(uintptr_t)elem);
+}

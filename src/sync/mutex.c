@@ -157,3 +157,14 @@ void weft__mutex_guard(void *mutex)
 {
     weft_mutex_unlock(mutex);
 }
+
+static int start_lock(weft_case *c)
+{
+    weft_mutex_lock_future_init(weft_case_storage(c), c->arg[0].ptr);
+    return 0;
+}
+
+weft_case weft_case_mutex_lock(weft_mutex *m)
+{
+    return weft_case_make(start_lock, m, NULL);
+}

@@ -264,3 +264,14 @@ int weft_notify_blocking_wait(weft_notify *n)
     weft_notify_wait_future_init(&f, n);
     return weft__wait_blocking("weft_notify_blocking_wait", &f.future, WEFT__CALLER);
 }
+
+static int start_wait(weft_case *c)
+{
+    weft_notify_wait_future_init(weft_case_storage(c), c->arg[0].ptr);
+    return 0;
+}
+
+weft_case weft_case_notify_wait(weft_notify *n)
+{
+    return weft_case_make(start_wait, n, NULL);
+}

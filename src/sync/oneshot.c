@@ -393,3 +393,14 @@ bool weft_oneshot_receiver_is_terminated(const weft_oneshot_receiver *rx)
 {
     return of_rx(rx)->is_terminated;
 }
+
+static int start_recv(weft_case *c)
+{
+    weft_oneshot_recv_future_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].ptr);
+    return 0;
+}
+
+weft_case weft_case_oneshot_recv(weft_oneshot_receiver *rx, void *ret_value)
+{
+    return weft_case_make(start_recv, rx, ret_value);
+}

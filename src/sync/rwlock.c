@@ -185,3 +185,25 @@ void weft__rwlock_write_guard(void *rwlock)
 {
     weft_rwlock_write_unlock(rwlock);
 }
+
+static int start_read(weft_case *c)
+{
+    weft_rwlock_read_future_init(weft_case_storage(c), c->arg[0].ptr);
+    return 0;
+}
+
+weft_case weft_case_rwlock_read(weft_rwlock *l)
+{
+    return weft_case_make(start_read, l, NULL);
+}
+
+static int start_write(weft_case *c)
+{
+    weft_rwlock_write_future_init(weft_case_storage(c), c->arg[0].ptr);
+    return 0;
+}
+
+weft_case weft_case_rwlock_write(weft_rwlock *l)
+{
+    return weft_case_make(start_write, l, NULL);
+}

@@ -320,3 +320,16 @@ bool weft_semaphore_is_closed(const weft_semaphore *s)
 {
     return weft__sem_is_closed(sem_of(s));
 }
+
+static int start_acquire(weft_case *c)
+{
+    weft_semaphore_acquire_future_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].size);
+    return 0;
+}
+
+weft_case weft_case_semaphore_acquire(weft_semaphore *s, size_t n)
+{
+    weft_case c = weft_case_make(start_acquire, s, NULL);
+    c.arg[1].size = n;
+    return c;
+}

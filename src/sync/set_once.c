@@ -132,3 +132,14 @@ int weft_set_once_blocking_wait(weft_set_once *s, void **ret_value)
     rc = weft__wait_blocking("weft_set_once_blocking_wait", &f.future, WEFT__CALLER);
     return rc < 0 ? rc : weft_set_once_try_wait(s, ret_value);
 }
+
+static int start_wait(weft_case *c)
+{
+    weft_set_once_wait_future_init(weft_case_storage(c), c->arg[0].ptr);
+    return 0;
+}
+
+weft_case weft_case_set_once_wait(weft_set_once *s)
+{
+    return weft_case_make(start_wait, s, NULL);
+}

@@ -242,3 +242,14 @@ int weft_task_tracker_blocking_wait(weft_task_tracker *t)
     wait_init(&w, t);
     return weft__wait_blocking("weft_task_tracker_blocking_wait", &w.future, WEFT__CALLER);
 }
+
+static int start_wait(weft_case *c)
+{
+    weft_task_tracker_wait_future_init(weft_case_storage(c), c->arg[0].ptr);
+    return 0;
+}
+
+weft_case weft_case_task_tracker_wait(weft_task_tracker *t)
+{
+    return weft_case_make(start_wait, t, NULL);
+}

@@ -177,3 +177,14 @@ int weft_wait_group_blocking_wait(weft_wait_group *wg)
     weft_wait_group_wait_future_init(&f, wg);
     return weft__wait_blocking("weft_wait_group_blocking_wait", &f.future, WEFT__CALLER);
 }
+
+static int start_wait(weft_case *c)
+{
+    weft_wait_group_wait_future_init(weft_case_storage(c), c->arg[0].ptr);
+    return 0;
+}
+
+weft_case weft_case_wait_group_wait(weft_wait_group *wg)
+{
+    return weft_case_make(start_wait, wg, NULL);
+}

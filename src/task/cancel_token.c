@@ -248,3 +248,17 @@ weft_cancel_token *weft_cancel_guard_disarm(weft_cancel_guard *g)
     g->token = NULL;
     return token;
 }
+
+/* ---- as a case ---- */
+
+static int start_cancelled(weft_case *c)
+{
+    weft_cancel_token_future_init(weft_case_storage(c), c->arg[0].ptr);
+    return 0;
+}
+
+weft_case weft_case_cancelled(weft_cancel_token *token)
+{
+    _Static_assert(sizeof(weft_cancel_token_future) <= WEFT_CASE_BYTES, "it fits");
+    return weft_case_make(start_cancelled, token, NULL);
+}

@@ -1,6 +1,7 @@
 #include "task/panic.h"
 #include "task/state.h"
 
+#include <weft/select.h>
 #include <weft/task.h>
 
 #include <errno.h>
@@ -51,6 +52,17 @@ void weft_join_future_init(weft_join_future *f, weft_task *task)
 {
     f->future.ops = &join_ops;
     f->task = task;
+}
+
+static int start_join(weft_case *c)
+{
+    weft_join_future_init(weft_case_storage(c), c->arg[0].ptr);
+    return 0;
+}
+
+weft_case weft_case_join(weft_task *task)
+{
+    return weft_case_make(start_join, task, NULL);
 }
 
 /* ---- taking the outcome ---- */

@@ -2,6 +2,7 @@
 #include "time/slack.h"
 #include "time/timers.h"
 
+#include <weft/select.h>
 #include <weft/time.h>
 
 #include <errno.h>
@@ -261,4 +262,30 @@ void weft_sleep_future_init_until(weft_sleep_future *f, uint64_t deadline_ns)
 void weft_sleep_future_init(weft_sleep_future *f, uint64_t duration_ns)
 {
     weft_sleep_future_init_until(f, weft__add_sat(weft_now(), duration_ns));
+}
+
+static int start_sleep(weft_case *c)
+{
+    weft_sleep_future_init(weft_case_storage(c), c->arg[0].u64);
+    return 0;
+}
+
+weft_case weft_case_sleep(uint64_t duration_ns)
+{
+    weft_case c = weft_case_make(start_sleep, NULL, NULL);
+    c.arg[0].u64 = duration_ns;
+    return c;
+}
+
+static int start_sleep_until(weft_case *c)
+{
+    weft_sleep_future_init_until(weft_case_storage(c), c->arg[0].u64);
+    return 0;
+}
+
+weft_case weft_case_sleep_until(uint64_t deadline_ns)
+{
+    weft_case c = weft_case_make(start_sleep_until, NULL, NULL);
+    c.arg[0].u64 = deadline_ns;
+    return c;
 }

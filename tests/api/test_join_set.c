@@ -838,7 +838,7 @@ static void deadlines_and_selects(struct test_env *env)
     WEFT_TIMEOUT(WEFT_MS)
         rc = (int)weft_join_set_join_all(set, NULL, 0);
     CHECK_EQ(rc, -ETIMEDOUT);
-    weft_case c[] = {weft_case_join_next(set, &o), weft_case_sleep(WEFT_MS)};
+    weft_case c[] = {weft_case_join_set_join_next(set, &o), weft_case_sleep(WEFT_MS)};
     CHECK_EQ(weft_select(c, 2), 1);
     gate_open(&m.gate);
     c[1] = weft_case_sleep(20 * WEFT_SEC);

@@ -3,7 +3,7 @@
 #include "harness.h"
 #include "sync.h"
 
-#include <weft/select.h>
+#include <weft/weft.h>
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -526,6 +526,48 @@ static void sel_07_loops_receive_every_message(struct test_env *env)
     }
 }
 
+struct sender {
+    weft_mpsc_sender *tx;
+    unsigned count;
+};
+
+static void *send_numbers(void *arg)
+{
+    struct sender *s = arg;
+    for (unsigned i = 0; i < s->count; i++)
+        CHECK_EQ(weft_mpsc_send(s->tx, &i), 0);
+    weft_mpsc_sender_unref(s->tx);
+    return NULL;
+}
+
+/* The same with channels that are full most of the time, and so hand over to waiters that lose. */
+static void sel_07_loops_over_two_channels(struct test_env *env)
+{
+    (void)env;
+    unsigned n = test_scaled(3000), next[2] = {0, 0}, number;
+    struct sender s[2];
+    weft_mpsc_receiver *rx[2];
+    weft_task *t[2];
+    weft_case c[3];
+    for (int i = 0; i < 2; i++) {
+        s[i].count = n / (unsigned)(i + 1);
+        CHECK_EQ(weft_mpsc_create(sizeof(unsigned), 2, NULL, &s[i].tx, &rx[i]), 0);
+        t[i] = SPAWN(send_numbers, &s[i]);
+        c[i] = weft_case_ok(weft_case_mpsc_recv(rx[i], &number));
+    }
+    c[2] = weft_case_else();
+    for (int i; (i = weft_select(c, 3)) != 2; next[i]++) {
+        CHECK(i == 0 || i == 1);
+        CHECK_EQ(number, next[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(c[i].rc, -EPIPE);
+        CHECK_EQ(next[i], s[i].count);
+        (void)test_join_value(t[i]);
+        weft_mpsc_receiver_unref(rx[i]);
+    }
+}
+
 /* ---- CO-10 ---- */
 
 static void *count_turns(void *arg)
@@ -724,6 +766,149 @@ static void joins_and_sleeps_are_cases(struct test_env *env)
     CHECK_EQ(test_join_kind(forever), WEFT_OUTCOME_CANCELLED);
 }
 
+/* ---- the waits of weft ---- */
+
+#define FITS(type) _Static_assert(sizeof(type) <= WEFT_CASE_BYTES, #type " fits a case")
+FITS(weft_await_all_future);
+FITS(weft_barrier_wait_future);
+FITS(weft_broadcast_closed_future);
+FITS(weft_broadcast_recv_future);
+FITS(weft_cancel_token_future);
+FITS(weft_cond_wait_future);
+FITS(weft_delay_queue_next_future);
+FITS(weft_fd_wait_future);
+FITS(weft_interval_tick_future);
+FITS(weft_join_all_future);
+FITS(weft_join_future);
+FITS(weft_join_map_join_next_future);
+FITS(weft_join_queue_join_next_future);
+FITS(weft_join_set_join_next_future);
+FITS(weft_mpsc_closed_future);
+FITS(weft_mpsc_recv_future);
+FITS(weft_mpsc_reserve_future);
+FITS(weft_mpsc_send_future);
+FITS(weft_mutex_lock_future);
+FITS(weft_notify_wait_future);
+FITS(weft_once_turn_future);
+FITS(weft_oneshot_closed_future);
+FITS(weft_oneshot_recv_future);
+FITS(weft_queue_recv_future);
+FITS(weft_queue_send_future);
+FITS(weft_rwlock_future);
+FITS(weft_select_future);
+FITS(weft_semaphore_acquire_future);
+FITS(weft_set_once_wait_future);
+FITS(weft_sleep_future);
+FITS(weft_task_tracker_wait_future);
+FITS(weft_timer);
+FITS(weft_wait_group_wait_future);
+FITS(weft_watch_changed_future);
+FITS(weft_watch_closed_future);
+FITS(weft_watch_wait_for_future);
+
+/* Selects from all, which only c[i] is ready among; the others leave nothing behind. */
+static void expect_ready(weft_case *c, size_t count, size_t i, int rc)
+{
+    CHECK_EQ(weft_select(c, count), (int)i);
+    CHECK_EQ(c[i].rc, rc);
+    c[i].disabled = true;
+}
+
+static void each_wait_is_a_case(struct test_env *env)
+{
+    (void)env;
+    weft_cancel_token *token;
+    weft_mpsc_sender *full_tx, *tx, *many_tx;
+    weft_mpsc_receiver *full_rx, *rx, *many_rx;
+    weft_mpsc_permit permit;
+    weft_oneshot_sender *one_tx;
+    weft_oneshot_receiver *one_rx;
+    weft_mutex mutex = WEFT_MUTEX_INIT;
+    weft_rwlock read = WEFT_RWLOCK_INIT, write = WEFT_RWLOCK_INIT;
+    weft_semaphore sem = WEFT_SEMAPHORE_INIT(1);
+    weft_notify notify = WEFT_NOTIFY_INIT;
+    weft_wait_group wg = WEFT_WAIT_GROUP_INIT;
+    weft_set_once once = WEFT_SET_ONCE_INIT;
+    int number = 1, ret = 0, many[4];
+    CHECK_EQ(weft_cancel_token_create(&token), 0);
+    CHECK_EQ(weft_mpsc_create(sizeof number, 1, NULL, &full_tx, &full_rx), 0);
+    CHECK_EQ(weft_mpsc_send(full_tx, &number), 0);
+    CHECK_EQ(weft_mpsc_create(sizeof number, 4, NULL, &tx, &rx), 0);
+    CHECK_EQ(weft_mpsc_create(sizeof number, 4, NULL, &many_tx, &many_rx), 0);
+    CHECK_EQ(weft_oneshot_create(sizeof number, NULL, &one_tx, &one_rx), 0);
+    CHECK_EQ(weft_mutex_lock(&mutex), 0);
+    CHECK_EQ(weft_rwlock_write(&read), 0);
+    CHECK_EQ(weft_rwlock_write(&write), 0);
+    CHECK_EQ(weft_wait_group_add(&wg, 1), 0);
+    weft_case c[] = {
+        weft_case_cancelled(token),
+        weft_case_mpsc_recv(rx, &ret),
+        weft_case_mpsc_recv_many(many_rx, many, 4),
+        weft_case_mpsc_send(full_tx, &number),
+        weft_case_mpsc_reserve(full_tx, 1, &permit),
+        weft_case_oneshot_recv(one_rx, &ret),
+        weft_case_mutex_lock(&mutex),
+        weft_case_rwlock_read(&read),
+        weft_case_rwlock_write(&write),
+        weft_case_semaphore_acquire(&sem, 2),
+        weft_case_notify_wait(&notify),
+        weft_case_wait_group_wait(&wg),
+        weft_case_set_once_wait(&once),
+        weft_case_sleep(WEFT_MS),
+    };
+    enum { N = sizeof c / sizeof *c };
+    for (int round = 0; round < 3; round++)
+        CHECK_EQ(weft_select(c, N), N - 1);
+    c[N - 1] = weft_case_sleep(20 * WEFT_SEC);
+
+    weft_cancel_token_cancel(token);
+    expect_ready(c, N, 0, 0);
+    number = 11;
+    CHECK_EQ(weft_mpsc_send(tx, &number), 0);
+    expect_ready(c, N, 1, 0);
+    CHECK_EQ(ret, 11);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(weft_mpsc_send(many_tx, &i), 0);
+    expect_ready(c, N, 2, 3);
+    CHECK_EQ(many[2], 2);
+    c[4].disabled = true;
+    CHECK_EQ(weft_mpsc_recv(full_rx, &ret), 0);
+    expect_ready(c, N, 3, 0);
+    c[4].disabled = false;
+    CHECK_EQ(weft_mpsc_recv(full_rx, &ret), 0);
+    CHECK_EQ(ret, 11);
+    expect_ready(c, N, 4, 0);
+    weft_mpsc_permit_release(&permit);
+    CHECK_EQ(weft_oneshot_send(one_tx, &number), 0);
+    expect_ready(c, N, 5, 0);
+    weft_mutex_unlock(&mutex);
+    expect_ready(c, N, 6, 0);
+    weft_rwlock_write_unlock(&read);
+    expect_ready(c, N, 7, 0);
+    weft_rwlock_write_unlock(&write);
+    expect_ready(c, N, 8, 0);
+    weft_semaphore_release(&sem, 1);
+    expect_ready(c, N, 9, 0);
+    weft_notify_one(&notify);
+    expect_ready(c, N, 10, 0);
+    weft_wait_group_done(&wg);
+    expect_ready(c, N, 11, 0);
+    CHECK_EQ(weft_set_once_set(&once, &number), 0);
+    expect_ready(c, N, 12, 0);
+
+    weft_mutex_unlock(&mutex);
+    weft_rwlock_read_unlock(&read);
+    weft_rwlock_write_unlock(&write);
+    weft_oneshot_receiver_destroy(one_rx);
+    weft_mpsc_sender_unref(full_tx);
+    weft_mpsc_receiver_unref(full_rx);
+    weft_mpsc_sender_unref(tx);
+    weft_mpsc_receiver_unref(rx);
+    weft_mpsc_sender_unref(many_tx);
+    weft_mpsc_receiver_unref(many_rx);
+    weft_cancel_token_unref(token);
+}
+
 TEST_MAIN(IN_TASK(sel_01_one_wins_and_the_losers_are_cancelled),
           IN_BODY(sel_01_losers_are_cancelled_after_a_wait), IN_TASK(sel_02_fair_starts_anywhere),
           IN_TASK(sel_02_biased_takes_the_first_in_order), PLAIN(sel_02_the_seed_decides),
@@ -733,6 +918,7 @@ TEST_MAIN(IN_TASK(sel_01_one_wins_and_the_losers_are_cancelled),
           IN_TASK(sel_05_disabled_and_completed_cases_are_not_polled_again),
           IN_TASK(sel_06_sixty_four_cases), IN_TASK(sel_06_selects_nest),
           IN_TASK(sel_06_by_reference_a_loser_stays), IN_TASK(sel_07_loops_receive_every_message),
+          IN_TASK(sel_07_loops_over_two_channels), IN_TASK(each_wait_is_a_case),
           IN_TASK(co_10_a_loop_of_ready_selects_yields),
           IN_TASK(an_abort_cancels_what_the_select_holds),
           IN_TASK(a_deadline_cancels_what_the_select_holds),

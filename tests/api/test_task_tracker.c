@@ -307,7 +307,7 @@ static void a_token_in_a_joined_task(struct test_env *env)
     CHECK(weft_task_tracker_ref(t) == t);
     weft_task_tracker_unref(t);
     CHECK(weft_task_tracker_close(t));
-    weft_case c[] = {weft_case_tracked(t), weft_case_sleep(20 * WEFT_SEC)};
+    weft_case c[] = {weft_case_task_tracker_wait(t), weft_case_sleep(20 * WEFT_SEC)};
     CHECK_EQ(weft_select(c, 2), 0);
     CHECK(test_join_value(task) == t);
     weft_task_tracker_unref(t);

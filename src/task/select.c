@@ -7,7 +7,7 @@
  */
 #include <weft/select.h>
 
-#include "sync/case.h"
+#include "task/case.h"
 
 #include <errno.h>
 

@@ -2,19 +2,10 @@
  * A case held by value is started by the first poll of it, and is over when what polls it is:
  * completed, or cancelled. A case of the caller's keeps its state from one use to the next.
  */
-#include "sync/case.h"
+#include "task/case.h"
 
 #include <errno.h>
 #include <string.h>
-
-#define FITS(type) _Static_assert(sizeof(type) <= WEFT_CASE_BYTES, #type " fits a case")
-FITS(weft_cancel_token_future);
-FITS(weft_fd_wait_future);
-FITS(weft_join_future);
-FITS(weft_join_set_join_next_future);
-FITS(weft_select_future);
-FITS(weft_sleep_future);
-FITS(weft_task_tracker_wait_future);
 
 static weft_future *future_of(weft_case *c)
 {

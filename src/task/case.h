@@ -1,8 +1,8 @@
 /*
  * Cases, for whatever polls an array of them: select.c and await_all.c.
  */
-#ifndef WEFT_SYNC_CASE_H
-#define WEFT_SYNC_CASE_H
+#ifndef WEFT_TASK_CASE_H
+#define WEFT_TASK_CASE_H
 
 #include "task/panic.h"
 #include "task/task.h"

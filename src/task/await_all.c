@@ -4,7 +4,7 @@
  */
 #include <weft/join_all.h>
 
-#include "sync/case.h"
+#include "task/case.h"
 
 static int await_all_poll(weft_future *f, weft_waker *waker)
 {
