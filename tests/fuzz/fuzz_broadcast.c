@@ -57,7 +57,7 @@ static int clone_value(void *to, const void *from)
     case CLONE_PANICS:
         weft_panic("fuzz");
     case CLONE_SENDS: /* so many that what is being cloned may be overwritten */
-        for (size_t i = 0; i < capacity && item_count < ITEMS - 1; i++)
+        for (size_t i = 0; i < capacity && senders && item_count < ITEMS - 1; i++)
             send_one();
         break;
     case CLONE_WORKS:
@@ -184,7 +184,8 @@ static void check_lengths(void)
         if (r->is_pending && !r->is_woken)
             FUZZ_CHECK(len == 0 && senders > 0);
     }
-    FUZZ_CHECK(weft_broadcast_sender_len(tx) == (longest < capacity ? longest : capacity));
+    if (senders)
+        FUZZ_CHECK(weft_broadcast_sender_len(tx) == (longest < capacity ? longest : capacity));
     if (closed_is_pending && !closed_is_woken)
         FUZZ_CHECK(receiver_count() > 0);
     /* What all have passed is destroyed, and what somebody can still read is not. */
@@ -205,8 +206,10 @@ static void step(struct fuzz_in *in)
         if (senders)
             send_one();
     } else if (what < 24) {
-        if (r->rx == NULL)
+        if (r->rx == NULL && senders)
             join(r);
+        else if (r->rx == NULL)
+            return;
         else if (what % 2)
             try_recv(r);
         else
@@ -224,13 +227,14 @@ static void step(struct fuzz_in *in)
             r->next = item_count;
         }
     } else if (what == 30) {
-        if (fuzz_below(in, 2))
+        if (fuzz_below(in, 2) && senders)
             poll_closed();
         else
             cancel_closed();
     } else if (senders == 1 && fuzz_below(in, 16) == 0) {
-        weft_broadcast_sender_unref(tx); /* the memory is kept by the receiver below */
+        cancel_closed();
         senders = 0;
+        weft_broadcast_sender_unref(tx); /* receivers go on with what is kept */
     }
     note_wakes();
     check_lengths();
@@ -257,11 +261,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(receivers, 0, sizeof receivers);
     for (unsigned i = 0; i <= RECEIVERS; i++)
         (void)fuzz_was_woken(i); /* forgets the former run */
-    while (fuzz_more(&in) && item_count < ITEMS - 2 && senders)
+    while (fuzz_more(&in) && item_count < ITEMS - 2)
         step(&in);
     clone_does = CLONE_WORKS;
-    if (senders)
-        cancel_closed();
+    cancel_closed();
     for (unsigned i = 0; i < RECEIVERS; i++)
         leave(&receivers[i]);
     if (senders)
