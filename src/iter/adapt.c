@@ -60,9 +60,10 @@ static const weft_iter_ops map_ops = {map_poll, weft__iter_adapter_cancel,
 static weft_iter *map(weft_iter *it, size_t out_bytes, void (*drop)(void *out),
                       const struct map *how)
 {
-    struct map *m = weft__iter_adapter_create(sizeof *m + it->item_bytes, &map_ops, it);
+    weft_iter *instead;
+    struct map *m = weft__iter_adapter_create(sizeof *m + it->item_bytes, &map_ops, it, &instead);
     if (m == NULL)
-        return weft__iter_no_memory();
+        return instead;
     m->a.iter.item_bytes = out_bytes;
     m->a.iter.drop = drop;
     m->fn = how->fn;
@@ -147,9 +148,10 @@ static int take_while_poll(weft_iter *it, void *item, weft_waker *waker)
 static weft_iter *filter(weft_iter *it, const weft_iter_ops *ops,
                          bool (*pred)(const void *item, void *arg), void *arg)
 {
-    struct filter *f = weft__iter_adapter_create(sizeof *f, ops, it);
+    weft_iter *instead;
+    struct filter *f = weft__iter_adapter_create(sizeof *f, ops, it, &instead);
     if (f == NULL)
-        return weft__iter_no_memory();
+        return instead;
     f->pred = pred;
     f->arg = arg;
     return &f->a.iter;
@@ -207,9 +209,10 @@ static int skip_poll(weft_iter *it, void *item, weft_waker *waker)
 
 static weft_iter *counted(weft_iter *it, const weft_iter_ops *ops, size_t n)
 {
-    struct counted *c = weft__iter_adapter_create(sizeof *c, ops, it);
+    weft_iter *instead;
+    struct counted *c = weft__iter_adapter_create(sizeof *c, ops, it, &instead);
     if (c == NULL)
-        return weft__iter_no_memory();
+        return instead;
     c->left = n;
     return &c->a.iter;
 }
@@ -276,13 +279,14 @@ static void chain_destroy(weft_iter *it)
 weft_iter *weft_iter_chain(weft_iter *a, weft_iter *b)
 {
     static const weft_iter_ops ops = {chain_poll, weft__iter_adapter_cancel, chain_destroy};
-    if (a == NULL || b == NULL || a->item_bytes != b->item_bytes)
-        return weft__iter_misuse("weft_iter_chain", "an argument is NULL, or items differ in size",
-                                 a, b, WEFT__CALLER);
-    struct chain *c = weft__iter_adapter_create(sizeof *c, &ops, a);
+    weft_iter *mismatch = weft__iter_mismatch("weft_iter_chain", a, b, WEFT__CALLER);
+    if (mismatch)
+        return mismatch;
+    weft_iter *instead;
+    struct chain *c = weft__iter_adapter_create(sizeof *c, &ops, a, &instead);
     if (c == NULL) {
         weft_iter_destroy(b);
-        return weft__iter_no_memory();
+        return instead;
     }
     c->then = b;
     return &c->a.iter;
@@ -323,9 +327,11 @@ weft_iter *weft_iter_peekable(weft_iter *it)
 {
     if (it == NULL)
         return TAKE_NULL("weft_iter_peekable");
-    struct peekable *p = weft__iter_adapter_create(sizeof *p + it->item_bytes, &peekable_ops, it);
+    weft_iter *instead;
+    struct peekable *p =
+        weft__iter_adapter_create(sizeof *p + it->item_bytes, &peekable_ops, it, &instead);
     if (p == NULL)
-        return weft__iter_no_memory();
+        return instead;
     p->peeked = WEFT_PENDING;
     return &p->a.iter;
 }

@@ -49,21 +49,36 @@ weft_iter *weft__iter_misuse(const char *call, const char *why, weft_iter *a, we
     return weft__iter_invalid();
 }
 
+static bool is_broken(const weft_iter *it)
+{
+    return it == weft__iter_no_memory() || it == weft__iter_invalid();
+}
+
+weft_iter *weft__iter_mismatch(const char *call, weft_iter *a, weft_iter *b, const void *caller)
+{
+    if (a && b && a->item_bytes == b->item_bytes)
+        return NULL;
+    if (a && b && (is_broken(a) || is_broken(b))) {
+        weft_iter *broken = is_broken(a) ? a : b;
+        weft_iter_destroy(is_broken(a) ? b : a);
+        return broken;
+    }
+    return weft__iter_misuse(call, "an argument is NULL, or items differ in size", a, b, caller);
+}
+
 /* ---- adapters ---- */
 
-void *weft__iter_adapter_create(size_t bytes, const weft_iter_ops *ops, weft_iter *inner)
+void *weft__iter_adapter_create(size_t bytes, const weft_iter_ops *ops, weft_iter *inner,
+                                weft_iter **ret_instead)
 {
-    struct weft__iter_adapter *a = weft__calloc(1, bytes);
+    struct weft__iter_adapter *a = is_broken(inner) ? NULL : weft__calloc(1, bytes);
     if (a == NULL) {
+        *ret_instead = is_broken(inner) ? inner : weft__iter_no_memory();
         weft_iter_destroy(inner);
         return NULL;
     }
-    a->iter.ops = ops;
+    a->iter = (weft_iter){ops, inner->item_bytes, inner->drop};
     a->inner = inner;
-    if (inner) {
-        a->iter.item_bytes = inner->item_bytes;
-        a->iter.drop = inner->drop;
-    }
     return a;
 }
 

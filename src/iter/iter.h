@@ -15,6 +15,10 @@
 weft_iter *weft__iter_no_memory(void);
 weft_iter *weft__iter_invalid(void);
 
+/* For adapters over two whose items must be of one size: NULL, or what to return in their place:
+ * one of them, when it could not be made, or -EINVAL with a line in the log. */
+weft_iter *weft__iter_mismatch(const char *call, weft_iter *a, weft_iter *b, const void *caller);
+
 /* Without the budget: for one poll inside another. */
 static inline int weft__iter_poll(weft_iter *it, void *item, weft_waker *waker)
 {
@@ -40,9 +44,13 @@ struct weft__iter_adapter {
     weft_iter *inner; /* owned */
 };
 
-/* A zeroed block for an adapter over `inner`, which is NULL or taken: destroyed when there is no
- * memory. Its items are those of inner until the caller says otherwise. */
-void *weft__iter_adapter_create(size_t bytes, const weft_iter_ops *ops, weft_iter *inner);
+/*
+ * A zeroed block for an adapter over `inner`, which is taken. Its items are those of inner until the
+ * caller says otherwise. NULL without memory, and when inner could not be made: then *ret_instead is
+ * to be returned.
+ */
+void *weft__iter_adapter_create(size_t bytes, const weft_iter_ops *ops, weft_iter *inner,
+                                weft_iter **ret_instead);
 /* ops of adapters that have nothing else to cancel or to free. */
 void weft__iter_adapter_cancel(weft_iter *it);
 void weft__iter_adapter_destroy(weft_iter *it);

@@ -59,9 +59,9 @@ static void merge_destroy(weft_iter *it)
 weft_iter *weft_iter_merge(weft_iter *a, weft_iter *b)
 {
     static const weft_iter_ops ops = {merge_poll, merge_cancel, merge_destroy};
-    if (a == NULL || b == NULL || a->item_bytes != b->item_bytes)
-        return weft__iter_misuse("weft_iter_merge", "an argument is NULL, or items differ in size",
-                                 a, b, WEFT__CALLER);
+    weft_iter *mismatch = weft__iter_mismatch("weft_iter_merge", a, b, WEFT__CALLER);
+    if (mismatch)
+        return mismatch;
     struct merge *m = weft__malloc(sizeof *m);
     if (m == NULL) {
         weft_iter_destroy(a);

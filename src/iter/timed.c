@@ -189,9 +189,10 @@ static void chunks_destroy(weft_iter *it)
 static weft_iter *chunks(weft_iter *it, size_t max, uint64_t duration_ns)
 {
     static const weft_iter_ops ops = {chunks_poll, chunks_cancel, chunks_destroy};
-    struct chunks *c = weft__iter_adapter_create(sizeof *c, &ops, it);
+    weft_iter *instead;
+    struct chunks *c = weft__iter_adapter_create(sizeof *c, &ops, it, &instead);
     if (c == NULL)
-        return weft__iter_no_memory();
+        return instead;
     c->max = max;
     c->duration_ns = duration_ns;
     c->inner_bytes = it->item_bytes;
@@ -288,9 +289,10 @@ static const weft_iter_ops timeout_ops = {timeout_poll, timed_cancel, timed_dest
 
 static weft_iter *timed(weft_iter *it, const weft_iter_ops *ops, uint64_t duration_ns, bool repeats)
 {
-    struct timed *t = weft__iter_adapter_create(sizeof *t, ops, it);
+    weft_iter *instead;
+    struct timed *t = weft__iter_adapter_create(sizeof *t, ops, it, &instead);
     if (t == NULL)
-        return weft__iter_no_memory();
+        return instead;
     t->duration_ns = duration_ns;
     t->repeats = repeats;
     return &t->a.iter;

@@ -3,7 +3,11 @@
 #include "harness.h"
 #include "sync.h"
 
+#include <weft/broadcast.h>
+#include <weft/iter.h>
 #include <weft/net.h>
+#include <weft/queue.h>
+#include <weft/watch.h>
 
 #include <errno.h>
 #include <limits.h>
@@ -227,6 +231,124 @@ static void steady_state_calls_no_malloc(struct test_env *env)
     sema_fini(&p.from);
 }
 
+/* ---- channels: an echo on the other side, so that both wait ---- */
+
+struct channels {
+    weft_queue *to, *from;
+    weft_broadcast_sender *broadcast;
+    weft_broadcast_receiver *heard;
+    weft_watch_sender *watch;
+    weft_watch_receiver *seen;
+    weft_iter *it;
+};
+
+static void *echo_queue(void *arg)
+{
+    struct channels *c = arg;
+    int v;
+    while (weft_queue_recv(c->to, &v) == 0)
+        CHECK_EQ(weft_queue_send(c->from, &v), 0);
+    return NULL;
+}
+
+static void ping_queue(void *arg)
+{
+    struct channels *c = arg;
+    int v = 1;
+    CHECK_EQ(weft_queue_send(c->to, &v), 0);
+    CHECK_EQ(weft_queue_recv(c->from, &v), 0);
+}
+
+static void fill_and_drain(void *arg)
+{
+    struct channels *c = arg;
+    int v = 1;
+    for (int i = 0; i < 50; i++)
+        CHECK_EQ(weft_queue_try_send(c->from, &v), 0);
+    for (int i = 0; i < 50; i++)
+        CHECK_EQ(weft_queue_try_recv(c->from, &v), 0);
+}
+
+static void iterate(void *arg)
+{
+    struct channels *c = arg;
+    int v = 1;
+    CHECK_EQ(weft_queue_try_send(c->from, &v), 0);
+    CHECK_EQ(weft_iter_next(c->it, &v), 1);
+}
+
+static void overrun(void *arg)
+{
+    struct channels *c = arg;
+    int v = 1;
+    uint64_t lost;
+    for (int i = 0; i < 5; i++)
+        CHECK_EQ(weft_broadcast_send(c->broadcast, &v), 1);
+    CHECK_EQ(weft_broadcast_recv(c->heard, &v, &lost), -EOVERFLOW);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(weft_broadcast_recv(c->heard, &v, NULL), 0);
+}
+
+static void add_one(void *value, void *arg)
+{
+    (void)arg;
+    ++*(int *)value;
+}
+
+static void change(void *arg)
+{
+    struct channels *c = arg;
+    weft_watch_ref ref;
+    int v = 1;
+    (void)weft_watch_borrow(c->seen, &ref);
+    CHECK_EQ(weft_watch_send(c->watch, &v), 0);
+    CHECK_EQ(weft_watch_send_modify(c->watch, add_one, NULL), 0);
+    CHECK_EQ(weft_watch_changed(c->seen), 0);
+    weft_watch_ref_release(&ref);
+}
+
+static void ping_through(struct channels *c, size_t capacity, const char *what)
+{
+    weft_queue_options o = {.capacity = capacity, .elem_bytes = sizeof(int)};
+    CHECK_EQ(weft_queue_create(&o, &c->to), 0);
+    CHECK_EQ(weft_queue_create(&o, &c->from), 0);
+    weft_task *t = SPAWN(echo_queue, c);
+    expect_no_malloc(what, ping_queue, c);
+    weft_queue_close(c->to);
+    (void)test_join_value(t);
+    weft_queue_unref(c->to);
+    weft_queue_unref(c->from);
+}
+
+static void channels_call_no_malloc_in_steady_state(struct test_env *env)
+{
+    struct channels c;
+    (void)env;
+    ping_through(&c, 0, "rendezvous");
+    ping_through(&c, 1, "bounded queue");
+    ping_through(&c, WEFT_QUEUE_UNBOUNDED, "unbounded queue");
+    weft_queue_options q = {.capacity = WEFT_QUEUE_UNBOUNDED, .elem_bytes = sizeof(int)};
+    CHECK_EQ(weft_queue_create(&q, &c.from), 0);
+    expect_no_malloc("a queue that fills and drains", fill_and_drain, &c);
+    c.it = weft_iter_throttle(weft_iter_merge(weft_iter_queue(c.from), weft_iter_queue(c.from)), 1);
+    expect_no_malloc("iterators", iterate, &c);
+    weft_iter_destroy(c.it);
+    weft_queue_unref(c.from);
+
+    weft_broadcast_options b = {.capacity = 4, .elem_bytes = sizeof(int)};
+    CHECK_EQ(weft_broadcast_create(&b, &c.broadcast, &c.heard), 0);
+    expect_no_malloc("broadcast", overrun, &c);
+    weft_broadcast_receiver_destroy(c.heard);
+    weft_broadcast_sender_unref(c.broadcast);
+
+    weft_watch_options w = {.elem_bytes = sizeof(int)};
+    int v = 0;
+    CHECK_EQ(weft_watch_create(&w, &v, &c.watch, &c.seen), 0);
+    expect_no_malloc("watch", change, &c);
+    weft_watch_receiver_destroy(c.seen);
+    weft_watch_sender_unref(c.watch);
+}
+
 static void the_count_counts(struct test_env *env)
 {
     long before = atomic_load(&calls);
@@ -237,4 +359,5 @@ static void the_count_counts(struct test_env *env)
 }
 
 TEST_MAIN(PLAIN(the_count_counts), IN_TASK(steady_state_calls_no_malloc),
-          IN_TASK(tcp_calls_no_malloc_in_steady_state))
+          IN_TASK(tcp_calls_no_malloc_in_steady_state),
+          IN_TASK(channels_call_no_malloc_in_steady_state))

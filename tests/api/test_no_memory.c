@@ -3,8 +3,12 @@
 #include "harness.h"
 #include "sync.h"
 
+#include <weft/broadcast.h>
+#include <weft/iter.h>
 #include <weft/local.h>
 #include <weft/net.h>
+#include <weft/queue.h>
+#include <weft/watch.h>
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -150,6 +154,113 @@ static void use_a_local_set(void)
     EXPECT_EQ(weft_local_set_destroy(set), 0);
 }
 
+static int copy_int(void *to, const void *from)
+{
+    memcpy(to, from, sizeof(int));
+    return 0;
+}
+
+/* Sends what it can; each value that was taken is dropped once. */
+static void use_a_broadcast(void)
+{
+    weft_broadcast_options o = {2, sizeof(int), copy_int, drop};
+    weft_broadcast_sender *tx;
+    weft_broadcast_receiver *rx, *other;
+    if (weft_broadcast_create(&o, &tx, &rx) < 0)
+        return;
+    bool has_other = weft_broadcast_subscribe(tx, &other) == 0;
+    for (int v = 0; v < 5; v++) {
+        int rc = weft_broadcast_send(tx, &v);
+        EXPECT(may_be(rc, 1 + has_other));
+        atomic_fetch_add(&made, rc > 0);
+    }
+    if (has_other)
+        weft_broadcast_receiver_destroy(other);
+    weft_broadcast_receiver_destroy(rx);
+    weft_broadcast_sender_unref(tx);
+}
+
+static void use_a_watch(void)
+{
+    weft_watch_options o = {sizeof(int), copy_int, drop};
+    weft_watch_sender *tx;
+    weft_watch_receiver *rx;
+    weft_watch_ref refs[4];
+    int v = 0;
+    if (weft_watch_create(&o, &v, &tx, &rx) < 0)
+        return;
+    atomic_fetch_add(&made, 1);
+    for (int i = 0; i < 4; i++) {
+        (void)weft_watch_borrow(rx, &refs[i]); /* so each send needs memory */
+        int rc = weft_watch_send(tx, &v);
+        EXPECT(may_be(rc, 0));
+        atomic_fetch_add(&made, rc == 0);
+    }
+    for (int i = 0; i < 4; i++)
+        weft_watch_ref_release(&refs[i]);
+    weft_watch_receiver_destroy(rx);
+    weft_watch_sender_unref(tx);
+}
+
+static void use_a_queue(void)
+{
+    weft_queue_options o = {WEFT_QUEUE_UNBOUNDED, sizeof(int), drop};
+    weft_queue *q;
+    if (weft_queue_create(&o, &q) < 0)
+        return;
+    for (int v = 0; v < 40; v++) {
+        int rc = weft_queue_send(q, &v);
+        EXPECT(may_be(rc, 0));
+        atomic_fetch_add(&made, rc == 0);
+    }
+    weft_queue_unref(q);
+}
+
+static bool is_odd(const void *item, void *arg)
+{
+    (void)arg;
+    return *(const int *)item % 2 != 0;
+}
+
+static void add_one(void *out, void *in, void *arg)
+{
+    (void)arg;
+    *(int *)out = *(int *)in + 1;
+}
+
+static int emit_some(weft_iter_out *out, void *arg)
+{
+    (void)arg;
+    for (int v = 0; v < 3; v++) {
+        int rc = weft_iter_emit(out, &v);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* One that could not be made says so; what was made is destroyed with it. */
+static void use_iterators(void)
+{
+    static const int numbers[9] = {0};
+    weft_iter *it = weft_iter_keyed(16, NULL);
+    EXPECT(may_be(weft_iter_keyed_insert(it, 1, weft_iter_array(numbers, 9, sizeof(int))), 0));
+    weft_iter_destroy(it);
+    it = weft_iter_chain(weft_iter_fuse(weft_iter_array(numbers, 9, sizeof(int))),
+                         weft_iter_generate(sizeof(int), NULL, emit_some, NULL));
+    it = weft_iter_merge(it, weft_iter_take(weft_iter_array(numbers, 9, sizeof(int)), 3));
+    it = weft_iter_map(weft_iter_filter(it, is_odd, NULL), sizeof(int), NULL, add_one, NULL);
+    it = weft_iter_timeout(weft_iter_throttle(weft_iter_peekable(it), 1000), WEFT_SEC);
+    weft_chunk *chunks;
+    size_t count;
+    it = weft_iter_chunks_timeout(it, 2, WEFT_SEC);
+    EXPECT(may_be(weft_iter_collect(it, (void **)&chunks, &count), 0));
+    for (size_t i = 0; i < count; i++)
+        weft_chunk_fini(&chunks[i]);
+    free(chunks);
+    weft_iter_destroy(it);
+}
+
 static void *use_everything(void *arg)
 {
     static char large[4096];
@@ -171,6 +282,10 @@ static void *use_everything(void *arg)
         EXPECT(may_be(weft_sleep(WEFT_NEVER), -ETIMEDOUT));
     talk_over_tcp();
     use_a_local_set();
+    use_a_broadcast();
+    use_a_watch();
+    use_a_queue();
+    use_iterators();
     return NULL;
 }
 
