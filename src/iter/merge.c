@@ -31,8 +31,9 @@ static int merge_poll(weft_iter *it, void *item, weft_waker *waker)
         } else if (one == WEFT_PENDING) {
             rc = WEFT_PENDING;
         } else {
-            if (rc == WEFT_PENDING)
-                weft_iter_cancel(m->inner[m->first]);
+            /* The other one is pending from this poll, or from the last. */
+            if (m->inner[!at])
+                weft_iter_cancel(m->inner[!at]);
             m->first = !at;
             return one;
         }

@@ -7,7 +7,6 @@
 #include <weft/time.h>
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- a timer that begins with the first poll, which knows the runtime ---- */
@@ -87,18 +86,17 @@ void weft_chunk_fini(weft_chunk *c)
     struct weft__value_type type = {c->item_bytes, NULL, c->drop};
     for (size_t i = 0; i < c->count; i++)
         weft__value_drop(&type, (char *)c->items + i * c->item_bytes);
-    free(c->items);
+    weft__free(c->items);
     c->items = NULL;
     c->count = 0;
 }
 
-/* From malloc(), as the chunk that it becomes. */
 static int begin_group(struct chunks *c)
 {
     size_t bytes;
     if (__builtin_mul_overflow(c->max, c->inner_bytes, &bytes))
         return -ENOMEM;
-    c->items = malloc(bytes ? bytes : 1);
+    c->items = weft__malloc(bytes ? bytes : 1);
     return c->items ? 0 : -ENOMEM;
 }
 

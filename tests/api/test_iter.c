@@ -113,7 +113,12 @@ static void st_01_merge_ends_when_both_end_and_is_fair(struct test_env *env)
     check_rest(weft_iter_merge(count_from(0, 0), count_from(5, 2)), "56");
     check_rest(weft_iter_merge(script("1..2", NULL), script(".3.4", NULL)), "1324");
     bool gone[2] = {false, false};
-    weft_iter *it = weft_iter_merge(script("-", &gone[0]), script("7-", &gone[1]));
+    weft_iter *waits = script("-", &gone[0]);
+    weft_iter *it = weft_iter_merge(script(".6", NULL), waits);
+    CHECK_EQ(next(it), 6); /* after both were pending */
+    CHECK_EQ(((struct script *)waits)->pending, 0);
+    weft_iter_destroy(it);
+    it = weft_iter_merge(script("-", &gone[0]), script("7-", &gone[1]));
     CHECK_EQ(next(it), 7);
     int v;
     CHECK_EQ(weft_iter_try_next(it, &v), -EAGAIN);
