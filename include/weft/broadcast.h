@@ -43,8 +43,8 @@ typedef struct weft_broadcast_options {
      * after the item. Called without locks; it must not wait.
      */
     int (*clone)(void *to, const void *from);
-    /* Destroys an item, not a copy. Called without locks, by whoever was the last to need the item;
-     * it must not wait. A panic is reported and goes no further. Needs clone: copies of the mere
+    /* Destroys an item; a copy is the receiver's to destroy, mostly in the same way. Called without
+     * locks, by whoever was the last to need the item; it must not wait. A panic is reported and goes no further. Needs clone: copies of the mere
      * bytes would outlive what they point to. */
     void (*drop)(void *elem);
 } weft_broadcast_options;
@@ -69,6 +69,15 @@ WEFT_API WEFT_MUST_CHECK int weft_broadcast_create(const weft_broadcast_options 
 WEFT_API weft_broadcast_sender *weft_broadcast_sender_ref(weft_broadcast_sender *tx);
 /* Gives a sender up. What is kept can still be received. NULL does nothing. */
 WEFT_API void weft_broadcast_sender_unref(weft_broadcast_sender *tx);
+
+/* A weak sender does not keep the channel from ending. downgrade returns one, for
+ * weft_broadcast_weak_unref(); tx stays. upgrade returns a sender, for weft_broadcast_sender_unref();
+ * NULL when none is left. weak stays. unref(NULL) does nothing. */
+typedef struct weft_broadcast_weak_sender weft_broadcast_weak_sender;
+WEFT_API weft_broadcast_weak_sender *weft_broadcast_sender_downgrade(weft_broadcast_sender *tx);
+WEFT_API WEFT_MUST_CHECK weft_broadcast_sender *weft_broadcast_weak_upgrade(
+    weft_broadcast_weak_sender *weak);
+WEFT_API void weft_broadcast_weak_unref(weft_broadcast_weak_sender *weak);
 
 /*
  * Sends one item to all receivers there are. Never suspends.

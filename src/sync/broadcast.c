@@ -185,6 +185,45 @@ void weft_broadcast_sender_unref(weft_broadcast_sender *tx)
     channel_unref(tx);
 }
 
+/* A weak sender is the channel too, with a reference to its memory alone. */
+static weft_broadcast_sender *channel_of(weft_broadcast_weak_sender *weak)
+{
+    return (weft_broadcast_sender *)weak;
+}
+
+weft_broadcast_weak_sender *weft_broadcast_sender_downgrade(weft_broadcast_sender *tx)
+{
+    if (tx == NULL) {
+        (void)weft__misuse("weft_broadcast_sender_downgrade", -EINVAL, "tx is NULL", WEFT__CALLER);
+        return NULL;
+    }
+    weft__a64_add_relaxed(&tx->refs, 1); /* the caller's own keeps it alive */
+    return (weft_broadcast_weak_sender *)tx;
+}
+
+weft_broadcast_sender *weft_broadcast_weak_upgrade(weft_broadcast_weak_sender *weak)
+{
+    if (weak == NULL) {
+        (void)weft__misuse("weft_broadcast_weak_upgrade", -EINVAL, "weak is NULL", WEFT__CALLER);
+        return NULL;
+    }
+    weft_broadcast_sender *ch = channel_of(weak);
+    weft__lock_acquire(&ch->lock);
+    bool is_open = ch->sender_count > 0;
+    ch->sender_count += is_open;
+    weft__lock_release(&ch->lock);
+    if (!is_open)
+        return NULL;
+    weft__a64_add_relaxed(&ch->refs, 1); /* the weak one's keeps it alive */
+    return ch;
+}
+
+void weft_broadcast_weak_unref(weft_broadcast_weak_sender *weak)
+{
+    if (weak)
+        channel_unref(channel_of(weak));
+}
+
 int weft_broadcast_subscribe(weft_broadcast_sender *tx, weft_broadcast_receiver **ret_rx)
 {
     if (tx == NULL || ret_rx == NULL)

@@ -38,7 +38,7 @@ struct weft__broadcast_extra {
 
 /* The channel; all handles of senders are this pointer. */
 struct weft_broadcast_sender {
-    weft__a64 refs; /* senders and receivers, for the memory alone */
+    weft__a64 refs; /* senders, weak ones too, and receivers: for the memory alone */
     struct weft__value_type type;
     size_t capacity; /* a power of two */
     size_t node_bytes;

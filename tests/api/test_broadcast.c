@@ -724,6 +724,28 @@ static void misuse_is_reported(struct test_env *env)
     weft_broadcast_sender_unref(tx);
 }
 
+static void weak_senders_let_the_channel_end(struct test_env *env)
+{
+    (void)env;
+    weft_broadcast_receiver *rx;
+    weft_broadcast_sender *tx = make(4, &rx);
+    weft_broadcast_weak_sender *weak = weft_broadcast_sender_downgrade(tx);
+    CHECK_EQ(weft_broadcast_sender_count(rx), 1);
+    weft_broadcast_sender *again = weft_broadcast_weak_upgrade(weak);
+    CHECK(again == tx);
+    CHECK_EQ(weft_broadcast_sender_count(rx), 2);
+    weft_broadcast_sender_unref(tx);
+    send(again, 1, 1);
+    weft_broadcast_sender_unref(again);
+    CHECK(weft_broadcast_weak_upgrade(weak) == NULL);
+    CHECK_EQ(take(rx), 1);
+    CHECK_EQ(take(rx), -EPIPE);
+    weft_broadcast_receiver_destroy(rx);
+    CHECK(weft_broadcast_weak_upgrade(weak) == NULL);
+    weft_broadcast_weak_unref(weak);
+    weft_broadcast_weak_unref(NULL);
+}
+
 static void signals_have_no_bytes(struct test_env *env)
 {
     (void)env;
@@ -830,5 +852,5 @@ TEST_MAIN(PLAIN(bc_01_every_receiver_sees_every_item),
           IN_TASK(bc_12_an_abandoned_receive_loses_nothing),
           IN_TASK(bc_12_a_receive_that_loses_a_select), PLAIN(plain_threads_wait_too),
           PLAIN(plain_threads_wait_for_closed), IN_TASK_ON(misuse_is_reported, TEST_MT1),
-          IN_BODY(signals_have_no_bytes), IN_TASK(all_come_and_go),
-          IN_TASK_ON(co_07_broadcast_lets_a_sibling_run, TEST_CT))
+          PLAIN(weak_senders_let_the_channel_end), IN_BODY(signals_have_no_bytes),
+          IN_TASK(all_come_and_go), IN_TASK_ON(co_07_broadcast_lets_a_sibling_run, TEST_CT))
