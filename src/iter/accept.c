@@ -72,46 +72,44 @@ static int begin_retry(struct accept *a, weft_waker *waker)
 /* 0: it may be readable. */
 static int wait_for_edge(struct accept *a, weft_waker *waker)
 {
+    struct weft__source *s = NULL;
     if (!a->is_waiting) {
-        struct weft__source *s;
         uint32_t generation;
         int rc = weft__source_enter(a->listener, "weft_iter_accept", WEFT__CALLER, &s, &generation);
         if (rc < 0)
             return rc;
         weft__io_wait_init(&a->wait, s, generation, WEFT_READY_READ);
         a->is_waiting = true;
-        rc = a->wait.future.ops->poll(&a->wait.future, waker);
-        weft__source_unhold(s);
-        if (rc == WEFT_PENDING)
-            return rc;
-    } else if (a->wait.future.ops->poll(&a->wait.future, waker) == WEFT_PENDING) {
-        return WEFT_PENDING;
     }
-    /* What came of it, an error too, the next try finds for itself. */
+    int rc = a->wait.future.ops->poll(&a->wait.future, waker);
+    if (s)
+        weft__source_unhold(s); /* the wait has been polled: it sees to itself */
+    if (rc == WEFT_PENDING)
+        return rc;
     weft__io_wait_abandon(&a->wait);
     a->is_waiting = false;
-    return 0;
+    return rc < 0 ? rc : 0;
 }
 
 static int accept_poll(weft_iter *it, void *item, weft_waker *waker)
 {
     struct accept *a = (struct accept *)it;
-    if (a->is_retrying) {
-        int rc = wait_for_retry(a, waker);
-        if (rc != 0)
-            return rc;
-    }
-    for (;;) {
-        int rc = weft_tcp_try_accept(a->listener, item);
+    int rc = 0;
+    if (a->is_retrying)
+        rc = wait_for_retry(a, waker);
+    else if (a->is_waiting)
+        rc = wait_for_edge(a,
+                           waker); /* before the try, which would find a closed listener misused */
+    while (rc == 0) {
+        rc = weft_tcp_try_accept(a->listener, item);
+        if (rc == 0)
+            return 1;
         if (rc == -EAGAIN)
             rc = wait_for_edge(a, waker);
         else if (is_exhaustion(rc))
             rc = begin_retry(a, waker);
-        else
-            return rc == 0 ? 1 : rc;
-        if (rc != 0)
-            return rc;
     }
+    return rc;
 }
 
 static void close_connection(void *item)

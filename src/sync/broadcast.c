@@ -248,6 +248,7 @@ void weft_broadcast_receiver_destroy(weft_broadcast_receiver *rx)
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     struct weft__broadcast_node *dead = NULL;
     weft__lock_acquire(&ch->lock);
+    /* Up to a capacity of items in one go: who leaves is mostly not that far behind. */
     uint64_t first = rx->next > weft__broadcast_oldest(ch) ? rx->next : weft__broadcast_oldest(ch);
     for (uint64_t p = first; p < ch->tail; p++)
         weft__broadcast_mark_read(ch, p, &dead);

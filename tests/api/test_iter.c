@@ -538,6 +538,13 @@ static void *connect_twice(void *arg)
     return NULL;
 }
 
+static void *close_listener(void *l)
+{
+    EXPECT_EQ(weft_sleep(1 * WEFT_MS), 0);
+    EXPECT_EQ(weft_tcp_listener_close(l), 0);
+    return NULL;
+}
+
 static void st_03_accept(struct test_env *env)
 {
     (void)env;
@@ -562,8 +569,12 @@ static void st_03_accept(struct test_env *env)
     WEFT_TIMEOUT(1 * WEFT_MS)
         rc = weft_iter_next(it, &conn);
     CHECK_EQ(rc, -ETIMEDOUT);
+    test_log_clear();
+    t = SPAWN(close_listener, l);
+    CHECK_EQ(weft_iter_next(it, &conn), -EBADF);
+    (void)test_join_value(t);
+    CHECK_EQ(test_log_count("weft"), 0); /* closing it is no misuse */
     weft_iter_destroy(it);
-    CHECK_EQ(weft_tcp_listener_close(l), 0);
 }
 
 static void st_03_lines(struct test_env *env)
