@@ -129,6 +129,8 @@ typedef struct weft_broadcast_closed_future {
 } weft_broadcast_closed_future;
 WEFT_API void weft_broadcast_closed_future_init(weft_broadcast_closed_future *f,
                                                 weft_broadcast_sender *tx);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_broadcast_closed(weft_broadcast_sender *tx);
 
 /* ---- receiving ---- */
 

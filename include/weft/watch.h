@@ -145,6 +145,8 @@ typedef struct weft_watch_closed_future {
     void *opaque[6];
 } weft_watch_closed_future;
 WEFT_API void weft_watch_closed_future_init(weft_watch_closed_future *f, weft_watch_sender *tx);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_watch_closed(weft_watch_sender *tx);
 
 /* ---- the value ---- */
 
@@ -248,6 +250,9 @@ typedef struct weft_watch_wait_for_future {
 WEFT_API void weft_watch_wait_for_future_init(weft_watch_wait_for_future *f,
                                               weft_watch_receiver *rx, weft_watch_pred pred,
                                               void *arg, void *ret_value);
+/* The same as a case of a select. */
+WEFT_API weft_case weft_case_watch_wait_for(weft_watch_receiver *rx, weft_watch_pred pred,
+                                            void *arg, void *ret_value);
 
 WEFT_END_DECLS
 

@@ -56,6 +56,17 @@ void weft_broadcast_closed_future_init(weft_broadcast_closed_future *f, weft_bro
     weft__waiter_init(&c->waiter);
 }
 
+static int start_closed(weft_case *c)
+{
+    weft_broadcast_closed_future_init(weft_case_storage(c), c->arg[0].ptr);
+    return 0;
+}
+
+weft_case weft_case_broadcast_closed(weft_broadcast_sender *tx)
+{
+    return weft_case_make(start_closed, tx, NULL);
+}
+
 int weft_broadcast_closed(weft_broadcast_sender *tx)
 {
     if (tx == NULL)

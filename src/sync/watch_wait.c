@@ -267,6 +267,23 @@ void weft_watch_wait_for_future_init(weft_watch_wait_for_future *f, weft_watch_r
     weft__waiter_init(&w->waiter);
 }
 
+static int start_fit(weft_case *c)
+{
+    weft_watch_wait_for_future_init(weft_case_storage(c), c->arg[0].ptr,
+                                    (weft_watch_pred)(uintptr_t)c->arg[1].ptr, c->arg[2].ptr,
+                                    c->arg[3].ptr);
+    return 0;
+}
+
+weft_case weft_case_watch_wait_for(weft_watch_receiver *rx, weft_watch_pred pred, void *arg,
+                                   void *ret_value)
+{
+    weft_case c = weft_case_make(start_fit, rx, (void *)(uintptr_t)pred);
+    c.arg[2].ptr = arg;
+    c.arg[3].ptr = ret_value;
+    return c;
+}
+
 static int check_fit(const char *call, const weft_watch_receiver *rx, weft_watch_pred pred,
                      const void *ret_value, const void *caller)
 {
@@ -361,6 +378,17 @@ void weft_watch_closed_future_init(weft_watch_closed_future *f, weft_watch_sende
     struct closed_wait *c = closed_wait_of(&f->future);
     c->ch = tx;
     weft__waiter_init(&c->waiter);
+}
+
+static int start_closed(weft_case *c)
+{
+    weft_watch_closed_future_init(weft_case_storage(c), c->arg[0].ptr);
+    return 0;
+}
+
+weft_case weft_case_watch_closed(weft_watch_sender *tx)
+{
+    return weft_case_make(start_closed, tx, NULL);
 }
 
 int weft_watch_closed(weft_watch_sender *tx)

@@ -635,7 +635,10 @@ static void bc_12_a_receive_that_loses_a_select(struct test_env *env)
     CHECK_EQ(weft_select(c, 2), 0);
     CHECK_EQ(c[0].rc, -EOVERFLOW);
     CHECK_EQ(n, 2);
+    weft_case d[] = {weft_case_broadcast_closed(one), weft_case_sleep(1 * WEFT_MS)};
+    CHECK_EQ(weft_select(d, 2), 1);
     weft_broadcast_receiver_destroy(a);
+    CHECK_EQ(weft_select_biased(d, 2), 0);
     weft_broadcast_receiver_destroy(b);
     weft_broadcast_sender_unref(one);
     weft_broadcast_sender_unref(two);

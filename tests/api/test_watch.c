@@ -545,7 +545,16 @@ static void a_change_in_a_select(struct test_env *env)
     CHECK_EQ(send(tx, 1), 0);
     CHECK_EQ(weft_select_biased(c, 2), 0);
     CHECK_EQ(weft_watch_has_changed(rx), 0);
-    end(tx, rx);
+    int wanted = 2, v = 0;
+    weft_case d[] = {weft_case_watch_wait_for(rx, is_at_least, &wanted, &v),
+                     weft_case_watch_closed(tx), weft_case_sleep(1 * WEFT_MS)};
+    CHECK_EQ(weft_select(d, 3), 2);
+    CHECK_EQ(send(tx, 2), 0);
+    CHECK_EQ(weft_select_biased(d, 3), 0);
+    CHECK_EQ(v, 2);
+    weft_watch_receiver_destroy(rx);
+    CHECK_EQ(weft_select(d + 1, 2), 0);
+    weft_watch_sender_unref(tx);
 }
 
 static weft_watch_sender *own_channel;
