@@ -26,7 +26,9 @@
 #define WEFT__ASAN 1
 #endif
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if defined(WEFT_MODEL)
+/* what the compiler adds for TSan serves the model explorer */
+#elif defined(__SANITIZE_THREAD__)
 #define WEFT__TSAN 1
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)

@@ -1,8 +1,10 @@
 /*
- * What the model explorer is told of plain memory (docs/design/model.md); nothing in other builds.
+ * What the model explorer is told of plain memory that it does not see for itself: src/ is compiled
+ * so that the compiler tells it (docs/design/model.md), tests are not. Nothing in other builds.
  *
- * WEFT__MODEL_READ(p) and WEFT__MODEL_WRITE(p) stand before an access of *p, or of so many bytes. Two accesses by two
- * threads, one of them a write, of which neither happens before the other, fail the model.
+ * WEFT__MODEL_READ(p) and WEFT__MODEL_WRITE(p) stand before an access of *p, or of so many bytes.
+ * Two accesses by two threads, one of them a write, of which neither happens before the other, fail
+ * the model.
  */
 #ifndef WEFT_BASE_MODEL_H
 #define WEFT_BASE_MODEL_H

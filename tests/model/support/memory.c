@@ -145,8 +145,8 @@ static struct location *location_of(const void *object)
             model__fail(MODEL_CHECK_FAILED, "the model has too many atomic objects");
         l->object = object;
     }
-    if (l->run != model__run()) {
-        l->run = model__run();
+    if (l->run != model__at.run) {
+        l->run = model__at.run;
         l->newest = NULL;
         l->is_lock = false;
         l->touched = (model__clock){0};
@@ -162,7 +162,7 @@ static struct location *location_of(const void *object)
  */
 static bool is_shared(struct location *l, bool writes)
 {
-    uint8_t bit = (uint8_t)(1u << model_self());
+    uint8_t bit = (uint8_t)(1u << (unsigned)model__at.current);
     l->touched_by |= bit;
     l->written_by |= writes ? bit : 0;
     bool is_now = l->written_by != 0 && (l->touched_by & (l->touched_by - 1)) != 0;
@@ -218,11 +218,11 @@ static WEFT__NORETURN void fail_freed(const struct location *l)
     char object[100], site[200];
     bool is_named = model__object(l->object, object, sizeof object) != NULL;
     unsigned by = 0;
-    while (model__happened_before(by, l->touched[by], model_self()))
+    while (model__happened_before(by, l->touched[by], (unsigned)model__at.current))
         by++;
     model__fail(MODEL_RACE,
                 "%s is freed by %c, but %c has used it and that did not happen before (%s)",
-                is_named ? object : "memory", 'a' + (int)model_self(), 'a' + (int)by,
+                is_named ? object : "memory", 'a' + (int)(unsigned)model__at.current, 'a' + (int)by,
                 model__site(l->site[by], site, sizeof site));
 }
 
@@ -232,7 +232,7 @@ void model__memory_free(void *p, size_t bytes)
         struct location *l = used[i];
         if ((uintptr_t)l->object - (uintptr_t)p >= bytes)
             continue;
-        if (any(l->touched > now[model_self()]))
+        if (any(l->touched > now[(unsigned)model__at.current]))
             fail_freed(l);
         l->newest = NULL;
         l->is_lock = false;
@@ -261,7 +261,7 @@ static struct location *begin(void *addr, unsigned bytes, bool writes, const voi
     struct location *l = location_of(addr);
     model__point(is_shared(l, writes));
     look_at_memory(l, addr, bytes);
-    unsigned t = model_self();
+    unsigned t = (unsigned)model__at.current;
     l->touched[t] = tick(t);
     l->site[t] = site;
     return l;
@@ -283,7 +283,7 @@ static unsigned visible(const struct location *l, model__clock view, bool is_seq
 
 static void saw(struct store *s, memory_order order)
 {
-    unsigned t = model_self();
+    unsigned t = (unsigned)model__at.current;
     if (s->seen[t] == NOT_SEEN)
         s->seen[t] = now[t][t];
     if (acquires(order))
@@ -292,7 +292,7 @@ static void saw(struct store *s, memory_order order)
 
 static void made(struct store *s, memory_order order)
 {
-    unsigned t = model_self();
+    unsigned t = (unsigned)model__at.current;
     s->by = (uint8_t)t;
     s->seen[t] = now[t][t];
     s->is_seq_cst = order == memory_order_seq_cst;
@@ -326,7 +326,7 @@ static uint64_t load(void *addr, unsigned bytes, memory_order order, const model
 {
     struct store *option[OPTIONS_MAX];
     struct location *l = begin(addr, bytes, false, site);
-    model__clock view = now[model_self()];
+    model__clock view = now[(unsigned)model__at.current];
     if (before)
         view = model__later(view, *before);
     unsigned count = visible(l, view, order == memory_order_seq_cst, option);
@@ -351,14 +351,14 @@ static void replace(struct location *l, void *addr, uint64_t value, memory_order
 
 uint64_t weft__model_load(void *addr, unsigned bytes, memory_order order, const char *op)
 {
-    if (!model__is_running())
+    if (!model__at.is_running)
         return memory_read(addr, bytes);
     return load(addr, bytes, order, NULL, op, __builtin_return_address(0));
 }
 
 void weft__model_store(void *addr, unsigned bytes, uint64_t x, memory_order order, const char *op)
 {
-    if (model__is_running()) {
+    if (model__at.is_running) {
         const void *site = __builtin_return_address(0);
         struct location *l = begin(addr, bytes, true, site);
         made(store_add(l, x, site), order);
@@ -391,7 +391,7 @@ static uint64_t apply(enum weft__model_rmw how, uint64_t old, uint64_t x, unsign
 uint64_t weft__model_rmw(void *addr, unsigned bytes, enum weft__model_rmw how, uint64_t x,
                          memory_order order, const char *op)
 {
-    if (!model__is_running()) {
+    if (!model__at.is_running) {
         uint64_t old = memory_read(addr, bytes);
         memory_write(addr, bytes, apply(how, old, x, bytes));
         return old;
@@ -406,7 +406,7 @@ uint64_t weft__model_rmw(void *addr, unsigned bytes, enum weft__model_rmw how, u
 bool weft__model_cas(void *addr, unsigned bytes, bool is_weak, uint64_t *expected, uint64_t want,
                      memory_order order, memory_order fail, const char *op)
 {
-    if (!model__is_running()) {
+    if (!model__at.is_running) {
         uint64_t old = memory_read(addr, bytes);
         bool is_equal = old == *expected;
         memory_write(addr, bytes, is_equal ? want : old);
@@ -419,7 +419,8 @@ bool weft__model_cas(void *addr, unsigned bytes, bool is_weak, uint64_t *expecte
     bool is_equal = l->newest->value == *expected;
 
     /* Success is with the newest store. A failure is a load, of whatever else it may return. */
-    unsigned count = visible(l, now[model_self()], fail == memory_order_seq_cst, option);
+    unsigned count =
+        visible(l, now[(unsigned)model__at.current], fail == memory_order_seq_cst, option);
     unsigned kept = 1;
     for (unsigned i = 1; i < count; i++)
         if (option[i]->value != *expected)
@@ -450,14 +451,14 @@ uint32_t model__futex_load(const uint32_t *word, const model__clock *before)
 
 void model__lock_mark(void *word)
 {
-    if (model__is_running())
+    if (model__at.is_running)
         location_of(word)->is_lock = true;
 }
 
 void model__lock_take(void *word)
 {
     struct location *l = location_of(word);
-    unsigned t = model_self();
+    unsigned t = (unsigned)model__at.current;
     look_at_memory(l, word, sizeof(uint32_t));
     l->touched[t] = tick(t);
     replace(l, word, 1, memory_order_acquire, "lock taken", NULL);

@@ -50,15 +50,12 @@ struct choice {
 static struct {
     const struct model *model;
     unsigned bound, stale_bound;
-    unsigned run;
-    bool is_running; /* inside a run: points schedule */
-    bool can_fail;   /* in a run or in the check after it */
+    bool can_fail; /* in a run or in the check after it */
     struct thread thread[MODEL_THREADS_MAX];
     unsigned thread_count;
     unsigned ordered_count; /* threads blocked in model_wait() */
-    int current;
-    void *search_sp; /* saved, while the threads run */
-    jmp_buf outside; /* where a failure goes while none of them does */
+    void *search_sp;        /* saved, while the threads run */
+    jmp_buf outside;        /* where a failure goes while none of them does */
 
     struct choice choice[2 * STEPS_MAX + 2];
     size_t choice_count, choice_at;
@@ -73,17 +70,8 @@ static struct {
     size_t replay_steps;
 } m;
 
+struct model__moment model__at = {.current = -1};
 static unsigned outer_locks_held;
-
-bool model__is_running(void)
-{
-    return m.is_running;
-}
-
-unsigned model__run(void)
-{
-    return m.run;
-}
 
 /* ---- failing ---- */
 
@@ -98,7 +86,7 @@ void model__fail(enum model_failure how, const char *fmt, ...)
         abort();
     }
     m.failure = how;
-    if (m.current < 0)
+    if (model__at.current < 0)
         longjmp(m.outside, 1);
     void *given_up; /* the threads' stacks, as they are */
     weft__fiber_swap(&given_up, &m.search_sp);
@@ -164,10 +152,10 @@ unsigned model__choose(unsigned count)
 static bool look(struct thread *t)
 {
     bool is = t->is_ready(t->ready_arg);
-    if (is && !t->was_ready && t->is_ordered && m.current >= 0)
+    if (is && !t->was_ready && t->is_ordered && model__at.current >= 0)
         for (unsigned i = 0; i < m.thread_count; i++)
             /* Found ready when it blocks: made so by anybody before. */
-            if (t == &m.thread[m.current] || (int)i == m.current)
+            if (t == &m.thread[model__at.current] || (int)i == model__at.current)
                 t->readied = model__later(t->readied, model__release(i));
     t->was_ready = is;
     return is;
@@ -222,23 +210,23 @@ static int decide(bool may_preempt)
     bool current_can = false;
     if (m.steps >= STEPS_MAX)
         model__fail(MODEL_LIVELOCK, "livelock: a run of more than %d steps", STEPS_MAX);
-    if (m.current >= 0 && (!may_preempt || m.preemptions == m.bound || is_spent()) &&
-        !m.thread[m.current].has_ended && m.thread[m.current].is_ready == NULL &&
+    if (model__at.current >= 0 && (!may_preempt || m.preemptions == m.bound || is_spent()) &&
+        !m.thread[model__at.current].has_ended && m.thread[model__at.current].is_ready == NULL &&
         m.ordered_count == 0 && m.replay == NULL) {
         /* as most of the time: there is nothing to choose, and no need to look at the others */
-        m.step[m.steps++] = (struct model__step){.who = (uint8_t)m.current};
-        return m.current;
+        m.step[m.steps++] = (struct model__step){.who = (uint8_t)model__at.current};
+        return model__at.current;
     }
     do {
         alive = 0;
         /* The current one first: the usual case is to go on, and the search begins with it. */
-        if (m.current >= 0 && can_go_on(&m.thread[m.current])) {
-            option[count++] = m.current;
+        if (model__at.current >= 0 && can_go_on(&m.thread[model__at.current])) {
+            option[count++] = model__at.current;
             current_can = true;
         }
         for (unsigned i = 0; i < m.thread_count; i++) {
             alive += !m.thread[i].has_ended;
-            if ((int)i != m.current && can_go_on(&m.thread[i]))
+            if ((int)i != model__at.current && can_go_on(&m.thread[i]))
                 option[count++] = (int)i;
         }
         for (unsigned i = 0; m.model->time_races && i < m.thread_count; i++)
@@ -272,10 +260,10 @@ static int decide(bool may_preempt)
 
 static void go_on_with(int next)
 {
-    int before = m.current;
+    int before = model__at.current;
     if (next == before)
         return;
-    m.current = next;
+    model__at.current = next;
     weft__tls_ctx = next < 0 ? NULL : &m.thread[next].ctx;
     weft__fiber_swap(before < 0 ? &m.search_sp : &m.thread[before].sp,
                      next < 0 ? &m.search_sp : &m.thread[next].sp);
@@ -288,12 +276,12 @@ void model__point(bool may_preempt)
 
 void model_give_way(void)
 {
-    if (!m.is_running)
+    if (!model__at.is_running)
         return;
     /* One way only, so that going round in circles costs the search nothing. */
-    int next = m.current;
+    int next = model__at.current;
     for (unsigned i = 1; i < m.thread_count; i++) {
-        unsigned other = ((unsigned)m.current + i) % m.thread_count;
+        unsigned other = ((unsigned)model__at.current + i) % m.thread_count;
         if (can_go_on(&m.thread[other])) {
             next = (int)other;
             break;
@@ -307,7 +295,7 @@ void model_give_way(void)
 
 void model_step(const char *what)
 {
-    if (!m.is_running)
+    if (!model__at.is_running)
         return;
     model__point(true);
     model__trace(what, NULL, NULL, NULL, NULL);
@@ -316,11 +304,11 @@ void model_step(const char *what)
 static bool block(bool (*is_ready)(void *arg), void *arg, uint64_t deadline_ns, const char *what,
                   bool is_ordered)
 {
-    if (!m.is_running) {
+    if (!model__at.is_running) {
         assert_true(is_ready(arg)); /* init and check must not block */
         return true;
     }
-    struct thread *t = &m.thread[m.current];
+    struct thread *t = &m.thread[model__at.current];
     t->is_ready = is_ready;
     t->ready_arg = arg;
     t->deadline_ns = deadline_ns;
@@ -334,7 +322,7 @@ static bool block(bool (*is_ready)(void *arg), void *arg, uint64_t deadline_ns, 
     m.ordered_count -= is_ordered;
     bool is_met = !t->timed_out && is_ready(arg);
     if (is_met)
-        model__acquire((unsigned)m.current, t->readied);
+        model__acquire((unsigned)model__at.current, t->readied);
     t->is_ready = NULL;
     t->deadline_ns = WEFT_NEVER;
     model__trace(what, NULL, NULL, NULL, is_met ? NULL : "timed out");
@@ -353,12 +341,12 @@ void model_wait(bool (*is_ready)(void *arg), void *arg, const char *what)
 
 unsigned model_self(void)
 {
-    return m.current < 0 ? 0 : (unsigned)m.current;
+    return model__at.current < 0 ? 0 : (unsigned)model__at.current;
 }
 
 unsigned *model__locks_held(void)
 {
-    return m.is_running ? &m.thread[m.current].locks_held : &outer_locks_held;
+    return model__at.is_running ? &m.thread[model__at.current].locks_held : &outer_locks_held;
 }
 
 /* ---- threads ---- */
@@ -366,14 +354,14 @@ unsigned *model__locks_held(void)
 static void thread_main(void *arg)
 {
     (void)arg;
-    struct thread *t = &m.thread[m.current];
+    struct thread *t = &m.thread[model__at.current];
     if (t->fn)
         t->fn();
     else
         (void)t->start(t->arg);
-    t = &m.thread[m.current];
+    t = &m.thread[model__at.current];
     if (t->locks_held)
-        model__fail(MODEL_CHECK_FAILED, "thread %c ends with a lock held", 'a' + m.current);
+        model__fail(MODEL_CHECK_FAILED, "thread %c ends with a lock held", 'a' + model__at.current);
     t->has_ended = true;
     go_on_with(decide(true));
     abort(); /* nobody switches to a thread that has ended */
@@ -401,7 +389,7 @@ unsigned model__thread_create(void *(*start)(void *arg), void *arg)
     t->start = start;
     t->arg = arg;
     unsigned index = (unsigned)(t - m.thread);
-    if (m.is_running)
+    if (model__at.is_running)
         model__acquire(index, model__release(model_self()));
     return index;
 }
@@ -416,24 +404,24 @@ bool model__thread_has_ended(unsigned index)
 /* Returns when all have ended, or the run has failed. */
 static WEFT__NOINLINE void run_threads(void)
 {
-    m.is_running = m.can_fail = true;
+    model__at.is_running = m.can_fail = true;
     if (setjmp(m.outside) == 0)
         go_on_with(decide(true));
-    m.is_running = false;
-    m.current = -1;
+    model__at.is_running = false;
+    model__at.current = -1;
     weft__tls_ctx = NULL;
 }
 
 static void run_once(void)
 {
-    m.run++;
+    model__at.run++;
     m.thread_count = m.ordered_count = 0;
     m.choice_at = 0;
     m.steps = 0;
     m.preemptions = m.stale_reads = 0;
     m.failure = MODEL_PASSED;
-    m.current = -1;
-    m.is_running = m.can_fail = false;
+    model__at.current = -1;
+    model__at.is_running = m.can_fail = false;
     outer_locks_held = 0;
     weft__tls_ctx = NULL;
     model__system_reset();

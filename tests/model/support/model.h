@@ -26,7 +26,7 @@ enum model_failure {
     MODEL_DEADLOCK,     /* threads are left and all of them are blocked */
     MODEL_LIVELOCK,     /* a run takes too many steps: threads go round and get nowhere */
     MODEL_LEAK,         /* memory of weft__malloc() was left */
-    MODEL_RACE,         /* on plain memory declared by src/base/model.h, or with its release */
+    MODEL_RACE,         /* on plain memory, or between its use and its release */
 };
 
 /* Every run calls init, which must set up all state that the threads touch; then the threads run,

@@ -17,10 +17,13 @@
 
 /* ---- model.c: the search ---- */
 
-/* Inside a run: operations schedule. */
-bool model__is_running(void);
-/* Numbers the runs of the process, for tables that are emptied by comparing it. */
-unsigned model__run(void);
+/* What every operation asks for. */
+struct model__moment {
+    bool is_running; /* inside a run: operations schedule */
+    int current;     /* the thread that runs; -1: none */
+    unsigned run;    /* numbers the runs of the process: tables are emptied by comparing it */
+};
+extern struct model__moment model__at;
 /* A point: decides who goes on, and returns when it is the caller. A thread is preempted only where
  * may_preempt says so. */
 void model__point(bool may_preempt);
@@ -88,6 +91,7 @@ void model__memory_free(void *p, size_t bytes);
 
 /* ---- race.c: plain memory ---- */
 
+void model__plain(const void *addr, size_t bytes, bool writes, const void *site);
 void model__race_free(void *p, size_t bytes);
 
 /* ---- schedule.c ---- */

@@ -35,8 +35,8 @@ static unsigned pool_used, word_count, run;
 
 static struct word *word_of(uintptr_t index)
 {
-    if (run != model__run()) {
-        run = model__run();
+    if (run != model__at.run) {
+        run = model__at.run;
         pool_used = word_count = 0;
     }
     size_t i = index * 2654435761u % WORDS;
@@ -64,13 +64,13 @@ static void fail_race(const void *addr, const struct access *a, bool writes, con
     bool is_named = model__object(addr, object, sizeof object) != NULL;
     model__fail(MODEL_RACE, "data race on %s: %c %s (%s), %c %s (%s)",
                 is_named ? object : "plain memory", 'a' + a->by, verb(a->writes),
-                model__site(a->site, first, sizeof first), 'a' + (int)model_self(), verb(writes),
-                model__site(site, second, sizeof second));
+                model__site(a->site, first, sizeof first), 'a' + (int)(unsigned)model__at.current,
+                verb(writes), model__site(site, second, sizeof second));
 }
 
 static void access_word(uintptr_t index, uint8_t mask, bool writes, const void *site)
 {
-    unsigned t = model_self();
+    unsigned t = (unsigned)model__at.current;
     struct word *w = word_of(index);
     struct access *mine = NULL;
     for (struct access *a = w->accesses; a; a = a->next) {
@@ -95,10 +95,8 @@ static void access_word(uintptr_t index, uint8_t mask, bool writes, const void *
     mine->site = site;
 }
 
-static void plain(const void *addr, size_t bytes, bool writes, const void *site)
+void model__plain(const void *addr, size_t bytes, bool writes, const void *site)
 {
-    if (!model__is_running())
-        return;
     for (uintptr_t at = (uintptr_t)addr, end = at + bytes; at < end;) {
         unsigned first = at % 8;
         unsigned n = end - at < 8 - first ? (unsigned)(end - at) : 8 - first;
@@ -109,24 +107,26 @@ static void plain(const void *addr, size_t bytes, bool writes, const void *site)
 
 void weft__model_read(const void *addr, size_t bytes)
 {
-    plain(addr, bytes, false, __builtin_return_address(0));
+    if (model__at.is_running)
+        model__plain(addr, bytes, false, __builtin_return_address(0));
 }
 
 void weft__model_write(const void *addr, size_t bytes)
 {
-    plain(addr, bytes, true, __builtin_return_address(0));
+    if (model__at.is_running)
+        model__plain(addr, bytes, true, __builtin_return_address(0));
 }
 
 void model__race_free(void *p, size_t bytes)
 {
     for (uintptr_t i = (uintptr_t)p / 8; i * 8 < (uintptr_t)p + bytes; i++) {
         size_t at = i * 2654435761u % WORDS;
-        while (words[at].run == model__run() && words[at].index != i)
+        while (words[at].run == model__at.run && words[at].index != i)
             at = (at + 1) % WORDS;
-        if (words[at].run != model__run())
+        if (words[at].run != model__at.run)
             continue;
         for (struct access *a = words[at].accesses; a; a = a->next)
-            if (!model__happened_before(a->by, a->when, model_self()))
+            if (!model__happened_before(a->by, a->when, (unsigned)model__at.current))
                 fail_race((const void *)(i * 8), a, true, __builtin_return_address(0));
         words[at].accesses = NULL;
     }

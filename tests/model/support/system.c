@@ -85,7 +85,7 @@ static int futex_wake(const uint32_t *word, uint32_t count)
     int woken = 0;
     model_step("futex wake");
     model__clock *before = woken_of(word);
-    *before = model__later(*before, model__release(model_self()));
+    *before = model__later(*before, model__release((unsigned)model__at.current));
     for (struct waiter **at = &waiters; *at && (uint32_t)woken < count;) {
         struct waiter *w = *at;
         if (w->word != word) {
@@ -141,7 +141,7 @@ static int model_pthread_join(pthread_t thread, void **ret)
 {
     (void)ret;
     (void)model__block(has_ended, &thread, WEFT_NEVER, "pthread_join"); /* there is no deadline */
-    model__acquire(model_self(), model__release((unsigned)thread));
+    model__acquire((unsigned)model__at.current, model__release((unsigned)thread));
     return 0;
 }
 
@@ -207,7 +207,7 @@ static void model_free(void *p)
     }
     size_t bytes = ((struct block *)p - 1)->bytes;
     live_blocks--;
-    if (model__is_running())
+    if (model__at.is_running)
         model__memory_free(p, bytes);
     memset(p, 0xDD, bytes); /* a use after this is seen */
 }
