@@ -51,8 +51,11 @@ static inline int drive_error(const struct weft__task *t)
 static WEFT__NOINLINE int aborted(struct weft__task *t)
 {
     struct weft__locals *l = t->locals;
-    bool must_unwind = t->on_abort == WEFT_ON_ABORT_UNWIND ||
-                       (weft__a64_load_relaxed(&t->state) & WEFT__TASK_UNWIND);
+    /* acquire pairs with the release in set_aborted: what was done before the abort is seen by who
+     * finds itself aborted. The look that brought us here was relaxed, and may have seen an abort
+     * that came after the wake. */
+    uint64_t state = weft__a64_load_acquire(&t->state);
+    bool must_unwind = t->on_abort == WEFT_ON_ABORT_UNWIND || (state & WEFT__TASK_UNWIND);
     l->abort_seen = true;
     if (must_unwind && (l->boundary == NULL || l->boundary->lets_unwind))
         weft__task_end_early(t, WEFT_OUTCOME_CANCELLED, NULL);
@@ -357,5 +360,5 @@ const char *weft_self_name(void)
 bool weft_self_is_aborted(void)
 {
     struct weft__task *t = self_task();
-    return t && abort_is_due(t, weft__a64_load_relaxed(&t->state));
+    return t && abort_is_due(t, weft__a64_load_acquire(&t->state)); /* acquire: as in aborted */
 }

@@ -12,6 +12,7 @@
 #include "task/spawn.h"
 #include "task/state.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -29,6 +30,9 @@ static struct weft__core core;
 static struct weft__slab slab;
 static struct weft__task slots[SLOTS];
 static bool is_queued[SLOTS], is_running[SLOTS];
+/* Stands for the context that a parked task leaves on its stack. Who queues the task must have seen
+ * it: on the worker that takes the task from the queue it is read. */
+static char saved_context[SLOTS];
 
 static size_t index_of(const struct weft__task *t)
 {
@@ -41,6 +45,7 @@ static void enqueue(struct weft__core *c, struct weft__task *t)
     (void)c;
     MODEL_CHECK(!is_queued[index_of(t)]);
     MODEL_CHECK(!is_running[index_of(t)]);
+    WEFT__MODEL_READ(&saved_context[index_of(t)]);
     is_queued[index_of(t)] = true;
 }
 
@@ -58,6 +63,7 @@ static void take_from_queue(struct weft__task *t)
 
 static void park(struct weft__task *self)
 {
+    WEFT__MODEL_WRITE(&saved_context[index_of(self)]);
     if (!weft__task_confirm_parked(self))
         return; /* as if queued and taken at once */
     is_running[index_of(self)] = false;
@@ -140,6 +146,8 @@ static weft__a32 flags;
 static uint32_t wanted;
 static int args_dropped, results_dropped;
 static int subject_rc;
+/* of an abort: what its caller did before is seen by who finds itself aborted */
+static int reason;
 
 static void drop_arg(void *arg)
 {
@@ -168,6 +176,8 @@ static void *wait_for_flags(void *arg)
     (void)arg;
     weft_future f = {.ops = &flags_ops};
     subject_rc = weft__wait_for(&f);
+    if (subject_rc == -ECANCELED)
+        WEFT__MODEL_READ(&reason);
     return &results_dropped;
 }
 
@@ -212,6 +222,12 @@ static void set_flag_and_wake_unref(void)
 static void abort_subject(void)
 {
     MODEL_CHECK(weft_abort(handle) == 0);
+}
+
+static void abort_subject_for_a_reason(void)
+{
+    WEFT__MODEL_WRITE(&reason);
+    abort_subject();
 }
 
 /* ---- wake ---- */
@@ -350,7 +366,7 @@ static void an_abort_ends_the_wait(void **state)
     (void)state;
     static const struct model m = {.name = "abort against park",
                                    .init = init_never_woken,
-                                   .thread = {subject_thread, abort_subject},
+                                   .thread = {subject_thread, abort_subject_for_a_reason},
                                    .check = ended_cancelled_or_well};
     model_passes(&m);
 }
@@ -358,10 +374,11 @@ static void an_abort_ends_the_wait(void **state)
 static void abort_and_wake_queue_once(void **state)
 {
     (void)state;
-    static const struct model m = {.name = "abort and wake against park",
-                                   .init = init_never_woken,
-                                   .thread = {subject_thread, abort_subject, set_flag_and_wake},
-                                   .check = ended_cancelled_or_well};
+    static const struct model m = {
+        .name = "abort and wake against park",
+        .init = init_never_woken,
+        .thread = {subject_thread, abort_subject_for_a_reason, set_flag_and_wake},
+        .check = ended_cancelled_or_well};
     model_passes(&m);
 }
 
@@ -492,6 +509,29 @@ static void a_joiner_may_come_back_with_another_waker(void **state)
     model_passes(&m);
 }
 
+/* A joiner that is polled again, with another waker. */
+static void join_with_one_waker_then_another(void)
+{
+    if (weft__task_set_joiner(subject, weft__task_waker(first_waker)) &&
+        weft__task_set_joiner(subject, weft__task_waker(second_waker)))
+        weft__task_park_thread(second_waker);
+    MODEL_CHECK(weft__a64_load_relaxed(&subject->state) & WEFT__TASK_DONE);
+    weft__outcome_drop(subject);
+    weft__task_drop_handle(subject);
+    weft__thread_task_destroy(first_waker);
+    weft__thread_task_destroy(second_waker);
+}
+
+static void a_joiner_may_change_its_waker(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "joiner changes its waker",
+                                   .init = init_two_wakers,
+                                   .thread = {subject_thread, join_with_one_waker_then_another},
+                                   .check = dropped_at_most_once};
+    model_passes(&m);
+}
+
 /* Seeded: weft__task_set_done() as it once was. It read join_waker before the exchange, which
  * succeeds also when the word is what it was, but with another waker behind it. */
 static bool set_done_reading_early(struct weft__task *t, weft_waker **ret_joiner)
@@ -606,6 +646,8 @@ static void the_last_reference_frees_once(void **state)
 static void look_at(struct weft__task *t, void *arg)
 {
     (void)arg;
+    WEFT__MODEL_READ(&t->core);
+    WEFT__MODEL_READ(&t->fn);
     MODEL_CHECK(t->core == &core);
     MODEL_CHECK(weft__a64_load_relaxed(&t->state) & WEFT__TASK_REFS_MASK);
 }
@@ -695,6 +737,7 @@ int main(void)
         cmocka_unit_test(a_join_beside_an_abort),
         cmocka_unit_test(a_task_that_joins_is_woken),
         cmocka_unit_test(a_joiner_may_come_back_with_another_waker),
+        cmocka_unit_test(a_joiner_may_change_its_waker),
         cmocka_unit_test(set_done_that_reads_early_is_found),
         cmocka_unit_test(a_detached_result_is_dropped_once),
         cmocka_unit_test(an_aborted_and_detached_task_drops_one_thing),
