@@ -23,9 +23,9 @@ uint64_t weft__model_load(void *addr, unsigned bytes, memory_order order, const 
 void weft__model_store(void *addr, unsigned bytes, uint64_t x, memory_order order, const char *op);
 uint64_t weft__model_rmw(void *addr, unsigned bytes, enum weft__model_rmw how, uint64_t x,
                          memory_order order, const char *op);
-/* *expected is reloaded on failure. */
+/* *expected is reloaded on failure, with the order that atomic.h has for it. */
 bool weft__model_cas(void *addr, unsigned bytes, bool is_weak, uint64_t *expected, uint64_t want,
-                     memory_order order, memory_order fail, const char *op);
+                     memory_order order, const char *op);
 
 #define WEFT__MODEL_ADDR(a) ((void *)(uintptr_t)(a))
 
@@ -46,18 +46,18 @@ bool weft__model_cas(void *addr, unsigned bytes, bool is_weak, uint64_t *expecte
         return (type)(uintptr_t)weft__model_rmw(a, sizeof(type), WEFT__MODEL_##op, (uintptr_t)x,   \
                                                 memory_order_##order, __func__);                   \
     }
-#define WEFT__ATOMIC_CAS_KIND(name, type, kind, is_weak, order, fail)                              \
+#define WEFT__ATOMIC_CAS_KIND(name, type, kind, is_weak, order)                                    \
     static inline bool weft__##name##_##kind##_##order(struct weft__##name *a, type *expected,     \
                                                        type want)                                  \
     {                                                                                              \
         uint64_t found = (uintptr_t)*expected;                                                     \
         bool is_done = weft__model_cas(a, sizeof(type), is_weak, &found, (uintptr_t)want,          \
-                                       memory_order_##order, memory_order_##fail, __func__);       \
+                                       memory_order_##order, __func__);                            \
         *expected = (type)(uintptr_t)found;                                                        \
         return is_done;                                                                            \
     }
 #define WEFT__ATOMIC_CAS(name, type, order, fail)                                                  \
-    WEFT__ATOMIC_CAS_KIND(name, type, cas_weak, true, order, fail)                                 \
-    WEFT__ATOMIC_CAS_KIND(name, type, cas, false, order, fail)
+    WEFT__ATOMIC_CAS_KIND(name, type, cas_weak, true, order)                                       \
+    WEFT__ATOMIC_CAS_KIND(name, type, cas, false, order)
 
 #endif

@@ -255,6 +255,19 @@ static bool releases(memory_order order)
            order == memory_order_seq_cst;
 }
 
+static memory_order actual(memory_order order, const char *op, const void *site)
+{
+    return WEFT__UNLIKELY(model__at.is_mutated) ? model__mutated(order, op, site) : order;
+}
+
+/* The order of a compare-exchange that fails, as in atomic.h. */
+static memory_order order_of_failure(memory_order order)
+{
+    return order == memory_order_seq_cst   ? memory_order_seq_cst
+           : order == memory_order_acq_rel ? memory_order_acquire
+                                           : memory_order_relaxed;
+}
+
 /* The operation begins: its point, after which it is carried out with nobody in between. */
 static struct location *begin(void *addr, unsigned bytes, bool writes, const void *site)
 {
@@ -353,7 +366,8 @@ uint64_t weft__model_load(void *addr, unsigned bytes, memory_order order, const 
 {
     if (!model__at.is_running)
         return memory_read(addr, bytes);
-    return load(addr, bytes, order, NULL, op, __builtin_return_address(0));
+    const void *site = __builtin_return_address(0);
+    return load(addr, bytes, actual(order, op, site), NULL, op, site);
 }
 
 void weft__model_store(void *addr, unsigned bytes, uint64_t x, memory_order order, const char *op)
@@ -361,7 +375,7 @@ void weft__model_store(void *addr, unsigned bytes, uint64_t x, memory_order orde
     if (model__at.is_running) {
         const void *site = __builtin_return_address(0);
         struct location *l = begin(addr, bytes, true, site);
-        made(store_add(l, x, site), order);
+        made(store_add(l, x, site), actual(order, op, site));
         model__trace(op, addr, &x, site, NULL);
     }
     memory_write(addr, bytes, x);
@@ -399,12 +413,12 @@ uint64_t weft__model_rmw(void *addr, unsigned bytes, enum weft__model_rmw how, u
     const void *site = __builtin_return_address(0);
     struct location *l = begin(addr, bytes, true, site);
     uint64_t old = l->newest->value;
-    replace(l, addr, apply(how, old, x, bytes), order, op, site);
+    replace(l, addr, apply(how, old, x, bytes), actual(order, op, site), op, site);
     return old;
 }
 
 bool weft__model_cas(void *addr, unsigned bytes, bool is_weak, uint64_t *expected, uint64_t want,
-                     memory_order order, memory_order fail, const char *op)
+                     memory_order order, const char *op)
 {
     if (!model__at.is_running) {
         uint64_t old = memory_read(addr, bytes);
@@ -415,6 +429,8 @@ bool weft__model_cas(void *addr, unsigned bytes, bool is_weak, uint64_t *expecte
     }
     const void *site = __builtin_return_address(0);
     struct store *option[OPTIONS_MAX];
+    order = actual(order, op, site);
+    memory_order fail = order_of_failure(order);
     struct location *l = begin(addr, bytes, true, site);
     bool is_equal = l->newest->value == *expected;
 

@@ -21,6 +21,7 @@
 struct model__moment {
     bool is_running; /* inside a run: operations schedule */
     int current;     /* the thread that runs; -1: none */
+    bool is_mutated; /* model__mutated() has the last word on orders */
     unsigned run;    /* numbers the runs of the process: tables are emptied by comparing it */
 };
 extern struct model__moment model__at;
@@ -112,6 +113,13 @@ void model__trace(const char *op, const void *object, const uint64_t *value, con
 const char *model__site(const void *site, char *buf, size_t cap);
 /* The name that the model gave it, with an offset. Returns buf, or NULL where it has none. */
 const char *model__object(const void *object, char *buf, size_t cap);
+
+/* ---- mutate.c ---- */
+
+bool model__is_wanted(const struct model *m, bool is_seeded);
+void model__mutate_begin(void);
+memory_order model__mutated(memory_order order, const char *op, const void *site);
+void model__mutate_end(const struct model *m);
 
 /* ---- system.c ---- */
 

@@ -33,7 +33,11 @@ static void report_to_nobody(const struct model *model, struct model__result *r)
 void model_passes(const struct model *model)
 {
     struct model__result r;
+    if (!model__is_wanted(model, false))
+        return;
+    model__mutate_begin();
     model__explore(model, &r);
+    model__mutate_end(model);
     if (r.failure != MODEL_PASSED) {
         report(model, &r);
         (void)fflush(stdout);
@@ -46,6 +50,8 @@ void model_passes(const struct model *model)
 void model_fails(const struct model *model, enum model_failure how)
 {
     struct model__result r, again;
+    if (!model__is_wanted(model, true))
+        return;
     model__explore(model, &r);
     if (r.failure == MODEL_PASSED)
         fail_msg("model \"%s\": no schedule of %lu fails", model->name, r.runs);
