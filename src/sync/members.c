@@ -177,18 +177,10 @@ enum weft__task_kind weft__member_task_kind(enum weft_member_kind kind)
     return WEFT__TASK_FIBER;
 }
 
-int weft__member_spawn(struct weft__member *m, struct weft__core *core, enum weft_member_kind kind,
-                       const weft_spawn_options *o, weft_task_fn fn, void *arg,
-                       weft_abort_handle **ret_abort, const weft_site *site)
+/* After the spawn: the member is known by its task, which may have ended since. */
+static void settle(struct weft__member *m, weft_task *task, struct weft__core *core)
 {
     struct weft__members *g = m->group;
-    weft_task *task;
-    int rc = weft__task_spawn_hooked(core, weft__member_task_kind(kind), o, fn, arg, &task, site,
-                                     &m->hook);
-    if (rc < 0)
-        return rc;
-    if (ret_abort)
-        *ret_abort = weft_task_abort_handle(task);
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&g->lock);
     m->task = task;
@@ -203,6 +195,20 @@ int weft__member_spawn(struct weft__member *m, struct weft__core *core, enum wef
     }
     weft__lock_release(&g->lock);
     weft__wake_list_flush(&wakes);
+}
+
+int weft__member_spawn(struct weft__member *m, struct weft__core *core, enum weft_member_kind kind,
+                       const weft_spawn_options *o, weft_task_fn fn, void *arg,
+                       weft_abort_handle **ret_abort, const weft_site *site)
+{
+    weft_task *task;
+    int rc = weft__task_spawn_hooked(core, weft__member_task_kind(kind), o, fn, arg, &task, site,
+                                     &m->hook);
+    if (rc < 0)
+        return rc;
+    if (ret_abort)
+        *ret_abort = weft_task_abort_handle(task);
+    settle(m, task, core);
     return 0;
 }
 
@@ -393,10 +399,11 @@ static void end_cancel(weft_future *f)
     weft__lock_release(&w->group->lock);
 }
 
+static const weft_future_ops end_ops = {end_poll, end_cancel, "members of a set"};
+
 int weft__members_wait(struct weft__members *g, bool or_failed)
 {
-    static const weft_future_ops ops = {end_poll, end_cancel, "members of a set"};
-    struct end_wait w = {.future = {&ops}, .group = g, .or_failed = or_failed};
+    struct end_wait w = {.future = {&end_ops}, .group = g, .or_failed = or_failed};
     return weft__wait_for(&w.future);
 }
 

@@ -1,0 +1,183 @@
+/* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules
+ * anywhere) */
+/*
+ * A task tracker under every schedule: closing, reopening, the last exit, waiting, the last
+ * reference.
+ */
+#include "../../src/sync/task_tracker.c"
+
+#include "model.h"
+#include "waits.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static weft_task_tracker *t;
+static int begun, ended, waited;
+static bool was_over;
+
+static void init_with(int tokens, int refs)
+{
+    waits_init();
+    begun = tokens;
+    ended = waited = 0;
+    was_over = false;
+    MODEL_CHECK(weft_task_tracker_create(&t) == 0);
+    model_name(t, sizeof *t, "tracker");
+    for (int i = 0; i < tokens; i++)
+        weft_task_tracker_acquire(t);
+    for (int i = 1; i < refs; i++)
+        (void)weft_task_tracker_ref(t);
+}
+
+static void init_one_task(void)
+{
+    init_with(1, 2);
+}
+
+static void init_two_tasks(void)
+{
+    init_with(2, 1);
+    MODEL_CHECK(weft_task_tracker_close(t));
+}
+
+static void init_two_open(void)
+{
+    init_with(2, 1);
+}
+
+/* As the end hook is called; whoever leaves holds nothing else. */
+static void leaves(void)
+{
+    ended++;
+    task_ended(&t->hook, NULL);
+}
+
+static void closes(void)
+{
+    MODEL_CHECK(weft_task_tracker_close(t));
+    weft_task_tracker_unref(t);
+}
+
+static int wait_with(int (*await)(weft_future *))
+{
+    struct wait w;
+    wait_init(&w, t);
+    return await(&w.future);
+}
+
+static void waits(void)
+{
+    MODEL_CHECK(wait_with(waits_await) == 0);
+    MODEL_CHECK(ended == begun); /* not before the last one */
+    waited++;
+    weft_task_tracker_unref(t);
+}
+
+static void waits_or_leaves(void)
+{
+    int rc = wait_with(waits_try_once);
+    MODEL_CHECK(rc == -ECANCELED || ended == begun);
+    weft_task_tracker_unref(t);
+}
+
+static void closes_and_waits(void)
+{
+    MODEL_CHECK(weft_task_tracker_close(t));
+    waits();
+}
+
+/* Looks twice, and leaves. */
+static int look_twice(weft_future *f)
+{
+    int rc = f->ops->poll(f, waits_waker());
+    if (rc != WEFT_PENDING)
+        return rc;
+    model_step("between the looks");
+    rc = f->ops->poll(f, waits_waker());
+    if (rc != WEFT_PENDING)
+        return rc;
+    f->ops->cancel(f);
+    return -ECANCELED;
+}
+
+/* Closes for a moment: a wait that begins afterwards must not end by that. */
+static void closes_reopens_and_waits(void)
+{
+    MODEL_CHECK(weft_task_tracker_close(t));
+    MODEL_CHECK(weft_task_tracker_reopen(t));
+    int rc = wait_with(look_twice);
+    MODEL_CHECK(rc == -ECANCELED);
+    weft_task_tracker_unref(t);
+}
+
+/* Seeded: the count comes to 0 without the lock, and whoever waits then is ended. */
+static void leaves_carelessly(void)
+{
+    uint64_t word = weft__a64_sub_acq_rel(&t->word, ONE) - ONE;
+    if (is_over(word)) {
+        struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+        weft__lock_acquire(&t->lock);
+        weft__waitq_end_all(&t->waiters, WEFT__WAITER_ENDED, &wakes);
+        weft__lock_release(&t->lock);
+        weft__wake_list_flush(&wakes);
+    }
+    unref(t);
+}
+
+static void none_waits(void)
+{
+    waits_check(); /* and the explorer finds that all memory is free */
+    MODEL_CHECK(ended == begun);
+}
+
+static void checked_elsewhere(void)
+{
+    waits_check();
+}
+
+#define MODEL(function, ...)                                                                       \
+    static void function(void **state)                                                             \
+    {                                                                                              \
+        (void)state;                                                                               \
+        static const struct model m = {.name = "task tracker: " #function, __VA_ARGS__};           \
+        model_passes(&m);                                                                          \
+    }
+
+MODEL(closing_against_the_last_exit, .init = init_one_task, .thread = {waits, leaves, closes},
+      .check = none_waits)
+MODEL(two_exits_of_a_closed_one, .init = init_two_tasks, .thread = {waits, leaves, leaves},
+      .check = none_waits)
+MODEL(who_closes_waits, .init = init_two_open, .thread = {closes_and_waits, leaves, leaves},
+      .check = none_waits)
+MODEL(a_wait_is_abandoned, .init = init_one_task, .thread = {waits_or_leaves, leaves, closes},
+      .check = none_waits)
+MODEL(closed_for_a_moment, .init = init_two_open,
+      .thread = {closes_reopens_and_waits, leaves, leaves}, .check = none_waits)
+
+static void an_exit_without_the_lock_is_found(void **state)
+{
+    (void)state;
+    static const struct model m = {
+        .name = "task tracker: careless",
+        .init = init_two_open,
+        .thread = {closes_reopens_and_waits, leaves_carelessly, leaves_carelessly},
+        .check = checked_elsewhere};
+    model_fails(&m, MODEL_CHECK_FAILED);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(closing_against_the_last_exit),
+        cmocka_unit_test(two_exits_of_a_closed_one),
+        cmocka_unit_test(who_closes_waits),
+        cmocka_unit_test(a_wait_is_abandoned),
+        cmocka_unit_test(closed_for_a_moment),
+        cmocka_unit_test(an_exit_without_the_lock_is_found),
+    };
+    return cmocka_run_group_tests_name("model task tracker", tests, NULL, NULL);
+}
