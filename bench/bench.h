@@ -29,6 +29,7 @@ extern const struct bench_row bench_rows_priority[];
 extern const struct bench_row bench_rows_time[];
 extern const struct bench_row bench_rows_locks[];
 extern const struct bench_row bench_rows_chan[];
+extern const struct bench_row bench_rows_select[];
 extern const struct bench_row bench_rows_blocking[];
 extern const struct bench_row bench_rows_memory[];
 

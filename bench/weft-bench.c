@@ -21,8 +21,8 @@
 #define REPS_MAX 99
 
 static const struct bench_row *const tables[] = {
-    bench_rows_task, bench_rows_priority, bench_rows_time,   bench_rows_locks,
-    bench_rows_chan, bench_rows_blocking, bench_rows_memory,
+    bench_rows_task, bench_rows_priority, bench_rows_time,     bench_rows_locks,
+    bench_rows_chan, bench_rows_select,   bench_rows_blocking, bench_rows_memory,
 };
 #define TABLES (sizeof tables / sizeof *tables)
 
