@@ -172,7 +172,7 @@ typedef struct weft_select_future {
     weft_case *cases;
     size_t count;
     const void *caller;
-    bool is_biased, is_begun;
+    bool is_biased, is_begun, was_pending;
 } weft_select_future;
 WEFT_API void weft_select_future_init(weft_select_future *f, weft_case *cases, size_t count);
 WEFT_API void weft_select_future_init_biased(weft_select_future *f, weft_case *cases, size_t count);

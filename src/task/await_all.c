@@ -11,7 +11,9 @@ static int await_all_poll(weft_future *f, weft_waker *waker)
     weft_await_all_future *a = WEFT__CONTAINER_OF(f, weft_await_all_future, future);
     if (!a->is_begun) {
         a->is_begun = true;
-        weft__cases_begin(a->cases, a->count);
+        int rc = weft__cases_begin("weft_await_all", a->cases, a->count, NULL);
+        if (rc < 0)
+            return rc;
     }
     size_t at = a->first;
     if (!(a->flags & WEFT_AWAIT_BIASED))
@@ -53,17 +55,19 @@ void weft_await_all_future_init(weft_await_all_future *a, unsigned flags, weft_c
 static int await_here(const char *call, unsigned flags, weft_case *cases, size_t count,
                       const void *caller)
 {
-    int rc = weft__cases_check(call, cases, count, caller);
+    int rc = weft__cases_begin(call, cases, count, caller);
     if (rc == 0)
         rc = weft__wait_begin(call, caller);
     if (rc < 0)
         return rc;
     weft_await_all_future a;
     struct weft__cases_guard guard;
+    struct weft__locals *l = weft__wait_task()->locals;
     weft_await_all_future_init(&a, flags, cases, count);
-    weft__cases_guard_enter(&guard, cases, count);
+    a.is_begun = true;
+    weft__cases_guard_enter(&guard, l, cases, count);
     rc = weft__wait_for(&a.future);
-    weft__cases_guard_leave(&guard);
+    weft__cases_guard_leave(&guard, l);
     return rc;
 }
 

@@ -54,29 +54,25 @@ void weft_case_cancel(weft_case *c)
 
 /* ---- using them ---- */
 
-int weft__cases_check(const char *call, const weft_case *cases, size_t count, const void *caller)
+static bool is_future(const weft_future *f)
 {
-    if (cases == NULL && count > 0)
-        return weft__misuse(call, -EINVAL, "there are no cases", caller);
-    for (size_t i = 0; i < count; i++) {
-        if (cases[i].kind != WEFT__CASE_BORROWED)
-            continue;
-        const weft_future *f = cases[i].arg[0].ptr;
-        if (f == NULL || f->ops == NULL || f->ops->poll == NULL || f->ops->cancel == NULL)
-            return weft__misuse(call, -EINVAL, "a future is NULL or has no operations", caller);
-    }
-    return 0;
+    return f && f->ops && f->ops->poll && f->ops->cancel;
 }
 
-void weft__cases_begin(weft_case *cases, size_t count)
+int weft__cases_begin(const char *call, weft_case *cases, size_t count, const void *caller)
 {
+    if (WEFT__UNLIKELY(cases == NULL && count > 0))
+        return weft__misuse(call, -EINVAL, "there are no cases", caller);
     for (size_t i = 0; i < count; i++) {
         weft_case *c = &cases[i];
         if (c->kind == WEFT__CASE_STARTED)
             c->state = WEFT__CASE_IDLE;
+        else if (c->kind == WEFT__CASE_BORROWED && !is_future(future_of(c)))
+            return weft__misuse(call, -EINVAL, "a future is NULL or has no operations", caller);
         if (c->state != WEFT__CASE_SPENT)
             c->rc = WEFT_PENDING;
     }
+    return 0;
 }
 
 bool weft__case_poll(weft_case *c, weft_waker *waker)
@@ -107,17 +103,8 @@ void weft__cases_end(weft_case *cases, size_t count)
     }
 }
 
-static void end_at_unwind(void *arg)
+void weft__cases_end_at_unwind(void *guard)
 {
-    struct weft__cases_guard *g = arg;
+    struct weft__cases_guard *g = guard;
     weft__cases_end(g->cases, g->count);
-}
-
-void weft__cases_guard_enter(struct weft__cases_guard *g, weft_case *cases, size_t count)
-{
-    g->cases = cases;
-    g->count = count;
-    g->cleanup.fn = end_at_unwind;
-    g->cleanup.arg = g;
-    weft__cleanup_enter(&g->cleanup);
 }

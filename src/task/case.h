@@ -29,10 +29,9 @@ static inline bool weft__case_is_live(const weft_case *c)
     return c->kind != WEFT__CASE_ELSE && !c->disabled && c->state != WEFT__CASE_SPENT;
 }
 
-/* Reports misuse of `call`: -EINVAL. */
-int weft__cases_check(const char *call, const weft_case *cases, size_t count, const void *caller);
-/* Before the first poll: what is held by value is to be started. */
-void weft__cases_begin(weft_case *cases, size_t count);
+/* Before the first poll: what is held by value is to be started. -EINVAL, with misuse of `call` reported:
+ * there are no cases, or a future is none. */
+int weft__cases_begin(const char *call, weft_case *cases, size_t count, const void *caller);
 /* Polls a live case, after starting it if need be. False: it is pending. Else rc is set. */
 WEFT_MUST_CHECK bool weft__case_poll(weft_case *c, weft_waker *waker);
 /* Cancels what is held by value and pending. Again does nothing. */
@@ -49,10 +48,24 @@ struct weft__cases_guard {
     size_t count;
 };
 
-void weft__cases_guard_enter(struct weft__cases_guard *g, weft_case *cases, size_t count);
-static inline void weft__cases_guard_leave(const struct weft__cases_guard *g)
+void weft__cases_end_at_unwind(void *guard);
+
+/* l: the caller's, which stay where they are while it waits. */
+static inline void weft__cases_guard_enter(struct weft__cases_guard *g, struct weft__locals *l,
+                                           weft_case *cases, size_t count)
 {
-    weft__locals_now()->cleanups = g->cleanup.below;
+    g->cases = cases;
+    g->count = count;
+    g->cleanup.below = l->cleanups;
+    g->cleanup.fn = weft__cases_end_at_unwind;
+    g->cleanup.arg = g;
+    l->cleanups = &g->cleanup;
+}
+
+static inline void weft__cases_guard_leave(const struct weft__cases_guard *g,
+                                           struct weft__locals *l)
+{
+    l->cleanups = g->cleanup.below;
 }
 
 #endif

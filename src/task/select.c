@@ -31,13 +31,17 @@ static bool case_matches(const weft_case *c)
 
 static size_t random_below(size_t count)
 {
-    return (size_t)(((weft__random_here() >> 32) * count) >> 32);
+    struct weft__ctx *c = weft__ctx_now();
+    uint64_t bits = WEFT__LIKELY(c && c->rng) ? weft__random_next(c->rng) : weft__random_here();
+    return (size_t)(((bits >> 32) * count) >> 32);
 }
 
 /* The index of the case that won, WEFT_PENDING, or -ENOENT. */
-static int poll_cases(weft_case *cases, size_t count, bool is_biased, weft_waker *waker)
+static int poll_cases(weft_select_future *s, weft_waker *waker)
 {
-    size_t at = is_biased || count < 2 ? 0 : random_below(count);
+    weft_case *cases = s->cases;
+    size_t count = s->count;
+    size_t at = s->is_biased || count < 2 ? 0 : random_below(count);
     bool is_pending = false;
     for (size_t i = 0; i < count; i++, at = at + 1 < count ? at + 1 : 0) {
         weft_case *c = &cases[at];
@@ -46,10 +50,12 @@ static int poll_cases(weft_case *cases, size_t count, bool is_biased, weft_waker
         if (!weft__case_poll(c, waker)) {
             is_pending = true;
         } else if (case_matches(c)) {
-            weft__cases_end(cases, count);
+            if (is_pending || s->was_pending) /* else none holds anything */
+                weft__cases_end(cases, count);
             return (int)at;
         }
     }
+    s->was_pending = is_pending;
     if (is_pending)
         return WEFT_PENDING;
     for (size_t i = 0; i < count; i++)
@@ -65,10 +71,12 @@ static int select_poll(weft_future *f, weft_waker *waker)
     weft_select_future *s = WEFT__CONTAINER_OF(f, weft_select_future, future);
     if (!s->is_begun) {
         s->is_begun = true;
-        weft__cases_begin(s->cases, s->count);
+        int rc = weft__cases_begin("weft_select", s->cases, s->count, s->caller);
+        if (rc < 0)
+            return rc;
     }
-    int rc = poll_cases(s->cases, s->count, s->is_biased, waker);
-    if (rc == -ENOENT)
+    int rc = poll_cases(s, waker);
+    if (WEFT__UNLIKELY(rc == -ENOENT))
         return weft__misuse("weft_select", rc,
                             "every case is disabled or did not match, and there is no else",
                             s->caller);
@@ -91,7 +99,7 @@ static void future_init(weft_select_future *s, weft_case *cases, size_t count, b
     s->count = count;
     s->caller = caller;
     s->is_biased = is_biased;
-    s->is_begun = false;
+    s->is_begun = s->was_pending = false;
 }
 
 void weft_select_future_init(weft_select_future *s, weft_case *cases, size_t count)
@@ -135,17 +143,19 @@ weft_case weft_case_select_biased(weft_case *cases, size_t count)
 static int select_here(const char *call, weft_case *cases, size_t count, bool is_biased,
                        const void *caller)
 {
-    int rc = weft__cases_check(call, cases, count, caller);
+    int rc = weft__cases_begin(call, cases, count, caller);
     if (rc == 0)
         rc = weft__wait_begin(call, caller);
-    if (rc < 0)
+    if (WEFT__UNLIKELY(rc < 0))
         return rc;
     weft_select_future s;
     struct weft__cases_guard guard;
+    struct weft__locals *l = weft__wait_task()->locals;
     future_init(&s, cases, count, is_biased, caller);
-    weft__cases_guard_enter(&guard, cases, count);
+    s.is_begun = true;
+    weft__cases_guard_enter(&guard, l, cases, count);
     rc = weft__wait_for(&s.future);
-    weft__cases_guard_leave(&guard);
+    weft__cases_guard_leave(&guard, l);
     return rc;
 }
 
@@ -162,7 +172,7 @@ int weft_select_biased(weft_case *cases, size_t count)
 static int try_here(const char *call, weft_case *cases, size_t count, bool is_biased,
                     const void *caller)
 {
-    int rc = weft__cases_check(call, cases, count, caller);
+    int rc = weft__cases_begin(call, cases, count, caller);
     if (rc < 0)
         return rc;
     struct weft__task *t = weft__wait_task();
@@ -172,9 +182,10 @@ static int try_here(const char *call, weft_case *cases, size_t count, bool is_bi
     weft_select_future s;
     struct weft__cases_guard guard;
     future_init(&s, cases, count, is_biased, caller);
-    weft__cases_guard_enter(&guard, cases, count);
+    s.is_begun = true;
+    weft__cases_guard_enter(&guard, t->locals, cases, count);
     rc = select_poll(&s.future, weft__task_waker(t));
-    weft__cases_guard_leave(&guard);
+    weft__cases_guard_leave(&guard, t->locals);
     if (rc != WEFT_PENDING)
         return rc;
     weft__cases_end(cases, count);
@@ -193,14 +204,16 @@ int weft_try_select_biased(weft_case *cases, size_t count)
 
 int weft_blocking_select(weft_case *cases, size_t count)
 {
-    int rc = weft__cases_check("weft_blocking_select", cases, count, WEFT__CALLER);
+    int rc = weft__cases_begin("weft_blocking_select", cases, count, WEFT__CALLER);
     if (rc < 0)
         return rc;
     weft_select_future s;
     struct weft__cases_guard guard;
+    struct weft__locals *l = weft__locals_now();
     future_init(&s, cases, count, false, WEFT__CALLER);
-    weft__cases_guard_enter(&guard, cases, count);
+    s.is_begun = true;
+    weft__cases_guard_enter(&guard, l, cases, count);
     rc = weft__wait_blocking("weft_blocking_select", &s.future, WEFT__CALLER);
-    weft__cases_guard_leave(&guard);
+    weft__cases_guard_leave(&guard, l);
     return rc;
 }
