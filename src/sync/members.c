@@ -6,9 +6,6 @@
 #include <errno.h>
 #include <string.h>
 
-/* Records that are kept beside those in use, so that a group which shrank gives memory back. */
-#define FREE_MAX 64
-
 static struct weft__member *member_of(struct weft__node *node)
 {
     return WEFT__CONTAINER_OF(node, struct weft__member, node);
@@ -34,16 +31,6 @@ static void group_free(struct weft__members *g)
 }
 
 /* ---- under the lock ---- */
-
-/* What is returned is the caller's to free after unlocking; NULL: nothing. */
-static struct weft__member *put_locked(struct weft__members *g, struct weft__member *m)
-{
-    if (g->free_count >= FREE_MAX && g->free_count > g->len)
-        return m;
-    g->free_count++;
-    weft__list_push_front(&g->free, &m->node);
-    return NULL;
-}
 
 /* One less is counted. Who waits for the next one learns that there is none. */
 static void uncount_locked(struct weft__members *g, const struct weft__member *m,
@@ -94,7 +81,7 @@ static struct weft__member *take_locked(struct weft__members *g, struct weft__wa
 /* The end hook. After unlocking the group may be gone: destroyed by who joined this member. */
 static void member_ended(struct weft__end_hook *hook, struct weft__task *t)
 {
-    struct weft__member *m = WEFT__CONTAINER_OF(hook, struct weft__member, hook), *unused = NULL;
+    struct weft__member *m = WEFT__CONTAINER_OF(hook, struct weft__member, hook);
     struct weft__members *g = m->group;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     bool is_last = false;
@@ -107,14 +94,13 @@ static void member_ended(struct weft__end_hook *hook, struct weft__task *t)
         if (m->state == WEFT__MEMBER_RUNNING) {
             done_locked(g, m, &wakes);
         } else {
-            unused = put_locked(g, m);
+            weft__list_push_front(&g->free, &m->node);
             tell_locked(g, &wakes);
         }
         is_last = --g->refs == 0;
     }
     weft__lock_release(&g->lock);
     weft__wake_list_flush(&wakes);
-    weft__free(unused);
     if (is_last)
         group_free(g);
 }
@@ -125,8 +111,6 @@ struct weft__member *weft__member_create(struct weft__members *g)
 {
     weft__lock_acquire(&g->lock);
     struct weft__node *n = weft__list_pop_front(&g->free);
-    if (n)
-        g->free_count--;
     weft__lock_release(&g->lock);
     struct weft__member *m = n ? member_of(n) : weft__malloc(g->member_bytes);
     if (m == NULL)
@@ -145,9 +129,8 @@ void weft__member_put(struct weft__member *m)
 {
     struct weft__members *g = m->group;
     weft__lock_acquire(&g->lock);
-    struct weft__member *unused = put_locked(g, m);
+    weft__list_push_front(&g->free, &m->node);
     weft__lock_release(&g->lock);
-    weft__free(unused);
 }
 
 int weft__member_find_core(const char *call, enum weft_member_kind kind,
@@ -309,13 +292,13 @@ void weft__members_abort_all(struct weft__members *g)
 /* The handle is given up after unlocking, since it may drop an outcome. A member that runs is then
  * no more than a detached task, which drops its outcome by itself before the hook is called. */
 static weft_task *give_up_locked(struct weft__members *g, struct weft__member *m, bool is_awaited,
-                                 struct weft__member **ret_unused, struct weft__wake_list *wakes)
+                                 struct weft__wake_list *wakes)
 {
     weft_task *task = m->task;
     weft__list_remove(&m->node);
     uncount_locked(g, m, wakes);
     if (m->state == WEFT__MEMBER_DONE) {
-        *ret_unused = put_locked(g, m);
+        weft__list_push_front(&g->free, &m->node);
         return task;
     }
     if (is_awaited) {
@@ -333,12 +316,10 @@ void weft__member_give_up(struct weft__member *m, bool is_awaited)
 {
     struct weft__members *g = m->group;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
-    struct weft__member *unused = NULL;
     weft__lock_acquire(&g->lock);
-    weft_task *task = give_up_locked(g, m, is_awaited, &unused, &wakes);
+    weft_task *task = give_up_locked(g, m, is_awaited, &wakes);
     weft__lock_release(&g->lock);
     weft__wake_list_flush(&wakes);
-    weft__free(unused);
     weft_task_detach(task);
 }
 
@@ -346,15 +327,13 @@ void weft__members_detach_all(struct weft__members *g)
 {
     for (;;) {
         struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
-        struct weft__member *unused = NULL;
         weft_task *task = NULL;
         weft__lock_acquire(&g->lock);
         struct weft__node *list = weft__list_is_empty(&g->running) ? &g->done : &g->running;
         if (!weft__list_is_empty(list))
-            task = give_up_locked(g, member_of(list->next), false, &unused, &wakes);
+            task = give_up_locked(g, member_of(list->next), false, &wakes);
         weft__lock_release(&g->lock);
         weft__wake_list_flush(&wakes);
-        weft__free(unused);
         if (task == NULL)
             return;
         weft_task_detach(task);
@@ -440,19 +419,17 @@ bool weft__can_wait_for_end_of(const weft_task *task, const struct weft__core *c
 static bool let_go_of_one(struct weft__members *g)
 {
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
-    struct weft__member *unused = NULL;
     weft_task *task = NULL;
     weft__lock_acquire(&g->lock);
     for (struct weft__node *n = g->running.next; n != &g->running; n = n->next) {
         struct weft__member *m = member_of(n);
         if (weft__can_wait_for_end_of(m->task, m->core))
             continue;
-        task = give_up_locked(g, m, false, &unused, &wakes);
+        task = give_up_locked(g, m, false, &wakes);
         break;
     }
     weft__lock_release(&g->lock);
     weft__wake_list_flush(&wakes);
-    weft__free(unused);
     weft_task_detach(task);
     return task != NULL;
 }

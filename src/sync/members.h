@@ -16,7 +16,8 @@
  *   DETACHED  given up altogether; it only has its memory here
  *
  * The memory of the group is that of its owner and of every member that has not ended: the last one
- * frees it. Records of members are reused, so a group whose size stays the same allocates nothing.
+ * frees it. Records of members are kept and reused, so a group allocates only when it is larger than
+ * ever before.
  */
 #ifndef WEFT_SYNC_MEMBERS_H
 #define WEFT_SYNC_MEMBERS_H
@@ -48,10 +49,9 @@ struct weft__member {
 
 struct weft__members {
     struct weft__lock lock;
-    size_t refs;       /* under lock: the owner, and members that have not ended */
-    size_t len;        /* under lock: RUNNING and DONE */
-    size_t failed;     /* under lock: members that has_failed */
-    size_t free_count; /* under lock */
+    size_t refs;   /* under lock: the owner, and members that have not ended */
+    size_t len;    /* under lock: RUNNING and DONE */
+    size_t failed; /* under lock: members that has_failed */
     /* under lock, by state */
     struct weft__node running, done, awaited, free;
     struct weft__waitq next;  /* under lock: wait for one that is DONE, or for none to be left */
