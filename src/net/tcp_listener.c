@@ -258,6 +258,74 @@ int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
     return n < 0 ? (int)n : wrap((int)n, "weft_tcp_try_accept", WEFT__CALLER, ret_conn);
 }
 
+/* ---- accepting as a future ---- */
+
+struct accept_wait {
+    weft_future future;
+    weft_tcp_listener *listener;
+    weft_tcp **ret_conn;
+    struct weft__io_wait wait;
+    bool is_waiting; /* wait is pending */
+};
+_Static_assert(sizeof(struct accept_wait) <= sizeof(weft_tcp_accept_future) &&
+                   sizeof(weft_tcp_accept_future) <= WEFT_CASE_BYTES,
+               "weft_tcp_accept_future.opaque");
+
+/* Tries; where that would block it waits for readiness and tries again. */
+static int accept_poll(weft_future *f, weft_waker *waker)
+{
+    struct accept_wait *a = WEFT__CONTAINER_OF(f, struct accept_wait, future);
+    for (;;) {
+        if (!a->is_waiting) {
+            int rc = weft_tcp_try_accept(a->listener, a->ret_conn);
+            if (rc != -EAGAIN)
+                return rc;
+            struct weft__source *s;
+            uint32_t generation;
+            rc = weft__source_enter(a->listener, "weft_tcp_accept_future", WEFT__CALLER, &s,
+                                    &generation);
+            if (rc < 0)
+                return rc;
+            weft__io_wait_init(&a->wait, s, generation, WEFT__READY_READ);
+            weft__source_unhold(s);
+        }
+        int rc = a->wait.future.ops->poll(&a->wait.future, waker);
+        a->is_waiting = rc == WEFT_PENDING;
+        if (rc < 0)
+            return rc; /* WEFT_PENDING too */
+        a->wait.held = false;
+        weft__source_unhold(a->wait.source);
+    }
+}
+
+static void accept_cancel(weft_future *f)
+{
+    weft__io_wait_abandon(&WEFT__CONTAINER_OF(f, struct accept_wait, future)->wait);
+}
+
+static const weft_future_ops accept_ops = {accept_poll, accept_cancel, "tcp accept"};
+
+void weft_tcp_accept_future_init(weft_tcp_accept_future *f, weft_tcp_listener *l,
+                                 weft_tcp **ret_conn)
+{
+    struct accept_wait *a = (struct accept_wait *)(void *)f;
+    a->future.ops = &accept_ops;
+    a->listener = l;
+    a->ret_conn = ret_conn;
+    a->is_waiting = false;
+}
+
+static int start_accept(weft_case *c)
+{
+    weft_tcp_accept_future_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].ptr);
+    return 0;
+}
+
+weft_case weft_case_tcp_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
+{
+    return weft_case_make(start_accept, l, ret_conn);
+}
+
 /* ---- the rest ---- */
 
 int weft_tcp_listener_close(weft_tcp_listener *l)

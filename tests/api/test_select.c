@@ -6,9 +6,11 @@
 #include <weft/weft.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- a future that is told what to do, and counts what is done to it ---- */
 
@@ -800,6 +802,7 @@ FITS(weft_semaphore_acquire_future);
 FITS(weft_set_once_wait_future);
 FITS(weft_sleep_future);
 FITS(weft_task_tracker_wait_future);
+FITS(weft_tcp_accept_future);
 FITS(weft_timer);
 FITS(weft_wait_group_wait_future);
 FITS(weft_watch_changed_future);
@@ -909,6 +912,48 @@ static void each_wait_is_a_case(struct test_env *env)
     weft_cancel_token_unref(token);
 }
 
+static void *connect_twice(void *arg)
+{
+    for (int i = 0; i < 2; i++) {
+        weft_tcp *conn;
+        CHECK_EQ(weft_sleep(WEFT_MS), 0);
+        CHECK_EQ(weft_tcp_connect_addr(NULL, arg, &conn), 0);
+        CHECK_EQ(weft_tcp_close(conn), 0);
+    }
+    return NULL;
+}
+
+static void connections_and_descriptors_are_cases(struct test_env *env)
+{
+    (void)env;
+    weft_tcp_listener *l;
+    weft_tcp *conn;
+    weft_addr addr;
+    weft_fd *in;
+    int pipe_fd[2];
+    CHECK_EQ(weft_tcp_listen("127.0.0.1:0", &l), 0);
+    CHECK_EQ(weft_tcp_listener_local_addr(l, &addr), 0);
+    CHECK_EQ(pipe2(pipe_fd, O_CLOEXEC), 0);
+    CHECK_EQ(weft_fd_open(pipe_fd[0], WEFT_FD_OWNED, &in), 0);
+    weft_case c[] = {weft_case_tcp_accept(l, &conn), weft_case_fd(in, WEFT_READY_READ),
+                     weft_case_sleep(WEFT_MS)};
+    CHECK_EQ(weft_select(c, 3), 2);
+    c[2] = weft_case_sleep(20 * WEFT_SEC);
+    weft_task *t = SPAWN(connect_twice, &addr);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(weft_select(c, 3), 0);
+        CHECK_EQ(c[0].rc, 0);
+        CHECK_EQ(weft_tcp_close(conn), 0);
+    }
+    (void)test_join_value(t);
+    CHECK_EQ(write(pipe_fd[1], "x", 1), 1);
+    CHECK_EQ(weft_select(c, 3), 1);
+    CHECK(c[1].rc & WEFT_READY_READ);
+    CHECK_EQ(weft_fd_close(in), 0);
+    CHECK_EQ(close(pipe_fd[1]), 0);
+    CHECK_EQ(weft_tcp_listener_close(l), 0);
+}
+
 TEST_MAIN(IN_TASK(sel_01_one_wins_and_the_losers_are_cancelled),
           IN_BODY(sel_01_losers_are_cancelled_after_a_wait), IN_TASK(sel_02_fair_starts_anywhere),
           IN_TASK(sel_02_biased_takes_the_first_in_order), PLAIN(sel_02_the_seed_decides),
@@ -919,6 +964,7 @@ TEST_MAIN(IN_TASK(sel_01_one_wins_and_the_losers_are_cancelled),
           IN_TASK(sel_06_sixty_four_cases), IN_TASK(sel_06_selects_nest),
           IN_TASK(sel_06_by_reference_a_loser_stays), IN_TASK(sel_07_loops_receive_every_message),
           IN_TASK(sel_07_loops_over_two_channels), IN_TASK(each_wait_is_a_case),
+          IN_TASK(connections_and_descriptors_are_cases),
           IN_TASK(co_10_a_loop_of_ready_selects_yields),
           IN_TASK(an_abort_cancels_what_the_select_holds),
           IN_TASK(a_deadline_cancels_what_the_select_holds),
