@@ -65,7 +65,8 @@ void weft__mpsc_strong_unref(struct weft__mpsc *ch)
         return;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&ch->q.lock);
-    weft__a32_or_relaxed(&ch->flags, WEFT__MPSC_NO_SENDER); /* read under the lock, or as a hint */
+    /* release pairs with the acquire in weft_mpsc_receiver_is_closed() */
+    weft__a32_or_release(&ch->flags, WEFT__MPSC_NO_SENDER);
     weft__mpsc_wake_receiver(ch, &wakes);
     weft__lock_release(&ch->q.lock);
     weft__wake_list_flush(&wakes);
@@ -217,6 +218,7 @@ bool weft_mpsc_sender_is_closed(const weft_mpsc_sender *tx)
 
 bool weft_mpsc_receiver_is_closed(const weft_mpsc_receiver *rx)
 {
+    /* acquire: what the senders did before they went is seen */
     return weft__a32_load_acquire(&weft__mpsc_of_rx(rx)->flags) &
            (WEFT__MPSC_CLOSED | WEFT__MPSC_NO_SENDER);
 }

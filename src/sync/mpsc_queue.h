@@ -50,7 +50,7 @@ struct weft__mpsc_queue {
     struct weft__mpsc_block *free;        /* under lock */
 
     /* The reader's side. */
-    weft__a64 head WEFT__ALIGNED(WEFT__CACHE_LINE); /* written by the reader, read by writers */
+    weft__a64 head WEFT__ALIGNED(WEFT__CACHE_LINE); /* bounded: by the reader; read by writers */
     uint64_t next;                                  /* the reader's own head */
     uint64_t batch_end;                             /* the tail as the reader last saw it */
     char *read_base;
@@ -129,15 +129,12 @@ static inline char *weft__mpsc_queue_peek(struct weft__mpsc_queue *q, size_t lim
     return slot;
 }
 
-/* The elements below `next` may be overwritten. seq_cst, for bounded queues: see the channel's
- * slots_wanted. */
+/* A bounded queue may overwrite the elements below `next`. seq_cst: see the channel's slots_wanted. */
 static inline void weft__mpsc_queue_done(struct weft__mpsc_queue *q, size_t count)
 {
     q->next += count;
     if (q->ring)
         weft__a64_store_seq_cst(&q->head, q->next);
-    else
-        weft__a64_store_release(&q->head, q->next); /* for len() alone */
 }
 
 #endif

@@ -63,6 +63,13 @@ static weft_waker *waker_in(uint64_t word)
     return (weft_waker *)(uintptr_t)(word & ~FLAGS);
 }
 
+/* acquire pairs with the release of the exchange by which the other end acted: the value that was sent
+ * is readable, and so is all that was done before a close. */
+static uint64_t look(const struct oneshot *o)
+{
+    return weft__a64_load_acquire(&o->word);
+}
+
 static void waker_release(weft_waker *w)
 {
     if (w)
@@ -167,14 +174,13 @@ void weft_oneshot_sender_destroy(weft_oneshot_sender *tx)
 
 bool weft_oneshot_sender_is_closed(const weft_oneshot_sender *tx)
 {
-    /* acquire pairs with the release of close: what the receiver did before is seen */
-    return weft__a64_load_acquire(&of_tx(tx)->word) & CLOSED;
+    return look(of_tx(tx)) & CLOSED;
 }
 
 static int closed_poll(weft_future *f, weft_waker *waker)
 {
     struct oneshot *o = WEFT__CONTAINER_OF(f, weft_oneshot_closed_future, future)->opaque[0];
-    uint64_t word = weft__a64_load_acquire(&o->word); /* as in is_closed */
+    uint64_t word = look(o);
     if (word & CLOSED)
         return 0;
     if (word & TX_WAITS) {
@@ -243,8 +249,7 @@ static int recv_poll(weft_future *f, weft_waker *waker)
 {
     weft_oneshot_recv_future *r = WEFT__CONTAINER_OF(f, weft_oneshot_recv_future, future);
     struct oneshot *o = r->opaque[0];
-    /* acquire pairs with the release of finish: the value is readable */
-    uint64_t word = weft__a64_load_acquire(&o->word);
+    uint64_t word = look(o);
     if (!(word & (TX_GONE | CLOSED)) && waker_in(word) == waker)
         return WEFT_PENDING;
     bool is_held = false;
@@ -297,7 +302,7 @@ int weft_oneshot_try_recv(weft_oneshot_receiver *rx, void *ret_value)
     struct oneshot *o = of_rx(rx);
     if (o == NULL)
         return weft__misuse("weft_oneshot_try_recv", -EINVAL, "the receiver is NULL", WEFT__CALLER);
-    uint64_t word = weft__a64_load_acquire(&o->word); /* as in recv_poll */
+    uint64_t word = look(o);
     return word & (TX_GONE | CLOSED) ? take(o, word, ret_value) : -EAGAIN;
 }
 
@@ -323,7 +328,7 @@ int weft_oneshot_recv(weft_oneshot_receiver *rx, void *ret_value)
     rc = refuse("weft_oneshot_recv", o, WEFT__CALLER);
     if (rc < 0)
         return rc;
-    uint64_t word = weft__a64_load_acquire(&o->word); /* as in recv_poll */
+    uint64_t word = look(o);
     if (word & (TX_GONE | CLOSED))
         return take(o, word, ret_value);
     weft_oneshot_recv_future f;
@@ -386,7 +391,7 @@ void weft_oneshot_receiver_destroy(weft_oneshot_receiver *rx)
 bool weft_oneshot_receiver_is_empty(const weft_oneshot_receiver *rx)
 {
     const struct oneshot *o = of_rx(rx);
-    return o->is_taken || !(weft__a64_load_acquire(&o->word) & SENT); /* as in recv_poll */
+    return o->is_taken || !(look(o) & SENT);
 }
 
 bool weft_oneshot_receiver_is_terminated(const weft_oneshot_receiver *rx)

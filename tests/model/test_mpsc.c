@@ -23,20 +23,42 @@ static weft_mpsc_permit permit;
 static weft_mpsc_weak_sender *weak;
 static int sent, received, drops;
 static bool has_tried, has_sent;
+static int noted; /* plain memory: what an end does before it acts is seen by the other */
+
+static void write_note(void)
+{
+    weft__model_write(&noted, sizeof noted);
+    noted = 1;
+}
+
+static void read_note(void)
+{
+    weft__model_read(&noted, sizeof noted);
+    MODEL_CHECK(noted == 1);
+}
+
 static long last_of[MODEL_THREADS_MAX]; /* by the sender's thread */
 
 /* Values are 10 * (thread + 1) + serial number. */
+static int receivers_left;
+static bool drop_looks;
+
 static void count_drop(void *elem)
 {
     (void)elem;
     drops++;
+    if (drop_looks)
+        read_note();
 }
 
 static void init_with(size_t capacity, int filled)
 {
     waits_init();
     sent = received = drops = 0;
-    has_tried = false;
+    has_tried = has_sent = false;
+    noted = 0;
+    drop_looks = false;
+    receivers_left = 1;
     memset(last_of, 0, sizeof last_of);
     int rc = capacity ? weft_mpsc_create(sizeof(long), capacity, count_drop, &tx, &rx)
                       : weft_mpsc_create_unbounded(sizeof(long), count_drop, &tx, &rx);
@@ -64,6 +86,11 @@ static void init_1_full(void)
     init_with(1, 1);
 }
 
+static void init_2(void)
+{
+    init_with(2, 0);
+}
+
 static void init_2_full(void)
 {
     init_with(2, 2);
@@ -72,6 +99,20 @@ static void init_2_full(void)
 static void init_unbounded(void)
 {
     init_with(0, 0);
+}
+
+static void init_two(void)
+{
+    init_with(1, 0);
+    weft_mpsc_sender_ref(tx);
+}
+
+static void init_two_receivers(void)
+{
+    init_with(1, 1);
+    drop_looks = true;
+    weft_mpsc_receiver_ref(rx);
+    receivers_left = 2;
 }
 
 static void init_permit(void)
@@ -150,6 +191,18 @@ static void go(void)
     weft_mpsc_sender_unref(tx);
 }
 
+static void note_and_go(void)
+{
+    write_note();
+    weft_mpsc_sender_unref(tx);
+}
+
+static void ask_for_senders(void)
+{
+    if (weft_mpsc_receiver_is_closed(rx))
+        read_note();
+}
+
 static void upgrade_and_send(void)
 {
     weft_mpsc_sender *up = weft_mpsc_weak_upgrade(weak);
@@ -168,6 +221,13 @@ static void wait_for_close(void)
     weft_mpsc_closed_future f;
     weft_mpsc_closed_future_init(&f, tx);
     MODEL_CHECK(waits_await(&f.future) == 0);
+    read_note();
+}
+
+static void ask_whether_closed(void)
+{
+    if (weft_mpsc_sender_is_closed(tx))
+        read_note();
 }
 
 static void look_for_close(void)
@@ -215,12 +275,30 @@ static void receive_three(void)
     receive_one();
 }
 
+/* Without the lock, as long as something is there. */
+static void receive_three_trying_first(void)
+{
+    for (int tries = 0; tries < 3 && received < 3; tries++) {
+        long v = 0;
+        if (weft_mpsc_try_recv(rx, &v) == 0)
+            note(v);
+    }
+    while (received < 3)
+        receive_one();
+}
+
 static void receive_to_the_end(void)
 {
     int rc;
     while ((rc = receive_once(waits_await)) == 0)
         ;
     MODEL_CHECK(rc == -EPIPE);
+}
+
+static void receive_the_end(void)
+{
+    receive_to_the_end();
+    read_note();
 }
 
 static void receive_or_leave(void)
@@ -264,13 +342,20 @@ static void close_then_receive(void)
 
 static void close_it(void)
 {
+    write_note();
     weft_mpsc_receiver_close(rx);
 }
 
 static void receiver_goes(void)
 {
     weft_mpsc_receiver_unref(rx);
-    rx = NULL;
+    receivers_left--;
+}
+
+static void note_and_receiver_goes(void)
+{
+    write_note();
+    receiver_goes();
 }
 
 /* ---- what must hold ---- */
@@ -279,7 +364,7 @@ static void receiver_goes(void)
 static void each_once(void)
 {
     waits_check();
-    if (rx)
+    if (receivers_left)
         weft_mpsc_receiver_unref(rx);
     MODEL_CHECK(sent == received + drops);
 }
@@ -320,6 +405,9 @@ PASSES(send_against_recv, init_1, all_slots_are_there, send_two, receive_two)
 PASSES(a_slot_is_handed_on, init_1, all_slots_are_there, send_two, receive_one)
 PASSES(two_senders, init_1, all_slots_are_there, send_one, send_one, receive_two)
 PASSES(unbounded, init_unbounded, each_once_and_sender, send_three, receive_three)
+PASSES(trying_first, init_2, all_slots_are_there, send_three, receive_three_trying_first)
+PASSES(trying_first_unbounded, init_unbounded, each_once_and_sender, send_three,
+       receive_three_trying_first)
 PASSES(two_senders_unbounded, init_unbounded, each_once_and_sender, send_two, send_one,
        receive_three)
 PASSES(recv_many, init_2_full, all_slots_are_there, send_one, receive_many)
@@ -340,6 +428,12 @@ PASSES(cancel_of_many_against_a_slot, init_2_full, all_slots_are_there, reserve_
        receive_one, send_one)
 PASSES(cancel_against_an_element, init_1, all_slots_are_there, receive_or_leave, send_two)
 PASSES(closed_against_close, init_1, each_once_and_sender, wait_for_close, look_for_close, close_it)
+
+PASSES(asking_against_close, init_1, each_once_and_sender, ask_whether_closed, close_it)
+PASSES(two_senders_go, init_two, each_once, note_and_go, go, receive_the_end)
+PASSES(last_sender_against_asking, init_1, each_once, note_and_go, ask_for_senders)
+PASSES(two_receivers_go, init_two_receivers, each_once_and_sender, note_and_receiver_goes,
+       receiver_goes)
 
 static void init_weak(void)
 {
@@ -414,6 +508,8 @@ int main(void)
         cmocka_unit_test(a_slot_is_handed_on),
         cmocka_unit_test(two_senders),
         cmocka_unit_test(unbounded),
+        cmocka_unit_test(trying_first),
+        cmocka_unit_test(trying_first_unbounded),
         cmocka_unit_test(two_senders_unbounded),
         cmocka_unit_test(recv_many),
         cmocka_unit_test(last_sender_against_recv),
@@ -429,6 +525,10 @@ int main(void)
         cmocka_unit_test(cancel_of_many_against_a_slot),
         cmocka_unit_test(cancel_against_an_element),
         cmocka_unit_test(closed_against_close),
+        cmocka_unit_test(asking_against_close),
+        cmocka_unit_test(two_senders_go),
+        cmocka_unit_test(last_sender_against_asking),
+        cmocka_unit_test(two_receivers_go),
         cmocka_unit_test(upgrade_against_last_sender),
         cmocka_unit_test(no_second_look_is_found),
         cmocka_unit_test(a_weak_store_is_found),

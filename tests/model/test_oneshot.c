@@ -21,6 +21,19 @@ static weft_oneshot_sender *tx;
 static weft_oneshot_receiver *rx;
 static int send_rc, recv_rc, drops;
 static long received;
+static int noted; /* plain memory: what an end does before it acts is seen by the other */
+
+static void write_note(void)
+{
+    weft__model_write(&noted, sizeof noted);
+    noted = 1;
+}
+
+static void read_note(void)
+{
+    weft__model_read(&noted, sizeof noted);
+    MODEL_CHECK(noted == 1);
+}
 
 static void count_drop(void *value)
 {
@@ -32,7 +45,7 @@ static void init(void)
 {
     waits_init();
     send_rc = recv_rc = 1;
-    drops = 0;
+    drops = noted = 0;
     received = 0;
     MODEL_CHECK(weft_oneshot_create(sizeof(long), count_drop, &tx, &rx) == 0);
     model_name(tx, sizeof(struct oneshot), "oneshot");
@@ -57,6 +70,14 @@ static void wait_for_close_then_send(void)
     weft_oneshot_closed_future f;
     weft_oneshot_closed_future_init(&f, tx);
     MODEL_CHECK(waits_await(&f.future) == 0);
+    read_note();
+    send_value();
+}
+
+static void ask_whether_closed_then_send(void)
+{
+    if (weft_oneshot_sender_is_closed(tx))
+        read_note();
     send_value();
 }
 
@@ -67,6 +88,8 @@ static void look_for_close_then_send(void)
     weft_oneshot_closed_future_init(&f, tx);
     int rc = waits_try_once(&f.future);
     MODEL_CHECK(rc == 0 || rc == -ECANCELED);
+    if (rc == 0)
+        read_note();
     send_value();
     MODEL_CHECK(rc != 0 || send_rc == -EPIPE);
 }
@@ -121,6 +144,7 @@ static void receive_with_two_wakers(void)
 
 static void close_then_receive(void)
 {
+    write_note();
     weft_oneshot_receiver_close(rx);
     recv_rc = weft_oneshot_try_recv(rx, &received);
     MODEL_CHECK(recv_rc != -EAGAIN);
@@ -129,6 +153,7 @@ static void close_then_receive(void)
 
 static void give_receiver_up(void)
 {
+    write_note();
     weft_oneshot_receiver_destroy(rx);
 }
 
@@ -164,6 +189,8 @@ PASSES(destroy_against_recv, give_sender_up, receive, each_value_once)
 PASSES(destroy_against_destroy, give_sender_up, give_receiver_up, each_value_once)
 PASSES(closed_against_close, wait_for_close_then_send, close_then_receive, each_value_once)
 PASSES(closed_against_destroy, wait_for_close_then_send, give_receiver_up, each_value_once)
+PASSES(asking_against_close, ask_whether_closed_then_send, close_then_receive, each_value_once)
+PASSES(looking_against_close, look_for_close_then_send, close_then_receive, each_value_once)
 PASSES(looking_against_destroy, look_for_close_then_send, give_receiver_up, each_value_once)
 PASSES(looking_against_recv, look_for_close_then_send, receive, value_has_come)
 PASSES(left_pending_against_destroy, poll_for_close_then_send, give_receiver_up, each_value_once)
@@ -260,6 +287,8 @@ int main(void)
         cmocka_unit_test(destroy_against_destroy),
         cmocka_unit_test(closed_against_close),
         cmocka_unit_test(closed_against_destroy),
+        cmocka_unit_test(asking_against_close),
+        cmocka_unit_test(looking_against_close),
         cmocka_unit_test(looking_against_destroy),
         cmocka_unit_test(looking_against_recv),
         cmocka_unit_test(left_pending_against_destroy),
