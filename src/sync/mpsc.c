@@ -228,10 +228,11 @@ static size_t capacity(struct weft__mpsc *ch)
     if (ch->capacity == 0)
         return SIZE_MAX;
     weft__lock_acquire(&ch->q.lock);
-    ch->q.head_seen = weft__a64_load_acquire(&ch->q.head); /* as in weft__mpsc_has_room */
-    size_t room = (size_t)weft__mpsc_room(ch);
+    /* relaxed, both: a number to be shown. head_seen is left alone, by which slots are overwritten. */
+    uint64_t head = weft__a64_load_relaxed(&ch->q.head);
+    uint64_t used = weft__a64_load_relaxed(&ch->q.tail) - head + ch->reserved;
     weft__lock_release(&ch->q.lock);
-    return room;
+    return ch->capacity - (size_t)used;
 }
 
 static size_t max_capacity(const struct weft__mpsc *ch)
@@ -262,7 +263,7 @@ size_t weft_mpsc_receiver_max_capacity(const weft_mpsc_receiver *rx)
 size_t weft_mpsc_receiver_len(const weft_mpsc_receiver *rx)
 {
     const struct weft__mpsc_queue *q = &weft__mpsc_of_rx(rx)->q;
-    return (size_t)(weft__a64_load_acquire(&q->tail) - q->next);
+    return (size_t)(weft__a64_load_relaxed(&q->tail) - q->next); /* a number to be shown */
 }
 
 bool weft_mpsc_receiver_is_empty(const weft_mpsc_receiver *rx)
