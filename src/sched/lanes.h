@@ -14,7 +14,7 @@
 #include "sys/lock.h"
 
 #define WEFT__LANES 3
-/* In `ready` for good, and no lane: see weft__lanes_init(). */
+/* In `ready` for good, and no lane: see weft__lanes_look(). */
 #define WEFT__LANES_ALWAYS (1u << WEFT__LANES)
 
 /* Aligned: workers read `ready` all the time, and share its line with nothing else. */
@@ -27,26 +27,33 @@ struct weft__lanes {
     } lane[WEFT__LANES];
 } WEFT__ALIGNED(WEFT__CACHE_LINE);
 
-/* is_always: weft__lanes_ready() is never 0, for an owner that has something to do at each look. */
+/* is_always: weft__lanes_look() is never 0. */
 void weft__lanes_init(struct weft__lanes *l, bool is_always);
 
 /*
  * Any thread. Returns how many the lane holds now.
  *
  * The push is ordered before the caller's later seq_cst load of an idle flag, as
- * weft__lanes_ready_seq_cst() is ordered after an idle worker's seq_cst store to it.
+ * weft__lanes_are_empty_seq_cst() is ordered after an idle worker's seq_cst store to it.
  */
 size_t weft__lanes_push(struct weft__lanes *l, unsigned lane, struct weft__qnode *node);
 
 /* Any thread. The oldest node, or NULL when empty; then the lock is not taken. */
 struct weft__qnode *weft__lanes_pop(struct weft__lanes *l, unsigned lane);
 
-/* Any thread; was true a moment ago. Not 0 as well when the owner asked for that. */
-static inline uint32_t weft__lanes_ready(const struct weft__lanes *l)
+/* Any thread. Not 0 when a lane held something a moment ago; and always, when the owner has asked
+ * for that since it has something else to do at each look. */
+static inline uint32_t weft__lanes_look(const struct weft__lanes *l)
 {
     /* relaxed: a push missed by a hair is found next time round, or by the look before sleeping,
      * which is seq_cst. Nothing is read on the strength of it. */
     return weft__a32_load_relaxed(&l->ready);
+}
+
+/* Any thread; was true a moment ago: bit n for lane n. */
+static inline uint32_t weft__lanes_ready(const struct weft__lanes *l)
+{
+    return weft__lanes_look(l) & ~WEFT__LANES_ALWAYS;
 }
 
 /* Any thread. For the look at all queues after announcing idleness. */

@@ -178,8 +178,13 @@ static struct weft__task *take_normal(struct weft__worker *w)
     /* The others' rings count as well, or a worker whose own is empty would give the turns of the
      * class away while another one's is full. Only at the first of the three: mostly there is
      * nothing. */
-    if (t == NULL && w->turn % TURNS == FIRST_NORMAL + 1)
+    if (t == NULL && w->turn % TURNS == FIRST_NORMAL + 1) {
         t = weft__worker_steal(w);
+        /* This worker was not counted among the searchers, and while it had the tasks in its hands
+         * another one may have found none and gone to sleep. */
+        if (weft__runq_len(&w->runq) >= WEFT__WAKE_LEN)
+            weft__sched_wake_one(w->sched);
+    }
     return t;
 }
 

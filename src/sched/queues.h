@@ -111,7 +111,7 @@ static inline struct weft__task *weft__worker_pick_from(struct weft__worker *w,
 
 static inline uint32_t weft__worker_special(const struct weft__worker *w)
 {
-    return weft__lanes_ready(&w->sched->lanes) | weft__lanes_ready(&w->pinned);
+    return weft__lanes_look(&w->sched->lanes) | weft__lanes_look(&w->pinned);
 }
 
 /*

@@ -271,6 +271,8 @@ static void *use_everything(void *arg)
     spawn_one(&(weft_spawn_options){.arg_bytes = 48}, large, false);
     spawn_one(&(weft_spawn_options){.arg_bytes = sizeof(large)}, large, false);
     spawn_one(&(weft_spawn_options){.stack_bytes = 1 << 20}, arg, false);
+    spawn_one(&(weft_spawn_options){.pinned = true}, arg, false);
+    spawn_one(&(weft_spawn_options){.priority = WEFT_PRIORITY_URGENT}, arg, false);
     spawn_one(&(weft_spawn_options){0}, arg, true);
     if (weft_spawn(fail_with_words, "a panic", &t) == 0) {
         EXPECT_EQ(weft_join(t, &out), 0);
@@ -289,12 +291,25 @@ static void *use_everything(void *arg)
     return NULL;
 }
 
-static void play(enum test_flavour flavour)
+/* How the runtime watches its tasks. */
+enum watch { UNWATCHED, HOOKED, SEEDED };
+
+static void panic_in_hook(const weft_task_meta *task, void *arg)
+{
+    (void)arg;
+    if (strcmp(task->name, "a name") == 0)
+        weft_panic("no memory for a hook");
+}
+
+static void play(enum test_flavour flavour, enum watch watch)
 {
     weft_config c;
     weft_runtime *rt;
     weft_outcome out;
     test_config(&c, flavour);
+    c.deterministic = watch == SEEDED;
+    c.measure_latency = watch == HOOKED;
+    c.on_task_run_begin = c.on_task_terminate = watch == HOOKED ? panic_in_hook : NULL;
     int rc = weft_runtime_create(&c, &rt);
     EXPECT(may_be(rc, 0));
     if (rc < 0)
@@ -306,7 +321,7 @@ static void play(enum test_flavour flavour)
     EXPECT_EQ(weft_runtime_destroy(rt), 0);
 }
 
-static void fail_each_allocation(enum test_flavour flavour)
+static void fail_each_allocation(enum test_flavour flavour, enum watch watch)
 {
     int fds = test_count_fds();
     for (long n = 0;; n++) {
@@ -314,7 +329,7 @@ static void fail_each_allocation(enum test_flavour flavour)
         atomic_store(&dropped, 0);
         atomic_store(&has_failed, false);
         atomic_store(&until_failure, n);
-        play(flavour);
+        play(flavour, watch);
         atomic_store(&until_failure, -1);
         CHECK_EQ(atomic_load(&made), atomic_load(&dropped));
         CHECK_SOON(test_count_fds() == fds);
@@ -331,13 +346,18 @@ static void fail_each_allocation(enum test_flavour flavour)
 
 static void every_allocation_may_fail(struct test_env *env)
 {
+    long before = 0;
     (void)env;
-    for (int flavour = TEST_CT; flavour <= TEST_MT4; flavour++)
-        fail_each_allocation((enum test_flavour)flavour);
-    /* By now what is kept for good is there: another round must leave nothing more behind. */
-    long before = atomic_load(&alive);
-    for (int flavour = TEST_CT; flavour <= TEST_MT4; flavour++)
-        fail_each_allocation((enum test_flavour)flavour);
+    for (int round = 0; round < 2; round++) {
+        for (int flavour = TEST_CT; flavour <= TEST_MT4; flavour++)
+            fail_each_allocation((enum test_flavour)flavour, UNWATCHED);
+        fail_each_allocation(TEST_CT, HOOKED);
+        fail_each_allocation(TEST_MT4, HOOKED);
+        fail_each_allocation(TEST_CT, SEEDED);
+        /* By now what is kept for good is there: another round must leave nothing more behind. */
+        if (round == 0)
+            before = atomic_load(&alive);
+    }
     CHECK_SOON(atomic_load(&alive) <= before);
 }
 

@@ -587,6 +587,88 @@ static void cleanups_of_an_unwound_task_run_there(struct test_env *env)
     CHECK_EQ(test_join_kind(task), WEFT_OUTCOME_CANCELLED);
 }
 
+/* ---- all at once ---- */
+
+struct storm_task {
+    uint64_t random;
+    struct sema *sema;
+};
+
+static int wait_pinned(uint64_t *random)
+{
+    WEFT_PINNED {
+        const void *thread = this_thread();
+        int rc = weft_yield();
+        EXPECT(this_thread() == thread);
+        if (rc == 0)
+            rc = weft_sleep(test_random(random) % 200 * WEFT_US);
+        EXPECT(this_thread() == thread);
+        return rc;
+    }
+    return 0;
+}
+
+/* Pins, unpins, changes its class, waits, blocks now and then, until it is aborted or done. */
+static void *weather(void *arg)
+{
+    struct storm_task t = *(struct storm_task *)arg;
+    for (int i = 0; i < 60; i++) {
+        const void *thread = this_thread();
+        bool is_pinned = weft_self_is_pinned();
+        int rc = 0;
+        switch (test_random(&t.random) % 8) {
+        case 0:
+        case 1:
+            rc = wait_pinned(&t.random);
+            break;
+        case 2:
+            EXPECT_EQ(weft_self_set_priority((enum weft_priority)(1 + t.random % 3)), 0);
+            break;
+        case 3:
+            sema_release(t.sema);
+            rc = sema_acquire(t.sema);
+            break;
+        case 4:
+            if (test_random(&t.random) % 16 == 0) {
+                int placed = weft_block_in_place(test_noop, NULL, NULL);
+                EXPECT(placed == 0 || placed == -EPERM); /* on current_thread */
+            }
+            break;
+        default:
+            rc = weft_yield();
+        }
+        EXPECT(!is_pinned || this_thread() == thread);
+        if (rc == -ECANCELED)
+            break;
+        EXPECT_EQ(rc, 0);
+    }
+    return NULL;
+}
+
+static void a_storm_of_pins_classes_and_aborts(struct test_env *env)
+{
+    uint64_t random = test_seed("storm");
+    struct sema sema;
+    weft_task *tasks[200];
+    (void)env;
+    sema_init(&sema, 0);
+    for (unsigned round = 0; round < test_scaled(8); round++) {
+        for (int i = 0; i < 200; i++) {
+            struct storm_task t = {test_random(&random) | 1, &sema};
+            weft_spawn_options o = {.arg_bytes = sizeof t,
+                                    .pinned = t.random / 2 % 4 == 1,
+                                    .priority = (enum weft_priority)(t.random / 8 % 4)};
+            CHECK_EQ(weft_spawn_with(&o, weather, &t, &tasks[i]), 0);
+            if (test_random(&random) % 8 == 0)
+                CHECK_EQ(weft_abort(tasks[test_random(&random) % ((uint64_t)i + 1)]), 0);
+        }
+        for (int i = 0; i < 200; i++)
+            (void)test_join_kind(tasks[i]);
+    }
+    sema_fini(&sema);
+    test_log_clear();
+}
+
 /* ---- looking ---- */
 
 static void dump_and_metrics_show_pinned_tasks(struct test_env *env)
@@ -623,4 +705,4 @@ TEST_MAIN(IN_TASK(one_thread_whoever_wakes_it), IN_TASK(a_polled_future_is_pinne
           IN_TASK_ON(pinned_tasks_take_turns_with_the_others, TEST_MT1),
           IN_TASK(abort_reaches_pinned_tasks), ON_MAIN(shutdown_reaches_pinned_tasks),
           IN_TASK(cleanups_of_an_unwound_task_run_there),
-          IN_TASK(dump_and_metrics_show_pinned_tasks))
+          IN_TASK(a_storm_of_pins_classes_and_aborts), IN_TASK(dump_and_metrics_show_pinned_tasks))

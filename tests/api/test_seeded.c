@@ -474,6 +474,27 @@ static void the_outside_is_served_too(struct test_env *env)
     CHECK_EQ(weft_runtime_destroy(rt), 0);
 }
 
+static void a_local_runtime_may_be_seeded(struct test_env *env)
+{
+    uint64_t traces[2];
+    (void)env;
+    for (int i = 0; i < 2; i++) {
+        struct program p = {.seed = 9};
+        weft_config c;
+        weft_runtime *rt;
+        test_config(&c, TEST_CT);
+        c.flavor = WEFT_FLAVOR_LOCAL;
+        c.seed = 17;
+        c.deterministic = true;
+        c.start_paused = true;
+        CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+        (void)test_block_on(rt, run_program, &p);
+        traces[i] = trace_of(rt);
+        CHECK_EQ(weft_runtime_destroy(rt), 0);
+    }
+    EXPECT_EQ(traces[0], traces[1]);
+}
+
 static void not_on_several_threads(struct test_env *env)
 {
     weft_config c;
@@ -491,4 +512,4 @@ TEST_MAIN(PLAIN(hundred_programs_run_twice_alike), PLAIN(another_seed_takes_othe
           PLAIN(rt_15_same_seed_same_random_choices),
           PLAIN(rt_15_same_trace_over_repeated_block_on), PLAIN(a_random_seed_is_told_and_replayed),
           PLAIN(hooks_priorities_and_pins_go_with_it), PLAIN(the_outside_is_served_too),
-          PLAIN(not_on_several_threads))
+          PLAIN(a_local_runtime_may_be_seeded), PLAIN(not_on_several_threads))
