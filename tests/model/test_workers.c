@@ -345,6 +345,104 @@ static void a_seat_given_up_in_silence_is_found(void **state)
     model_fails(&m, MODEL_DEADLOCK);
 }
 
+/* ---- a paused clock waits for blocking jobs: its jump against the end of the last one ---- */
+
+static struct weft__timer clock_timer;
+static uint64_t clock_timer_ns;
+static int jobs_over;
+
+static void unreachable_yield(struct weft__task *self)
+{
+    (void)self;
+    MODEL_CHECK(!"nothing yields here");
+}
+static const struct weft__core_ops paused_ops = {.enqueue = weft__sched_enqueue,
+                                                 .yield = unreachable_yield};
+
+/* The task that the timer wakes. */
+static void *after_the_jump(void *arg)
+{
+    (void)arg;
+    MODEL_CHECK(jobs_over == 1);
+    MODEL_CHECK(weft__clock_now(&sched.core.clock) == clock_timer_ns);
+    weft__a32_store_seq_cst(&sched.stop, 1);
+    return NULL;
+}
+
+static void init_clock(bool is_paused)
+{
+    init_with(1);
+    sched.is_multi = false;
+    sched.core.ops = &paused_ops;
+    weft__clock_init(&sched.core.clock, is_paused);
+    clock_timer_ns = weft__clock_now(&sched.core.clock) + 10;
+    jobs_over = 0;
+    weft__a32_store_relaxed(&sched.jobs, 1);
+    weft__a64_store_relaxed(&sched.outer_spawned, 2); /* the job and the task */
+    expected = 1;
+    tasks[0].fn = after_the_jump;
+    weft__a64_store_relaxed(&tasks[0].state, WEFT__TASK_PARKED | WEFT__TASK_REF);
+    weft__timer_init(&clock_timer);
+    (void)weft__timer_arm(&weft__sched_worker(&sched, 0)->timers, &clock_timer, clock_timer_ns,
+                          weft__task_waker(&tasks[0]));
+}
+
+static void init_paused(void)
+{
+    init_clock(true);
+}
+static void init_running(void)
+{
+    init_clock(false);
+}
+
+/* Stops the clock, and has nothing to do then. */
+static void pausing_worker(void)
+{
+    MODEL_CHECK(weft__clock_pause(&sched.core.clock));
+    worker_0();
+}
+
+static void job_ends(void)
+{
+    jobs_over = 1;
+    weft__a32_sub_seq_cst(&sched.jobs, 1);
+    weft__sched_ended_outside(&sched.core);
+}
+
+static void the_clock_jumps_after_the_last_job(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "paused clock: a job ends",
+                                   .init = init_paused,
+                                   .thread = {worker_0, job_ends},
+                                   .check = all_ran};
+    model_passes(&m);
+    static const struct model late = {.name = "paused clock: a job ends as it is paused",
+                                      .init = init_running,
+                                      .thread = {pausing_worker, job_ends},
+                                      .check = all_ran};
+    model_passes(&late);
+}
+
+/* Seeded: looks for the sleeper first, and uncounts the job then. */
+static void job_ends_in_wrong_order(void)
+{
+    jobs_over = 1;
+    weft__sched_ended_outside(&sched.core);
+    weft__a32_sub_seq_cst(&sched.jobs, 1);
+}
+
+static void a_job_that_uncounts_itself_too_late_is_found(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "paused clock: a job uncounts itself too late",
+                                   .init = init_paused,
+                                   .thread = {worker_0, job_ends_in_wrong_order},
+                                   .check = all_ran};
+    model_fails(&m, MODEL_DEADLOCK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -359,6 +457,8 @@ int main(void)
         cmocka_unit_test(a_poll_in_passing_leaves_the_seat_to_a_worker),
         cmocka_unit_test(the_only_worker_finds_the_seat_taken),
         cmocka_unit_test(a_seat_given_up_in_silence_is_found),
+        cmocka_unit_test(the_clock_jumps_after_the_last_job),
+        cmocka_unit_test(a_job_that_uncounts_itself_too_late_is_found),
     };
     return cmocka_run_group_tests_name("model workers", tests, NULL, NULL);
 }
