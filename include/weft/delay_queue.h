@@ -66,7 +66,8 @@ WEFT_API void weft_delay_queue_unref(weft_delay_queue *q);
  *   item      item_bytes are copied; what they own is taken
  *   ret_key   NULL: not wanted
  *
- * Returns 0, or -ENOMEM and nothing was taken. There is no allocation while capacity lasts.
+ * Returns 0, or nothing was taken and it is -ENOMEM, or -EINVAL (item is NULL, and items have a size).
+ * There is no allocation while capacity lasts.
  * Any thread; never suspends.
  */
 WEFT_API WEFT_MUST_CHECK int weft_delay_queue_insert(weft_delay_queue *q, const void *item,

@@ -99,6 +99,5 @@ uint64_t weft__clock_system_time(struct weft__clock *c, uint64_t deadline_ns)
 
 uint64_t weft_now(void)
 {
-    struct weft__core *core = weft__core_current();
-    return core ? weft__clock_now(&core->clock) : weft__sys_now_ns();
+    return weft__now();
 }

@@ -339,6 +339,13 @@ static inline struct weft__core *weft__core_current(void)
     return c ? c->core : NULL;
 }
 
+/* weft_now(), inline. */
+static inline uint64_t weft__now(void)
+{
+    struct weft__core *core = weft__core_current();
+    return core ? weft__clock_now(&core->clock) : weft__sys_now_ns();
+}
+
 /* The number of the calling thread. Ask again after anything that may suspend. */
 uint64_t weft__thread_here(void);
 

@@ -41,7 +41,7 @@ void weft_timeout_enter_until(weft_timeout *t, uint64_t deadline_ns)
 
 void weft_timeout_enter(weft_timeout *t, uint64_t duration_ns)
 {
-    weft_timeout_enter_until(t, weft__add_sat(weft_now(), duration_ns));
+    weft_timeout_enter_until(t, weft__add_sat(weft__now(), duration_ns));
 }
 
 void weft_timeout_leave(weft_timeout *t)
@@ -78,7 +78,7 @@ uint64_t weft_timeout_remaining(void)
     struct weft__locals *l = weft__locals_now();
     if (l->timeout == NULL || l->timeout->deadline_ns == WEFT_NEVER)
         return WEFT_NEVER;
-    uint64_t now_ns = weft_now();
+    uint64_t now_ns = weft__now();
     return l->timeout->deadline_ns > now_ns ? l->timeout->deadline_ns - now_ns : 0;
 }
 

@@ -149,9 +149,11 @@ static int grow(weft_delay_queue *q, size_t cap, struct weft__delay_block *ret_o
     return rc;
 }
 
-static int insert_at(weft_delay_queue *q, const void *item, uint64_t deadline_ns,
-                     weft_delay_key *ret_key)
+static int insert_at(const char *call, weft_delay_queue *q, const void *item, uint64_t deadline_ns,
+                     weft_delay_key *ret_key, const void *caller)
 {
+    if (item == NULL && q->item_bytes)
+        return weft__misuse(call, -EINVAL, "the item is NULL", caller);
     struct weft__delay_block old = {0};
     struct change c = change_begin(q);
     int rc = 0;
@@ -172,13 +174,14 @@ static int insert_at(weft_delay_queue *q, const void *item, uint64_t deadline_ns
 int weft_delay_queue_insert(weft_delay_queue *q, const void *item, uint64_t delay_ns,
                             weft_delay_key *ret_key)
 {
-    return insert_at(q, item, weft__add_sat(weft__delay_queue_now(q), delay_ns), ret_key);
+    return insert_at("weft_delay_queue_insert", q, item,
+                     weft__add_sat(weft__delay_queue_now(q), delay_ns), ret_key, WEFT__CALLER);
 }
 
 int weft_delay_queue_insert_at(weft_delay_queue *q, const void *item, uint64_t deadline_ns,
                                weft_delay_key *ret_key)
 {
-    return insert_at(q, item, deadline_ns, ret_key);
+    return insert_at("weft_delay_queue_insert_at", q, item, deadline_ns, ret_key, WEFT__CALLER);
 }
 
 static int try_remove(weft_delay_queue *q, weft_delay_key key, void *ret_item)

@@ -597,6 +597,10 @@ static void bad_arguments(struct test_env *env)
     EXPECT_LOGGED("weft_delay_queue_remove");
     CHECK_EQ(weft_delay_queue_try_remove(q, e.key, NULL), -EINVAL);
     EXPECT_LOGGED("weft_delay_queue_try_remove");
+    CHECK_EQ(weft_delay_queue_insert(q, NULL, 1, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_delay_queue_insert");
+    CHECK_EQ(weft_delay_queue_insert_at(q, NULL, 1, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_delay_queue_insert_at");
     CHECK_EQ(weft_delay_queue_len(q), 1);
     weft_delay_queue_unref(q);
     CHECK_EQ(weft_delay_queue_create(SIZE_MAX, NULL, &q), -EINVAL);

@@ -109,8 +109,61 @@ static void every_allocation_may_fail(void **state)
     assert_int_equal(weft_runtime_destroy(rt), 0);
 }
 
+static long allocations;
+
+static void *counting_malloc(size_t bytes)
+{
+    allocations++;
+    return malloc(bytes);
+}
+
+static void *steady_state(void *arg)
+{
+    weft_delay_queue *q = arg;
+    for (int round = 0; round < 100; round++) {
+        weft_delay_key key[8];
+        int item;
+        for (int i = 0; i < 8; i++)
+            assert_int_equal(weft_delay_queue_insert(q, &i, (uint64_t)i * WEFT_US, &key[i]), 0);
+        assert_int_equal(weft_delay_queue_reset(q, key[3], 0), 0);
+        assert_int_equal(weft_delay_queue_remove(q, key[7], &item), 0);
+        for (int i = 0; i < 7; i++)
+            assert_int_equal(weft_delay_queue_next(q, &item, NULL), 0); /* some of them wait */
+    }
+    return NULL;
+}
+
+static void nothing_is_allocated_while_capacity_lasts(void **state)
+{
+    (void)state;
+    weft_config c;
+    weft_runtime *rt;
+    weft_delay_queue *q;
+    weft_enter_guard g;
+    struct weft__sys_table saved = weft__sys_table;
+    weft_config_init(&c);
+    c.flavor = WEFT_FLAVOR_CURRENT_THREAD;
+    c.start_paused = true;
+    assert_int_equal(weft_runtime_create(&c, &rt), 0);
+    weft_handle *h = weft_runtime_handle(rt);
+    assert_int_equal(weft_enter(h, &g), 0);
+    assert_int_equal(weft_delay_queue_create(sizeof(int), NULL, &q), 0);
+    assert_int_equal(weft_leave(&g), 0);
+    assert_int_equal(weft_block_on(rt, steady_state, q, NULL), 0); /* warms up */
+    weft__sys_table.malloc = counting_malloc;
+    assert_int_equal(weft_block_on(rt, steady_state, q, NULL), 0);
+    weft__sys_table = saved;
+    assert_int_equal(allocations, 0);
+    weft_delay_queue_unref(q);
+    weft_handle_unref(h);
+    assert_int_equal(weft_runtime_destroy(rt), 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation_may_fail)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(nothing_is_allocated_while_capacity_lasts),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
