@@ -688,6 +688,47 @@ static void st_03_in_a_select(struct test_env *env)
     weft_queue_unref(q);
 }
 
+/* A future of one's own over an iterator: sums it up. */
+struct summing {
+    weft_future future;
+    weft_iter *it;
+    int v, sum;
+};
+
+static int sum_poll(weft_future *f, weft_waker *waker)
+{
+    struct summing *s = (struct summing *)f;
+    int rc;
+    while ((rc = weft_iter_poll_next(s->it, &s->v, waker)) == 1)
+        s->sum += s->v;
+    return rc;
+}
+
+static void sum_cancel(weft_future *f)
+{
+    weft_iter_cancel(((struct summing *)f)->it);
+}
+
+static void st_03_in_a_polled_task(struct test_env *env)
+{
+    (void)env;
+    static const weft_future_ops ops = {sum_poll, sum_cancel, "sum"};
+    weft_queue_options o = {.capacity = 1, .elem_bytes = sizeof(int)};
+    weft_queue *q;
+    weft_task *t;
+    CHECK_EQ(weft_queue_create(&o, &q), 0);
+    struct summing s = {.future = {&ops}};
+    s.it = weft_iter_merge(weft_iter_queue(q), count_from(0, 10));
+    CHECK_EQ(weft_spawn_future(NULL, &s.future, &t), 0);
+    for (int i = 1; i <= 300; i++)
+        CHECK_EQ(weft_queue_send(q, &i), 0);
+    weft_queue_close(q);
+    (void)test_join_value(t);
+    CHECK_EQ(s.sum, 45150 + 45);
+    weft_iter_destroy(s.it);
+    weft_queue_unref(q);
+}
+
 static void *blocking_sum(void *arg)
 {
     int v;
@@ -771,5 +812,5 @@ TEST_MAIN(IN_TASK(st_01_merge_ends_when_both_end_and_is_fair), IN_TASK(st_01_cha
           IN_TASK(st_03_broadcast_has_lag_in_its_place),
           IN_TASK(st_03_watch_shows_no_version_twice), IN_TASK(st_03_interval),
           IN_TASK(st_03_accept), IN_TASK(st_03_lines), IN_TASK(st_03_generators),
-          IN_TASK(st_03_in_a_select), PLAIN(st_03_on_a_plain_thread),
-          IN_TASK_ON(co_07_a_filter_lets_a_sibling_run, TEST_CT))
+          IN_TASK(st_03_in_a_select), IN_TASK(st_03_in_a_polled_task),
+          PLAIN(st_03_on_a_plain_thread), IN_TASK_ON(co_07_a_filter_lets_a_sibling_run, TEST_CT))
