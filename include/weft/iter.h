@@ -208,14 +208,15 @@ WEFT_API weft_iter *weft_iter_merge(weft_iter *a, weft_iter *b);
  * Items of many iterators, each of which has a key. An item is
  *     struct { uint64_t key; T value; }
  * where T is the item of those inside, aligned to at most 8 bytes. Each item is looked for from a
- * random place on, so none of them starves; one that has ended is destroyed and forgotten. It ends
- * when none is left; insert another one, and it goes on.
+ * random place on, so none of them starves; one that has ended is forgotten, and destroyed with the
+ * next insert. It ends when none is left; insert another one, and it goes on.
  *
  *   item_bytes   of the struct
  *   drop         destroys such an item; may be NULL
  */
 WEFT_API weft_iter *weft_iter_keyed(size_t item_bytes, void (*drop)(void *item));
-/* Takes `it` in every case; one with the same key is destroyed. By who polls, between polls. 0,
+/* Takes `it` in every case; one with the same key is destroyed, as by weft_iter_destroy(), and so are
+ * those that have ended. By who polls, between polls. 0,
  * -ENOMEM, -EINVAL (not keyed, or items that do not fit; logged). */
 WEFT_API WEFT_MUST_CHECK int weft_iter_keyed_insert(weft_iter *keyed, uint64_t key, weft_iter *it);
 /* Returns the iterator of that key, the caller's from now on; NULL without one. */

@@ -254,20 +254,25 @@ weft_iter *weft_iter_fuse(weft_iter *it)
 /* ---- chain ---- */
 
 struct chain {
-    struct weft__iter_adapter a; /* inner: the one that is read now */
-    weft_iter *then;             /* owned; NULL once it is read */
+    struct weft__iter_adapter a; /* inner: the first */
+    weft_iter *then;             /* owned */
+    bool first_has_ended;        /* it is not destroyed yet: that may wait */
 };
 
 static int chain_poll(weft_iter *it, void *item, weft_waker *waker)
 {
     struct chain *c = (struct chain *)it;
-    int rc = weft__iter_poll(c->a.inner, item, waker);
-    if (rc != 0 || c->then == NULL)
+    int rc = c->first_has_ended ? 0 : weft__iter_poll(c->a.inner, item, waker);
+    if (rc != 0)
         return rc;
-    weft_iter_destroy(c->a.inner);
-    c->a.inner = c->then;
-    c->then = NULL;
-    return weft__iter_poll(c->a.inner, item, waker);
+    c->first_has_ended = true;
+    return weft__iter_poll(c->then, item, waker);
+}
+
+static void chain_cancel(weft_iter *it)
+{
+    struct chain *c = (struct chain *)it;
+    weft_iter_cancel(c->first_has_ended ? c->then : c->a.inner);
 }
 
 static void chain_destroy(weft_iter *it)
@@ -278,7 +283,7 @@ static void chain_destroy(weft_iter *it)
 
 weft_iter *weft_iter_chain(weft_iter *a, weft_iter *b)
 {
-    static const weft_iter_ops ops = {chain_poll, weft__iter_adapter_cancel, chain_destroy};
+    static const weft_iter_ops ops = {chain_poll, chain_cancel, chain_destroy};
     weft_iter *mismatch = weft__iter_mismatch("weft_iter_chain", a, b, WEFT__CALLER);
     if (mismatch)
         return mismatch;

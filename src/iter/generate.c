@@ -124,12 +124,12 @@ static void wait_for_end(weft_task *task)
 static void generator_destroy(weft_iter *it)
 {
     struct generator *g = (struct generator *)it;
-    if (g->task) {
+    if (g->task && !g->has_ended) { /* else fn has returned */
         weft_queue_close(g->out->q);
         (void)weft_abort(g->task); /* the handle is ours: it is not spent */
         wait_for_end(g->task);
-        weft_task_detach(g->task);
     }
+    weft_task_detach(g->task);
     out_unref(g->out);
     weft__free(g);
 }

@@ -1,6 +1,8 @@
 /*
  * Several iterators as one. When one has an item, those that are pending are cancelled: nothing may
- * stay registered with a waker that the caller may give up after a poll that was ready.
+ * stay registered with a waker that the caller may give up after a poll that was ready. And none is
+ * destroyed in a poll, since that may wait for a generator: a wait inside a poll would take wake-ups
+ * that are meant for what else is polled beside it.
  */
 #include "iter/iter.h"
 #include "task/task.h"
@@ -12,8 +14,9 @@
 
 struct merge {
     weft_iter iter;
-    weft_iter *inner[2]; /* owned; NULL: has ended */
-    unsigned first;      /* is polled first: the one that did not have the last item */
+    weft_iter *inner[2]; /* owned */
+    bool has_ended[2];
+    unsigned first; /* is polled first: the one that did not have the last item */
 };
 
 static int merge_poll(weft_iter *it, void *item, weft_waker *waker)
@@ -22,18 +25,16 @@ static int merge_poll(weft_iter *it, void *item, weft_waker *waker)
     int rc = 0;
     for (unsigned i = 0; i < 2; i++) {
         unsigned at = (m->first + i) % 2;
-        if (m->inner[at] == NULL)
+        if (m->has_ended[at])
             continue;
         int one = weft__iter_poll(m->inner[at], item, waker);
         if (one == 0) {
-            weft_iter_destroy(m->inner[at]);
-            m->inner[at] = NULL;
+            m->has_ended[at] = true;
         } else if (one == WEFT_PENDING) {
             rc = WEFT_PENDING;
         } else {
-            /* The other one is pending from this poll, or from the last. */
-            if (m->inner[!at])
-                weft_iter_cancel(m->inner[!at]);
+            /* The other one may be pending: from this poll, or from the last. */
+            weft_iter_cancel(m->inner[!at]);
             m->first = !at;
             return one;
         }
@@ -44,9 +45,8 @@ static int merge_poll(weft_iter *it, void *item, weft_waker *waker)
 static void merge_cancel(weft_iter *it)
 {
     struct merge *m = (struct merge *)it;
-    for (unsigned i = 0; i < 2; i++)
-        if (m->inner[i])
-            weft_iter_cancel(m->inner[i]);
+    weft_iter_cancel(m->inner[0]);
+    weft_iter_cancel(m->inner[1]);
 }
 
 static void merge_destroy(weft_iter *it)
@@ -69,7 +69,7 @@ weft_iter *weft_iter_merge(weft_iter *a, weft_iter *b)
         weft_iter_destroy(b);
         return weft__iter_no_memory();
     }
-    *m = (struct merge){{&ops, a->item_bytes, a->drop}, {a, b}, 0};
+    *m = (struct merge){{&ops, a->item_bytes, a->drop}, {a, b}, {false, false}, 0};
     return &m->iter;
 }
 
@@ -82,16 +82,26 @@ struct entry {
 
 struct keyed {
     weft_iter iter;
+    /* First those that live, then those that have ended, which the next insert destroys. */
     struct entry *entries;
-    size_t count, cap;
+    size_t count, used, cap;
 };
 
 /* Items begin with the key; what follows is an item of one of those inside. */
 #define KEY_BYTES sizeof(uint64_t)
 
-static void forget(struct keyed *k, size_t at)
+/* Changes places with the last that lives, which is then one less. */
+static void retire(struct keyed *k, size_t at)
 {
+    struct entry e = k->entries[at];
     k->entries[at] = k->entries[--k->count];
+    k->entries[k->count] = e;
+}
+
+static void destroy_ended(struct keyed *k)
+{
+    while (k->used > k->count)
+        weft_iter_destroy(k->entries[--k->used].it);
 }
 
 static void keyed_cancel(weft_iter *it)
@@ -111,8 +121,7 @@ static int keyed_poll(weft_iter *it, void *item, weft_waker *waker)
         size_t at = (start + i) % k->count;
         int rc = weft__iter_poll(k->entries[at].it, (char *)item + KEY_BYTES, waker);
         if (rc == 0) {
-            weft_iter_destroy(k->entries[at].it);
-            forget(k, at);
+            retire(k, at);
             i = 0; /* from the start again: the order has changed, and none may be left out */
         } else if (rc == WEFT_PENDING) {
             i++;
@@ -129,7 +138,7 @@ static int keyed_poll(weft_iter *it, void *item, weft_waker *waker)
 static void keyed_destroy(weft_iter *it)
 {
     struct keyed *k = (struct keyed *)it;
-    for (size_t i = 0; i < k->count; i++)
+    for (size_t i = 0; i < k->used; i++)
         weft_iter_destroy(k->entries[i].it);
     weft__free(k->entries);
     weft__free(k);
@@ -164,7 +173,7 @@ static struct entry *find(const struct keyed *k, uint64_t key)
 
 static int make_room(struct keyed *k)
 {
-    if (k->count < k->cap)
+    if (k->used < k->cap)
         return 0;
     size_t cap = k->cap ? 2 * k->cap : 8;
     struct entry *entries = weft__calloc(cap, sizeof *entries);
@@ -189,6 +198,7 @@ int weft_iter_keyed_insert(weft_iter *keyed, uint64_t key, weft_iter *it)
                             "not an iterator of weft_iter_keyed(), or items that do not fit",
                             WEFT__CALLER);
     }
+    destroy_ended(k);
     struct entry *e = find(k, key);
     if (e) {
         weft_iter_destroy(e->it);
@@ -201,6 +211,7 @@ int weft_iter_keyed_insert(weft_iter *keyed, uint64_t key, weft_iter *it)
         return rc;
     }
     k->entries[k->count++] = (struct entry){key, it};
+    k->used = k->count;
     return 0;
 }
 
@@ -212,7 +223,9 @@ weft_iter *weft_iter_keyed_remove(weft_iter *keyed, uint64_t key)
         return NULL;
     weft_iter *it = e->it;
     weft_iter_cancel(it);
-    forget(k, (size_t)(e - k->entries));
+    retire(k, (size_t)(e - k->entries));
+    /* The last of all takes its place among those that have ended. */
+    k->entries[k->count] = k->entries[--k->used];
     return it;
 }
 

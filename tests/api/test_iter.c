@@ -168,8 +168,12 @@ static void st_01_keyed_is_fair_and_drops_what_has_ended(struct test_env *env)
         CHECK_EQ(item.v, i);
     }
     CHECK_EQ(weft_iter_try_next(it, &item), -EAGAIN);
-    CHECK_EQ(weft_iter_keyed_len(it), 1);
+    CHECK_EQ(weft_iter_keyed_len(it), 1); /* the others have ended */
+    CHECK_EQ(weft_iter_keyed_insert(it, 10, script("5", NULL)), 0);
     CHECK(gone);
+    CHECK_EQ(weft_iter_next(it, &item), 1);
+    CHECK_EQ(item.key, 10);
+    CHECK_EQ(weft_iter_try_next(it, &item), -EAGAIN);
     weft_iter *eight = weft_iter_keyed_remove(it, 8);
     CHECK(eight != NULL && weft_iter_keyed_remove(it, 8) == NULL);
     weft_iter_destroy(eight);
@@ -663,6 +667,31 @@ static void st_03_generators(struct test_env *env)
     EXPECT_LOGGED("no more");
 }
 
+/* A generator that has not ended is inside what has: nothing waits for it in a poll, where the
+ * wake-up of the sleep beside it would be lost. */
+static int emit_slowly(weft_iter_out *out, void *arg)
+{
+    int v = 1, rc = weft_iter_emit(out, &v);
+    (void)arg;
+    WEFT_SHIELD
+        EXPECT_EQ(weft_sleep(3 * WEFT_MS), 0);
+    return rc;
+}
+
+static void st_03_no_poll_waits_for_a_generator(struct test_env *env)
+{
+    (void)env;
+    weft_iter *slow = weft_iter_generate(sizeof(int), NULL, emit_slowly, NULL);
+    weft_iter *it = weft_iter_chain(weft_iter_take(slow, 1), script("-", NULL));
+    int v;
+    uint64_t began = weft_now();
+    CHECK_EQ(next(it), 1);
+    weft_case c[] = {weft_case_sleep(1 * WEFT_MS), weft_case_iter_next(it, &v)};
+    CHECK_EQ(weft_select_biased(c, 2), 0);
+    weft_iter_destroy(it); /* here it is waited for */
+    CHECK(weft_now() - began >= 3 * WEFT_MS);
+}
+
 /* ---- waiting in other places ---- */
 
 static void st_03_in_a_select(struct test_env *env)
@@ -812,5 +841,6 @@ TEST_MAIN(IN_TASK(st_01_merge_ends_when_both_end_and_is_fair), IN_TASK(st_01_cha
           IN_TASK(st_03_broadcast_has_lag_in_its_place),
           IN_TASK(st_03_watch_shows_no_version_twice), IN_TASK(st_03_interval),
           IN_TASK(st_03_accept), IN_TASK(st_03_lines), IN_TASK(st_03_generators),
-          IN_TASK(st_03_in_a_select), IN_TASK(st_03_in_a_polled_task),
-          PLAIN(st_03_on_a_plain_thread), IN_TASK_ON(co_07_a_filter_lets_a_sibling_run, TEST_CT))
+          IN_TASK(st_03_no_poll_waits_for_a_generator), IN_TASK(st_03_in_a_select),
+          IN_TASK(st_03_in_a_polled_task), PLAIN(st_03_on_a_plain_thread),
+          IN_TASK_ON(co_07_a_filter_lets_a_sibling_run, TEST_CT))
