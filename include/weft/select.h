@@ -67,7 +67,7 @@ struct weft_case {
  * cancelled: neither when another case wins, nor when the task is aborted. Then c.rc is WEFT_PENDING,
  * and the future may be registered with what it waits for. Before its memory goes, and before the
  * task ends, it is to be selected or awaited again until it completes, or given to
- * weft_case_cancel(). Once it has completed, further selects leave the case alone.
+ * weft_case_cancel() (in a WEFT_DEFER, if the task may panic or be unwound). Once it has completed, further selects leave the case alone.
  */
 WEFT_API weft_case weft_case_future(weft_future *f);
 

@@ -56,7 +56,7 @@ static void leave_slowly(weft_task_tracker *t)
 {
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&t->lock);
-    /* release pairs with the acquire of who waits: what was done before is seen */
+    /* acquire: of those who left before, as in close. release pairs with the acquire in len */
     uint64_t word = weft__a64_sub_acq_rel(&t->word, ONE) - ONE;
     if (is_over(word))
         weft__waitq_end_all(&t->waiters, WEFT__WAITER_ENDED, &wakes);
@@ -74,7 +74,8 @@ static void leave(weft_task_tracker *t)
             leave_slowly(t);
             return;
         }
-        /* release as in leave_slowly; acquire: the last reference sees what the others did */
+        /* release pairs with the acquire of the last who leaves, of close, and of len; acquire: the last
+         * reference sees what the others did */
     } while (!weft__a64_cas_weak_acq_rel(&t->word, &word, next));
     if ((next & REFS_MASK) == 0)
         weft__free(t);
@@ -129,6 +130,7 @@ void weft_task_tracker_release(weft_task_tracker *t)
 
 size_t weft_task_tracker_len(const weft_task_tracker *t)
 {
+    /* acquire pairs with the release in leave: 0 says that what they did is done */
     return (size_t)((weft__a64_load_acquire(&t->word) & COUNT_MASK) / ONE);
 }
 
@@ -136,7 +138,9 @@ bool weft_task_tracker_close(weft_task_tracker *t)
 {
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&t->lock);
-    uint64_t before = weft__a64_or_acq_rel(&t->word, CLOSED);
+    /* acquire pairs with the release of those who left before: who waits sees, through the lock, what
+     * they did */
+    uint64_t before = weft__a64_or_acquire(&t->word, CLOSED);
     if (is_over(before | CLOSED))
         weft__waitq_end_all(&t->waiters, WEFT__WAITER_ENDED, &wakes);
     weft__lock_release(&t->lock);
@@ -147,14 +151,15 @@ bool weft_task_tracker_close(weft_task_tracker *t)
 bool weft_task_tracker_reopen(weft_task_tracker *t)
 {
     weft__lock_acquire(&t->lock);
-    uint64_t before = weft__a64_and_acq_rel(&t->word, ~CLOSED);
+    /* relaxed: it tells nobody of anything else */
+    uint64_t before = weft__a64_and_relaxed(&t->word, ~CLOSED);
     weft__lock_release(&t->lock);
     return before & CLOSED;
 }
 
 bool weft_task_tracker_is_closed(const weft_task_tracker *t)
 {
-    return weft__a64_load_acquire(&t->word) & CLOSED;
+    return weft__a64_load_relaxed(&t->word) & CLOSED; /* nothing follows from it */
 }
 
 /* ---- spawning ---- */
@@ -196,9 +201,9 @@ static int wait_poll(weft_future *f, weft_waker *waker)
     if (weft__waiter_result(&w->waiter))
         return 0;
     weft__lock_acquire(&t->lock);
-    /* acquire pairs with the release of who left: what it did before is seen */
+    /* relaxed: whoever closed it, or left as the last one, has had the lock */
     bool must_wait =
-        !(weft__waiter_is_idle(&w->waiter) && is_over(weft__a64_load_acquire(&t->word))) &&
+        !(weft__waiter_is_idle(&w->waiter) && is_over(weft__a64_load_relaxed(&t->word))) &&
         weft__waiter_must_wait(&t->waiters, &w->waiter, waker);
     weft__lock_release(&t->lock);
     return must_wait ? WEFT_PENDING : 0;

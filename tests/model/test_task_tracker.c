@@ -9,6 +9,8 @@
 #include "model.h"
 #include "waits.h"
 
+#include "base/model.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -17,14 +19,14 @@
 
 static weft_task_tracker *t;
 static int begun, ended, waited;
-static bool was_over;
+/* What tasks do before they end, and who waited reads. */
+static int work[MODEL_THREADS_MAX];
 
 static void init_with(int tokens, int refs)
 {
     waits_init();
     begun = tokens;
     ended = waited = 0;
-    was_over = false;
     MODEL_CHECK(weft_task_tracker_create(&t) == 0);
     model_name(t, sizeof *t, "tracker");
     for (int i = 0; i < tokens; i++)
@@ -52,6 +54,7 @@ static void init_two_open(void)
 /* As the end hook is called; whoever leaves holds nothing else. */
 static void leaves(void)
 {
+    WEFT__MODEL_WRITE(&work[model_self()]);
     ended++;
     task_ended(&t->hook, NULL);
 }
@@ -69,10 +72,17 @@ static int wait_with(int (*await)(weft_future *))
     return await(&w.future);
 }
 
+static void read_work(void)
+{
+    for (int i = 0; i < MODEL_THREADS_MAX; i++)
+        WEFT__MODEL_READ(&work[i]);
+}
+
 static void waits(void)
 {
     MODEL_CHECK(wait_with(waits_await) == 0);
     MODEL_CHECK(ended == begun); /* not before the last one */
+    read_work();
     waited++;
     weft_task_tracker_unref(t);
 }
@@ -81,6 +91,18 @@ static void waits_or_leaves(void)
 {
     int rc = wait_with(waits_try_once);
     MODEL_CHECK(rc == -ECANCELED || ended == begun);
+    if (rc == 0)
+        read_work();
+    weft_task_tracker_unref(t);
+}
+
+/* A count of 0 says that all have ended, also to who only looks. */
+static void looks(void)
+{
+    if (weft_task_tracker_len(t) == 0) {
+        MODEL_CHECK(ended == begun);
+        read_work();
+    }
     weft_task_tracker_unref(t);
 }
 
@@ -155,6 +177,10 @@ MODEL(who_closes_waits, .init = init_two_open, .thread = {closes_and_waits, leav
       .check = none_waits)
 MODEL(a_wait_is_abandoned, .init = init_one_task, .thread = {waits_or_leaves, leaves, closes},
       .check = none_waits)
+MODEL(a_count_of_0_is_the_end, .init = init_one_task, .thread = {closes, leaves, looks},
+      .check = none_waits)
+MODEL(a_count_of_0_while_open, .init = init_two_open, .thread = {looks, leaves, leaves},
+      .check = none_waits)
 MODEL(closed_for_a_moment, .init = init_two_open,
       .thread = {closes_reopens_and_waits, leaves, leaves}, .check = none_waits)
 
@@ -176,6 +202,8 @@ int main(void)
         cmocka_unit_test(two_exits_of_a_closed_one),
         cmocka_unit_test(who_closes_waits),
         cmocka_unit_test(a_wait_is_abandoned),
+        cmocka_unit_test(a_count_of_0_is_the_end),
+        cmocka_unit_test(a_count_of_0_while_open),
         cmocka_unit_test(closed_for_a_moment),
         cmocka_unit_test(an_exit_without_the_lock_is_found),
     };
