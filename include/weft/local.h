@@ -132,7 +132,8 @@ WEFT_API WEFT_MUST_CHECK int weft_local_set_enter(weft_local_set *set, weft_ente
 
 /* Spawned and not ended. -EINVAL, -EPERM for NULL or away from home. Never suspends. */
 WEFT_API int64_t weft_local_set_alive(const weft_local_set *set);
-/* As weft_dump(), for the tasks of the set. Any thread. */
+/* As weft_dump(), for the tasks of the set, and what its home thread drives it as outside a runtime.
+ * Any thread. */
 WEFT_API int weft_local_set_dump(weft_local_set *set, int fd);
 
 /*

@@ -127,7 +127,7 @@ static void fill(struct weft__local *l, const weft_local_set_config *c)
 /* A task of a runtime with several threads, which may go on on any of them. */
 static bool may_move(const struct weft__task *t)
 {
-    return t && t->kind == WEFT__TASK_FIBER && weft__sched_of(t->core)->is_multi &&
+    return t && t->kind <= WEFT__TASK_FUTURE && weft__sched_of(t->core)->is_multi &&
            !weft__task_is_pinned(t);
 }
 
@@ -182,6 +182,7 @@ err_free:
 struct driver {
     struct weft__task *task;
     bool was_current, is_guest;
+    void *signal_stack;         /* of a thread, so that an overflow in a local task is named */
     struct weft__locals locals; /* of a guest */
 };
 
@@ -223,17 +224,30 @@ static int driver_init(struct driver *d, weft_local_set *set, bool must_work)
         d->locals = (struct weft__locals){0};
         d->task->locals = &d->locals;
         weft__task_clear_notified(d->task); /* wakes from an earlier time */
+    } else if (!d->was_current) {
+        c->thread_task = NULL; /* ours until we give it back: the body may leave the runtime */
     }
     c->current = d->task;
+    d->signal_stack = NULL;
+    if (d->task->kind >= WEFT__TASK_BLOCKING)
+        (void)weft__sigaltstack_init(&d->signal_stack); /* without it it is not named, no more */
     return 0;
 }
 
+/* Not after an unwinding, which only fibers have. */
 static void driver_fini(struct driver *d)
 {
-    if (!d->was_current)
-        weft__ctx_get()->current = NULL;
+    struct weft__ctx *c = weft__ctx_get();
+    weft__sigaltstack_fini(d->signal_stack);
+    if (d->was_current)
+        return;
+    c->current = NULL;
     if (d->is_guest)
         d->task->locals = NULL;
+    else if (c->core == d->task->core && c->thread_task == NULL)
+        c->thread_task = d->task;
+    else
+        weft__thread_task_destroy(d->task);
 }
 
 static void end_driving(void *arg)

@@ -275,10 +275,20 @@ static void give_turn(struct weft__task *self)
 
 void weft__local_park_until(struct weft__task *self, uint64_t deadline_ns)
 {
-    while (!is_notified(self) && !must_end(self)) {
+    while (!must_end(self)) {
+        /* At least once: who wakes self all the time shall not keep the set from running. */
         bool more = tick_all(self);
-        if (is_notified(self) || must_end(self))
+        if (must_end(self))
             return;
+        if (is_notified(self)) {
+            /* What it waits for may have come. It does not leave its worker, as others that park
+             * do, as long as its budget lasts. */
+            if (self->budget > 1)
+                self->budget--;
+            else
+                give_turn(self);
+            return;
+        }
         if (!more) {
             if (is_home(self))
                 park_listening(self, deadline_ns);

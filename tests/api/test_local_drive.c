@@ -435,6 +435,108 @@ static void a_thread_blocked_in_place_drives(struct test_env *env)
     EXPECT_EQ(value, env);
 }
 
+/* A pinned task of a multi_thread runtime has a thread of its own, which others share meanwhile. */
+static void a_pinned_task_drives(struct test_env *env)
+{
+    CHECK_EQ(weft_pin(), 0);
+    int worker = weft_worker_index();
+    weft_local_set *set = set_create();
+    weft_task *other = SPAWN(yield_twice, env);
+    EXPECT_EQ(run_until(set, nap_body, env), env);
+    EXPECT_EQ(test_join_value(other), env);
+    EXPECT_EQ(weft_worker_index(), worker);
+    set_destroy(set);
+    CHECK_EQ(weft_unpin(), 0);
+}
+
+/* A body may leave the runtime that its thread has entered. */
+static void *leave_inside(void *arg)
+{
+    CHECK_EQ(weft_leave(arg), 0);
+    EXPECT_EQ(weft_spawn(test_noop, NULL, NULL), -EPERM);
+    EXPECT_LOGGED("weft_spawn: ");
+    return join_body(spawn_local(nap, arg));
+}
+
+static void a_body_leaves_the_runtime_of_its_thread(struct test_env *env)
+{
+    weft_enter_guard g;
+    CHECK_EQ(weft_enter(env->handle, &g), 0);
+    weft_local_set *set = set_create();
+    EXPECT_EQ(run_until(set, leave_inside, &g), &g);
+    set_destroy(set);
+}
+
+/* A thread that wakes the driver for nothing, all the time, keeps nobody from running. */
+struct pest {
+    struct gate gate;
+    weft_waker *waker;
+    atomic_bool stop;
+};
+
+static int hand_out(weft_future *f, weft_waker *waker);
+static void never_pending(weft_future *f)
+{
+    (void)f;
+}
+static const weft_future_ops hand_out_ops = {hand_out, never_pending, "a pest"};
+struct pest_wait {
+    weft_future future;
+    struct pest *pest;
+};
+static int hand_out(weft_future *f, weft_waker *waker)
+{
+    struct pest *p = ((struct pest_wait *)f)->pest;
+    if (p->waker == NULL)
+        p->waker = weft_waker_ref(waker);
+    return gate_is_open(&p->gate) ? 0 : WEFT_PENDING;
+}
+
+static void *wake_for_nothing(void *arg)
+{
+    struct pest *p = arg;
+    while (!atomic_load(&p->stop))
+        weft_waker_wake(p->waker);
+    return NULL;
+}
+
+/* By a local task, after some turns. */
+static void *open_at_last(void *arg)
+{
+    struct pest *p = arg;
+    pthread_t thread;
+    while (p->waker == NULL)
+        CHECK_EQ(weft_yield(), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, wake_for_nothing, p), 0);
+    for (int i = 0; i < 200; i++)
+        CHECK_EQ(weft_yield(), 0);
+    gate_open(&p->gate);
+    atomic_store(&p->stop, true);
+    pthread_join(thread, NULL);
+    weft_waker_wake(p->waker); /* and once for something */
+    return NULL;
+}
+
+static void *pestered_body(void *arg)
+{
+    struct pest_wait w = {{&hand_out_ops}, arg};
+    weft_task *t = spawn_local(open_at_last, arg);
+    EXPECT_EQ(weft_await(&w.future), 0);
+    return join_body(t);
+}
+
+static void wakes_for_nothing_keep_nobody_from_running(struct test_env *env)
+{
+    (void)env;
+    struct pest p = {.waker = NULL};
+    gate_init(&p.gate);
+    weft_local_set *set = set_create();
+    EXPECT_EQ(run_until(set, pestered_body, &p), NULL);
+    weft_waker_unref(p.waker);
+    set_destroy(set);
+    gate_fini(&p.gate);
+}
+
 /* ---- a driver that is moved to another thread ---- */
 
 struct mover {
@@ -700,11 +802,6 @@ static int ready_value(weft_future *f, weft_waker *waker)
     return 42;
 }
 
-static void never_pending(weft_future *f)
-{
-    (void)f;
-}
-
 static void futures_are_local_tasks_too(struct test_env *env)
 {
     (void)env;
@@ -740,6 +837,9 @@ TEST_MAIN(IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
           ON_MAIN_ON(a_thread_inside_a_runtime_drives, TEST_MT1),
           ON_MAIN(a_body_that_does_not_drive_its_runtime_drives_a_set),
           IN_TASK(a_blocking_job_drives), IN_TASK_ON(a_thread_blocked_in_place_drives, TEST_MT4),
+          IN_TASK(a_pinned_task_drives), ON_MAIN(a_body_leaves_the_runtime_of_its_thread),
+          IN_BODY(wakes_for_nothing_keep_nobody_from_running),
+          PLAIN(wakes_for_nothing_keep_nobody_from_running),
           PLAIN(a_driver_that_has_moved_is_told_so),
           PLAIN(on_a_paused_clock_local_tasks_sleep_for_hours),
           IN_BODY(local_tasks_of_every_class_run), IN_BODY(misuse_is_reported),

@@ -451,6 +451,7 @@ static void init_fibers(void)
     for (int i = 0; i < 2; i++) {
         fiber[i].core = &outside.core;
         fiber[i].kind = WEFT__TASK_FIBER;
+        fiber[i].budget = UINT16_MAX; /* it never has to yield */
         weft__a64_store_relaxed(&fiber[i].state, WEFT__TASK_REF);
     }
     model_name(fiber, sizeof fiber, "fibers");
