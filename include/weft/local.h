@@ -35,7 +35,8 @@ typedef struct weft_local_set_config {
     unsigned budget;    /* ready waits until a task is made to yield: 1 to 65535; 128 */
     /* What a panic of a local task does that nobody joins; default: ignore. Shut down: every task
      * of the set is aborted, later ones are cancelled at once, and who drives it is told (see
-     * weft_local_set_run_until()). */
+     * weft_local_set_run_until()). When the handle is given up on another thread, after the end, it
+     * is only reported. */
     enum weft_unhandled_panic unhandled_panic;
     /* How long destroy waits for tasks to clean up after -ECANCELED until it unwinds them; 1 s. */
     uint64_t shutdown_grace_ns;
@@ -101,7 +102,7 @@ WEFT_API int weft_local_set_destroy(weft_local_set *set);
  *   -ESHUTDOWN  the set was shut down by an unhandled panic before
  *   -ENOMEM
  * A body of weft_block_on() on a current_thread runtime that several threads drive may resume on
- * another one: from then on its waits return -EPERM, reported once, and the set is not driven.
+ * another one, and so may a task that is unpinned inside: from then on its waits return -EPERM, reported once, and the set is not driven.
  * WEFT_FLAVOR_LOCAL does not move.
  *
  * Context: home thread. Suspends whenever the body does.

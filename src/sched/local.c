@@ -390,7 +390,9 @@ void weft__local_unhandled_panic(struct weft__core *core)
 {
     struct weft__local *l = weft__local_of(core);
     struct weft__wake_list list = WEFT__WAKE_LIST_INIT;
-    if (weft__a32_swap_relaxed(&core->is_panic_shut, 1) != 0)
+    /* A handle may be given up on any thread, and the set may be ending meanwhile at home: from
+     * elsewhere the panic is reported, no more. */
+    if (core->home != weft__thread_here() || weft__a32_swap_relaxed(&core->is_panic_shut, 1) != 0)
         return;
     weft__log(WEFT_LOG_ERROR, "\"%s\" shuts down because a task panicked and nobody joins it",
               core->name);

@@ -191,8 +191,7 @@ void weft__panic_report(const weft_panic_info *info, const char *what)
 void weft__panic_unhandled(struct weft__core *core, const weft_panic_info *info, const char *what)
 {
     weft__panic_report(info, what);
-    /* A local set is shut by its own thread only; a handle may be given up on any. */
-    if (core->panics_shut_down && (core->home == 0 || core->home == weft__thread_here()))
+    if (core->panics_shut_down)
         core->ops->unhandled_panic(core);
 }
 

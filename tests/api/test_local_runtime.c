@@ -8,6 +8,7 @@
 
 #include <weft/local.h>
 #include <weft/net.h>
+#include <weft/panic.h>
 
 #include <errno.h>
 #include <pthread.h>
@@ -253,9 +254,44 @@ static void after_a_timeout_shutdown_goes_on_when_called_again(struct test_env *
     gate_fini(&gate);
 }
 
+static void *panic_now(void *arg)
+{
+    (void)arg;
+    weft_panic("local trouble");
+}
+
+static void *detach(void *task)
+{
+    weft_task_detach(task);
+    return NULL;
+}
+
+/* The policy on panics holds wherever the handle is given up. */
+static void a_panic_that_nobody_joins_shuts_it_down(struct test_env *env)
+{
+    (void)env;
+    weft_config c;
+    weft_config_init(&c);
+    c.flavor = WEFT_FLAVOR_LOCAL;
+    c.unhandled_panic = WEFT_UNHANDLED_PANIC_SHUTDOWN;
+    weft_runtime *rt;
+    CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+    weft_handle *h = weft_runtime_handle(rt);
+    weft_task *t = SPAWN_ON(h, panic_now, NULL);
+    EXPECT_EQ(test_block_on(rt, yield_once, rt), rt);
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, detach, t), 0);
+    pthread_join(thread, NULL);
+    EXPECT_EQ(weft_block_on(rt, yield_once, rt, NULL), -ESHUTDOWN);
+    EXPECT_EQ(weft_runtime_destroy(rt), 0);
+    weft_handle_unref(h);
+    test_log_clear();
+}
+
 TEST_MAIN(PLAIN(rt_16_a_third_flavour_bound_to_its_thread), PLAIN(rt_16_weft_run_on_it),
           PLAIN(lr_01_from_body_handle_guard_and_runtime), PLAIN(lr_01_the_innermost_guard_counts),
           PLAIN(lr_02_from_another_thread_only_plain_spawns),
           IN_BODY(lr_03_a_plain_runtime_has_no_local_tasks),
           IN_TASK(lr_03_a_plain_runtime_has_no_local_tasks),
+          PLAIN(a_panic_that_nobody_joins_shuts_it_down),
           PLAIN(after_a_timeout_shutdown_goes_on_when_called_again))
