@@ -5,8 +5,8 @@
  * out, so nothing inside points into a task's stack; what they own goes with them. What one sender
  * sends arrives in that order. Who waits for a slot is served in order, and nobody overtakes it.
  *
- * Senders are counted. When the last one, permits included, is given up, the receiver drains what is
- * left and then gets -EPIPE. The receiver closes the channel, or is given up, and senders get
+ * Senders are counted. When the last one, permits included, is given up, the receiver drains what
+ * is left and then gets -EPIPE. The receiver closes the channel, or is given up, and senders get
  * -EPIPE; an element that could not be sent stays the caller's.
  *
  *     weft_mpsc_sender *tx;
@@ -76,7 +76,8 @@ WEFT_API void weft_mpsc_sender_unref(weft_mpsc_sender *tx);
 /*
  * Sends one element, suspending the calling task while a bounded channel is full.
  *
- *   elem      borrowed for the call; elem_bytes are copied from it. What it owns is taken on success
+ *   elem      borrowed for the call; elem_bytes are copied from it. What it owns is taken when 0 is
+ *             returned
  *
  * Returns 0 once the element is in the channel. Otherwise nothing was taken, and it is
  *   -EPIPE      the receiver was closed or given up, before the call or during it
@@ -166,8 +167,8 @@ typedef struct weft_mpsc_permit {
  *   count        at most the capacity. 0 succeeds at once, unless the channel is closed
  *   ret_permit   returned
  *
- * Returns 0, or as weft_mpsc_send(); -EINVAL, logged, when count is larger than the capacity, or the
- * channel unbounded.
+ * Returns 0, or as weft_mpsc_send(); -EINVAL, logged, when count is larger than the capacity, or
+ * the channel unbounded.
  * Context, cancellation: as weft_mpsc_send().
  */
 WEFT_API WEFT_MUST_CHECK int weft_mpsc_reserve(weft_mpsc_sender *tx, weft_mpsc_permit *ret_permit);
@@ -298,8 +299,8 @@ WEFT_API WEFT_MUST_CHECK int weft_mpsc_poll_sender_reserve(weft_mpsc_poll_sender
 WEFT_API int weft_mpsc_poll_sender_send(weft_mpsc_poll_sender *p, const void *elem);
 /* Gives the slot back, or ends the wait for one. True when there was either. */
 WEFT_API bool weft_mpsc_poll_sender_abort(weft_mpsc_poll_sender *p);
-/* Gives the sender up; ends the wait for a slot. A slot that is reserved can still be used, and until
- * then keeps the channel from ending. Idempotent. */
+/* Gives the sender up; ends the wait for a slot. A slot that is reserved can still be used, and
+ * until then keeps the channel from ending. Idempotent. */
 WEFT_API void weft_mpsc_poll_sender_close(weft_mpsc_poll_sender *p);
 /* Aborts and closes. Idempotent. */
 WEFT_API void weft_mpsc_poll_sender_fini(weft_mpsc_poll_sender *p);

@@ -124,8 +124,8 @@ WEFT_API WEFT_MUST_CHECK int weft_oneshot_recv(weft_oneshot_receiver *rx, void *
 /* Takes the value if it is there. 0; -EAGAIN nothing yet; -EPIPE, -EINVAL as above, but nothing is
  * logged for a receiver that has ended. Anywhere; never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_oneshot_try_recv(weft_oneshot_receiver *rx, void *ret_value);
-/* Waits on a plain thread, which need not be in any runtime. As weft_oneshot_recv(); -EPERM inside a
- * task; -ENOMEM. */
+/* Waits on a plain thread, which need not be in any runtime. As weft_oneshot_recv(); -EPERM inside
+ * a task; -ENOMEM. */
 WEFT_API WEFT_MUST_CHECK int weft_oneshot_blocking_recv(weft_oneshot_receiver *rx, void *ret_value);
 
 /* Receiving as a future: results of weft_oneshot_recv(). ret_value is borrowed until it ends; rx

@@ -132,8 +132,8 @@ void weft__mpsc_assign(struct weft__mpsc *ch, struct weft__wake_list *wakes)
 {
     if (weft__waitq_is_empty(&ch->wanting))
         return;
-    /* acquire as in weft__mpsc_has_room. If the receiver frees more this moment, it sees slots_wanted,
-     * which has been set since the first began to wait, and comes by itself. */
+    /* acquire as in weft__mpsc_has_room. If the receiver frees more this moment, it sees
+     * slots_wanted, which has been set since the first began to wait, and comes by itself. */
     ch->q.head_seen = weft__a64_load_acquire(&ch->q.head);
     while (ch->wanting.first) {
         struct weft__mpsc_want *w =
@@ -228,7 +228,8 @@ static size_t capacity(struct weft__mpsc *ch)
     if (ch->capacity == 0)
         return SIZE_MAX;
     weft__lock_acquire(&ch->q.lock);
-    /* relaxed, both: a number to be shown. head_seen is left alone, by which slots are overwritten. */
+    /* relaxed, both: a number to be shown. head_seen, by which slots are overwritten, is left
+     * alone. */
     uint64_t head = weft__a64_load_relaxed(&ch->q.head);
     uint64_t used = weft__a64_load_relaxed(&ch->q.tail) - head + ch->reserved;
     weft__lock_release(&ch->q.lock);

@@ -9,10 +9,10 @@
  * waits. Who waits for slots is assigned them, in order: they are reserved for it, and it is woken.
  * It then sends, or has its permit; if it was cancelled meanwhile it gives them back, to the next.
  *
- * The receiver frees a slot without the lock, and a sender that finds none goes to wait; both store,
- * then look at the other's store, and all four accesses are seq_cst: the receiver stores head and
- * loads slots_wanted, the sender stores slots_wanted and loads head. So either the sender sees the
- * slot or the receiver sees the sender.
+ * The receiver frees a slot without the lock, and a sender that finds none goes to wait; both
+ * store, then look at the other's store, and all four accesses are seq_cst: the receiver stores
+ * head and loads slots_wanted, the sender stores slots_wanted and loads head. So either the sender
+ * sees the slot or the receiver sees the sender.
  *
  * An end that is given up frees nothing: `refs` counts who may still touch the memory. All senders
  * are one of them, and so are all references to the receiver.
@@ -116,7 +116,7 @@ static inline bool weft__mpsc_has_room(struct weft__mpsc *ch, size_t count)
         return false;
     if (WEFT__LIKELY(weft__mpsc_room(ch) >= count))
         return true;
-    /* acquire pairs with the store in done(): the receiver has read the slots we shall overwrite. */
+    /* acquire pairs with the store in done(): the receiver has read what we shall overwrite. */
     ch->q.head_seen = weft__a64_load_acquire(&ch->q.head);
     return weft__mpsc_room(ch) >= count;
 }

@@ -6,10 +6,10 @@
  * next to be read, by the reader alone. The reader takes [head, tail) as a batch: one acquire load
  * of tail makes all of it readable, so its usual step touches nothing that writers write.
  *
- * A bounded queue is a ring of a power of two of slots. An unbounded one is a chain of blocks of 32;
- * a block that was read to its end goes to the writers' free list, under the lock. In both, position
- * p lies at base + (p & mask) * elem_bytes, where base is that of the ring, or of the block that the
- * side is in.
+ * A bounded queue is a ring of a power of two of slots. An unbounded one is a chain of blocks of
+ * 32; a block that was read to its end goes to the writers' free list, under the lock. In both,
+ * position p lies at base + (p & mask) * elem_bytes, where base is that of the ring, or of the
+ * block that the side is in.
  */
 #ifndef WEFT_SYNC_MPSC_QUEUE_H
 #define WEFT_SYNC_MPSC_QUEUE_H
@@ -129,7 +129,7 @@ static inline char *weft__mpsc_queue_peek(struct weft__mpsc_queue *q, size_t lim
     return slot;
 }
 
-/* A bounded queue may overwrite the elements below `next`. seq_cst: see the channel's slots_wanted. */
+/* A bounded queue may overwrite the elements below `next`. seq_cst: see the top of mpsc.h. */
 static inline void weft__mpsc_queue_done(struct weft__mpsc_queue *q, size_t count)
 {
     q->next += count;

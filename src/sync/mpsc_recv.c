@@ -102,9 +102,9 @@ static int recv_poll(weft_future *f, weft_waker *waker)
     struct weft__mpsc *ch = w->ch;
     if (w->limit == 0)
         return 0;
-    /* Usually w has not been queued yet, as in a select over channels that are ready, or a sender has
-     * ended the wait: nobody else touches w then. And there is an element, unless another call has
-     * taken it. */
+    /* Usually w has not been queued yet, as in a select over channels that are ready, or a sender
+     * has ended the wait: nobody else touches w then. And there is an element, unless another call
+     * has taken it. */
     if (!((weft__waiter_is_idle(&w->waiter) || weft__waiter_result(&w->waiter)) &&
           weft__mpsc_queue_look(&ch->q))) {
         weft__lock_acquire(&ch->q.lock);

@@ -63,8 +63,8 @@ static weft_waker *waker_in(uint64_t word)
     return (weft_waker *)(uintptr_t)(word & ~FLAGS);
 }
 
-/* acquire pairs with the release of the exchange by which the other end acted: the value that was sent
- * is readable, and so is all that was done before a close. */
+/* acquire pairs with the release of the exchange by which the other end acted: the value that was
+ * sent is readable, and so is all that was done before a close. */
 static uint64_t look(const struct oneshot *o)
 {
     return weft__a64_load_acquire(&o->word);
