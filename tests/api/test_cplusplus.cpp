@@ -1,10 +1,6 @@
 /* weft from C++: lambdas, destructors on normal exits and on cancellation, exceptions across
  * waits. */
-#include <weft/future.h>
-#include <weft/panic.h>
-#include <weft/runtime.h>
-#include <weft/task.h>
-#include <weft/time.h>
+#include <weft/weft.h>
 
 #include <cerrno>
 #include <cstdarg>
@@ -82,8 +78,52 @@ void *throw_across_waits(void *arg)
     return arg;
 }
 
+/* The static initialisers and the guards in C++. */
+weft_mutex mutex = WEFT_MUTEX_INIT;
+weft_semaphore semaphore = WEFT_SEMAPHORE_INIT(2);
+weft_rwlock rwlock = WEFT_RWLOCK_INIT;
+weft_notify notify = WEFT_NOTIFY_INIT;
+weft_cond cond = WEFT_COND_INIT;
+weft_barrier barrier = WEFT_BARRIER_INIT(1);
+weft_once once = WEFT_ONCE_INIT;
+weft_set_once set_once = WEFT_SET_ONCE_INIT;
+weft_wait_group wait_group = WEFT_WAIT_GROUP_INIT;
+
+void use_locks()
+{
+    static int value;
+    void *seen = nullptr;
+    {
+        CHECK(weft_mutex_lock(&mutex) == 0);
+        WEFT_LOCK_GUARD(&mutex);
+        CHECK(weft_mutex_try_lock(&mutex) == -EAGAIN);
+        weft_cond_signal(&cond);
+        weft_permit p;
+        CHECK(weft_permit_acquire(&semaphore, 2, &p) == 0);
+        WEFT_PERMIT_GUARD(&p);
+        CHECK(weft_rwlock_read(&rwlock) == 0);
+        WEFT_READ_GUARD(&rwlock);
+    }
+    CHECK(!weft_mutex_is_locked(&mutex));
+    CHECK(weft_semaphore_available(&semaphore) == 2);
+    {
+        CHECK(weft_rwlock_write(&rwlock) == 0);
+        WEFT_WRITE_GUARD(&rwlock);
+    }
+    weft_notify_one(&notify);
+    CHECK(weft_notify_wait(&notify) == 0);
+    CHECK(weft_barrier_wait(&barrier) == 1);
+    CHECK(weft_wait_group_wait(&wait_group) == 0);
+    auto make = [](void *arg, void **ret_value) -> int { return *ret_value = arg, 0; };
+    CHECK(weft_once_get_or_init(&once, make, &value, &seen) == 0 && seen == &value);
+    weft_once_fini(&once, nullptr);
+    CHECK(weft_set_once_set(&set_once, &value) == 0);
+    weft_set_once_fini(&set_once, [](void *v) { CHECK(v == &value); });
+}
+
 void *run_all(void *)
 {
+    use_locks();
     static int numbers[20];
     weft_task *t[20];
     weft_outcome o;
@@ -111,15 +151,13 @@ void *run_all(void *)
 
     /* The block macros in C++. */
     int rc = 0;
-    WEFT_TIMEOUT_AS(scope, WEFT_MS)
-    {
+    WEFT_TIMEOUT_AS(scope, WEFT_MS) {
         rc = weft_sleep(WEFT_NEVER);
         CHECK(weft_timeout_is_expired(&scope));
     }
     CHECK(rc == -ETIMEDOUT);
     WEFT_SHIELD {
-        WEFT_UNCONSTRAINED
-        {
+        WEFT_UNCONSTRAINED {
             CHECK(weft_yield() == 0);
         }
     }

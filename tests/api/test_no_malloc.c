@@ -4,9 +4,12 @@
 #include "sync.h"
 
 #include <weft/broadcast.h>
+#include <weft/cond.h>
 #include <weft/iter.h>
 #include <weft/net.h>
+#include <weft/notify.h>
 #include <weft/queue.h>
+#include <weft/semaphore.h>
 #include <weft/watch.h>
 
 #include <errno.h>
@@ -349,6 +352,116 @@ static void channels_call_no_malloc_in_steady_state(struct test_env *env)
     weft_watch_sender_unref(c.watch);
 }
 
+/* ---- locks: each round waits, and is woken by the partner ---- */
+
+struct partner {
+    weft_semaphore to, from;
+    weft_notify ask, answer;
+    weft_mutex mutex;
+    weft_cond turned;
+    bool is_ours; /* under the mutex */
+    atomic_bool stop;
+};
+
+static void *answer_semaphore(void *arg)
+{
+    struct partner *p = arg;
+    while (weft_semaphore_acquire(&p->to) == 0 && !atomic_load(&p->stop))
+        weft_semaphore_release(&p->from, 1);
+    return NULL;
+}
+
+static void ask_by_semaphore(void *arg)
+{
+    struct partner *p = arg;
+    weft_semaphore_release(&p->to, 1);
+    CHECK_EQ(weft_semaphore_acquire(&p->from), 0);
+}
+
+static void *answer_notify(void *arg)
+{
+    struct partner *p = arg;
+    while (weft_notify_wait(&p->ask) == 0 && !atomic_load(&p->stop))
+        weft_notify_one(&p->answer);
+    return NULL;
+}
+
+static void ask_by_notify(void *arg)
+{
+    struct partner *p = arg;
+    weft_notify_one(&p->ask);
+    CHECK_EQ(weft_notify_wait(&p->answer), 0);
+}
+
+static void wait_for_turn(struct partner *p, bool ours)
+{
+    CHECK_EQ(weft_mutex_lock(&p->mutex), 0);
+    WEFT_LOCK_GUARD(&p->mutex);
+    while (p->is_ours != ours && !atomic_load(&p->stop))
+        CHECK_EQ(weft_cond_wait(&p->turned, &p->mutex), 0);
+    CHECK_EQ(weft_yield(), 0); /* with the mutex held: the other one queues */
+    p->is_ours = !ours;
+    weft_cond_signal(&p->turned);
+}
+
+static void *answer_cond(void *arg)
+{
+    while (!atomic_load(&((struct partner *)arg)->stop))
+        wait_for_turn(arg, true);
+    return NULL;
+}
+
+static void ask_by_cond(void *arg)
+{
+    wait_for_turn(arg, false);
+}
+
+static void *answer_on_a_thread(void *arg)
+{
+    struct partner *p = arg;
+    while (weft_semaphore_blocking_acquire(&p->to) == 0 && !atomic_load(&p->stop))
+        weft_semaphore_release(&p->from, 1);
+    return NULL;
+}
+
+static void ask_on_a_thread(void *arg)
+{
+    struct partner *p = arg;
+    weft_semaphore_release(&p->to, 1);
+    CHECK_EQ(weft_semaphore_blocking_acquire(&p->from), 0);
+}
+
+static void locks_call_no_malloc_in_steady_state(struct test_env *env)
+{
+    struct partner p = {.stop = false}; /* zeroed memory will do for all of them */
+    (void)env;
+    weft_task *t[3] = {SPAWN(answer_semaphore, &p), SPAWN(answer_notify, &p),
+                       SPAWN(answer_cond, &p)};
+    expect_no_malloc("semaphore", ask_by_semaphore, &p);
+    expect_no_malloc("notify", ask_by_notify, &p);
+    expect_no_malloc("mutex and condition variable", ask_by_cond, &p);
+    atomic_store(&p.stop, true);
+    weft_semaphore_release(&p.to, 1);
+    weft_notify_one(&p.ask);
+    CHECK_EQ(weft_mutex_lock(&p.mutex), 0);
+    weft_cond_signal(&p.turned);
+    weft_mutex_unlock(&p.mutex);
+    for (int i = 0; i < 3; i++)
+        (void)test_join_value(t[i]);
+}
+
+static void blocking_locks_call_no_malloc_in_steady_state(struct test_env *env)
+{
+    struct partner p = {.stop = false};
+    pthread_t thread;
+    (void)env;
+    CHECK_EQ(pthread_create(&thread, NULL, answer_on_a_thread, &p), 0);
+    expect_no_malloc("semaphore, on threads", ask_on_a_thread, &p);
+    atomic_store(&p.stop, true);
+    weft_semaphore_release(&p.to, 1);
+    pthread_join(thread, NULL);
+}
+
 static void the_count_counts(struct test_env *env)
 {
     long before = atomic_load(&calls);
@@ -359,5 +472,7 @@ static void the_count_counts(struct test_env *env)
 }
 
 TEST_MAIN(PLAIN(the_count_counts), IN_TASK(steady_state_calls_no_malloc),
+          IN_TASK(locks_call_no_malloc_in_steady_state),
+          PLAIN(blocking_locks_call_no_malloc_in_steady_state),
           IN_TASK(tcp_calls_no_malloc_in_steady_state),
           IN_TASK(channels_call_no_malloc_in_steady_state))

@@ -8,9 +8,11 @@
 #include <weft/local.h>
 #include <weft/net.h>
 #include <weft/queue.h>
+#include <weft/semaphore.h>
 #include <weft/watch.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -301,8 +303,28 @@ static void panic_in_hook(const weft_task_meta *task, void *arg)
         weft_panic("no memory for a hook");
 }
 
+static void *release_one(void *arg)
+{
+    weft_semaphore_release(arg, 1);
+    return NULL;
+}
+
+/* A thread in no runtime. */
+static void wait_outside(void)
+{
+    weft_semaphore s = WEFT_SEMAPHORE_INIT(0);
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, release_one, &s) != 0)
+        return;
+    int rc = weft_semaphore_blocking_acquire(&s);
+    EXPECT(may_be(rc, 0));
+    pthread_join(thread, NULL);
+    EXPECT_EQ(weft_semaphore_available(&s), rc == 0 ? 0 : 1);
+}
+
 static void play(enum test_flavour flavour, enum watch watch)
 {
+    wait_outside();
     weft_config c;
     weft_runtime *rt;
     weft_outcome out;
