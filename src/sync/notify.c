@@ -140,7 +140,8 @@ static bool take_remembered(struct notify *n)
 /* By one who is not in the queue: all were notified since it was initialised. */
 static bool was_called(struct wait *w)
 {
-    /* acquire pairs with the release in weft_notify_waiters */
+    /* acquire pairs with the release in weft_notify_waiters. No model shows it: a lock's word, which
+     * is looked at next, is never read late there. */
     uint64_t word = weft__a64_load_acquire(&w->notify->word);
     if ((word & ~STATE) == w->calls)
         return false;

@@ -13,7 +13,7 @@ _Static_assert(offsetof(struct weft__sem, word) == offsetof(weft_semaphore, word
 bool weft__sem_is_closed(struct weft__sem *s)
 {
     /* acquire pairs with the exchange in weft_semaphore_close: what was done before it is seen, and
-     * that the lock is held */
+     * that the lock is held. No model shows the latter: a lock's word is never read late there. */
     if (!(weft__a64_load_acquire(&s->word) & WEFT__SEM_CLOSED))
         return false;
     weft__lock_settle(&s->lock);
@@ -50,7 +50,7 @@ static uint64_t serve(struct weft__sem *s, uint64_t count, struct weft__sem_limi
     return count;
 }
 
-bool weft__sem_release(struct weft__sem *s, uint64_t count, struct weft__sem_limits l)
+bool weft__sem_release_slow(struct weft__sem *s, uint64_t count, struct weft__sem_limits l)
 {
     uint64_t word = weft__a64_load_relaxed(&s->word);
     while (count > 0) {
@@ -67,7 +67,7 @@ bool weft__sem_release(struct weft__sem *s, uint64_t count, struct weft__sem_lim
         }
         if (count > l.max || weft__sem_permits(word, l) > l.max - count)
             return false;
-        /* release pairs with the acquire in weft__sem_try and in serve */
+        /* release as in weft__sem_release */
         if (weft__a64_cas_weak_release(&s->word, &word, word + (count << WEFT__SEM_SHIFT)))
             return true;
     }
@@ -307,11 +307,13 @@ void weft_semaphore_close(weft_semaphore *s)
     struct weft__sem *sem = sem_of(s);
     struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&sem->lock);
+    uint64_t word = weft__a64_load_relaxed(&sem->word);
+    /* release pairs with the acquire in weft__sem_is_closed. An exchange, since without QUEUED others
+     * change the word too. */
+    while (!weft__a64_cas_weak_release(&sem->word, &word,
+                                       (word | WEFT__SEM_CLOSED) & ~WEFT__SEM_QUEUED)) {
+    }
     weft__waitq_end_all(&sem->waiters, CLOSED_BY, &woken);
-    /* An exchange each, since without QUEUED others change the word too. In this order: in between
-     * nobody passes. */
-    weft__a64_or_acq_rel(&sem->word, WEFT__SEM_CLOSED);
-    weft__a64_and_acq_rel(&sem->word, ~WEFT__SEM_QUEUED);
     weft__lock_release(&sem->lock);
     weft__wake_list_flush(&woken);
 }

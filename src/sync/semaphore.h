@@ -82,7 +82,18 @@ static inline void weft__sem_wait_init(struct weft__sem_wait *w, struct weft__se
 int weft__sem_poll(struct weft__sem_wait *w, weft_waker *waker);
 /* As a future's. */
 void weft__sem_cancel(struct weft__sem_wait *w);
+bool weft__sem_release_slow(struct weft__sem *s, uint64_t count, struct weft__sem_limits l);
+
 /* Brings permits. False: there would be more than max, and some of them were not added. */
-bool weft__sem_release(struct weft__sem *s, uint64_t count, struct weft__sem_limits l);
+static inline bool weft__sem_release(struct weft__sem *s, uint64_t count, struct weft__sem_limits l)
+{
+    uint64_t word = weft__a64_load_relaxed(&s->word);
+    if (WEFT__LIKELY(
+            !(word & WEFT__SEM_QUEUED) && weft__sem_permits(word, l) <= l.max - count &&
+            /* release pairs with the acquire in weft__sem_try and in serve */
+            weft__a64_cas_weak_release(&s->word, &word, word + (count << WEFT__SEM_SHIFT))))
+        return true;
+    return weft__sem_release_slow(s, count, l);
+}
 
 #endif

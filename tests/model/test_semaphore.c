@@ -261,6 +261,55 @@ static void freed_by_who_acquired(void **state)
     model_passes(&two);
 }
 
+/* ---- who only looks, and who takes permits away, sees what was done before ---- */
+
+static void look_and_see(void)
+{
+    if (weft_semaphore_available(s) > 0)
+        see_gift();
+    if (weft_semaphore_is_closed(s))
+        see_gift();
+}
+
+static void forget_and_see(void)
+{
+    if (weft_semaphore_forget_permits(s, 1) == 1)
+        see_gift();
+    else
+        got_one = 1; /* not there yet: it stays */
+}
+
+static void one_or_none_is_left(void)
+{
+    check_available((size_t)got_one);
+}
+
+static void free_closed(void)
+{
+    waits_check();
+    weft__free(s);
+}
+
+static void looks_and_forgets(void **state)
+{
+    (void)state;
+    static const struct model look = {.name = "semaphore: release against a look",
+                                      .init = init,
+                                      .thread = {release_one, look_and_see},
+                                      .check = one_is_left};
+    model_passes(&look);
+    static const struct model closed_look = {.name = "semaphore: close against a look",
+                                             .init = init,
+                                             .thread = {close_it, look_and_see},
+                                             .check = free_closed};
+    model_passes(&closed_look);
+    static const struct model forget = {.name = "semaphore: release against a forget",
+                                        .init = init,
+                                        .thread = {release_one, forget_and_see},
+                                        .check = one_or_none_is_left};
+    model_passes(&forget);
+}
+
 /* ---- seeded ---- */
 
 /* Publishes what it brings under the lock. */
@@ -311,6 +360,7 @@ int main(void)
         cmocka_unit_test(permits_given_to_who_gives_up),
         cmocka_unit_test(close_against_acquire),
         cmocka_unit_test(freed_by_who_acquired),
+        cmocka_unit_test(looks_and_forgets),
         cmocka_unit_test(seeded_bugs_are_found),
     };
     return cmocka_run_group_tests_name("model semaphore", tests, NULL, NULL);
