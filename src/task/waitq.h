@@ -123,7 +123,8 @@ static inline void weft__waiter_init(struct weft__waiter *w)
 static inline uint32_t weft__waiter_result(const struct weft__waiter *w)
 {
     /* acquire pairs with the release in weft__waitq_end: what was handed over is readable, and the
-     * waiter is not touched any more. */
+     * waiter is not touched any more. No model fails without it: a task that was claimed runs after
+     * the flush, and has synchronised with that. */
     uint32_t state = weft__a32_load_acquire(&w->state);
     return state >= WEFT__WAITER_ENDED && !(state & WEFT__WAITER_UNCLAIMED) ? state : 0;
 }
