@@ -308,8 +308,8 @@ void weft_semaphore_close(weft_semaphore *s)
     struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&sem->lock);
     uint64_t word = weft__a64_load_relaxed(&sem->word);
-    /* release pairs with the acquire in weft__sem_is_closed. An exchange, since without QUEUED others
-     * change the word too. */
+    /* release pairs with the acquire in weft__sem_is_closed; see there for the models. An exchange,
+     * since without QUEUED others change the word too. */
     while (!weft__a64_cas_weak_release(&sem->word, &word,
                                        (word | WEFT__SEM_CLOSED) & ~WEFT__SEM_QUEUED)) {
     }

@@ -226,7 +226,7 @@ static inline void weft__waitq_end(struct weft__waitq *q, struct weft__waiter *w
     WEFT__MODEL_READ(&w->waker);
     if (w->waker == NULL || !weft__wake_list_claim(list, w->waker))
         result |= WEFT__WAITER_UNCLAIMED;
-    /* release pairs with the acquire in weft__waiter_result. */
+    /* release pairs with the acquire in weft__waiter_result; see there for the models. */
     weft__a32_store_release(&w->state, result);
 }
 
