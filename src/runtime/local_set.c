@@ -18,6 +18,9 @@ struct weft_local_set {
     /* What a thread drives as that is no task and in no runtime. One is enough: it is a task then.
      * Made with the set, so that ending one takes no memory. */
     struct weft__task *guest;
+    /* Of the home thread, so that an overflow in a local task is named; NULL when it has one of its
+     * own, and until it drives. Kept, since making it takes longer than all else in run_until. */
+    void *signal_stack;
 };
 
 static struct weft__local *local_of(weft_local_set *set)
@@ -182,7 +185,6 @@ err_free:
 struct driver {
     struct weft__task *task;
     bool was_current, is_guest;
-    void *signal_stack;         /* of a thread, so that an overflow in a local task is named */
     struct weft__locals locals; /* of a guest */
 };
 
@@ -228,9 +230,8 @@ static int driver_init(struct driver *d, weft_local_set *set, bool must_work)
         c->thread_task = NULL; /* ours until we give it back: the body may leave the runtime */
     }
     c->current = d->task;
-    d->signal_stack = NULL;
-    if (d->task->kind >= WEFT__TASK_BLOCKING)
-        (void)weft__sigaltstack_init(&d->signal_stack); /* without it it is not named, no more */
+    if (d->task->kind >= WEFT__TASK_BLOCKING && set->signal_stack == NULL)
+        (void)weft__sigaltstack_init(&set->signal_stack); /* without it it is not named, no more */
     return 0;
 }
 
@@ -238,7 +239,6 @@ static int driver_init(struct driver *d, weft_local_set *set, bool must_work)
 static void driver_fini(struct driver *d)
 {
     struct weft__ctx *c = weft__ctx_get();
-    weft__sigaltstack_fini(d->signal_stack);
     if (d->was_current)
         return;
     c->current = NULL;
@@ -412,6 +412,7 @@ static void tear_down(weft_local_set *set)
     weft__a32_store_release(&core->phase, WEFT__PHASE_DOWN);
     weft__timers_close(&w->timers);
     weft__thread_task_destroy(set->guest);
+    weft__sigaltstack_fini(set->signal_stack);
     weft__stack_cache_fini(&w->stacks);
     weft__slab_flush(core->slab, &w->tasks);
     (void)weft__inject_close(&l->sched.inject);
