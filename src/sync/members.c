@@ -307,8 +307,8 @@ static weft_task *give_up_locked(struct weft__members *g, struct weft__member *m
         weft__wake_list_abort(wakes, weft__task_address(task));
     } else {
         m->state = WEFT__MEMBER_DETACHED;
-        tell_locked(g, wakes);
     }
+    tell_locked(g, wakes);
     return task;
 }
 

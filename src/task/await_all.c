@@ -6,15 +6,10 @@
 
 #include "task/case.h"
 
-static int await_all_poll(weft_future *f, weft_waker *waker)
+#include <errno.h>
+
+static int poll_cases(weft_await_all_future *a, weft_waker *waker)
 {
-    weft_await_all_future *a = WEFT__CONTAINER_OF(f, weft_await_all_future, future);
-    if (!a->is_begun) {
-        a->is_begun = true;
-        int rc = weft__cases_begin("weft_await_all", a->cases, a->count, NULL);
-        if (rc < 0)
-            return rc;
-    }
     size_t at = a->first;
     if (!(a->flags & WEFT_AWAIT_BIASED))
         a->first = a->first + 1 < a->count ? a->first + 1 : 0;
@@ -31,6 +26,22 @@ static int await_all_poll(weft_future *f, weft_waker *waker)
         }
     }
     return is_pending ? WEFT_PENDING : 0;
+}
+
+static int await_all_poll(weft_future *f, weft_waker *waker)
+{
+    weft_await_all_future *a = WEFT__CONTAINER_OF(f, weft_await_all_future, future);
+    if (!a->is_begun) {
+        a->is_begun = true;
+        int rc = weft__cases_begin("weft_await_all", a->cases, a->count, NULL);
+        if (rc < 0)
+            return rc;
+    }
+    struct weft__cases_guard guard;
+    struct weft__locals *l = weft__cases_guard_enter(&guard, a->cases, a->count);
+    int rc = poll_cases(a, waker);
+    weft__cases_guard_leave(&guard, l);
+    return rc;
 }
 
 static void await_all_cancel(weft_future *f)
@@ -55,20 +66,17 @@ void weft_await_all_future_init(weft_await_all_future *a, unsigned flags, weft_c
 static int await_here(const char *call, unsigned flags, weft_case *cases, size_t count,
                       const void *caller)
 {
-    int rc = weft__cases_begin(call, cases, count, caller);
+    int rc = flags & ~(unsigned)(WEFT_AWAIT_OK | WEFT_AWAIT_BIASED)
+                 ? weft__misuse(call, -EINVAL, "unknown flags", caller)
+                 : weft__cases_begin(call, cases, count, caller);
     if (rc == 0)
         rc = weft__wait_begin(call, caller);
     if (rc < 0)
         return rc;
     weft_await_all_future a;
-    struct weft__cases_guard guard;
-    struct weft__locals *l = weft__wait_task()->locals;
     weft_await_all_future_init(&a, flags, cases, count);
     a.is_begun = true;
-    weft__cases_guard_enter(&guard, l, cases, count);
-    rc = weft__wait_for(&a.future);
-    weft__cases_guard_leave(&guard, l);
-    return rc;
+    return weft__wait_for(&a.future);
 }
 
 int weft_await_all(weft_case *cases, size_t count)

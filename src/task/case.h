@@ -39,8 +39,7 @@ void weft__cases_end(weft_case *cases, size_t count);
 
 /*
  * A start, a poll or a predicate of the user's may panic, and the frame be given up: what other cases
- * have registered must not outlive it. So ending them is a cleanup of the task for as long as they are
- * polled.
+ * have registered must not outlive it. So ending them is a cleanup of the task while they are polled.
  */
 struct weft__cases_guard {
     weft_cleanup cleanup;
@@ -50,18 +49,21 @@ struct weft__cases_guard {
 
 void weft__cases_end_at_unwind(void *guard);
 
-/* l: the caller's, which stay where they are while it waits. */
-static inline void weft__cases_guard_enter(struct weft__cases_guard *g, struct weft__locals *l,
-                                           weft_case *cases, size_t count)
+static inline struct weft__locals *weft__cases_guard_enter(struct weft__cases_guard *g,
+                                                           weft_case *cases, size_t count)
 {
+    struct weft__ctx *c = weft__ctx_now();
+    struct weft__locals *l = c && c->current ? c->current->locals : weft__locals_now();
     g->cases = cases;
     g->count = count;
     g->cleanup.below = l->cleanups;
     g->cleanup.fn = weft__cases_end_at_unwind;
     g->cleanup.arg = g;
     l->cleanups = &g->cleanup;
+    return l;
 }
 
+/* l: what enter has returned; polls do not suspend. */
 static inline void weft__cases_guard_leave(const struct weft__cases_guard *g,
                                            struct weft__locals *l)
 {

@@ -75,7 +75,10 @@ static int select_poll(weft_future *f, weft_waker *waker)
         if (rc < 0)
             return rc;
     }
+    struct weft__cases_guard guard;
+    struct weft__locals *l = weft__cases_guard_enter(&guard, s->cases, s->count);
     int rc = poll_cases(s, waker);
+    weft__cases_guard_leave(&guard, l);
     if (WEFT__UNLIKELY(rc == -ENOENT))
         return weft__misuse("weft_select", rc,
                             "every case is disabled or did not match, and there is no else",
@@ -149,14 +152,9 @@ static int select_here(const char *call, weft_case *cases, size_t count, bool is
     if (WEFT__UNLIKELY(rc < 0))
         return rc;
     weft_select_future s;
-    struct weft__cases_guard guard;
-    struct weft__locals *l = weft__wait_task()->locals;
     future_init(&s, cases, count, is_biased, caller);
     s.is_begun = true;
-    weft__cases_guard_enter(&guard, l, cases, count);
-    rc = weft__wait_for(&s.future);
-    weft__cases_guard_leave(&guard, l);
-    return rc;
+    return weft__wait_for(&s.future);
 }
 
 int weft_select(weft_case *cases, size_t count)
@@ -180,12 +178,9 @@ static int try_here(const char *call, weft_case *cases, size_t count, bool is_bi
         return weft__misuse(call, -EPERM,
                             "the caller is in no runtime (a task, or inside weft_enter())", caller);
     weft_select_future s;
-    struct weft__cases_guard guard;
     future_init(&s, cases, count, is_biased, caller);
     s.is_begun = true;
-    weft__cases_guard_enter(&guard, t->locals, cases, count);
     rc = select_poll(&s.future, weft__task_waker(t));
-    weft__cases_guard_leave(&guard, t->locals);
     if (rc != WEFT_PENDING)
         return rc;
     weft__cases_end(cases, count);
@@ -208,12 +203,7 @@ int weft_blocking_select(weft_case *cases, size_t count)
     if (rc < 0)
         return rc;
     weft_select_future s;
-    struct weft__cases_guard guard;
-    struct weft__locals *l = weft__locals_now();
     future_init(&s, cases, count, false, WEFT__CALLER);
     s.is_begun = true;
-    weft__cases_guard_enter(&guard, l, cases, count);
-    rc = weft__wait_blocking("weft_blocking_select", &s.future, WEFT__CALLER);
-    weft__cases_guard_leave(&guard, l);
-    return rc;
+    return weft__wait_blocking("weft_blocking_select", &s.future, WEFT__CALLER);
 }

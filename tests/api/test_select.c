@@ -19,6 +19,7 @@ struct probe {
     weft_waker *waker; /* while pending */
     int result;
     bool is_ready, panics;
+    bool panics_again; /* in the second poll, which it sees to */
     int polls, cancels;
 };
 
@@ -33,6 +34,10 @@ static int poll_probe(weft_future *f, weft_waker *waker)
         return p->result;
     }
     p->waker = waker;
+    if (p->panics_again) {
+        p->panics = true;
+        weft_waker_wake(waker);
+    }
     return WEFT_PENDING;
 }
 
@@ -675,6 +680,37 @@ static void a_panic_in_a_poll_cancels_the_others(struct test_env *env)
     sema_fini(&a.sema);
 }
 
+static int start_all(weft_case *c)
+{
+    weft_await_all_future_init(weft_case_storage(c), 0, c->arg[0].ptr, 3);
+    return 0;
+}
+
+static void *select_nested_and_panic(void *arg)
+{
+    struct aborted *a = arg;
+    weft_case inner[] = {case_sema(&a->sema), weft_case_sleep(20 * WEFT_SEC), case_of(&a->held)};
+    weft_case all[] = {case_sema(&a->sema), weft_case_sleep(20 * WEFT_SEC),
+                       weft_case_select_biased(inner, 3)};
+    weft_case c[] = {case_sema(&a->sema), weft_case_make(start_all, all, NULL)};
+    (void)!weft_select_biased(c, 2);
+    return NULL;
+}
+
+/* Each level ends what it holds, also that through which the panic comes. */
+static void a_panic_in_a_nested_poll_cancels_all(struct test_env *env)
+{
+    (void)env;
+    struct aborted a = {.rc = 1};
+    sema_init(&a.sema, 0);
+    probe_init(&a.held);
+    a.held.panics_again = true;
+    weft_task *t = SPAWN(select_nested_and_panic, &a);
+    CHECK_EQ(test_join_kind(t), WEFT_OUTCOME_PANICKED);
+    CHECK_EQ(sema_waiters(&a.sema), 0);
+    sema_fini(&a.sema);
+}
+
 /* ---- other places to wait ---- */
 
 static void a_body_and_a_thread_may_select(struct test_env *env)
@@ -968,6 +1004,7 @@ TEST_MAIN(IN_TASK(sel_01_one_wins_and_the_losers_are_cancelled),
           IN_TASK(co_10_a_loop_of_ready_selects_yields),
           IN_TASK(an_abort_cancels_what_the_select_holds),
           IN_TASK(a_deadline_cancels_what_the_select_holds),
-          IN_TASK(a_panic_in_a_poll_cancels_the_others), ON_MAIN(a_body_and_a_thread_may_select),
+          IN_TASK(a_panic_in_a_poll_cancels_the_others),
+          IN_TASK(a_panic_in_a_nested_poll_cancels_all), ON_MAIN(a_body_and_a_thread_may_select),
           ON_MAIN_ON(a_thread_without_a_runtime_blocks, TEST_MT1), IN_TASK(misuse_is_reported),
           IN_TASK(a_start_that_fails_is_a_result), IN_TASK(joins_and_sleeps_are_cases))
