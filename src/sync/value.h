@@ -20,7 +20,7 @@ struct weft__value_type {
 /* Values may have no bytes, and then no address. */
 static inline void weft__value_move(const struct weft__value_type *type, void *to, const void *from)
 {
-    if (type->bytes)
+    if (to && from)
         __builtin_memcpy(to, from, type->bytes);
 }
 
