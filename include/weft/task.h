@@ -274,7 +274,8 @@ WEFT_API int weft_consume_budget(void);
 
 /*
  * Keeps the calling task on the worker it runs on, and so on its thread, until weft_unpin(); for
- * code that uses what belongs to the thread across waits. Calls nest, and are counted. A task that
+ * code that uses what belongs to the thread across waits. Calls nest, and are counted; what a task
+ * has not undone ends with it. A task that
  * was spawned with options.pinned is pinned in any case.
  *
  * The price: a pinned task waits for its worker. One that blocks there, or computes, delays it, as

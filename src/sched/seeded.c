@@ -24,7 +24,9 @@ void weft__seeded_trace(struct weft__sched *s, uint64_t serial, unsigned event)
 struct weft__task *weft__seeded_pick(struct weft__worker *w)
 {
     /* What came from outside, or was too much for the ring, is chosen from as well. */
-    struct weft__task *t = weft__worker_take_global(w);
+    struct weft__task *t = NULL;
+    if (weft__runq_len(&w->runq) < WEFT__RUNQ_CAP / 2)
+        t = weft__worker_take_global(w);
     if (t != NULL)
         weft__worker_push(w, t);
     uint32_t len = weft__runq_len(&w->runq);

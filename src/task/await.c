@@ -297,7 +297,7 @@ void weft__mode_enter(weft__mode_scope *s, enum weft__mode mode)
         l->no_wait_depth++;
         break;
     case WEFT__MODE_PINNED:
-        weft__pin_set_depth(l, (uint16_t)(l->pin_depth + 1));
+        weft__pin_set_depth(l, l->pin_depth + 1);
         break;
     }
 }
@@ -321,7 +321,7 @@ void weft__mode_leave(weft__mode_scope *s)
         l->no_wait_depth--;
         break;
     case WEFT__MODE_PINNED:
-        weft__pin_set_depth(l, (uint16_t)(l->pin_depth - 1));
+        weft__pin_set_depth(l, l->pin_depth - 1);
         break;
     }
 }

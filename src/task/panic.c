@@ -225,7 +225,8 @@ static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool le
     struct weft_cancel_scope *cancel_top = l->cancel_top, *cancel = l->cancel;
     struct weft_task_local_binding *bindings = l->bindings;
     uint16_t shield = l->shield_depth, no_wait = l->no_wait_depth;
-    uint16_t unconstrained = l->unconstrained_depth, pins = l->pin_depth;
+    uint16_t unconstrained = l->unconstrained_depth;
+    uint32_t pins = l->pin_depth;
     l->boundary = &b;
     bool ok = call_inside(&b, fn, arg);
     l = weft__locals_now(); /* of a task the same; a plain thread does not move either */

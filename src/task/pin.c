@@ -22,7 +22,7 @@ static void unpin(struct weft__task *t)
     weft__a32_and_relaxed(&t->route, ~(WEFT__ROUTE_PINNED | UINT32_MAX << WEFT__ROUTE_HOME_SHIFT));
 }
 
-void weft__pin_set_depth(struct weft__locals *l, uint16_t depth)
+void weft__pin_set_depth(struct weft__locals *l, uint32_t depth)
 {
     bool was_pinned = l->pin_depth > 0;
     l->pin_depth = depth;
@@ -47,12 +47,12 @@ int weft_pin(void)
         return weft__misuse("weft_pin", -EPERM,
                             "a polled future is pinned when it is spawned: options.pinned",
                             WEFT__CALLER);
-    if (l->pin_depth == UINT16_MAX)
+    if (l->pin_depth >= UINT16_MAX)
         return weft__misuse("weft_pin", -EOVERFLOW,
                             "it was called 65,535 times without "
                             "weft_unpin()",
                             WEFT__CALLER);
-    weft__pin_set_depth(l, (uint16_t)(l->pin_depth + 1));
+    weft__pin_set_depth(l, l->pin_depth + 1);
     return 0;
 }
 
@@ -62,7 +62,7 @@ int weft_unpin(void)
     if (l->pin_depth == 0)
         return weft__misuse("weft_unpin", -EINVAL, "it was called more often than weft_pin()",
                             WEFT__CALLER);
-    weft__pin_set_depth(l, (uint16_t)(l->pin_depth - 1));
+    weft__pin_set_depth(l, l->pin_depth - 1);
     return 0;
 }
 

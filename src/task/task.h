@@ -137,7 +137,7 @@ struct weft__locals {
     struct weft__boundary *boundary;          /* innermost */
     struct weft__stack *stack;                /* what an executor runs on; NULL for threads */
     uint16_t shield_depth, no_wait_depth, unconstrained_depth;
-    uint16_t pin_depth;
+    uint32_t pin_depth; /* calls of weft_pin() and blocks to undo */
     bool is_panicking, is_unwinding;
     /* a wait has returned -ECANCELED, or the task was unwound: the outcome is cancelled */
     bool abort_seen;
@@ -394,7 +394,7 @@ static inline bool weft__task_is_pinned(const struct weft__task *t)
 /* To the worker with that index. By who runs t, or is about to. */
 void weft__task_pin(struct weft__task *t, uint32_t home);
 /* Sets how often the caller has asked to be pinned; l: of the caller. */
-void weft__pin_set_depth(struct weft__locals *l, uint16_t depth);
+void weft__pin_set_depth(struct weft__locals *l, uint32_t depth);
 
 /* ---- wakers: a weft_waker is the task ---- */
 
