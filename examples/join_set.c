@@ -44,7 +44,7 @@ static void destroy(void *set)
 
 static int ask_all(struct query *query)
 {
-    static const uint64_t delay_ms[SERVERS] = {90, 10, 60000, 50, 60000, 60000};
+    static const uint64_t delay_ms[SERVERS] = {400, 10, 60000, 200, 60000, 60000};
     struct server server[SERVERS];
     weft_join_set *set;
     int rc = weft_join_set_create(&set);

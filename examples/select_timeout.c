@@ -2,7 +2,7 @@
  * Waits for the first of several things: a message, a tick, or the end of patience.
  *
  * A sensor sends measurements and falls silent after a while. The reader takes what comes, says every
- * 50 ms that it is still there, and gives up when nothing has come for 120 ms.
+ * 200 ms that it is still there, and gives up when nothing has come for a second.
  */
 #include <weft/interval.h>
 #include <weft/mpsc.h>
@@ -13,7 +13,7 @@
 
 #include <stdio.h>
 
-#define PATIENCE (120 * WEFT_MS)
+#define PATIENCE WEFT_SEC
 
 static void *measure(void *arg)
 {
@@ -32,11 +32,11 @@ static void give_up(void *tx)
     weft_mpsc_sender_unref(tx);
 }
 
-static int read_until_silent(weft_mpsc_receiver *rx, weft_interval *every_50ms)
+static int read_until_silent(weft_mpsc_receiver *rx, weft_interval *every_200ms)
 {
     int value;
     /* A weft_case_sleep() would begin anew in each select, so the ticks would prolong it. */
-    weft_case c[] = {weft_case_mpsc_recv(rx, &value), weft_case_tick(every_50ms, NULL),
+    weft_case c[] = {weft_case_mpsc_recv(rx, &value), weft_case_tick(every_200ms, NULL),
                      weft_case_sleep_until(weft_now() + PATIENCE)};
     for (;;) {
         int which = weft_select(c, 3);
@@ -51,7 +51,7 @@ static int read_until_silent(weft_mpsc_receiver *rx, weft_interval *every_50ms)
             printf("still reading\n");
             break;
         case 2:
-            printf("nothing for 120 ms\n");
+            printf("nothing for a second\n");
             return 0;
         default:
             return which; /* -ECANCELED and the like */
@@ -63,7 +63,7 @@ static int main_task(void *arg)
 {
     weft_mpsc_sender *tx;
     weft_mpsc_receiver *rx;
-    weft_interval every_50ms;
+    weft_interval every_200ms;
     weft_task *sensor;
     (void)arg;
     weft_spawn_options options = {.drop_arg = give_up}; /* aborted before it ran */
@@ -75,10 +75,10 @@ static int main_task(void *arg)
         weft_mpsc_sender_unref(tx);
         goto out;
     }
-    rc = weft_interval_init_at(&every_50ms, weft_now() + 50 * WEFT_MS, 50 * WEFT_MS);
+    rc = weft_interval_init_at(&every_200ms, weft_now() + 200 * WEFT_MS, 200 * WEFT_MS);
     if (rc == 0) {
-        rc = read_until_silent(rx, &every_50ms);
-        weft_interval_fini(&every_50ms);
+        rc = read_until_silent(rx, &every_200ms);
+        weft_interval_fini(&every_200ms);
     }
     weft_task_abort_detach(sensor);
 out:
