@@ -121,7 +121,7 @@ fuzz:
 	@$(call configure,$(BUILD)/fuzz,-DCMAKE_BUILD_TYPE=Debug \
 		-DCMAKE_C_FLAGS="-O1 -fsanitize=fuzzer-no-link" -DCMAKE_CXX_COMPILER=clang++ \
 		-DWEFT_SANITIZE=address$(,)undefined -DWEFT_FUZZ=ON)
-	@$(call build,$(BUILD)/fuzz)
+	@$(CMAKE) --build $(BUILD)/fuzz -j $(JOBS) --target fuzz_targets -- --no-print-directory
 	@tools/fuzz $(BUILD)/fuzz $(SECONDS) $(NAME)
 
 stress:

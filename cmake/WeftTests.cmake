@@ -267,6 +267,7 @@ endforeach()
 
 # Fuzz targets: replayed as plain tests; as libFuzzer programs on request.
 file(GLOB fuzz_targets CONFIGURE_DEPENDS ${tests_dir}/fuzz/fuzz_*.c)
+add_custom_target(fuzz_targets)
 foreach(source IN LISTS fuzz_targets)
     get_filename_component(name ${source} NAME_WE)
     string(REGEX REPLACE "^fuzz_" "" name ${name})
@@ -277,6 +278,7 @@ foreach(source IN LISTS fuzz_targets)
     foreach(driver IN LISTS drivers)
         set(target fuzz_${name}_${driver})
         add_executable(${target} ${source} ${tests_dir}/fuzz/support/fuzz.c)
+        add_dependencies(fuzz_targets ${target})
         target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
         target_include_directories(${target} PRIVATE
             ${tests_dir}/fuzz/support ${PROJECT_SOURCE_DIR}/src)
