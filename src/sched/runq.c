@@ -44,7 +44,8 @@ unsigned weft__runq_steal_half(struct weft__runq *from, struct weft__runq *to,
 
     for (;;) {
         /* acquire, and before tail: tail is then not behind head, and their difference not
-         * negative. Pairs with the release of whoever moved head. */
+         * negative. Pairs with the release of whoever moved head. mutation: a negative difference
+         * is more than CAP, and the loop goes round. */
         uint32_t head = weft__a32_load_acquire(&from->head);
         /* acquire pairs with the release of tail in push: the slots, and what is in the tasks. */
         uint32_t count = weft__runq_between(head, weft__a32_load_acquire(&from->tail));
@@ -65,12 +66,14 @@ unsigned weft__runq_steal_half(struct weft__runq *from, struct weft__runq *to,
             weft__aptr_store_relaxed(&to->slot[(to_tail + i - 1) & WEFT__RUNQ_MASK], task);
         }
         /* release pairs with the acquire in weft__runq_room(): we are done reading before `from`'s
-         * owner may write these slots again. Failure loads both counters anew. */
+         * owner may write these slots again. Failure loads both counters anew. mutation: loads that
+         * come before a store, which the explorer never lets change places. */
         if (!weft__a32_cas_release(&from->head, &head, head + take))
             continue;
 
         /* seq_cst, not release: a thief that finds more than it needs looks for idle workers next,
-         * as after push_seq_cst. Beside a steal the difference does not show. */
+         * as after push_seq_cst. Beside a steal the difference does not show. mutation: what could
+         * be missed is a helper, not a task: this thief runs them all by itself. */
         if (take > 1)
             weft__a32_store_seq_cst(&to->tail, to_tail + take - 1);
         *ret_first = first;
@@ -88,7 +91,8 @@ unsigned weft__runq_take_half(struct weft__runq *q, struct weft__task **tasks, u
             take = max;
         for (uint32_t i = 0; i < take; i++)
             tasks[i] = weft__aptr_load_relaxed(&q->slot[(head + i) & WEFT__RUNQ_MASK]);
-        if (weft__a32_cas_weak_release(&q->head, &head, head + take)) /* release: as in pop */
+        /* release: as in pop. mutation: as in steal_half, where a tail behind head is noticed. */
+        if (weft__a32_cas_weak_release(&q->head, &head, head + take))
             return take;
     }
     return 0;
@@ -97,7 +101,7 @@ unsigned weft__runq_take_half(struct weft__runq *q, struct weft__task **tasks, u
 unsigned weft__runq_len_seq_cst(const struct weft__runq *q)
 {
     /* As is_empty_seq_cst below. */
-    uint32_t head = weft__a32_load_seq_cst(&q->head);
+    uint32_t head = weft__a32_load_acquire(&q->head);
     uint32_t count = weft__runq_between(head, weft__a32_load_seq_cst(&q->tail));
     return count <= WEFT__RUNQ_CAP ? count : WEFT__RUNQ_CAP;
 }
@@ -106,9 +110,10 @@ bool weft__runq_is_empty_seq_cst(const struct weft__runq *q)
 {
     /* head first. Then equality means that the queue was empty when tail was read: head had not
      * passed tail then and cannot be behind what was read before. A head that has moved on since
-     * makes an empty queue look used, which costs the caller one more search. seq_cst on tail pairs
-     * with the stores of tail in push_seq_cst and steal_half. */
-    uint32_t head = weft__a32_load_seq_cst(&q->head);
+     * makes an empty queue look used, which costs the caller one more search; so does one that is
+     * old, hence acquire is enough. seq_cst on tail pairs with the stores of tail in push_seq_cst
+     * and steal_half. */
+    uint32_t head = weft__a32_load_acquire(&q->head);
     return head == weft__a32_load_seq_cst(&q->tail);
 }
 

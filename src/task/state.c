@@ -131,10 +131,14 @@ bool weft__task_set_joiner(struct weft__task *t, weft_waker *w)
 
 void weft__task_clear_joiner(struct weft__task *t)
 {
+    /* mutation: join_waker is the joiner's own until the completer takes it with JOINED, and after
+     * that is not looked at; the orders here serve none but a caller that goes on to look at the
+     * outcome, and all that do load the word again. */
     uint64_t s = weft__a64_load_acquire(&t->state);
     do {
         if (!(s & WEFT__TASK_JOINED))
             return; /* the completer has taken it, with the reference */
+        /* mutation: as above */
     } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, s & ~WEFT__TASK_JOINED));
     weft__task_unref(weft__task_of_waker(t->join_waker));
 }
@@ -157,7 +161,8 @@ void weft__task_free(struct weft__task *t)
     }
     t->generation++;
     /* release: a walker that finds the slot taken again synchronises with that later store; this
-     * one keeps ours before it. */
+     * one keeps ours before it. mutation: a walker that finds 0 looks at nothing else, and one that
+     * finds the slot taken again has the lock of the slab between, or one thread for both. */
     weft__a64_store_release(&t->state, 0);
     struct weft__ctx *c = weft__ctx_now();
     weft__slab_free(slab, c && c->cache_core == t->core ? c->slab_cache : NULL, t);
