@@ -31,7 +31,8 @@ static void ring(struct weft__local *l)
     /* seq_cst, after what the driver is to see was stored, seq_cst too; pairs with start_listening(). */
     if (weft__aptr_load_seq_cst(&l->sleeper) == NULL)
         return; /* nobody sleeps: the driver looks at the queue before it does */
-    /* acquire pairs with the swap in start_listening(): the task's fields are readable. */
+    /* acquire pairs with the swap in start_listening(): the task's fields are readable.
+     * mutation: the models make the drivers before the threads start. */
     struct weft__task *t = weft__aptr_swap_acquire(&l->sleeper, NULL);
     if (t)
         weft__waker_wake_release(weft__task_waker(t));
@@ -149,9 +150,11 @@ static void expire(struct weft__worker *w)
 
 static uint64_t next_timer_ns(struct weft__worker *w)
 {
-    /* On a clock that jumps it must be exact; else a time too early costs a look. */
+    /* On a clock that jumps it must be exact; else a time too early costs a look. seq_cst, after
+     * start_listening(): who arms a timer stores, then rings. */
     if (weft__clock_is_paused(&w->sched->core.clock))
         return weft__timers_earliest(&w->timers);
+    /* mutation: in no model a timer is armed from elsewhere */
     return weft__a64_load_seq_cst(&w->timers.next_ns);
 }
 
@@ -334,8 +337,8 @@ void weft__local_begin(struct weft__driving *d, struct weft__local *set, struct 
         weft__fiber_adopt_fiber(&d->here, task->locals->stack);
     weft__core_ref(&set->sched.core);
     /* Its tasks may be woken from anywhere, which the deadlock check of the driver's runtime does
-     * not see. */
-    weft__a32_add_seq_cst(&weft__sched_of(task->core)->outside, 1);
+     * not see. relaxed: it looks for what lasts. */
+    weft__a32_add_relaxed(&weft__sched_of(task->core)->outside, 1);
     weft__lock_acquire(&set->lock);
     weft__list_push_back(&set->drivers, &d->node);
     weft__a32_add_relaxed(&set->end_waiters, waits_for_end);
@@ -365,7 +368,7 @@ void weft__local_end(struct weft__driving *d)
     claim_drivers(set, &list, false);
     weft__lock_release(&set->lock);
     weft__wake_list_flush(&list);
-    weft__a32_sub_seq_cst(&weft__sched_of(d->task->core)->outside, 1);
+    weft__a32_sub_relaxed(&weft__sched_of(d->task->core)->outside, 1);
     weft__core_unref(&set->sched.core);
 }
 
@@ -382,7 +385,8 @@ static void abort_one(struct weft__task *t, void *arg)
 
 void weft__local_abort_all(struct weft__local *l, uint64_t bits)
 {
-    weft__a32_store_seq_cst(&l->sched.core.phase, WEFT__PHASE_STOPPING);
+    /* relaxed: tasks are admitted at home, where this is */
+    weft__a32_store_relaxed(&l->sched.core.phase, WEFT__PHASE_STOPPING);
     weft__slab_walk(l->sched.core.slab, abort_one, &bits);
 }
 
