@@ -1,7 +1,8 @@
 /*
- * bytes_read [host:port]: a server that counts what it reads. Connection tasks send their byte counts
- * through a channel of 1,024 to one background task, which prints and resets the sum at each tick of
- * an interval, and ends when all senders are gone. Ends on Ctrl-C, after the last count is printed.
+ * bytes_read [host:port]: a server that counts what it reads. Connection tasks send their byte
+ * counts through a channel of 1,024 to one background task, which prints and resets the sum at each
+ * tick of an interval, and ends when all senders are gone. Ends on Ctrl-C, after the last count is
+ * printed.
  */
 #include <weft/weft.h>
 

@@ -1,7 +1,7 @@
 /*
  * chat [host:port]: a chat server. Each line that a client writes goes to all others through a
- * broadcast channel. Try it with two or three `nc 127.0.0.1 8080`. Who reads too slowly loses lines,
- * and is told how many. Ends on Ctrl-C.
+ * broadcast channel. Try it with two or three `nc 127.0.0.1 8080`. Who reads too slowly loses
+ * lines, and is told how many. Ends on Ctrl-C.
  */
 #include <weft/weft.h>
 

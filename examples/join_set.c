@@ -1,7 +1,7 @@
 /*
  * Results as they complete, from a set of tasks. Asks several servers the same thing and takes the
- * first three answers; leaving the set aborts those who still think, and waits for them, so they may
- * use what lies in the frame of who asked.
+ * first three answers; leaving the set aborts those who still think, and waits for them, so they
+ * may use what lies in the frame of who asked.
  */
 #include <weft/join_set.h>
 #include <weft/panic.h>

@@ -1,8 +1,8 @@
 /*
  * Waits for the first of several things: a message, a tick, or the end of patience.
  *
- * A sensor sends measurements and falls silent after a while. The reader takes what comes, says every
- * 200 ms that it is still there, and gives up when nothing has come for a second.
+ * A sensor sends measurements and falls silent after a while. The reader takes what comes, says
+ * every 200 ms that it is still there, and gives up when nothing has come for a second.
  */
 #include <weft/interval.h>
 #include <weft/mpsc.h>

@@ -44,8 +44,8 @@ typedef struct weft_broadcast_options {
      */
     int (*clone)(void *to, const void *from);
     /* Destroys an item; a copy is the receiver's to destroy, mostly in the same way. Called without
-     * locks, by whoever was the last to need the item; it must not wait. A panic is reported and goes no further. Needs clone: copies of the mere
-     * bytes would outlive what they point to. */
+     * locks, by whoever was the last to need the item; it must not wait. A panic is reported and
+     * goes no further. Needs clone: copies of the mere bytes would outlive what they point to. */
     void (*drop)(void *elem);
 } weft_broadcast_options;
 
@@ -71,8 +71,8 @@ WEFT_API weft_broadcast_sender *weft_broadcast_sender_ref(weft_broadcast_sender 
 WEFT_API void weft_broadcast_sender_unref(weft_broadcast_sender *tx);
 
 /* A weak sender does not keep the channel from ending. downgrade returns one, for
- * weft_broadcast_weak_unref(); tx stays. upgrade returns a sender, for weft_broadcast_sender_unref();
- * NULL when none is left. weak stays. unref(NULL) does nothing. */
+ * weft_broadcast_weak_unref(); tx stays. upgrade returns a sender, for
+ * weft_broadcast_sender_unref(); NULL when none is left. weak stays. unref(NULL) does nothing. */
 typedef struct weft_broadcast_weak_sender weft_broadcast_weak_sender;
 WEFT_API weft_broadcast_weak_sender *weft_broadcast_sender_downgrade(weft_broadcast_sender *tx);
 WEFT_API WEFT_MUST_CHECK weft_broadcast_sender *weft_broadcast_weak_upgrade(
@@ -84,8 +84,8 @@ WEFT_API void weft_broadcast_weak_unref(weft_broadcast_weak_sender *weak);
  *
  *   elem      elem_bytes are copied from it. With a drop function, what they own is taken on success
  *
- * Returns how many receivers will see it (at least 1, at most INT_MAX); otherwise nothing was taken,
- * and it is
+ * Returns how many receivers will see it (at least 1, at most INT_MAX); otherwise nothing was
+ * taken, and it is
  *   -EPIPE    there is no receiver; it may be tried again once somebody has subscribed
  *   -ENOMEM   as many items are being cloned or dropped this moment as there is memory for, and no
  *             more came

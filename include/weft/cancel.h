@@ -4,8 +4,8 @@
  * A token is cancelled once and stays so; cancelling one cancels its descendants, never its
  * ancestors or siblings. It can be waited for like anything else, and it can be put around code:
  * inside WEFT_CANCEL_SCOPE every wait, however deep, returns -ECANCELED once the token is
- * cancelled, as after an abort, and the same cleanup code runs. Children of a weft_scope inherit the
- * tokens around it.
+ * cancelled, as after an abort, and the same cleanup code runs. Children of a weft_scope inherit
+ * the tokens around it.
  *
  * A token is counted: each holder has a reference. All functions may be called from any thread, in
  * a runtime or in none, and none suspends unless it says so.
@@ -112,9 +112,10 @@ typedef struct weft_cancel_scope {
                                 *weft__p_##name = weft__cancel_scope_start(&name, (token));        \
          !weft__p_##name->left; weft_cancel_scope_leave(&name))
 
-/* Opens a scope; token is borrowed until it is left; NULL: one that is never cancelled. s stays where
- * it is until it is left, in reverse order. A panic or an unwinding abort leaves it; a body that
- * returns without leaving it ends the process. In a place where nothing can wait it has no effect. */
+/* Opens a scope; token is borrowed until it is left; NULL: one that is never cancelled. s stays
+ * where it is until it is left, in reverse order. A panic or an unwinding abort leaves it; a body
+ * that returns without leaving it ends the process. In a place where nothing can wait it has no
+ * effect. */
 WEFT_API void weft_cancel_scope_enter(weft_cancel_scope *s, weft_cancel_token *token);
 /* Closes it. Idempotent. */
 WEFT_API void weft_cancel_scope_leave(weft_cancel_scope *s);

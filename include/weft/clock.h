@@ -1,14 +1,16 @@
 /*
  * The paused clock: time for tests.
  *
- * A current_thread runtime, or a local one, can stop its clock. Then no time passes while tasks run, however long
- * that takes, and when nothing can run the clock jumps to the next timer: a test of a year of
- * retries ends at once, and its timers fire in the same order in each run. The clock is that of the
- * whole runtime: weft_now() inside it, sleeps, timers, intervals, delay queues, timeout scopes.
+ * A current_thread runtime, or a local one, can stop its clock. Then no time passes while tasks
+ * run, however long that takes, and when nothing can run the clock jumps to the next timer: a test
+ * of a year of retries ends at once, and its timers fire in the same order in each run. The clock
+ * is that of the whole runtime: weft_now() inside it, sleeps, timers, intervals, delay queues,
+ * timeout scopes.
  *
- * It does not jump while a blocking job (weft_spawn_blocking()) is unfinished, which may be about to
- * wake a task. It does jump while tasks wait for sockets: what comes over them comes in real time.
- * The end of a shutdown's grace, and reports of tasks that stick or all wait, go by real time too.
+ * It does not jump while a blocking job (weft_spawn_blocking()) is unfinished, which may be about
+ * to wake a task. It does jump while tasks wait for sockets: what comes over them comes in real
+ * time. The end of a shutdown's grace, and reports of tasks that stick or all wait, go by real time
+ * too.
  *
  * A runtime may also start so: weft_config.start_paused.
  */
@@ -40,9 +42,9 @@ WEFT_API bool weft_clock_is_paused(void);
 /*
  * Moves a paused clock by exactly duration_ns, in one leap: who wakes up sees the time after it, as
  * if the process had been stopped for so long. What is due fires in the order of the deadlines, and
- * what that wakes has run, to its next wait, when this returns (with weft_config.deterministic it may
- * run later, as any two tasks that are ready run in either order). To pass time step by step instead,
- * with every timer at its own time, sleep: weft_sleep() under a paused clock.
+ * what that wakes has run, to its next wait, when this returns (with weft_config.deterministic it
+ * may run later, as any two tasks that are ready run in either order). To pass time step by step
+ * instead, with every timer at its own time, sleep: weft_sleep() under a paused clock.
  *
  * Returns 0, or
  *   -ECANCELED  the calling task was aborted: before the call, and nothing was done, or in it, and

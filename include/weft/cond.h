@@ -10,8 +10,8 @@
  *         if ((rc = weft_cond_wait(&q->filled, &q->lock)) < 0)
  *             return rc;              // the mutex is locked here too, and the guard lets go of it
  *
- * Who changes what is waited for does so with the mutex locked, and signals then or after unlocking.
- * A wait may return without a signal, so it stands in a loop.
+ * Who changes what is waited for does so with the mutex locked, and signals then or after
+ * unlocking. A wait may return without a signal, so it stands in a loop.
  */
 #ifndef WEFT_COND_H
 #define WEFT_COND_H
@@ -58,14 +58,14 @@ WEFT_API void weft_cond_init(weft_cond *c);
 WEFT_API WEFT_MUST_CHECK int weft_cond_wait(weft_cond *c, weft_mutex *m);
 
 /* The same for plain threads and blocking jobs: blocks the thread. Needs no runtime. -EPERM
- * (reported) also inside a task or a body of weft_block_on(); -ENOMEM when the thread cannot wait. m
- * is locked in every case. */
+ * (reported) also inside a task or a body of weft_block_on(); -ENOMEM when the thread cannot wait.
+ * m is locked in every case. */
 WEFT_API WEFT_MUST_CHECK int weft_cond_blocking_wait(weft_cond *c, weft_mutex *m);
 
 /*
- * The same as a future. Its first poll unlocks m; it is ready, with 0, once it was signalled and has
- * m locked again. Cancelled after a poll, m is not locked: a cancel cannot wait. Not polled at all,
- * m is as it was.
+ * The same as a future. Its first poll unlocks m; it is ready, with 0, once it was signalled and
+ * has m locked again. Cancelled after a poll, m is not locked: a cancel cannot wait. Not polled at
+ * all, m is as it was.
  */
 typedef struct weft_cond_wait_future {
     weft_future future;
@@ -73,8 +73,8 @@ typedef struct weft_cond_wait_future {
 } weft_cond_wait_future;
 WEFT_API void weft_cond_wait_future_init(weft_cond_wait_future *f, weft_cond *c, weft_mutex *m);
 
-/* Wakes the one who has waited longest; all who wait now. Nothing is remembered. Any thread or task,
- * with or without the mutex; never suspends. */
+/* Wakes the one who has waited longest; all who wait now. Nothing is remembered. Any thread or
+ * task, with or without the mutex; never suspends. */
 WEFT_API void weft_cond_signal(weft_cond *c);
 WEFT_API void weft_cond_broadcast(weft_cond *c);
 

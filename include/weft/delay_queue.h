@@ -1,9 +1,9 @@
 /*
  * Delay queues: items that come out when their time has come, the earliest first.
  *
- * For what expires: sessions, cache entries, retries, leases. A million of them cost one timer, and an
- * item that is not due can be taken back or put off by its key. Items of the same deadline come out in
- * the order in which they were put in, or put off.
+ * For what expires: sessions, cache entries, retries, leases. A million of them cost one timer, and
+ * an item that is not due can be taken back or put off by its key. Items of the same deadline come
+ * out in the order in which they were put in, or put off.
  *
  *     weft_delay_key key;
  *     int rc = weft_delay_queue_insert(q, &session, 30 * WEFT_SEC, &key);
@@ -13,8 +13,8 @@
  *     while ((rc = weft_delay_queue_next(q, &session, NULL)) == 0)      by another task
  *         close_session(session);
  *
- * Items are copied in and out. The queue is on the heap, shared and counted; it belongs to the runtime,
- * or the local set, in which it was created, and goes by its clock. Any thread may use it.
+ * Items are copied in and out. The queue is on the heap, shared and counted; it belongs to the
+ * runtime, or the local set, in which it was created, and goes by its clock. Any thread may use it.
  *
  * Source: the operations are those of DelayQueue in tokio-util.
  */
@@ -29,8 +29,8 @@ WEFT_BEGIN_DECLS
 
 typedef struct weft_delay_queue weft_delay_queue;
 
-/* Names one item, from its insertion until it is taken out; no other item of the queue is ever named
- * so. All zero: none. */
+/* Names one item, from its insertion until it is taken out; no other item of the queue is ever
+ * named so. All zero: none. */
 typedef struct weft_delay_key {
     uint64_t id;
     uint32_t slot;
@@ -66,9 +66,8 @@ WEFT_API void weft_delay_queue_unref(weft_delay_queue *q);
  *   item      item_bytes are copied; what they own is taken
  *   ret_key   NULL: not wanted
  *
- * Returns 0, or nothing was taken and it is -ENOMEM, or -EINVAL (item is NULL, and items have a size).
- * There is no allocation while capacity lasts.
- * Any thread; never suspends.
+ * Returns 0, or nothing was taken and it is -ENOMEM, or -EINVAL (item is NULL, and items have a
+ * size). There is no allocation while capacity lasts. Any thread; never suspends.
  */
 WEFT_API WEFT_MUST_CHECK int weft_delay_queue_insert(weft_delay_queue *q, const void *item,
                                                      uint64_t delay_ns, weft_delay_key *ret_key);
@@ -91,8 +90,8 @@ WEFT_API WEFT_MUST_CHECK int weft_delay_queue_insert_at(weft_delay_queue *q, con
 WEFT_API int weft_delay_queue_remove(weft_delay_queue *q, weft_delay_key key, void *ret_item);
 WEFT_API int weft_delay_queue_try_remove(weft_delay_queue *q, weft_delay_key key, void *ret_item);
 
-/* Gives an item another time, delay_ns from now or deadline_ns: later, earlier, or past; also one that
- * is due. Its key stays. Returns and calls as remove. */
+/* Gives an item another time, delay_ns from now or deadline_ns: later, earlier, or past; also one
+ * that is due. Its key stays. Returns and calls as remove. */
 WEFT_API int weft_delay_queue_reset(weft_delay_queue *q, weft_delay_key key, uint64_t delay_ns);
 WEFT_API int weft_delay_queue_reset_at(weft_delay_queue *q, weft_delay_key key,
                                        uint64_t deadline_ns);
@@ -116,8 +115,8 @@ WEFT_API int weft_delay_queue_try_reset_at(weft_delay_queue *q, weft_delay_key k
  */
 WEFT_API WEFT_MUST_CHECK int weft_delay_queue_next(weft_delay_queue *q, void *ret_item,
                                                    weft_delay_entry *ret_entry);
-/* The same without waiting: -EAGAIN when nothing is due. It takes no turns: those who wait are passed
- * over. Any thread; never suspends. */
+/* The same without waiting: -EAGAIN when nothing is due. It takes no turns: those who wait are
+ * passed over. Any thread; never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_delay_queue_try_next(weft_delay_queue *q, void *ret_item,
                                                        weft_delay_entry *ret_entry);
 /* The same on a plain thread, which blocks; also in a blocking job, and outside all runtimes. In a

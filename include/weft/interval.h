@@ -28,16 +28,18 @@ enum weft_missed_tick {
      * what must happen so many times. The default. */
     WEFT_MISSED_TICK_BURST,
     /* The next tick is a period after the late one: the grid moves. For what needs a pause in
-     * between. A tick that is taken less than half a period late, and less than 5 ms, is on time. */
+     * between. A tick that is taken less than half a period late, and less than 5 ms, is on time.
+     * */
     WEFT_MISSED_TICK_DELAY,
-    /* The next tick is the next on the grid that is still ahead. For what is stale if it is late. */
+    /* The next tick is the next on the grid that is still ahead. For what is stale if it is late.
+     * */
     WEFT_MISSED_TICK_SKIP,
 };
 
 /*
  * In the caller's memory; must not move while a tick is waited for. It belongs to the runtime in
- * which it was initialised, and goes by its clock. One tick at a time is waited for, by the owner of
- * the interval, who alone calls what is below.
+ * which it was initialised, and goes by its clock. One tick at a time is waited for, by the owner
+ * of the interval, who alone calls what is below.
  */
 typedef struct weft_interval {
     weft_timer timer; /* at the next tick */
@@ -50,8 +52,8 @@ typedef struct weft_interval {
  *
  *   period_ns   at least 1; a tick beyond the end of time never comes
  *
- * Returns 0, or nothing was done and it is -EINVAL (a period of 0), -EPERM outside a runtime or with
- * time switched off, -ESHUTDOWN. Never suspends.
+ * Returns 0, or nothing was done and it is -EINVAL (a period of 0), -EPERM outside a runtime or
+ * with time switched off, -ESHUTDOWN. Never suspends.
  */
 WEFT_API WEFT_MUST_CHECK int weft_interval_init(weft_interval *i, uint64_t period_ns);
 WEFT_API WEFT_MUST_CHECK int weft_interval_init_at(weft_interval *i, uint64_t start_ns,

@@ -50,9 +50,10 @@ typedef struct weft_iter weft_iter;
 /*
  * What an iterator can do; one of your own embeds a weft_iter as its first member.
  *
- * poll_next tries to produce an item. 1: it was written to `item`; 0: the end, and so from then on; a
- * negative errno: an error; WEFT_PENDING: the waker will be woken. Only after WEFT_PENDING is
- * anything registered. `item` is the same memory in all polls until one of them is ready, or cancel.
+ * poll_next tries to produce an item. 1: it was written to `item`; 0: the end, and so from then on;
+ * a negative errno: an error; WEFT_PENDING: the waker will be woken. Only after WEFT_PENDING is
+ * anything registered. `item` is the same memory in all polls until one of them is ready, or
+ * cancel.
  *
  * cancel undoes the registration of a pending poll. No item is lost by it: the next poll starts
  * anew. It may be called when nothing is registered.
@@ -71,9 +72,9 @@ struct weft_iter {
     void (*drop)(void *item); /* destroys an item that was produced and not taken; may be NULL */
 };
 
-/* Ends an iterator and what it has taken. NULL does nothing. One with a generator inside waits until
- * that has ended, aborts and deadlines held back; in a polled future, where it cannot wait, it only
- * aborts it, and what the generator uses must stay until then. */
+/* Ends an iterator and what it has taken. NULL does nothing. One with a generator inside waits
+ * until that has ended, aborts and deadlines held back; in a polled future, where it cannot wait,
+ * it only aborts it, and what the generator uses must stay until then. */
 WEFT_API void weft_iter_destroy(weft_iter *it);
 
 /* ---- items ---- */
@@ -112,8 +113,8 @@ WEFT_API weft_case weft_case_iter_next(weft_iter *it, void *item);
 WEFT_API WEFT_MUST_CHECK int weft_iter_poll_next(weft_iter *it, void *item, weft_waker *waker);
 WEFT_API void weft_iter_cancel(weft_iter *it);
 
-/* Calls fn with each item, which is fn's, until the end, an error, or until fn returns something else
- * than 0. Returns 0, the error, or what fn returned. fn may wait. Context, cancellation: as
+/* Calls fn with each item, which is fn's, until the end, an error, or until fn returns something
+ * else than 0. Returns 0, the error, or what fn returned. fn may wait. Context, cancellation: as
  * weft_iter_next(). */
 WEFT_API WEFT_MUST_CHECK int weft_iter_for_each(weft_iter *it, int (*fn)(void *item, void *arg),
                                                 void *arg);
@@ -196,12 +197,12 @@ WEFT_API weft_iter *weft_iter_chain(weft_iter *a, weft_iter *b);
 WEFT_API weft_iter *weft_iter_fuse(weft_iter *it);
 /* An iterator that can be looked ahead in. */
 WEFT_API weft_iter *weft_iter_peekable(weft_iter *it);
-/* Waits for the next item and leaves it where it is; as weft_iter_next(). *ret_item is borrowed until
- * it is taken. -EINVAL, logged, for one that is not peekable. */
+/* Waits for the next item and leaves it where it is; as weft_iter_next(). *ret_item is borrowed
+ * until it is taken. -EINVAL, logged, for one that is not peekable. */
 WEFT_API WEFT_MUST_CHECK int weft_iter_peek(weft_iter *it, const void **ret_item);
 
-/* Items of either as they come, to the end of both. Of two that are always ready, every other item is
- * from each. Items must be of one size, else -EINVAL, logged. */
+/* Items of either as they come, to the end of both. Of two that are always ready, every other item
+ * is from each. Items must be of one size, else -EINVAL, logged. */
 WEFT_API weft_iter *weft_iter_merge(weft_iter *a, weft_iter *b);
 
 /*
@@ -215,8 +216,8 @@ WEFT_API weft_iter *weft_iter_merge(weft_iter *a, weft_iter *b);
  *   drop         destroys such an item; may be NULL
  */
 WEFT_API weft_iter *weft_iter_keyed(size_t item_bytes, void (*drop)(void *item));
-/* Takes `it` in every case; one with the same key is destroyed, as by weft_iter_destroy(), and so are
- * those that have ended. By who polls, between polls. 0,
+/* Takes `it` in every case; one with the same key is destroyed, as by weft_iter_destroy(), and so
+ * are those that have ended. By who polls, between polls. 0,
  * -ENOMEM, -EINVAL (not keyed, or items that do not fit; logged). */
 WEFT_API WEFT_MUST_CHECK int weft_iter_keyed_insert(weft_iter *keyed, uint64_t key, weft_iter *it);
 /* Returns the iterator of that key, the caller's from now on; NULL without one. */
@@ -234,9 +235,9 @@ typedef struct weft_chunk {
  * before. Idempotent. */
 WEFT_API void weft_chunk_fini(weft_chunk *c);
 
-/* Groups of `max` items; the last may be smaller. Items: a weft_chunk. An error comes after what was
- * collected before it. -ENOMEM when a group could not be begun: nothing is lost, ask again. 0 is
- * misuse. */
+/* Groups of `max` items; the last may be smaller. Items: a weft_chunk. An error comes after what
+ * was collected before it. -ENOMEM when a group could not be begun: nothing is lost, ask again. 0
+ * is misuse. */
 WEFT_API weft_iter *weft_iter_chunks(weft_iter *it, size_t max);
 /* The same, but a group is handed out, full or not, once duration_ns have passed since its first
  * item. A duration of 0 is misuse. */

@@ -5,8 +5,8 @@
  * weft_await_all_ok() until one has failed. For the first that completes use weft_select().
  *
  * Of tasks: weft_join_all(); weft_join_all_ok(), which aborts the others when one has failed;
- * weft_race(), which aborts the others when one has ended. All three return when every task has ended,
- * so nothing runs on that points into the caller's frame.
+ * weft_race(), which aborts the others when one has ended. All three return when every task has
+ * ended, so nothing runs on that points into the caller's frame.
  *
  * Source: join!, try_join! and race of Rust's futures crates.
  */
@@ -88,15 +88,15 @@ WEFT_API WEFT_MUST_CHECK int weft_join_all(weft_task *const *tasks, size_t count
 WEFT_API WEFT_MUST_CHECK int weft_join_all_ok(weft_task *const *tasks, size_t count,
                                               weft_outcome *ret_outcomes, size_t *ret_failed);
 
-/* The same, but as soon as one has ended, in whatever way, the others are aborted. Returns the index of
- * that one instead; -EINVAL also when count is 0. */
+/* The same, but as soon as one has ended, in whatever way, the others are aborted. Returns the
+ * index of that one instead; -EINVAL also when count is 0. */
 WEFT_API WEFT_MUST_CHECK int weft_race(weft_task *const *tasks, size_t count,
                                        weft_outcome *ret_outcomes);
 
 /*
- * The same as a future; its result is that of the function. Handles and arrays are borrowed until it
- * has completed, which gives the handles up, or was cancelled. Handles are not checked before; a spent
- * one counts as a task that has ended.
+ * The same as a future; its result is that of the function. Handles and arrays are borrowed until
+ * it has completed, which gives the handles up, or was cancelled. Handles are not checked before; a
+ * spent one counts as a task that has ended.
  */
 typedef struct weft_join_all_future {
     weft_future future;

@@ -38,12 +38,12 @@ typedef struct weft_join_map_options {
     void (*drop_key)(void *key);
 } weft_join_map_options;
 
-/* An empty map, the caller's. 0; -ENOMEM; -EINVAL for options that do not fit together (logged). Any
- * thread, in a runtime or in none. */
+/* An empty map, the caller's. 0; -ENOMEM; -EINVAL for options that do not fit together (logged).
+ * Any thread, in a runtime or in none. */
 WEFT_API WEFT_MUST_CHECK int weft_join_map_create(const weft_join_map_options *options,
                                                   weft_join_map **ret_map);
-/* Aborts all tasks, also those that were replaced, waits for their end, drops outcomes and keys, and
- * frees the map: as weft_join_set_destroy(). NULL does nothing. */
+/* Aborts all tasks, also those that were replaced, waits for their end, drops outcomes and keys,
+ * and frees the map: as weft_join_set_destroy(). NULL does nothing. */
 WEFT_API void weft_join_map_destroy(weft_join_map *map);
 
 /*
@@ -52,8 +52,8 @@ WEFT_API void weft_join_map_destroy(weft_join_map *map);
  *   key         options.key_bytes are copied; taken when the call succeeds
  *   the rest    as weft_join_set_spawn()
  *
- * A task that had the key is aborted and forgotten, and its key dropped. If drop_key panics, so does
- * the caller, when all else is done.
+ * A task that had the key is aborted and forgotten, and its key dropped. If drop_key panics, so
+ * does the caller, when all else is done.
  *
  * Returns and context as weft_spawn(). Never suspends.
  */
@@ -96,8 +96,8 @@ WEFT_API WEFT_MUST_CHECK int weft_join_map_try_join_next(weft_join_map *map, voi
 WEFT_API WEFT_MUST_CHECK int weft_join_map_blocking_join_next(weft_join_map *map, void *ret_key,
                                                               weft_outcome *ret_outcome);
 
-/* The same as a future. What it is given is borrowed until it has completed or was cancelled. While it
- * is pending the map may be used by its owner. */
+/* The same as a future. What it is given is borrowed until it has completed or was cancelled. While
+ * it is pending the map may be used by its owner. */
 typedef struct weft_join_map_join_next_future {
     weft_future future;
     void *opaque[9];
@@ -115,16 +115,17 @@ WEFT_API weft_case weft_case_join_map_join_next(weft_join_map *map, void *ret_ke
 WEFT_API size_t weft_join_map_len(weft_join_map *map);
 /* True until the key's task was joined, or given up. */
 WEFT_API bool weft_join_map_contains(weft_join_map *map, const void *key);
-/* Calls visit for each key, in no particular order, until it returns false. It must not use the map. */
+/* Calls visit for each key, in no particular order, until it returns false. It must not use the
+ * map. */
 WEFT_API void weft_join_map_each(weft_join_map *map,
                                  bool (*visit)(const void *key, uint64_t task_id, void *arg),
                                  void *arg);
 
-/* Aborts the task of a key, which stays in the map and is joined as cancelled, or with its value if it
- * had ended. False: there is no such key. */
+/* Aborts the task of a key, which stays in the map and is joined as cancelled, or with its value if
+ * it had ended. False: there is no such key. */
 WEFT_API bool weft_join_map_abort(weft_join_map *map, const void *key);
-/* The same for each key for which matches returns true, which must not use the map. Returns how many
- * there were. */
+/* The same for each key for which matches returns true, which must not use the map. Returns how
+ * many there were. */
 WEFT_API size_t weft_join_map_abort_matching(weft_join_map *map,
                                              bool (*matches)(const void *key, void *arg),
                                              void *arg);

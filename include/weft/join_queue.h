@@ -1,8 +1,8 @@
 /*
  * Join queues: tasks joined in the order in which they were spawned.
  *
- * As a join set (<weft/join_set.h>), except that a task which ends early waits for its turn. Whoever
- * waits is not woken by it.
+ * As a join set (<weft/join_set.h>), except that a task which ends early waits for its turn.
+ * Whoever waits is not woken by it.
  *
  * A queue is used by one task or thread at a time. Its tasks may end at any moment.
  *
@@ -27,7 +27,8 @@ WEFT_API WEFT_MUST_CHECK int weft_join_queue_create(weft_join_queue **ret_queue)
  * weft_join_set_destroy(). NULL does nothing. */
 WEFT_API void weft_join_queue_destroy(weft_join_queue *queue);
 
-/* Spawns a task at the end of the queue. Arguments, results and context as weft_join_set_spawn(). */
+/* Spawns a task at the end of the queue. Arguments, results and context as weft_join_set_spawn().
+ * */
 #define weft_join_queue_spawn(queue, fn, arg, ret_abort)                                           \
     weft__join_queue_spawn_at((queue), WEFT_MEMBER_TASK, NULL, (fn), (arg), (ret_abort), WEFT_SITE)
 #define weft_join_queue_spawn_with(queue, options, fn, arg, ret_abort)                             \
@@ -58,8 +59,8 @@ WEFT_API WEFT_MUST_CHECK int weft_join_queue_try_join_next(weft_join_queue *queu
 WEFT_API WEFT_MUST_CHECK int weft_join_queue_blocking_join_next(weft_join_queue *queue,
                                                                 weft_outcome *ret_outcome);
 
-/* The same as a future. What it is given is borrowed until it has completed or was cancelled. While it
- * is pending its owner may spawn into the queue, abort, and ask, but not take the first out. */
+/* The same as a future. What it is given is borrowed until it has completed or was cancelled. While
+ * it is pending its owner may spawn into the queue, abort, and ask, but not take the first out. */
 typedef struct weft_join_queue_join_next_future {
     weft_future future;
     weft_join_queue *queue;
@@ -73,9 +74,9 @@ WEFT_API void weft_join_queue_join_next_future_init(weft_join_queue_join_next_fu
 WEFT_API weft_case weft_case_join_queue_join_next(weft_join_queue *queue,
                                                   weft_outcome *ret_outcome);
 
-/* Waits until all tasks have ended, and takes all their values, in the order of spawning. Arguments,
- * results, panics and context as weft_join_set_join_all(), but that a failure is noticed when it is that
- * task's turn. */
+/* Waits until all tasks have ended, and takes all their values, in the order of spawning.
+ * Arguments, results, panics and context as weft_join_set_join_all(), but that a failure is noticed
+ * when it is that task's turn. */
 WEFT_API WEFT_MUST_CHECK long weft_join_queue_join_all(weft_join_queue *queue, void **ret_values,
                                                        size_t values_max);
 

@@ -13,8 +13,8 @@
  * The set counts a task until its outcome was taken. Destroying the set aborts the tasks in it and
  * waits for their end, so they may point into the frame of the owner.
  *
- * Unless they say otherwise the functions may be called from any thread, by several at a time, also by
- * tasks in the set; none but the destroyer may use the set any more when it is destroyed.
+ * Unless they say otherwise the functions may be called from any thread, by several at a time, also
+ * by tasks in the set; none but the destroyer may use the set any more when it is destroyed.
  *
  * Source: the interface is that of JoinSet in Tokio.
  */
@@ -37,10 +37,11 @@ WEFT_API WEFT_MUST_CHECK int weft_join_set_create(weft_join_set **ret_set);
  * Aborts all tasks in the set, waits until they have ended, drops what nobody has joined, and frees
  * the set. NULL does nothing.
  *
- * The wait ends when the tasks have, whatever becomes of the caller: neither its abort nor a deadline
- * cuts it short; as a join, it lasts for ever if nobody drives a task's runtime. A task of the set that destroys it does not wait for itself. Where the caller cannot
- * wait, or would block a plain thread (outside tasks, bodies of weft_block_on() and blocking jobs;
- * inside a polled future, WEFT_NO_WAIT or a hook), the tasks are aborted and left to end by themselves.
+ * The wait ends when the tasks have, whatever becomes of the caller: neither its abort nor a
+ * deadline cuts it short; as a join, it lasts for ever if nobody drives a task's runtime. A task of
+ * the set that destroys it does not wait for itself. Where the caller cannot wait, or would block a
+ * plain thread (outside tasks, bodies of weft_block_on() and blocking jobs; inside a polled future,
+ * WEFT_NO_WAIT or a hook), the tasks are aborted and left to end by themselves.
  *
  * Context: anywhere; may suspend.
  */
@@ -58,8 +59,8 @@ WEFT_API void weft_join_set_destroy(weft_join_set *set);
     weft__join_set_spawn_at((set), WEFT_MEMBER_TASK, NULL, (fn), (arg), (ret_abort), WEFT_SITE)
 #define weft_join_set_spawn_with(set, options, fn, arg, ret_abort)                                 \
     weft__join_set_spawn_at((set), WEFT_MEMBER_TASK, (options), (fn), (arg), (ret_abort), WEFT_SITE)
-/* The same on a thread of the blocking pool, see weft_spawn_blocking(). Once it has started, a destroy
- * waits for its end. */
+/* The same on a thread of the blocking pool, see weft_spawn_blocking(). Once it has started, a
+ * destroy waits for its end. */
 #define weft_join_set_spawn_blocking(set, options, fn, arg, ret_abort)                             \
     weft__join_set_spawn_at((set), WEFT_MEMBER_BLOCKING, (options), (fn), (arg), (ret_abort),      \
                             WEFT_SITE)
@@ -67,8 +68,9 @@ WEFT_API void weft_join_set_destroy(weft_join_set *set);
 #define weft_join_set_spawn_future(set, options, f, ret_abort)                                     \
     weft__join_set_spawn_at((set), WEFT_MEMBER_FUTURE, (options), NULL, (f), (ret_abort), WEFT_SITE)
 
-/* The same for a local task, see weft_spawn_local(); options.local_set names its set. A destroy waits
- * for its end only if the caller drives that set, or is a task of it; otherwise it is just aborted. */
+/* The same for a local task, see weft_spawn_local(); options.local_set names its set. A destroy
+ * waits for its end only if the caller drives that set, or is a task of it; otherwise it is just
+ * aborted. */
 #define weft_join_set_spawn_local(set, options, fn, arg, ret_abort)                                \
     weft__join_set_spawn_at((set), WEFT_MEMBER_LOCAL, (options), (fn), (arg), (ret_abort),         \
                             WEFT_SITE)
@@ -97,8 +99,8 @@ typedef struct weft_body {
  *
  *   options   for all of them; may be NULL
  *
- * Returns how many were spawned, in order; fewer than count when memory ran out. An error when not even
- * the first was, as weft_spawn().
+ * Returns how many were spawned, in order; fewer than count when memory ran out. An error when not
+ * even the first was, as weft_spawn().
  */
 #define weft_join_set_spawn_all(set, options, bodies, count)                                       \
     weft__join_set_spawn_all_at((set), (options), (bodies), (count), WEFT_SITE)
@@ -115,8 +117,8 @@ WEFT_API size_t weft_join_set_len(weft_join_set *set);
  *
  *   ret_outcome   its outcome, with its id; NULL: the outcome is dropped, see weft_join()
  *
- * Returns 0; -ENOENT when the set is empty, also when it becomes so during the call. Otherwise nothing
- * was taken:
+ * Returns 0; -ENOENT when the set is empty, also when it becomes so during the call. Otherwise
+ * nothing was taken:
  *   -ECANCELED, -ETIMEDOUT, -EPERM   as weft_await()
  *
  * Context:       as weft_await(). May suspend. Spends the task's budget.
@@ -147,9 +149,9 @@ WEFT_API weft_case weft_case_join_set_join_next(weft_join_set *set, weft_outcome
  *   ret_values   an array of values_max, filled in the order of their ends. NULL: the values are
  *                dropped
  *
- * When one panics or is cancelled the others are aborted and waited for, their values are dropped, and
- * the calling task panics: with the same panic, or one that says who was cancelled. To have outcomes
- * instead use weft_join_set_join_next().
+ * When one panics or is cancelled the others are aborted and waited for, their values are dropped,
+ * and the calling task panics: with the same panic, or one that says who was cancelled. To have
+ * outcomes instead use weft_join_set_join_next().
  *
  * Returns how many there were; the set is empty. Otherwise nothing was taken:
  *   -ENOSPC                          there are more than values_max
@@ -161,8 +163,8 @@ WEFT_API weft_case weft_case_join_set_join_next(weft_join_set *set, weft_outcome
 WEFT_API WEFT_MUST_CHECK long weft_join_set_join_all(weft_join_set *set, void **ret_values,
                                                      size_t values_max);
 
-/* Aborts all tasks in the set; they stay in it, and are joined as cancelled, or with their values if
- * they had ended. Never suspends. */
+/* Aborts all tasks in the set; they stay in it, and are joined as cancelled, or with their values
+ * if they had ended. Never suspends. */
 WEFT_API void weft_join_set_abort_all(weft_join_set *set);
 
 /*

@@ -92,18 +92,18 @@ WEFT_API int weft_local_set_destroy(weft_local_set *set);
  *   ret_outcome   NULL: dropped (a panic is reported)
  *
  * Returns 0 with the outcome: the body's value or panic. When the set is shut down meanwhile by an
- * unhandled panic of one of its tasks, the waits of the body return -ECANCELED, and the outcome is a
- * panic that says so; the value is lost. Otherwise the body did not run, and it is
- *   -EPERM      not the home thread; a task of the set itself; a task of a multi_thread runtime that
- *               is not pinned; a hook, a polled future, or inside WEFT_NO_WAIT
+ * unhandled panic of one of its tasks, the waits of the body return -ECANCELED, and the outcome is
+ * a panic that says so; the value is lost. Otherwise the body did not run, and it is
+ *   -EPERM      not the home thread; a task of the set itself; a task of a multi_thread runtime
+ *               that is not pinned; a hook, a polled future, or inside WEFT_NO_WAIT
  *   -EINVAL     set or body is NULL
  *   -ECANCELED  the calling task was aborted
  *   -ETIMEDOUT  a timeout scope around the call has expired
  *   -ESHUTDOWN  the set was shut down by an unhandled panic before
  *   -ENOMEM
  * A body of weft_block_on() on a current_thread runtime that several threads drive may resume on
- * another one, and so may a task that is unpinned inside: from then on its waits return -EPERM, reported once, and the set is not driven.
- * WEFT_FLAVOR_LOCAL does not move.
+ * another one, and so may a task that is unpinned inside: from then on its waits return -EPERM,
+ * reported once, and the set is not driven. WEFT_FLAVOR_LOCAL does not move.
  *
  * Context: home thread. Suspends whenever the body does.
  */
@@ -133,8 +133,8 @@ WEFT_API WEFT_MUST_CHECK int weft_local_set_enter(weft_local_set *set, weft_ente
 
 /* Spawned and not ended. -EINVAL, -EPERM for NULL or away from home. Never suspends. */
 WEFT_API int64_t weft_local_set_alive(const weft_local_set *set);
-/* As weft_dump(), for the tasks of the set, and what its home thread drives it as outside a runtime.
- * Any thread. */
+/* As weft_dump(), for the tasks of the set, and what its home thread drives it as outside a
+ * runtime. Any thread. */
 WEFT_API int weft_local_set_dump(weft_local_set *set, int fd);
 
 /*

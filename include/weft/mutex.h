@@ -16,8 +16,8 @@
  * A mutex does not know who holds it. So who holds it may hand it on, to be unlocked by another
  * task; and a task that locks it twice waits for itself. A panic does not poison it.
  *
- * Who locks a mutex may free its memory after unlocking if it knows that nobody else will use it: an
- * unlock that hands it over does not touch it afterwards.
+ * Who locks a mutex may free its memory after unlocking if it knows that nobody else will use it:
+ * an unlock that hands it over does not touch it afterwards.
  */
 #ifndef WEFT_MUTEX_H
 #define WEFT_MUTEX_H
@@ -65,8 +65,8 @@ WEFT_API WEFT_MUST_CHECK int weft_mutex_try_lock(weft_mutex *m);
 /*
  * The same for plain threads and blocking jobs: blocks the thread. Needs no runtime.
  *
- * Returns 0; -EPERM (reported, not locked) inside a task or a body of weft_block_on(), also when the
- * mutex is free; -ENOMEM when the thread cannot wait; -ETIMEDOUT as above.
+ * Returns 0; -EPERM (reported, not locked) inside a task or a body of weft_block_on(), also when
+ * the mutex is free; -ENOMEM when the thread cannot wait; -ETIMEDOUT as above.
  */
 WEFT_API WEFT_MUST_CHECK int weft_mutex_blocking_lock(weft_mutex *m);
 

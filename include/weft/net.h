@@ -152,7 +152,8 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_accept_from(weft_tcp_listener *l, weft_tcp
 WEFT_API WEFT_MUST_CHECK int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn);
 /* weft_tcp_accept() as a future, and as a case of a select. Exhaustion is a result, as in
  * weft_tcp_try_accept(): wait a little before the next. l and ret_conn are borrowed until it has
- * completed or was cancelled; a connection is accepted by a poll that returns 0, and by nothing else. */
+ * completed or was cancelled; a connection is accepted by a poll that returns 0, and by nothing
+ * else. */
 typedef struct weft_tcp_accept_future {
     weft_future future;
     void *opaque[12];

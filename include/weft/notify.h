@@ -2,8 +2,8 @@
  * Notify: tells tasks that something has happened, without saying what.
  *
  * A semaphore of at most one permit: weft_notify_one() wakes one who waits, or is remembered, once,
- * for the next who comes. weft_notify_waiters() wakes all who wait, and is not remembered. The usual
- * loop looks at the state after each wait:
+ * for the next who comes. weft_notify_waiters() wakes all who wait, and is not remembered. The
+ * usual loop looks at the state after each wait:
  *
  *     while (!queue_has_items(q))
  *         if ((rc = weft_notify_wait(&q->changed)) < 0)
@@ -12,8 +12,8 @@
  * With weft_notify_waiters() a look and a wait would leave a gap between them. A wait future closes
  * it: from its init on it counts for weft_notify_waiters(), so init it, look, then await it.
  *
- * Who waited may free the memory if it knows that nobody else will use it: the notification that let
- * it go on does not touch it afterwards.
+ * Who waited may free the memory if it knows that nobody else will use it: the notification that
+ * let it go on does not touch it afterwards.
  */
 #ifndef WEFT_NOTIFY_H
 #define WEFT_NOTIFY_H

@@ -49,7 +49,8 @@ WEFT_API void weft_once_init(weft_once *o);
  *   -ETIMEDOUT  a timeout scope around the call expired
  *   -ECANCELED  the calling task was aborted
  *   -EPERM      nothing here can wait (reported), see weft_await()
- * A panic in init goes on in the caller, as does an unwinding abort; the next who waits has its turn.
+ * A panic in init goes on in the caller, as does an unwinding abort; the next who waits has its
+ * turn.
  *
  * Context:       as weft_await(); may suspend, and may resume on another thread. init is called
  *                with no lock held.
@@ -82,15 +83,15 @@ WEFT_API WEFT_MUST_CHECK int weft_once_set(weft_once *o, void *value);
  * caller's; -EAGAIN when there is none. Never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_once_take(weft_once *o, void **ret_value);
 
-/* Ends the cell, when nobody else uses it: drop is called with the value, if there is one; it may be
- * NULL. The cell is empty then. Never suspends. */
+/* Ends the cell, when nobody else uses it: drop is called with the value, if there is one; it may
+ * be NULL. The cell is empty then. Never suspends. */
 WEFT_API void weft_once_fini(weft_once *o, void (*drop)(void *value));
 
 /*
  * The parts of weft_once_get_or_init(), for initialisers that are no function, and for composites.
  *
- * As a future: 0, the value is there; 1, it is the caller's turn, who now calls weft_once_complete()
- * with a value or weft_once_abandon(). Cancelled, it is not the caller's turn.
+ * As a future: 0, the value is there; 1, it is the caller's turn, who now calls
+ * weft_once_complete() with a value or weft_once_abandon(). Cancelled, it is not the caller's turn.
  */
 typedef struct weft_once_turn_future {
     weft_future future;

@@ -7,9 +7,9 @@
  * becomes free is promised to the first who waits, and nobody who comes later can take it. Which of
  * several that were woken at the same time looks first is the scheduler's choice.
  *
- * A queue is one counted object for all who use it. Closing it makes senders fail at once; receivers
- * still get what is in it. A value that was not sent stays the sender's; one that is left in the
- * queue when the last reference goes is destroyed.
+ * A queue is one counted object for all who use it. Closing it makes senders fail at once;
+ * receivers still get what is in it. A value that was not sent stays the sender's; one that is left
+ * in the queue when the last reference goes is destroyed.
  *
  * Common to all functions:
  *   Threads:  any number of tasks and threads may use a queue at the same time, in one runtime, in
@@ -51,7 +51,8 @@ WEFT_API weft_queue *weft_queue_ref(weft_queue *q);
  * NULL does nothing. */
 WEFT_API void weft_queue_unref(weft_queue *q);
 
-/* Closes the queue: senders get -EPIPE, also those who wait; receivers once it is empty. Idempotent. */
+/* Closes the queue: senders get -EPIPE, also those who wait; receivers once it is empty.
+ * Idempotent. */
 WEFT_API void weft_queue_close(weft_queue *q);
 WEFT_API bool weft_queue_is_closed(weft_queue *q);
 

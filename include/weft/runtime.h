@@ -83,9 +83,9 @@ typedef struct weft_config {
     enum weft_unhandled_panic unhandled_panic;
     /* Of random choices; 0: random, and weft_metrics.seed says which. */
     uint64_t seed;
-    /* How late the kernel may make timers, to save wake-ups: the timer slack of the threads that run
-     * tasks. 0: as it is, 50 us unless the process has changed it. 1: as precise as the machine can
-     * be. At most 1 s. */
+    /* How late the kernel may make timers, to save wake-ups: the timer slack of the threads that
+     * run tasks. 0: as it is, 50 us unless the process has changed it. 1: as precise as the machine
+     * can be. At most 1 s. */
     uint64_t timer_slack_ns;
     /*
      * True: for tests; current_thread only. Which task runs next is chosen at random among all that

@@ -51,8 +51,8 @@ WEFT_API void weft_rwlock_init(weft_rwlock *l);
 WEFT_API WEFT_MUST_CHECK int weft_rwlock_init_with(weft_rwlock *l, uint32_t readers_max);
 
 /*
- * Takes the lock for reading, or for writing, suspending the calling task until that is possible and
- * everybody who came before has been served.
+ * Takes the lock for reading, or for writing, suspending the calling task until that is possible
+ * and everybody who came before has been served.
  *
  * Returns 0 with the lock taken. Otherwise it is not the caller's, and it is
  *   -ETIMEDOUT  a timeout scope around the call expired

@@ -40,8 +40,8 @@ typedef struct weft_scope_options {
 
 /*
  * A block with a scope, which `name` points to. The block may be left by break, return or goto. A
- * panic of a child is raised again in the parent when the block is left; other failures are dropped.
- * Where nothing can wait this is reported, and spawning in the block fails.
+ * panic of a child is raised again in the parent when the block is left; other failures are
+ * dropped. Where nothing can wait this is reported, and spawning in the block fails.
  */
 #define WEFT_SCOPE(name) WEFT_SCOPE_WITH(name, NULL, NULL)
 /* The same; *ret_rc, an int that outlives the block, receives what weft_scope_leave() returns. A
@@ -57,8 +57,8 @@ typedef struct weft_scope_options {
  *   s         the caller's memory, uninitialised
  *   options   borrowed; NULL: none
  *
- * Returns 0, or -EPERM, reported: nothing here can wait (see weft_await()). Then spawning in s fails,
- * and leaving it does nothing.
+ * Returns 0, or -EPERM, reported: nothing here can wait (see weft_await()). Then spawning in s
+ * fails, and leaving it does nothing.
  *
  * Context: tasks, bodies of weft_block_on(), threads in a runtime. Never suspends.
  */
@@ -106,13 +106,14 @@ WEFT_API int weft_scope_leave(weft_scope *s, weft_panic_info **ret_panic);
 #define weft_scope_go(s, fn, arg) weft__scope_go_at((s), NULL, (fn), (arg), WEFT_SITE)
 #define weft_scope_go_with(s, options, fn, arg)                                                    \
     weft__scope_go_at((s), (options), (fn), (arg), WEFT_SITE)
-/* The same on a thread of the blocking pool. An abort does not reach a job that has started: leaving
- * the scope waits for it. */
+/* The same on a thread of the blocking pool. An abort does not reach a job that has started:
+ * leaving the scope waits for it. */
 #define weft_scope_spawn_blocking(s, fn, arg)                                                      \
     weft__scope_spawn_blocking_at((s), NULL, (fn), (arg), WEFT_SITE)
 
 /* Waits until no child lives, and leaves the scope open. Returns the first error so far, or 0; or
- * -ECANCELED, -ETIMEDOUT, -EPERM, and then children may live. Context: as weft_await(); may suspend. */
+ * -ECANCELED, -ETIMEDOUT, -EPERM, and then children may live. Context: as weft_await(); may
+ * suspend. */
 WEFT_API WEFT_MUST_CHECK int weft_scope_wait(weft_scope *s);
 /* Aborts all children, and makes spawning fail from now on. By the owner or a child; never
  * suspends. */

@@ -9,9 +9,9 @@
  *     }
  *
  * A case holds a future by value, and starts it anew in each select: when another case wins, it is
- * cancelled before the select returns, and what it had borrowed is free. So an array of cases may be
- * used again and again. Or a case refers to a future of the caller's (weft_case_future()): then a
- * loser stays pending, with all its progress, and the next select goes on with it.
+ * cancelled before the select returns, and what it had borrowed is free. So an array of cases may
+ * be used again and again. Or a case refers to a future of the caller's (weft_case_future()): then
+ * a loser stays pending, with all its progress, and the next select goes on with it.
  *
  * Which case wins when several are ready is left to chance, so that none starves; the _biased forms
  * take the first in the order of the array.
@@ -63,18 +63,20 @@ struct weft_case {
 /* ---- making cases; none of these suspends, and all may be called anywhere ---- */
 
 /*
- * A future of the caller's, borrowed as long as the case is used. It is polled as any other, but not
- * cancelled: neither when another case wins, nor when the task is aborted. Then c.rc is WEFT_PENDING,
- * and the future may be registered with what it waits for. Before its memory goes, and before the
- * task ends, it is to be selected or awaited again until it completes, or given to
- * weft_case_cancel() (in a WEFT_DEFER, if the task may panic or be unwound). Once it has completed, further selects leave the case alone.
+ * A future of the caller's, borrowed as long as the case is used. It is polled as any other, but
+ * not cancelled: neither when another case wins, nor when the task is aborted. Then c.rc is
+ * WEFT_PENDING, and the future may be registered with what it waits for. Before its memory goes,
+ * and before the task ends, it is to be selected or awaited again until it completes, or given to
+ * weft_case_cancel() (in a WEFT_DEFER, if the task may panic or be unwound). Once it has completed,
+ * further selects leave the case alone.
  */
 WEFT_API weft_case weft_case_future(weft_future *f);
 
 /*
- * A future by value, of a type of the caller's: in each select `start` makes it in weft_case_storage(c)
- * with the weft_future as its first member, from c->arg. It returns 0, or a negative errno that is the
- * case's result. The future is polled, then cancelled unless it completed.
+ * A future by value, of a type of the caller's: in each select `start` makes it in
+ * weft_case_storage(c) with the weft_future as its first member, from c->arg. It returns 0, or a
+ * negative errno that is the case's result. The future is polled, then cancelled unless it
+ * completed.
  */
 WEFT_API weft_case weft_case_make(int (*start)(weft_case *c), void *arg0, void *arg1);
 static inline void *weft_case_storage(weft_case *c)
@@ -82,8 +84,8 @@ static inline void *weft_case_storage(weft_case *c)
     return c->storage;
 }
 
-/* When every other case is disabled, or had a result that does not match, this one wins. At most one
- * in a select. */
+/* When every other case is disabled, or had a result that does not match, this one wins. At most
+ * one in a select. */
 WEFT_API weft_case weft_case_else(void);
 
 /* A select as a case of another: rc is the index of the case that won in there, or its error. The
@@ -96,7 +98,8 @@ WEFT_API weft_case weft_case_select_biased(weft_case *cases, size_t count);
 
 /* The end of a task; rc is 0, and weft_join() returns at once. The handle stays the caller's. */
 WEFT_API weft_case weft_case_join(weft_task *task);
-/* rc is 0 once duration_ns have passed since the select began, or weft_now() has reached deadline_ns;
+/* rc is 0 once duration_ns have passed since the select began, or weft_now() has reached
+ * deadline_ns;
  * -EPERM, -ESHUTDOWN as weft_sleep(). */
 WEFT_API weft_case weft_case_sleep(uint64_t duration_ns);
 WEFT_API weft_case weft_case_sleep_until(uint64_t deadline_ns);
@@ -157,16 +160,17 @@ WEFT_API WEFT_MUST_CHECK int weft_select(weft_case *cases, size_t count);
 /* The same, but of several ready cases the first wins. */
 WEFT_API WEFT_MUST_CHECK int weft_select_biased(weft_case *cases, size_t count);
 
-/* The same without waiting: -EAGAIN when no case is ready yet. Futures of the caller's that were not
- * ready stay pending. Context: as weft_select(), also inside a polled future. Never suspends. */
+/* The same without waiting: -EAGAIN when no case is ready yet. Futures of the caller's that were
+ * not ready stay pending. Context: as weft_select(), also inside a polled future. Never suspends.
+ * */
 WEFT_API WEFT_MUST_CHECK int weft_try_select(weft_case *cases, size_t count);
 WEFT_API WEFT_MUST_CHECK int weft_try_select_biased(weft_case *cases, size_t count);
 
 /* The same on a plain thread, in a runtime or in none: -EPERM in a task (logged), -ENOMEM. */
 WEFT_API WEFT_MUST_CHECK int weft_blocking_select(weft_case *cases, size_t count);
 
-/* A select as a future, for composites. Its result is that of weft_select(). Cases are borrowed until
- * it has completed or was cancelled. */
+/* A select as a future, for composites. Its result is that of weft_select(). Cases are borrowed
+ * until it has completed or was cancelled. */
 typedef struct weft_select_future {
     weft_future future;
     weft_case *cases;

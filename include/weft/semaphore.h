@@ -17,7 +17,8 @@
  *
  * Any task or thread may call anything here at any time, and release what another one acquired. Who
  * acquires a permit, or is told that the semaphore is closed, may free its memory if it knows that
- * nobody else will use it: the release, or the close, that let it go on does not touch it afterwards.
+ * nobody else will use it: the release, or the close, that let it go on does not touch it
+ * afterwards.
  */
 #ifndef WEFT_SEMAPHORE_H
 #define WEFT_SEMAPHORE_H
@@ -91,7 +92,8 @@ WEFT_API WEFT_MUST_CHECK int weft_semaphore_try_acquire_many(weft_semaphore *s, 
 WEFT_API WEFT_MUST_CHECK int weft_semaphore_blocking_acquire(weft_semaphore *s);
 WEFT_API WEFT_MUST_CHECK int weft_semaphore_blocking_acquire_many(weft_semaphore *s, size_t n);
 
-/* The same as a future: 0, -EPIPE or -EINVAL (reported by the init). Cancelled, it holds no permit. */
+/* The same as a future: 0, -EPIPE or -EINVAL (reported by the init). Cancelled, it holds no permit.
+ * */
 typedef struct weft_semaphore_acquire_future {
     weft_future future;
     uint64_t words[3];

@@ -49,7 +49,8 @@ WEFT_API WEFT_MUST_CHECK int weft_set_once_set(weft_set_once *s, void *value);
  *   -EPERM      nothing here can wait (reported), see weft_await()
  *
  * Context:       as weft_await(); may suspend, and may resume on another thread.
- * Threads:       any. Who gets the value may free the cell if it knows that nobody else will use it.
+ * Threads:       any. Who gets the value may free the cell if it knows that nobody else will use
+ * it.
  * Cancellation:  safe.
  */
 WEFT_API WEFT_MUST_CHECK int weft_set_once_wait(weft_set_once *s, void **ret_value);
@@ -75,8 +76,8 @@ WEFT_API weft_case weft_case_set_once_wait(weft_set_once *s);
  * caller's; -EAGAIN when there is none. Never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_set_once_take(weft_set_once *s, void **ret_value);
 
-/* Ends the cell, when nobody else uses it: drop is called with the value, if there is one; it may be
- * NULL. The cell is empty then. Never suspends. */
+/* Ends the cell, when nobody else uses it: drop is called with the value, if there is one; it may
+ * be NULL. The cell is empty then. Never suspends. */
 WEFT_API void weft_set_once_fini(weft_set_once *s, void (*drop)(void *value));
 
 WEFT_END_DECLS

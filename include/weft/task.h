@@ -305,8 +305,8 @@ WEFT_API bool weft_self_is_pinned(void);
  * and may be left by break, return or goto.
  */
 
-/* Holds aborts, and deadlines and tokens of scopes outside it, back: waits inside succeed. For cleanup that
- * must wait. */
+/* Holds aborts, and deadlines and tokens of scopes outside it, back: waits inside succeed. For
+ * cleanup that must wait. */
 #define WEFT_SHIELD WEFT__MODE_BLOCK(WEFT__MODE_SHIELD, WEFT__CAT(weft__mode_, __COUNTER__))
 
 /* Nothing inside is made to yield for its budget. */

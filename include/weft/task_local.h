@@ -10,8 +10,8 @@
  *     WEFT_TASK_LOCAL(&request_id, id)
  *         handle(conn);                       // inside: weft_task_local_get(&request_id)
  *
- * All of it works in tasks, in bodies of weft_block_on(), in blocking jobs and on plain threads, and
- * in cleanups, also after an abort. None of the functions suspends.
+ * All of it works in tasks, in bodies of weft_block_on(), in blocking jobs and on plain threads,
+ * and in cleanups, also after an abort. None of the functions suspends.
  */
 #ifndef WEFT_TASK_LOCAL_H
 #define WEFT_TASK_LOCAL_H

@@ -8,12 +8,12 @@
  *     rc = weft_task_tracker_wait(tracker);     all connections are closed
  *     weft_task_tracker_unref(tracker);
  *
- * A tracker counts. What a task returns is dropped when it ends, and nothing is kept of it. The wait
- * returns once the tracker is closed and its count is 0; closing it says that the count may come to 0,
- * not that nothing may be spawned any more. Other than a join set it aborts nothing.
+ * A tracker counts. What a task returns is dropped when it ends, and nothing is kept of it. The
+ * wait returns once the tracker is closed and its count is 0; closing it says that the count may
+ * come to 0, not that nothing may be spawned any more. Other than a join set it aborts nothing.
  *
- * A tracker is counted: each holder has a reference. All functions may be called from any thread, in a
- * runtime or in none, and none suspends unless it says so.
+ * A tracker is counted: each holder has a reference. All functions may be called from any thread,
+ * in a runtime or in none, and none suspends unless it says so.
  *
  * Source: the interface is that of TaskTracker in tokio-util.
  */
@@ -64,9 +64,9 @@ WEFT_API WEFT_MUST_CHECK int weft__task_tracker_spawn_at(
     weft_task_tracker *t, enum weft_member_kind kind, const weft_spawn_options *options,
     weft_task_fn fn, void *arg, weft_abort_handle **ret_abort, const weft_site *site);
 
-/* A token: counts as a task from acquire to release, for what is no task, or is one spawned elsewhere.
- * It holds the tracker as a reference does. A release without a token is misuse (logged) when it is
- * found, at a count of 0. */
+/* A token: counts as a task from acquire to release, for what is no task, or is one spawned
+ * elsewhere. It holds the tracker as a reference does. A release without a token is misuse (logged)
+ * when it is found, at a count of 0. */
 WEFT_API void weft_task_tracker_acquire(weft_task_tracker *t);
 WEFT_API void weft_task_tracker_release(weft_task_tracker *t);
 
@@ -80,8 +80,9 @@ WEFT_API bool weft_task_tracker_reopen(weft_task_tracker *t);
 WEFT_API bool weft_task_tracker_is_closed(const weft_task_tracker *t);
 
 /*
- * Waits until the tracker is closed and counts nothing; at once if so. Once that was the case during
- * the wait it returns, even if the tracker was reopened, or counts again, before the caller runs.
+ * Waits until the tracker is closed and counts nothing; at once if so. Once that was the case
+ * during the wait it returns, even if the tracker was reopened, or counts again, before the caller
+ * runs.
  *
  * Returns 0, or -ECANCELED, -ETIMEDOUT, -EPERM as weft_await().
  *
@@ -91,7 +92,8 @@ WEFT_API WEFT_MUST_CHECK int weft_task_tracker_wait(weft_task_tracker *t);
 /* The same on a plain thread, in a runtime or in none. -EPERM in a task (logged); -ENOMEM. */
 WEFT_API WEFT_MUST_CHECK int weft_task_tracker_blocking_wait(weft_task_tracker *t);
 
-/* The same as a future, whose result is 0. t is borrowed until it has completed or was cancelled. */
+/* The same as a future, whose result is 0. t is borrowed until it has completed or was cancelled.
+ * */
 typedef struct weft_task_tracker_wait_future {
     weft_future future;
     void *opaque[6];

@@ -11,8 +11,8 @@
 
 WEFT_BEGIN_DECLS
 
-/* Nanoseconds on the monotonic clock: that of the runtime the caller is in, blocking jobs and threads
- * inside weft_enter() included, which a test may have paused (<weft/clock.h>); outside, the
+/* Nanoseconds on the monotonic clock: that of the runtime the caller is in, blocking jobs and
+ * threads inside weft_enter() included, which a test may have paused (<weft/clock.h>); outside, the
  * system's. Any thread; never suspends. */
 WEFT_API uint64_t weft_now(void);
 
@@ -30,16 +30,16 @@ WEFT_API int weft_sleep(uint64_t duration_ns);
 WEFT_API int weft_sleep_until(uint64_t deadline_ns);
 
 /*
- * The same for who is not in a hurry: it wakes up between duration_ns and duration_ns + slack_ns from
- * now, at a moment that others with slack choose as well. Timers with a slack of s cause about two
- * wake-ups of a thread in each s, however many they are.
+ * The same for who is not in a hurry: it wakes up between duration_ns and duration_ns + slack_ns
+ * from now, at a moment that others with slack choose as well. Timers with a slack of s cause about
+ * two wake-ups of a thread in each s, however many they are.
  */
 WEFT_API int weft_sleep_slack(uint64_t duration_ns, uint64_t slack_ns);
 
 /*
  * The wait of weft_sleep() as a future, for composites: its result is 0, -EPERM or -ESHUTDOWN. It
- * belongs to who polls it, must not move once it was polled, and needs no fini: it is over when it has
- * completed or was cancelled.
+ * belongs to who polls it, must not move once it was polled, and needs no fini: it is over when it
+ * has completed or was cancelled.
  */
 typedef struct weft_sleep_future {
     weft_future future;

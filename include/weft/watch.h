@@ -2,10 +2,10 @@
  * Watch: one value that changes, and receivers that wait for it to change. Only the latest value is
  * ever seen; for configuration, state, progress.
  *
- * A published value never changes: sending replaces it as a whole, weft_watch_send_modify() replaces
- * it by a changed copy. So a receiver may borrow the value and look at it as long as it likes, also
- * while it waits: senders are not held up, and the value is destroyed when the last borrow of it
- * ends.
+ * A published value never changes: sending replaces it as a whole, weft_watch_send_modify()
+ * replaces it by a changed copy. So a receiver may borrow the value and look at it as long as it
+ * likes, also while it waits: senders are not held up, and the value is destroyed when the last
+ * borrow of it ends.
  *
  * A receiver knows which version it has seen. It starts with the one that is there when it
  * subscribes.
@@ -178,8 +178,8 @@ WEFT_API void weft_watch_ref_release(weft_watch_ref *ref);
 
 /* ---- changes ---- */
 
-/* 1 when there is a version that rx has not seen, 0 when not; -EPIPE when no sender is left, seen or
- * not. Marks nothing. */
+/* 1 when there is a version that rx has not seen, 0 when not; -EPIPE when no sender is left, seen
+ * or not. Marks nothing. */
 WEFT_API WEFT_MUST_CHECK int weft_watch_has_changed(weft_watch_receiver *rx);
 /* What rx counts as seen: not the value that is there; or that one. Other receivers do not
  * notice. */

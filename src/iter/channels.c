@@ -1,5 +1,6 @@
 /*
- * Iterators over channels, intervals and arrays: each is the future of one item, made anew for each.
+ * Iterators over channels, intervals and arrays: each is the future of one item, made anew for
+ * each.
  */
 #include "iter/iter.h"
 #include "sync/broadcast.h"

@@ -32,7 +32,8 @@ static inline void weft__iter_drop_item(const weft_iter *it, void *item)
 }
 
 /*
- * Calls a function of the user's in a poll. False: it panicked, which has been reported; the poll says
+ * Calls a function of the user's in a poll. False: it panicked, which has been reported; the poll
+ * says
  * -EOWNERDEAD in place of an item. The panic must not go on: other iterators that are polled beside
  * this one may have registered the waker of the task that it would end.
  */
@@ -45,9 +46,9 @@ struct weft__iter_adapter {
 };
 
 /*
- * A zeroed block for an adapter over `inner`, which is taken. Its items are those of inner until the
- * caller says otherwise. NULL without memory, and when inner could not be made: then *ret_instead is
- * to be returned.
+ * A zeroed block for an adapter over `inner`, which is taken. Its items are those of inner until
+ * the caller says otherwise. NULL without memory, and when inner could not be made: then
+ * *ret_instead is to be returned.
  */
 void *weft__iter_adapter_create(size_t bytes, const weft_iter_ops *ops, weft_iter *inner,
                                 weft_iter **ret_instead);

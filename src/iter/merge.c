@@ -1,8 +1,8 @@
 /*
  * Several iterators as one. When one has an item, those that are pending are cancelled: nothing may
  * stay registered with a waker that the caller may give up after a poll that was ready. And none is
- * destroyed in a poll, since that may wait for a generator: a wait inside a poll would take wake-ups
- * that are meant for what else is polled beside it.
+ * destroyed in a poll, since that may wait for a generator: a wait inside a poll would take
+ * wake-ups that are meant for what else is polled beside it.
  */
 #include "iter/iter.h"
 #include "task/task.h"

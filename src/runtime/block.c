@@ -251,7 +251,8 @@ int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value)
     if (!s->is_multi || t == NULL || t->kind != WEFT__TASK_FIBER)
         return weft__misuse(
             "weft_block_in_place", -EPERM,
-            "a current_thread runtime, a local set, a hook or a polled future cannot block in place",
+            "a current_thread runtime, a local set, a hook or a polled future cannot block in "
+            "place",
             WEFT__CALLER);
     /* The thread keeps the worker's name only: its queues go to the others, and a substitute takes
      * its turn. */

@@ -117,8 +117,8 @@ int weft_clock_advance(uint64_t duration_ns)
     int rc = own_clock("weft_clock_advance", &core, WEFT__CALLER);
     if (rc < 0)
         return rc;
-    /* It takes no time, so no deadline can pass while it waits; those that it makes pass are for the
-     * waits after it. */
+    /* It takes no time, so no deadline can pass while it waits; those that it makes pass are for
+     * the waits after it. */
     struct weft__locals *l = weft__task_current()->locals;
     weft_timeout *hidden = l->timeout;
     l->timeout = NULL;

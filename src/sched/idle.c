@@ -318,10 +318,11 @@ bool weft__sched_is_quiescent(struct weft__sched *s)
 
 void weft__sched_check_quiescent(struct weft__sched *s)
 {
-    /* A read-modify-write, not a load: the counts of ended tasks are stored with release. Either this
-     * one comes after the waiter's and sees it, or the waiter's comes after this one, synchronises
-     * with it, and sees the counts. A load could miss the waiter while the waiter misses the
-     * counts, since a store that is not seq_cst has no place in the order of those that are. */
+    /* A read-modify-write, not a load: the counts of ended tasks are stored with release. Either
+     * this one comes after the waiter's and sees it, or the waiter's comes after this one,
+     * synchronises with it, and sees the counts. A load could miss the waiter while the waiter
+     * misses the counts, since a store that is not seq_cst has no place in the order of those that
+     * are. */
     if (weft__a32_add_acq_rel(&s->quiesce_waiters, 0) == 0 || !weft__sched_is_quiescent(s))
         return;
     weft__a32_add_seq_cst(&s->quiesce, 1);

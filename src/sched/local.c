@@ -28,7 +28,8 @@ static struct weft__driving *outer(const struct weft__driving *d)
 
 static void ring(struct weft__local *l)
 {
-    /* seq_cst, after what the driver is to see was stored, seq_cst too; pairs with start_listening(). */
+    /* seq_cst, after what the driver is to see was stored, seq_cst too; pairs with
+     * start_listening(). */
     if (weft__aptr_load_seq_cst(&l->sleeper) == NULL)
         return; /* nobody sleeps: the driver looks at the queue before it does */
     /* acquire pairs with the swap in start_listening(): the task's fields are readable.

@@ -2,9 +2,9 @@
  * Time on a stopped clock. It passes in two ways: a task says so, weft_clock_advance(), or nothing
  * can run, and then it jumps to the next timer.
  *
- * What fires, fires in the order of the deadlines, and of equal ones in the order in which they were
- * armed: never by where they lie in the wheels. So a program that asks nobody outside makes the same
- * steps in each run.
+ * What fires, fires in the order of the deadlines, and of equal ones in the order in which they
+ * were armed: never by where they lie in the wheels. So a program that asks nobody outside makes
+ * the same steps in each run.
  */
 #include "sched/sched.h"
 
@@ -36,8 +36,8 @@ unsigned weft__sched_expire_paused(struct weft__worker *w, uint64_t now_ns)
 
 uint64_t weft__sched_next_jump(struct weft__worker *w)
 {
-    /* seq_cst: the end of the last job wakes us if it does not find us awake; we have announced that
-     * we sleep. */
+    /* seq_cst: the end of the last job wakes us if it does not find us awake; we have announced
+     * that we sleep. */
     if (weft__a32_load_seq_cst(&w->sched->jobs) != 0)
         return WEFT_NEVER;
     uint64_t deadline_ns;

@@ -1,6 +1,6 @@
 /*
- * Broadcast: a ring of positions, each with a counted item, under one lock. broadcast.c has the ring,
- * its senders and receivers, broadcast_wait.c what they wait for.
+ * Broadcast: a ring of positions, each with a counted item, under one lock. broadcast.c has the
+ * ring, its senders and receivers, broadcast_wait.c what they wait for.
  *
  * Positions count up for ever; position p lies in slot p & mask. The tail is the next to be sent;
  * a receiver knows the next it will read. What lies more than the capacity behind the tail has been

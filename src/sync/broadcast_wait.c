@@ -1,6 +1,6 @@
 /*
- * What is waited for on a broadcast channel: an item, the end of the receivers. A wake means no more
- * than "look again": nothing is assigned by it, so nothing is lost when the wait is given up.
+ * What is waited for on a broadcast channel: an item, the end of the receivers. A wake means no
+ * more than "look again": nothing is assigned by it, so nothing is lost when the wait is given up.
  */
 #include "sync/broadcast.h"
 

@@ -197,8 +197,8 @@ int weft_cond_blocking_wait(weft_cond *c, weft_mutex *m)
     struct wait w;
     wait_init(&w, c, m);
     rc = weft__wait_blocking("weft_cond_blocking_wait", &w.future, WEFT__CALLER);
-    /* Ended before its time only by a deadline, in a runtime, where a thread that has waited can wait
-     * again. */
+    /* Ended before its time only by a deadline, in a runtime, where a thread that has waited can
+     * wait again. */
     take_mutex_back(&w);
     return rc;
 }

@@ -1,8 +1,8 @@
 /*
- * Waiting for several tasks, in two phases. The first watches all of them until it is decided what is
- * to become of them: one has ended, or has failed. The second waits for one after the other, which
- * takes as many polls as there are tasks and not their square. Waiting for all without conditions is
- * the second phase alone.
+ * Waiting for several tasks, in two phases. The first watches all of them until it is decided what
+ * is to become of them: one has ended, or has failed. The second waits for one after the other,
+ * which takes as many polls as there are tasks and not their square. Waiting for all without
+ * conditions is the second phase alone.
  */
 #include <weft/join_all.h>
 

@@ -1,13 +1,13 @@
 /*
  * Join maps: members.c with a hash table of keys over them.
  *
- * The table belongs to whoever uses the map, one at a time; the lock of the members does not guard it.
- * A member's end moves its record from one list to another and leaves the table alone: a key stays in
- * use until its task is joined. So the functions of the user's that hash, compare and drop keys are
- * called without a lock.
+ * The table belongs to whoever uses the map, one at a time; the lock of the members does not guard
+ * it. A member's end moves its record from one list to another and leaves the table alone: a key
+ * stays in use until its task is joined. So the functions of the user's that hash, compare and drop
+ * keys are called without a lock.
  *
- * Records hang in chains, and the array of chains grows with them. When there is no memory for that,
- * chains get longer.
+ * Records hang in chains, and the array of chains grows with them. When there is no memory for
+ * that, chains get longer.
  */
 #include <weft/join_map.h>
 

@@ -1,6 +1,6 @@
 /*
- * Join queues: a ring of handles, of which the first is joined. So it is the first one's joiner that is
- * woken, and nobody for the others.
+ * Join queues: a ring of handles, of which the first is joined. So it is the first one's joiner
+ * that is woken, and nobody for the others.
  */
 #include <weft/join_queue.h>
 

@@ -1,6 +1,6 @@
 /*
- * Members: tasks that somebody means to join in the order in which they end. What join sets and join
- * maps have in common.
+ * Members: tasks that somebody means to join in the order in which they end. What join sets and
+ * join maps have in common.
  *
  * A member is a task with an end hook (task.h), so every end is heard of, whatever the task died of
  * and whether it ever ran. The group holds the handle, hence the outcome, until somebody takes it.
@@ -11,13 +11,13 @@
  *
  *   RUNNING   counted; in `running`
  *   DONE      counted; in `done`, in the order of their ends
- *   AWAITED   aborted and given up: not counted, nobody learns its outcome, but whoever destroys the
- *             group waits for its end
+ *   AWAITED   aborted and given up: not counted, nobody learns its outcome, but whoever destroys
+ *             the group waits for its end
  *   DETACHED  given up altogether; it only has its memory here
  *
  * The memory of the group is that of its owner and of every member that has not ended: the last one
- * frees it. Records of members are kept and reused, so a group allocates only when it is larger than
- * ever before.
+ * frees it. Records of members are kept and reused, so a group allocates only when it is larger
+ * than ever before.
  */
 #ifndef WEFT_SYNC_MEMBERS_H
 #define WEFT_SYNC_MEMBERS_H
@@ -102,26 +102,26 @@ struct weft__member *weft__members_take_failed(struct weft__members *g);
 
 /* Aborts all that run. */
 void weft__members_abort_all(struct weft__members *g);
-/* Gives one up, which by is_awaited becomes AWAITED, after an abort, or DETACHED. It must be RUNNING
- * or DONE, and no one else may take it. m may be gone afterwards. */
+/* Gives one up, which by is_awaited becomes AWAITED, after an abort, or DETACHED. It must be
+ * RUNNING or DONE, and no one else may take it. m may be gone afterwards. */
 void weft__member_give_up(struct weft__member *m, bool is_awaited);
 /* Gives all up. */
 void weft__members_detach_all(struct weft__members *g);
 
-/* Waits until none is RUNNING, and, unless or_failed, none AWAITED; with or_failed also until one has
- * failed. After weft__wait_begin(). */
+/* Waits until none is RUNNING, and, unless or_failed, none AWAITED; with or_failed also until one
+ * has failed. After weft__wait_begin(). */
 int weft__members_wait(struct weft__members *g, bool or_failed);
-/* Where the end of aborted tasks may be waited for: tasks, bodies, blocking jobs. Not a plain thread that
- * is merely inside a runtime, since maybe nobody drives that. */
+/* Where the end of aborted tasks may be waited for: tasks, bodies, blocking jobs. Not a plain
+ * thread that is merely inside a runtime, since maybe nobody drives that. */
 bool weft__can_wait_for_ends(void);
-/* Whether the caller may wait for the end of this one: neither itself, nor a local task of a set that
- * the caller does not drive, since maybe nobody does. */
+/* Whether the caller may wait for the end of this one: neither itself, nor a local task of a set
+ * that the caller does not drive, since maybe nobody does. */
 bool weft__can_wait_for_end_of(const weft_task *task, const struct weft__core *core);
-/* Aborts all, and waits for them if the caller can, whatever else is asked of it. False: members may
- * be left. */
+/* Aborts all, and waits for them if the caller can, whatever else is asked of it. False: members
+ * may be left. */
 bool weft__members_abort_and_wait(struct weft__members *g);
-/* Destroys a group: aborts, waits, and calls finish(g), which is to do so again, give up what is left,
- * and release g. As a cleanup, if the caller is unwound while it waits. */
+/* Destroys a group: aborts, waits, and calls finish(g), which is to do so again, give up what is
+ * left, and release g. As a cleanup, if the caller is unwound while it waits. */
 void weft__members_destroy(struct weft__members *g, void (*finish)(void *group));
 /* The owner is done with it; `g` begins what was allocated. */
 void weft__members_release(struct weft__members *g);

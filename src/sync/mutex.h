@@ -1,11 +1,11 @@
 /*
  * The mutex inside, for the condition variable too.
  *
- * One word says whether it is locked and whether somebody waits (QUEUED). Without QUEUED locking and
- * unlocking are one compare-exchange each, between 0 and LOCKED. QUEUED is set by a compare-exchange
- * on LOCKED, under the lock: an unlock that came in between has made that fail. With QUEUED the
- * exchange of the unlocker fails, and the word belongs to the holder of the lock. So there is no
- * store on one side and look on the other, and no wake-up to lose.
+ * One word says whether it is locked and whether somebody waits (QUEUED). Without QUEUED locking
+ * and unlocking are one compare-exchange each, between 0 and LOCKED. QUEUED is set by a
+ * compare-exchange on LOCKED, under the lock: an unlock that came in between has made that fail.
+ * With QUEUED the exchange of the unlocker fails, and the word belongs to the holder of the lock.
+ * So there is no store on one side and look on the other, and no wake-up to lose.
  *
  *   0                 free
  *   LOCKED            the queue is empty
@@ -15,8 +15,8 @@
  * take it past the first.
  *
  * Nothing is touched after the step that may let another free the mutex: an unlock under the lock
- * that finds the queue empty lets go of the lock first and unlocks then. Of who was handed the mutex
- * the wait queue takes care.
+ * that finds the queue empty lets go of the lock first and unlocks then. Of who was handed the
+ * mutex the wait queue takes care.
  */
 #ifndef WEFT_SYNC_MUTEX_H
 #define WEFT_SYNC_MUTEX_H

@@ -76,8 +76,8 @@ static void leave_waiting_if_empty(struct notify *n)
         weft__a64_and_relaxed(&n->word, ~STATE);
 }
 
-/* False: who waited has left, and the notification is to be remembered instead. That is done without
- * the lock, since who takes it may free n. */
+/* False: who waited has left, and the notification is to be remembered instead. That is done
+ * without the lock, since who takes it may free n. */
 static WEFT__NOINLINE bool notify_waiter(struct notify *n, uint32_t how)
 {
     struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
@@ -140,8 +140,8 @@ static bool take_remembered(struct notify *n)
 /* By one who is not in the queue: all were notified since it was initialised. */
 static bool was_called(struct wait *w)
 {
-    /* acquire pairs with the release in weft_notify_waiters. No model shows it: a lock's word, which
-     * is looked at next, is never read late there. */
+    /* acquire pairs with the release in weft_notify_waiters. No model shows it: a lock's word,
+     * which is looked at next, is never read late there. */
     uint64_t word = weft__a64_load_acquire(&w->notify->word);
     if ((word & ~STATE) == w->calls)
         return false;
@@ -171,8 +171,8 @@ static uint32_t take_or_announce(struct wait *w)
     }
 }
 
-/* As weft__waiter_result(), after having done what can be done; with 0 w is in the queue. waker may be
- * NULL. */
+/* As weft__waiter_result(), after having done what can be done; with 0 w is in the queue. waker may
+ * be NULL. */
 static uint32_t try_or_queue(struct wait *w, weft_waker *waker)
 {
     struct notify *n = w->notify;

@@ -3,9 +3,9 @@
  *
  * Nothing is handed over while its taker is not looking. A wake-up is a promise: of a value to the
  * first receiver that waits, or of a slot to the first sender. Promises are counted, and what is
- * promised nobody else may take, so those who wait are served in order; but the value stays where it
- * is until a poll of the receiver takes it, or a poll of the sender puts it in. So a wait that is
- * given up (abort, deadline, a select that was won by another) only passes its promise on, and a
+ * promised nobody else may take, so those who wait are served in order; but the value stays where
+ * it is until a poll of the receiver takes it, or a poll of the sender puts it in. So a wait that
+ * is given up (abort, deadline, a select that was won by another) only passes its promise on, and a
  * value is always in exactly one pair of hands.
  *
  * In a rendezvous queue the sender waits in line with its value (an offer). A receiver that polls

@@ -2,11 +2,11 @@
  * Scopes of tasks.
  *
  * A child is a task with an end hook (task.h), so the scope learns of every end: of a child that
- * returned, panicked, was unwound, or never ran. The hook's record belongs to the scope and lives as
- * long as that, in a list of its own when free: steady spawning allocates nothing.
+ * returned, panicked, was unwound, or never ran. The hook's record belongs to the scope and lives
+ * as long as that, in a list of its own when free: steady spawning allocates nothing.
  *
- * The last child wakes the owner and then unlocks; from there on the scope may be gone. So the owner
- * looks at `live` under the lock only.
+ * The last child wakes the owner and then unlocks; from there on the scope may be gone. So the
+ * owner looks at `live` under the lock only.
  */
 #include "task/cancel.h"
 #include "task/panic.h"

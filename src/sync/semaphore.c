@@ -21,8 +21,8 @@ bool weft__sem_is_closed(struct weft__sem *s)
 }
 
 /*
- * Under the lock: serves those who wait, from the permits in the word and `count` more. Returns what
- * is left for the caller to publish after unlocking.
+ * Under the lock: serves those who wait, from the permits in the word and `count` more. Returns
+ * what is left for the caller to publish after unlocking.
  */
 static uint64_t serve(struct weft__sem *s, uint64_t count, struct weft__sem_limits l,
                       struct weft__wake_list *woken)

@@ -1,12 +1,12 @@
 /*
  * The semaphore inside: what weft_semaphore and weft_rwlock are made of.
  *
- * One word holds the permits that nobody has, counted from a base, whether somebody waits (QUEUED) and whether it is
- * closed. Without QUEUED whoever wants permits, or brings some, changes the word by one
- * compare-exchange. With it, nobody does: permits are taken and brought under the lock, for those
- * who wait in the queue. QUEUED is set by a compare-exchange, under the lock, by one who found too
- * few permits: a release that came in between has changed the word, and is seen. So nothing is
- * stored on one side and looked for on the other, and there is no wake-up to lose.
+ * One word holds the permits that nobody has, counted from a base, whether somebody waits (QUEUED)
+ * and whether it is closed. Without QUEUED whoever wants permits, or brings some, changes the word
+ * by one compare-exchange. With it, nobody does: permits are taken and brought under the lock, for
+ * those who wait in the queue. QUEUED is set by a compare-exchange, under the lock, by one who
+ * found too few permits: a release that came in between has changed the word, and is seen. So
+ * nothing is stored on one side and looked for on the other, and there is no wake-up to lose.
  *
  *   QUEUED     as long as the queue is not empty, whoever holds the lock apart
  *   CLOSED     the queue is empty, and stays so

@@ -1,6 +1,6 @@
 /*
- * A value, and whether it is there. It is put in under the lock, and looked at without; who finds it
- * so may free the cell, and therefore waits for the lock to be let go (weft__lock_settle()).
+ * A value, and whether it is there. It is put in under the lock, and looked at without; who finds
+ * it so may free the cell, and therefore waits for the lock to be let go (weft__lock_settle()).
  */
 #include "task/waitq.h"
 
@@ -42,8 +42,8 @@ int weft_set_once_set(weft_set_once *s, void *value)
     bool was_set = weft__a32_load_relaxed(&c->is_set); /* written under the lock */
     if (!was_set) {
         c->value = value;
-        /* release pairs with the acquire in weft_set_once_try_wait. No model shows either: there the
-         * lock orders them, since its word is never read late. */
+        /* release pairs with the acquire in weft_set_once_try_wait. No model shows either: there
+         * the lock orders them, since its word is never read late. */
         weft__a32_store_release(&c->is_set, 1);
         weft__waitq_end_all(&c->waiters, WEFT__WAITER_ENDED, &woken);
     }

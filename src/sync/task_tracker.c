@@ -2,9 +2,9 @@
  * Task trackers.
  *
  * One word has the bit "closed", the count, and the references; what is counted is a reference too,
- * so a task begins and ends with one read-modify-write each. Only the change to "closed, and the count
- * is 0" is made under the lock, together with ending the waits: so exactly those are ended that waited
- * when it happened, and later ones see what holds then.
+ * so a task begins and ends with one read-modify-write each. Only the change to "closed, and the
+ * count is 0" is made under the lock, together with ending the waits: so exactly those are ended
+ * that waited when it happened, and later ones see what holds then.
  *
  * All tasks share the tracker's end hook (task.h). They are detached from the start, so a result is
  * dropped before the hook is called.
@@ -26,8 +26,8 @@
 struct weft_task_tracker {
     struct weft__end_hook hook;
     struct weft__lock lock;
-    /* written by all; CLOSED is set and cleared under the lock, and so is the count brought to 0 while
-     * it is set */
+    /* written by all; CLOSED is set and cleared under the lock, and so is the count brought to 0
+     * while it is set */
     weft__a64 word;
     struct weft__waitq waiters; /* under lock */
 };
@@ -74,8 +74,8 @@ static void leave(weft_task_tracker *t)
             leave_slowly(t);
             return;
         }
-        /* release pairs with the acquire of the last who leaves, of close, and of len; acquire: the last
-         * reference sees what the others did */
+        /* release pairs with the acquire of the last who leaves, of close, and of len; acquire: the
+         * last reference sees what the others did */
     } while (!weft__a64_cas_weak_acq_rel(&t->word, &word, next));
     if ((next & REFS_MASK) == 0)
         weft__free(t);
@@ -138,8 +138,8 @@ bool weft_task_tracker_close(weft_task_tracker *t)
 {
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&t->lock);
-    /* acquire pairs with the release of those who left before: who waits sees, through the lock, what
-     * they did */
+    /* acquire pairs with the release of those who left before: who waits sees, through the lock,
+     * what they did */
     uint64_t before = weft__a64_or_acquire(&t->word, CLOSED);
     if (is_over(before | CLOSED))
         weft__waitq_end_all(&t->waiters, WEFT__WAITER_ENDED, &wakes);

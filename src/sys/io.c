@@ -42,9 +42,10 @@ int weft__sys_epoll_ctl(int epfd, int op, int fd, uint32_t events, uint64_t data
 /* Written once by whoever finds out, read by all: the kernel has no epoll_pwait2. */
 static weft__a32 lacks_pwait2;
 
-/* The kernel allows itself to end a wait for events a thousandth of it late, up to 100 ms, whatever the
- * slack of the thread, and mostly does, unless it is up anyway (fs/select.c, select_estimate_accuracy).
- * So we ask for that much less: the latest end is where the end should be. */
+/* The kernel allows itself to end a wait for events a thousandth of it late, up to 100 ms, whatever
+ * the slack of the thread, and mostly does, unless it is up anyway (fs/select.c,
+ * select_estimate_accuracy). So we ask for that much less: the latest end is where the end should
+ * be. */
 static uint64_t less_estimate(uint64_t timeout_ns)
 {
     uint64_t estimate_ns = timeout_ns / 1001;

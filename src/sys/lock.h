@@ -76,8 +76,8 @@ static inline void weft__lock_release(struct weft__lock *l)
 
 /*
  * For who learnt without the lock, from something a holder stored, that the object around it may be
- * freed: once this returns, that holder has touched the lock for the last time. (What may be left is
- * a futex wake, which names an address and reads nothing.)
+ * freed: once this returns, that holder has touched the lock for the last time. (What may be left
+ * is a futex wake, which names an address and reads nothing.)
  */
 static inline void weft__lock_settle(struct weft__lock *l)
 {

@@ -59,8 +59,8 @@ void weft__sys_futex_wake(weft__a32 *word, int count);
 int weft__sys_epoll_create(void);
 int weft__sys_epoll_ctl(int epfd, int op, int fd, uint32_t events, uint64_t data);
 /* Waits for timeout_ns (WEFT_NEVER: no limit; 0: no waiting), with nanosecond resolution where the
- * kernel has epoll_pwait2 and rounded up to milliseconds elsewhere. It may end a thousandth early, and
- * then late by no more than the slack of the thread; an interrupted wait returns 0 at once. */
+ * kernel has epoll_pwait2 and rounded up to milliseconds elsewhere. It may end a thousandth early,
+ * and then late by no more than the slack of the thread; an interrupted wait returns 0 at once. */
 int weft__sys_epoll_wait(int epfd, struct epoll_event *events, int max, uint64_t timeout_ns);
 int weft__sys_eventfd_create(void);
 void weft__sys_eventfd_signal(int fd);
@@ -109,8 +109,8 @@ uint64_t weft__sys_cpu_clock_ns(int clock); /* 0 when the thread has ended */
  * that cannot be found out (no /proc). */
 bool weft__sys_thread_is_asleep(int thread_id);
 
-/* How much later than asked for the kernel may end a sleep of the calling thread, so that several end
- * at once; 0 in set: what the thread began with. Negative where that is refused. */
+/* How much later than asked for the kernel may end a sleep of the calling thread, so that several
+ * end at once; 0 in set: what the thread began with. Negative where that is refused. */
 int weft__sys_timer_slack_get(uint64_t *ret_ns);
 int weft__sys_timer_slack_set(uint64_t ns);
 

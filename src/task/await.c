@@ -65,7 +65,8 @@ static WEFT__NOINLINE int aborted(struct weft__task *t)
     return -ECANCELED;
 }
 
-/* A token around the wait is cancelled: as an abort, but for the outcome, which stays the body's. */
+/* A token around the wait is cancelled: as an abort, but for the outcome, which stays the body's.
+ * */
 static WEFT__NOINLINE int cancelled(struct weft__task *t)
 {
     if (t->kind <= WEFT__TASK_FUTURE && (t->budget == 0 || --t->budget == 0))

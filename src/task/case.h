@@ -29,8 +29,8 @@ static inline bool weft__case_is_live(const weft_case *c)
     return c->kind != WEFT__CASE_ELSE && !c->disabled && c->state != WEFT__CASE_SPENT;
 }
 
-/* Before the first poll: what is held by value is to be started. -EINVAL, with misuse of `call` reported:
- * there are no cases, or a future is none. */
+/* Before the first poll: what is held by value is to be started. -EINVAL, with misuse of `call`
+ * reported: there are no cases, or a future is none. */
 int weft__cases_begin(const char *call, weft_case *cases, size_t count, const void *caller);
 /* Polls a live case, after starting it if need be. False: it is pending. Else rc is set. */
 WEFT_MUST_CHECK bool weft__case_poll(weft_case *c, weft_waker *waker);
@@ -38,8 +38,9 @@ WEFT_MUST_CHECK bool weft__case_poll(weft_case *c, weft_waker *waker);
 void weft__cases_end(weft_case *cases, size_t count);
 
 /*
- * A start, a poll or a predicate of the user's may panic, and the frame be given up: what other cases
- * have registered must not outlive it. So ending them is a cleanup of the task while they are polled.
+ * A start, a poll or a predicate of the user's may panic, and the frame be given up: what other
+ * cases have registered must not outlive it. So ending them is a cleanup of the task while they are
+ * polled.
  */
 struct weft__cases_guard {
     weft_cleanup cleanup;

@@ -49,9 +49,9 @@ static inline uint64_t weft__clock_now(struct weft__clock *c)
 static inline bool weft__clock_is_paused(const struct weft__clock *c)
 {
     /* seq_cst, as the store in pause: a blocking job uncounts itself, then looks here whether to
-     * wake who waits for that; who pauses stores, then looks at the count. (No model fails with less:
-     * on both ways stands the read-modify-write of weft__sched_check_quiescent(), on which this does
-     * not lean.) */
+     * wake who waits for that; who pauses stores, then looks at the count. (No model fails with
+     * less: on both ways stands the read-modify-write of weft__sched_check_quiescent(), on which
+     * this does not lean.) */
     return WEFT__UNLIKELY(weft__a32_load_seq_cst(&c->state) == WEFT__CLOCK_PAUSED);
 }
 

@@ -50,8 +50,8 @@ WEFT__NORETURN void weft__task_end_early(struct weft__task *self, enum weft_outc
 void weft__task_complete(struct weft__task *self, enum weft_outcome_kind kind, void *value,
                          weft_panic_info *info);
 
-/* The last act of completion: wakes the joiner that weft__task_set_done() returned, or calls the end
- * hook it stands for. NULL: nobody. */
+/* The last act of completion: wakes the joiner that weft__task_set_done() returned, or calls the
+ * end hook it stands for. NULL: nobody. */
 void weft__task_tell_joiner(struct weft__task *t, weft_waker *joiner);
 
 /* A task that never ran: drops its argument and completes it as cancelled. */

@@ -1,8 +1,8 @@
 /*
  * Select: polls its cases until one is ready, then cancels those it holds.
  *
- * All cases are polled with the waker of whoever polls the select; which one woke it is not known, so
- * each wake polls them all. That is cheap next to what a waker for each would cost, up to some
+ * All cases are polled with the waker of whoever polls the select; which one woke it is not known,
+ * so each wake polls them all. That is cheap next to what a waker for each would cost, up to some
  * hundreds of cases. Of two ready cases the second is not even started.
  */
 #include <weft/select.h>

@@ -89,12 +89,13 @@ struct weft__core;
 struct weft__task;
 
 /*
- * Called when a task has ended, in place of waking a joiner: for sets and scopes, which must learn of
- * every end, whatever the task died of and whether it ever ran. Given at spawn. As long as the handle
- * stays with whoever gave it the outcome is there to be taken; without a handle, never made or given
- * up, the outcome is dropped before, and t may be gone. Called once, with the task DONE, by the
- * thread that ended it, maybe on the task's own stack: fn must not suspend, and may run destructors
- * of the user's contained only. From its last touch of what it shares on the task is the owner's.
+ * Called when a task has ended, in place of waking a joiner: for sets and scopes, which must learn
+ * of every end, whatever the task died of and whether it ever ran. Given at spawn. As long as the
+ * handle stays with whoever gave it the outcome is there to be taken; without a handle, never made
+ * or given up, the outcome is dropped before, and t may be gone. Called once, with the task DONE,
+ * by the thread that ended it, maybe on the task's own stack: fn must not suspend, and may run
+ * destructors of the user's contained only. From its last touch of what it shares on the task is
+ * the owner's.
  */
 struct weft__end_hook {
     void (*fn)(struct weft__end_hook *hook, struct weft__task *t);

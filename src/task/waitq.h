@@ -23,8 +23,8 @@
  * that was not parked may see the result at any moment: its state says UNCLAIMED, and the owner
  * passes through the lock before it believes it (weft__waiter_result() says nothing until then).
  *
- * Wakes are made without the lock. Wakers run no code of the user's, so it is not deadlock that this
- * avoids: a woken task on another core would find the lock still held.
+ * Wakes are made without the lock. Wakers run no code of the user's, so it is not deadlock that
+ * this avoids: a woken task on another core would find the lock still held.
  */
 #ifndef WEFT_TASK_WAITQ_H
 #define WEFT_TASK_WAITQ_H
@@ -36,7 +36,8 @@
 
 /* ---- waking after the lock ---- */
 
-/* Tasks claimed under a lock, in order, linked through qnode: in no queue, they have it to spare. */
+/* Tasks claimed under a lock, in order, linked through qnode: in no queue, they have it to spare.
+ * */
 struct weft__wake_list {
     struct weft__qnode *first, *last;
 };

@@ -1,12 +1,13 @@
 /*
- * What a delay queue consists of apart from waiting: items with deadlines and keys. Pure: no clock, no
- * lock, no threads; memory comes from the caller.
+ * What a delay queue consists of apart from waiting: items with deadlines and keys. Pure: no clock,
+ * no lock, no threads; memory comes from the caller.
  *
- * A heap of nodes, ordered by deadline and then by when they were put in; a table of slots, in which a
- * key finds its node; and the items. All in one block of memory, by index, so that a larger block is
- * filled by copying. Nodes carry which item they belong to, and nodes beyond the length carry the free
- * ones: nodes[] is always a permutation of the places for items. A key is a slot and a number that is
- * given once, so one that is spent is found out however often its slot has been used since.
+ * A heap of nodes, ordered by deadline and then by when they were put in; a table of slots, in
+ * which a key finds its node; and the items. All in one block of memory, by index, so that a larger
+ * block is filled by copying. Nodes carry which item they belong to, and nodes beyond the length
+ * carry the free ones: nodes[] is always a permutation of the places for items. A key is a slot and
+ * a number that is given once, so one that is spent is found out however often its slot has been
+ * used since.
  *
  * A heap of four children a node: half as deep as one of two, and the four lie side by side.
  */
@@ -49,8 +50,8 @@ void weft__delay_heap_init(struct weft__delay_heap *h, size_t item_bytes);
 /* -ENOMEM, also when it would be more than can be numbered. A cap of 0: no memory. */
 int weft__delay_block_create(size_t item_bytes, size_t cap, size_t slot_count,
                              struct weft__delay_block *ret_block);
-/* The block goes into h, and the former one comes out, to be freed. False: it is too small, and stays
- * where it is. */
+/* The block goes into h, and the former one comes out, to be freed. False: it is too small, and
+ * stays where it is. */
 bool weft__delay_heap_swap_block(struct weft__delay_heap *h, struct weft__delay_block *block);
 /* Slots that keys in use need. Walks the slots. */
 uint32_t weft__delay_heap_slots_in_use(const struct weft__delay_heap *h);

@@ -98,7 +98,8 @@ int weft__delay_queue_check_ret(const char *call, const weft_delay_queue *q, con
 
 /* ---- changing what is in it ---- */
 
-/* Locks, and remembers the earliest deadline; unlocks, and tells the leader when it is another one. */
+/* Locks, and remembers the earliest deadline; unlocks, and tells the leader when it is another one.
+ * */
 struct change {
     weft_delay_queue *queue;
     weft_delay_key first;

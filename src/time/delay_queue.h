@@ -1,9 +1,10 @@
 /*
  * Delay queues: a heap of items under a lock, a queue of those who wait, and one timer.
  *
- * The first who waits is the leader: the timer is armed for it, at the earliest deadline, and it alone
- * of those who wait takes an item. When it goes, with an item or without, the next one leads. An
- * empty queue has nobody waiting: who does when the last item goes is told so under the same lock.
+ * The first who waits is the leader: the timer is armed for it, at the earliest deadline, and it
+ * alone of those who wait takes an item. When it goes, with an item or without, the next one leads.
+ * An empty queue has nobody waiting: who does when the last item goes is told so under the same
+ * lock.
  *
  * Locks: that of the queue, then that of a timer wheel. What the timer wakes takes the queue's lock
  * later, on its own.

@@ -7,9 +7,9 @@
 #include "base/base.h"
 
 /*
- * The time from deadline_ns to slack_ns later that is a multiple of the highest power of two. Timers
- * that know nothing of each other meet there: with a slack of at least 2^k ns each window holds a
- * multiple of 2^k, so that all of a second wake its thread at most 10^9 / 2^k + 1 times.
+ * The time from deadline_ns to slack_ns later that is a multiple of the highest power of two.
+ * Timers that know nothing of each other meet there: with a slack of at least 2^k ns each window
+ * holds a multiple of 2^k, so that all of a second wake its thread at most 10^9 / 2^k + 1 times.
  *
  * Source: apply_slack() of Linux before 4.8, kernel/time/timer.c.
  */

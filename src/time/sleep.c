@@ -217,8 +217,8 @@ void weft_timer_fini(weft_timer *timer)
 
 /* ---- sleeps as futures ---- */
 
-/* The same memory. But the core is that of whoever polls, and no reference: it polls on, or cancels,
- * so it is there longer than the timer is armed. */
+/* The same memory. But the core is that of whoever polls, and no reference: it polls on, or
+ * cancels, so it is there longer than the timer is armed. */
 static struct timer *sleep_of(weft_future *f)
 {
     _Static_assert(sizeof(struct timer) <= sizeof(((weft_sleep_future *)0)->opaque),

@@ -86,8 +86,8 @@ struct weft__wheel_entry *weft__wheel_take_any(struct weft__wheel *w);
  */
 uint64_t weft__wheel_next_deadline(struct weft__wheel *w);
 
-/* The earliest deadline, exactly; WEFT_NEVER when there is none. Walks one slot, however many are in
- * it: for a clock that stands still meanwhile. */
+/* The earliest deadline, exactly; WEFT_NEVER when there is none. Walks one slot, however many are
+ * in it: for a clock that stands still meanwhile. */
 uint64_t weft__wheel_earliest(const struct weft__wheel *w);
 
 /* Walks everything and asserts the invariants; for tests. */

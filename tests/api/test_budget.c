@@ -91,13 +91,12 @@ static void co_02_unconstrained_is_never_made_to_yield(struct test_env *env)
     sema_init(&sema, READY * 2);
     CHECK_EQ(weft_yield(), 0);
     uint64_t before = test_forced_yields(env);
-    WEFT_UNCONSTRAINED
-    {
+    WEFT_UNCONSTRAINED {
         for (int i = 0; i < READY; i++)
             CHECK_EQ(sema_acquire(&sema), 0);
         WEFT_UNCONSTRAINED
-        for (int i = 0; i < READY / 2; i++)
-            CHECK_EQ(sema_acquire(&sema), 0);
+            for (int i = 0; i < READY / 2; i++)
+                CHECK_EQ(sema_acquire(&sema), 0);
         for (int i = 0; i < 200; i++)
             CHECK_EQ(weft_consume_budget(), 0);
         CHECK_EQ(test_forced_yields(env), before);

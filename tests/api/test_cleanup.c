@@ -250,13 +250,11 @@ static void shield_holds_an_abort_back(struct test_env *env)
 static void shield_holds_outer_deadlines_back(struct test_env *env)
 {
     (void)env;
-    WEFT_TIMEOUT_AS(outer, 2 * WEFT_MS)
-    {
+    WEFT_TIMEOUT_AS(outer, 2 * WEFT_MS) {
         WEFT_SHIELD {
             CHECK_EQ(weft_sleep(6 * WEFT_MS), 0);
             CHECK_EQ(weft_timeout_remaining(), WEFT_NEVER);
-            WEFT_TIMEOUT_AS(inner, 2 * WEFT_MS)
-            { /* its own: works */
+            WEFT_TIMEOUT_AS(inner, 2 * WEFT_MS) { /* its own: works */
                 CHECK_EQ(weft_sleep(WEFT_NEVER), -ETIMEDOUT);
                 CHECK(weft_timeout_is_expired(&inner));
             }

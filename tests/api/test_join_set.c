@@ -514,8 +514,8 @@ static void js_09_shutdown_waits_for_cleanup(struct test_env *env)
 
 #define READY 1000
 
-/* A set of tasks that have ended. Of some the set may not have heard yet: of one for each worker, which
- * is just about to say so. */
+/* A set of tasks that have ended. Of some the set may not have heard yet: of one for each worker,
+ * which is just about to say so. */
 static weft_join_set *set_of_ended(void)
 {
     weft_join_set *set = set_create();

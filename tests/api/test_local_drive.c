@@ -351,7 +351,8 @@ static void *drive_shared_first(void *arg)
     return run_until(s->set, wait_on_gate, &s->gate[0]);
 }
 
-/* Two tasks drive; when one stops, a wake from elsewhere still reaches the set through the other. */
+/* Two tasks drive; when one stops, a wake from elsewhere still reaches the set through the other.
+ * */
 static void two_tasks_drive_one_set(struct test_env *env)
 {
     (void)env;
@@ -382,7 +383,8 @@ static void two_tasks_drive_one_set(struct test_env *env)
 
 /* ---- drivers of every kind ---- */
 
-/* A thread inside weft_enter() waits in that runtime: with its sockets, and under its own scopes. */
+/* A thread inside weft_enter() waits in that runtime: with its sockets, and under its own scopes.
+ * */
 static void a_thread_inside_a_runtime_drives(struct test_env *env)
 {
     weft_enter_guard g;

@@ -452,8 +452,8 @@ static void aborts_and_timeouts_leave_the_lock_free(struct test_env *env)
     CHECK(atomic_load(&c.locked) > 0);
 }
 
-/* The usual pattern of counted objects: the last to let go frees, having been handed the lock by one
- * that may still be inside the unlock. */
+/* The usual pattern of counted objects: the last to let go frees, having been handed the lock by
+ * one that may still be inside the unlock. */
 struct counted {
     weft_mutex mutex;
     int refs;

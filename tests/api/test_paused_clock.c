@@ -1,6 +1,6 @@
 /* ctest: parallel */
-/* The paused clock: PC of BEHAVIOURS, and what timers do on it. No test here depends on how fast the
- * machine is: paused time is exact. */
+/* The paused clock: PC of BEHAVIOURS, and what timers do on it. No test here depends on how fast
+ * the machine is: paused time is exact. */
 #include "harness.h"
 #include "sync.h"
 
@@ -197,8 +197,7 @@ static void pc_02_timeouts_end_at_once(struct test_env *env)
     (void)env;
     CHECK_EQ(weft_clock_pause(), 0);
     uint64_t at = weft_now();
-    WEFT_TIMEOUT_AS(t, YEAR)
-    {
+    WEFT_TIMEOUT_AS(t, YEAR) {
         CHECK_EQ(weft_sleep(YEAR / 2), 0);
         CHECK_EQ(weft_timeout_remaining(), YEAR / 2);
         CHECK_EQ(weft_sleep(WEFT_NEVER), -ETIMEDOUT);

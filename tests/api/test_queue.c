@@ -485,8 +485,8 @@ static void mq_09_an_offer_withdrawn_is_not_received(struct test_env *env)
     weft_queue_unref(q);
 }
 
-/* On one thread: the receiver has been woken for an offer that is withdrawn before it runs. It keeps
- * its place before the other. */
+/* On one thread: the receiver has been woken for an offer that is withdrawn before it runs. It
+ * keeps its place before the other. */
 static void mq_09_a_receiver_keeps_its_place(struct test_env *env)
 {
     (void)env;

@@ -1,5 +1,6 @@
 /* ctest: parallel */
-/* A current_thread runtime whose choices come from a seed: RT-15 of BEHAVIOURS, and what it is for. */
+/* A current_thread runtime whose choices come from a seed: RT-15 of BEHAVIOURS, and what it is for.
+ * */
 #include "harness.h"
 #include "sync.h"
 

@@ -326,8 +326,7 @@ static void to_01_ready_body_wins_over_a_past_deadline(struct test_env *env)
     struct sema s;
     (void)env;
     sema_init(&s, 1);
-    WEFT_TIMEOUT_AS(t, 0)
-    {
+    WEFT_TIMEOUT_AS(t, 0) {
         CHECK_EQ(weft_sleep_until(0), 0);
         CHECK_EQ(sema_acquire(&s), 0);
         CHECK(!weft_timeout_is_expired(&t));
@@ -355,8 +354,7 @@ static void to_02_expiry_lets_the_body_clean_up(struct test_env *env)
     int cleaned = 0, rc = 0;
     uint64_t start = weft_now();
     (void)env;
-    WEFT_TIMEOUT_AS(t, 5 * WEFT_MS)
-    {
+    WEFT_TIMEOUT_AS(t, 5 * WEFT_MS) {
         rc = work_that_times_out(&cleaned);
         CHECK(weft_timeout_is_expired(&t));
     }
@@ -418,8 +416,7 @@ static void to_04_busy_body_cannot_hide_the_deadline(struct test_env *env)
     (void)env;
     sema_init(&s, 1);
     uint64_t start = weft_now();
-    WEFT_TIMEOUT_AS(t, 5 * WEFT_MS)
-    {
+    WEFT_TIMEOUT_AS(t, 5 * WEFT_MS) {
         do { /* each wait is ready: only when the budget is used up can the deadline show */
             rc = sema_acquire(&s);
             if (rc == 0)
@@ -448,10 +445,8 @@ static void to_04_busy_body_cannot_hide_the_deadline(struct test_env *env)
 static void nested_timeouts_the_earliest_wins(struct test_env *env)
 {
     (void)env;
-    WEFT_TIMEOUT_AS(outer, YEAR)
-    {
-        WEFT_TIMEOUT_AS(inner, 2 * WEFT_MS)
-        {
+    WEFT_TIMEOUT_AS(outer, YEAR) {
+        WEFT_TIMEOUT_AS(inner, 2 * WEFT_MS) {
             CHECK(weft_timeout_remaining() <= 2 * WEFT_MS);
             CHECK_EQ(weft_sleep(WEFT_NEVER), -ETIMEDOUT);
             CHECK(weft_timeout_is_expired(&inner));
@@ -460,12 +455,9 @@ static void nested_timeouts_the_earliest_wins(struct test_env *env)
         CHECK(weft_timeout_remaining() > YEAR / 2);
         CHECK_EQ(weft_sleep(WEFT_MS), 0);
     }
-    WEFT_TIMEOUT_AS(outer, 4 * WEFT_MS)
-    {
-        WEFT_TIMEOUT_AS(middle, YEAR)
-        {
-            WEFT_TIMEOUT_AS(inner, 2 * YEAR)
-            {
+    WEFT_TIMEOUT_AS(outer, 4 * WEFT_MS) {
+        WEFT_TIMEOUT_AS(middle, YEAR) {
+            WEFT_TIMEOUT_AS(inner, 2 * YEAR) {
                 CHECK_EQ(weft_sleep(WEFT_NEVER), -ETIMEDOUT);
                 CHECK(!weft_timeout_is_expired(&inner));
             }
@@ -558,8 +550,7 @@ static void abort_inside_a_timeout_is_an_abort(struct test_env *env)
 static void timeout_outside_tasks_has_no_effect(struct test_env *env)
 {
     (void)env;
-    WEFT_TIMEOUT_AS(t, 0)
-    {
+    WEFT_TIMEOUT_AS(t, 0) {
         CHECK_EQ(weft_timeout_remaining(), WEFT_NEVER);
         CHECK(!weft_timeout_is_expired(&t));
     }
@@ -570,8 +561,7 @@ static void timeout_binds_an_entered_thread(struct test_env *env)
 {
     weft_enter_guard g;
     CHECK_EQ(weft_enter(env->handle, &g), 0);
-    WEFT_TIMEOUT_AS(t, 5 * WEFT_MS)
-    {
+    WEFT_TIMEOUT_AS(t, 5 * WEFT_MS) {
         CHECK_EQ(weft_sleep(YEAR), -ETIMEDOUT);
         CHECK(weft_timeout_is_expired(&t));
     }

@@ -1,6 +1,6 @@
 /*
- * A broadcast channel against an array of all that was ever sent: receivers come, read, fall behind,
- * wait, give waits up, and go; clones fail, panic, and send in the middle.
+ * A broadcast channel against an array of all that was ever sent: receivers come, read, fall
+ * behind, wait, give waits up, and go; clones fail, panic, and send in the middle.
  */
 #include "fuzz.h"
 

@@ -1,6 +1,7 @@
 /*
- * The delay queue against a sorted list: items put in, taken back, put off and taken; time that passes;
- * waits that are polled, polled for another waker, and cancelled; compact, clear and reserve.
+ * The delay queue against a sorted list: items put in, taken back, put off and taken; time that
+ * passes; waits that are polled, polled for another waker, and cancelled; compact, clear and
+ * reserve.
  */
 #include "fuzz.h"
 

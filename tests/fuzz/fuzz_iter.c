@@ -1,7 +1,8 @@
 /*
  * Iterators against lists: sources that have items, errors and pauses where the input says so, a
- * pile of adapters over them, polls, and waits that are given up. What comes out is what the adapters
- * make of a list; every item ends once; and after a poll that was ready nothing is registered.
+ * pile of adapters over them, polls, and waits that are given up. What comes out is what the
+ * adapters make of a list; every item ends once; and after a poll that was ready nothing is
+ * registered.
  */
 #include "fuzz.h"
 

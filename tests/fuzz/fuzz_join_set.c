@@ -1,7 +1,7 @@
 /*
- * A join set against a list: members end, panic not, are aborted, joined in any way, detached, in any
- * order. The members are polled futures of a current_thread runtime that runs between the operations, so
- * the order of their ends is known: that in which their futures are dropped.
+ * A join set against a list: members end, panic not, are aborted, joined in any way, detached, in
+ * any order. The members are polled futures of a current_thread runtime that runs between the
+ * operations, so the order of their ends is known: that in which their futures are dropped.
  */
 #include "fuzz.h"
 

@@ -1,6 +1,6 @@
 /*
- * Notify against a flag, a count and a list: waits that are initialised, enabled, polled by changing
- * tasks and given up; one, last, all.
+ * Notify against a flag, a count and a list: waits that are initialised, enabled, polled by
+ * changing tasks and given up; one, last, all.
  */
 #include "fuzz.h"
 

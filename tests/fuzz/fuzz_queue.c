@@ -1,7 +1,7 @@
 /*
  * A queue against a list: sends and receives, at once and by futures that are polled and given up,
- * and a close. The list knows which values went in, in which order; the flags of the wakers say what
- * has been promised to whom.
+ * and a close. The list knows which values went in, in which order; the flags of the wakers say
+ * what has been promised to whom.
  */
 #include "fuzz.h"
 

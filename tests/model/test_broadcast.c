@@ -1,8 +1,9 @@
 /* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules
  * anywhere) */
 /*
- * The broadcast channel under every schedule: sends against receivers that wait, give up, clone while
- * they are overrun, and leave. An item is destroyed once, and what is received is what was sent.
+ * The broadcast channel under every schedule: sends against receivers that wait, give up, clone
+ * while they are overrun, and leave. An item is destroyed once, and what is received is what was
+ * sent.
  */
 #include "sync/broadcast.h"
 

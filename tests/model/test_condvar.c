@@ -81,8 +81,8 @@ static void take_one(void)
     weft_mutex_unlock(&m);
 }
 
-/* As an abort: `polls` polls, then a cancel, then the mutex again. What it has seen and not taken is
- * for the other one, who gets the signal too. */
+/* As an abort: `polls` polls, then a cancel, then the mutex again. What it has seen and not taken
+ * is for the other one, who gets the signal too. */
 static void wait_and_give_up(int polls)
 {
     lock();

@@ -1,10 +1,11 @@
 /* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules
  * anywhere) */
 /*
- * The delay queue under every schedule: who waits against the timer that fires, against items that are
- * put in, taken back and put off meanwhile, and against others who wait.
+ * The delay queue under every schedule: who waits against the timer that fires, against items that
+ * are put in, taken back and put off meanwhile, and against others who wait.
  *
- * One thread is the worker: whenever a timer is armed it may make its deadline the present and fire it.
+ * One thread is the worker: whenever a timer is armed it may make its deadline the present and fire
+ * it.
  */
 #include "model.h"
 #include "waits.h"

@@ -3,7 +3,8 @@
 /*
  * The members of a join set against their ends, under every schedule: joining, leaving, giving up,
  * destroying. The source is included: members are bare tasks that complete, as executors complete
- * them, and the group is freed as soon as it may be, which the explorer checks every access against.
+ * them, and the group is freed as soon as it may be, which the explorer checks every access
+ * against.
  */
 #include "../../src/sync/members.c"
 

@@ -1,8 +1,8 @@
 /* ctest: not-under=memcheck,aarch64 (one thread on stacks of its own: the same schedules
  * anywhere) */
 /*
- * Select under every schedule: the loser, which is cancelled, against the wake that it is sent in the
- * same moment. What was assigned to a loser must come back.
+ * Select under every schedule: the loser, which is cancelled, against the wake that it is sent in
+ * the same moment. What was assigned to a loser must come back.
  */
 #include "model.h"
 #include "waits.h"

@@ -1,6 +1,6 @@
 /*
- * What the tests of local sets share: calls that fail the test when they fail, and a local task that
- * waits until it is aborted.
+ * What the tests of local sets share: calls that fail the test when they fail, and a local task
+ * that waits until it is aborted.
  */
 #ifndef WEFT_TESTS_LOCAL_H
 #define WEFT_TESTS_LOCAL_H

@@ -10,10 +10,11 @@
  *               something that happens before the load;
  *   seq_cst     from a seq_cst load also everything before the last seq_cst store of the object.
  *
- * Which one it returns is a decision of the search. A read-modify-write returns the newest. Happens-
- * before is kept in vector clocks: a release store carries the clock of its thread, an acquire load
- * of it takes the clock over, and read-modify-writes pass on what the store carried that they
- * replace: a release sequence as of C++20, that is without later stores of the same thread.
+ * Which one it returns is a decision of the search. A read-modify-write returns the newest.
+ * Happens- before is kept in vector clocks: a release store carries the clock of its thread, an
+ * acquire load of it takes the clock over, and read-modify-writes pass on what the store carried
+ * that they replace: a release sequence as of C++20, that is without later stores of the same
+ * thread.
  *
  * docs/design/model.md says what that leaves out.
  */

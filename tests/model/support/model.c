@@ -148,7 +148,8 @@ unsigned model__choose(unsigned count)
     return taken;
 }
 
-/* Looks whether a blocked thread can go on. What has just run has made it so: that happens before. */
+/* Looks whether a blocked thread can go on. What has just run has made it so: that happens before.
+ * */
 static bool look(struct thread *t)
 {
     bool is = t->is_ready(t->ready_arg);

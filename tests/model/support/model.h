@@ -6,9 +6,9 @@
  * each atomic operation to the explorer; there, and where a thread blocks or ends, it decides who
  * goes on, and which store a load returns. It searches depth first over all such decisions, with
  * bounds on how often a thread that could go on is preempted (2, or $MODEL_BOUND) and how often a
- * load returns another store than the newest (2, or $MODEL_STALE). What it found wrong is printed as
- * a schedule, and run again with a trace. docs/design/model.md says what this shows and what it does
- * not.
+ * load returns another store than the newest (2, or $MODEL_STALE). What it found wrong is printed
+ * as a schedule, and run again with a trace. docs/design/model.md says what this shows and what it
+ * does not.
  *
  * Locks, futexes, the clock, threads and the allocator of src/sys are replaced while a model runs.
  */

@@ -2,7 +2,8 @@
  * What tools/mutate-orders asks of the explorer, by the environment:
  *
  *   MODEL_SITES   a file, to which a line is added a model: the program, the model, how long it
- *                 took, and where the operations stand that it carries out, as offsets for addr2line
+ *                 took, and where the operations stand that it carries out, as offsets for
+ *                 addr2line
  *   MODEL_MUTANT  "weft__a64_store_release relaxed 0x12f4 0x2210": at these offsets this operation
  *                 has this order. An order that is an argument can be weakened without building
  *                 anything again.

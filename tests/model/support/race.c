@@ -3,8 +3,8 @@
  * happen before the other.
  *
  * Each word of eight bytes keeps the last access of each thread of each kind to each set of its
- * bytes; an access is compared with those of the other threads. This finds a race in whichever order
- * the two accesses come, so plain accesses need no points of their own.
+ * bytes; an access is compared with those of the other threads. This finds a race in whichever
+ * order the two accesses come, so plain accesses need no points of their own.
  */
 #include "model_internal.h"
 
