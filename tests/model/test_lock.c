@@ -35,6 +35,7 @@ static void init(void)
 static void section(void)
 {
     MODEL_CHECK(!is_inside);
+    WEFT__MODEL_WRITE(&is_inside);
     is_inside = true;
     model_step("inside");
     is_inside = false;
