@@ -262,8 +262,9 @@ int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value)
     weft__sched_add_worker(s);
     struct weft__task *outer = c->in_place_task;
     struct weft__locals outer_locals = c->locals;
+    struct weft_task_local_binding *bindings = weft__locals_now()->bindings;
     c->in_place_task = t;
-    c->locals = (struct weft__locals){.bindings = t->locals->bindings};
+    c->locals = (struct weft__locals){.bindings = bindings};
     c->current = NULL;
     c->worker = NULL;
     c->slab_cache = NULL;

@@ -134,7 +134,8 @@ void weft__sched_yield(struct weft__task *self)
     struct weft__worker *w = weft__ctx_now()->worker;
     bool must_look = w->until_events == 0;
     struct weft__task *next = weft__worker_pick_or(w, self);
-    if (next == self || (next == NULL && !must_look && !w->sched->watches_runs)) {
+    bool has_turn = next ? next == self : !must_look && !w->sched->watches_runs;
+    if (has_turn) {
         /* Nobody to yield to, and nothing due to look at: the turn comes round at once. */
         begin_run(w, self);
         return;

@@ -111,7 +111,7 @@ static void grow(weft_join_map *map)
 {
     struct entry **old = map->chain;
     size_t old_count = map->chain_count;
-    struct entry **chain = weft__calloc(2 * old_count, sizeof *chain);
+    struct entry **chain = weft__calloc(2 * old_count, sizeof(void *));
     if (chain == NULL)
         return;
     map->chain = chain;
@@ -154,7 +154,7 @@ int weft_join_map_create(const weft_join_map_options *options, weft_join_map **r
     weft_join_map *map = weft__calloc(1, sizeof *map);
     if (map == NULL)
         return -ENOMEM;
-    map->chain = weft__calloc(CHAINS_MIN, sizeof *map->chain);
+    map->chain = weft__calloc(CHAINS_MIN, sizeof(void *));
     if (map->chain == NULL) {
         weft__free(map);
         return -ENOMEM;
