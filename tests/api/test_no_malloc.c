@@ -4,11 +4,13 @@
 #include "sync.h"
 
 #include <weft/broadcast.h>
+#include <weft/cancel.h>
 #include <weft/cond.h>
 #include <weft/iter.h>
 #include <weft/net.h>
 #include <weft/notify.h>
 #include <weft/queue.h>
+#include <weft/scope.h>
 #include <weft/semaphore.h>
 #include <weft/watch.h>
 
@@ -462,6 +464,41 @@ static void blocking_locks_call_no_malloc_in_steady_state(struct test_env *env)
     pthread_join(thread, NULL);
 }
 
+/* ---- scopes, tokens ---- */
+
+static int end_well(void *arg)
+{
+    (void)arg;
+    return 0;
+}
+
+static void spawn_in_scope(void *arg)
+{
+    weft_scope *s = arg;
+    for (int i = 0; i < 10; i++)
+        CHECK_EQ(weft_scope_go(s, end_well, NULL), 0);
+    CHECK_EQ(weft_scope_wait(s), 0);
+}
+
+static void wait_in_cancel_scope(void *arg)
+{
+    WEFT_CANCEL_SCOPE(arg)
+        CHECK_EQ(weft_sleep(1000), 0);
+}
+
+static void scopes_call_no_malloc_in_steady_state(struct test_env *env)
+{
+    (void)env;
+    weft_scope s;
+    weft_cancel_token *token;
+    CHECK_EQ(weft_scope_enter(&s, NULL), 0);
+    expect_no_malloc("children of a scope", spawn_in_scope, &s);
+    CHECK_EQ(weft_scope_leave(&s, NULL), 0);
+    CHECK_EQ(weft_cancel_token_create(&token), 0);
+    expect_no_malloc("waits under a token", wait_in_cancel_scope, token);
+    weft_cancel_token_unref(token);
+}
+
 static void the_count_counts(struct test_env *env)
 {
     long before = atomic_load(&calls);
@@ -473,6 +510,7 @@ static void the_count_counts(struct test_env *env)
 
 TEST_MAIN(PLAIN(the_count_counts), IN_TASK(steady_state_calls_no_malloc),
           IN_TASK(locks_call_no_malloc_in_steady_state),
+          IN_TASK(scopes_call_no_malloc_in_steady_state),
           PLAIN(blocking_locks_call_no_malloc_in_steady_state),
           IN_TASK(tcp_calls_no_malloc_in_steady_state),
           IN_TASK(channels_call_no_malloc_in_steady_state))

@@ -3,12 +3,16 @@
 #include "harness.h"
 #include "sync.h"
 
+#include <weft/arc.h>
 #include <weft/broadcast.h>
+#include <weft/cancel.h>
 #include <weft/iter.h>
 #include <weft/local.h>
 #include <weft/net.h>
 #include <weft/queue.h>
+#include <weft/scope.h>
 #include <weft/semaphore.h>
+#include <weft/task_local.h>
 #include <weft/watch.h>
 
 #include <errno.h>
@@ -263,6 +267,60 @@ static void use_iterators(void)
     weft_iter_destroy(it);
 }
 
+static void *release_box(void *arg)
+{
+    return arg;
+}
+
+/* A scope says whatever went wrong; children that could be spawned have ended when it is left. */
+static void use_a_scope(void)
+{
+    int rc = 0;
+    const weft_spawn_options drops = {.drop_arg = drop};
+    WEFT_SCOPE_INTO(s, &rc)
+        for (int i = 0; i < 40; i++) /* more than one block of records */
+            if (weft_scope_spawn_with(s, &drops, take_and_drop, NULL) == 0)
+                atomic_fetch_add(&made, 1);
+    EXPECT(may_be(rc, 0));
+}
+
+static void use_tokens(void)
+{
+    weft_cancel_token *parent, *child;
+    if (weft_cancel_token_create(&parent) < 0)
+        return;
+    int rc = weft_cancel_token_child(parent, &child);
+    EXPECT(may_be(rc, 0));
+    weft_cancel_token_cancel(parent);
+    if (rc == 0) {
+        EXPECT(weft_cancel_token_is_cancelled(child));
+        weft_cancel_token_unref(child);
+    }
+    weft_cancel_token_unref(parent);
+}
+
+/* The box is dropped once, whoever got to inherit it. */
+static void use_task_locals(void)
+{
+    static const weft_task_local key = {
+        .inherit = WEFT_INHERIT_COPY, .copy = weft_arc_ref, .drop = weft_arc_unref};
+    void *box = weft_arc_create(16, drop);
+    if (box == NULL)
+        return;
+    atomic_fetch_add(&made, 1);
+    weft_arc_weak *weak = weft_arc_downgrade(box);
+    WEFT_TASK_LOCAL(&key, box) {
+        weft_task *t;
+        int rc = weft_spawn(release_box, NULL, &t);
+        EXPECT(may_be(rc, 0));
+        if (rc == 0)
+            EXPECT_EQ(weft_join(t, NULL), 0);
+    }
+    EXPECT_EQ(weft_arc_count(box), 1);
+    weft_arc_unref(box);
+    weft_arc_weak_unref(weak);
+}
+
 static void *use_everything(void *arg)
 {
     static char large[4096];
@@ -290,6 +348,9 @@ static void *use_everything(void *arg)
     use_a_watch();
     use_a_queue();
     use_iterators();
+    use_a_scope();
+    use_tokens();
+    use_task_locals();
     return NULL;
 }
 
