@@ -1,6 +1,7 @@
 /* ctest: not-under=address,thread,memcheck (they bring a malloc of their own) */
 /* In steady state spawn, join, yield, wait, wake, sleep and TCP read/write call no malloc. */
 #include "harness.h"
+#include "own_malloc.h"
 #include "sync.h"
 
 #include <weft/broadcast.h>
@@ -15,67 +16,9 @@
 #include <weft/watch.h>
 
 #include <errno.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-
-/* glibc's own names behind the ones we replace. */
-extern void *__libc_malloc(size_t);
-extern void *__libc_calloc(size_t, size_t);
-extern void *__libc_realloc(void *, size_t);
-extern void *__libc_memalign(size_t, size_t);
-
-static atomic_long calls;
-
-void *malloc(size_t n)
-{
-    atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
-    return __libc_malloc(n);
-}
-
-void *calloc(size_t n, size_t size)
-{
-    atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
-    return __libc_calloc(n, size);
-}
-
-void *realloc(void *p, size_t n)
-{
-    atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
-    return __libc_realloc(p, n);
-}
-
-void *aligned_alloc(size_t align, size_t n)
-{
-    atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
-    return __libc_memalign(align, n);
-}
-
-int posix_memalign(void **ret, size_t align, size_t n)
-{
-    atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
-    *ret = __libc_memalign(align, n);
-    return *ret ? 0 : ENOMEM;
-}
-
-/* Warms up, then counts over some windows, of which one must be free of calls: a machine that is
- * held up elsewhere may make the monitor add a worker, once. */
-static void expect_no_malloc(const char *what, void (*step)(void *arg), void *arg)
-{
-    long fewest = LONG_MAX;
-    for (int i = 0; i < 500; i++)
-        step(arg);
-    for (int window = 0; window < 5 && fewest > 0; window++) {
-        long before = atomic_load(&calls);
-        for (int i = 0; i < 2000; i++)
-            step(arg);
-        long n = atomic_load(&calls) - before;
-        fewest = n < fewest ? n : fewest;
-    }
-    if (fewest != 0)
-        test_record(__FILE__, __LINE__, "%s: %ld calls of malloc in 2000 rounds", what, fewest);
-}
 
 static void spawn_and_join(void *arg)
 {

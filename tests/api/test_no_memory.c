@@ -1,6 +1,7 @@
 /* ctest: not-under=address,thread,memcheck (they bring a malloc of their own) */
 /* Every allocation fails once: what comes is -ENOMEM, nothing was taken, and nothing is lost. */
 #include "harness.h"
+#include "own_malloc.h"
 #include "sync.h"
 
 #include <weft/arc.h>
@@ -20,60 +21,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* glibc's own names behind the ones we replace. */
-extern void *__libc_malloc(size_t);
-extern void *__libc_calloc(size_t, size_t);
-extern void *__libc_realloc(void *, size_t);
-extern void *__libc_memalign(size_t, size_t);
-extern void __libc_free(void *);
-
-static atomic_long until_failure = -1; /* allocations that still succeed; below 0: all do */
-static atomic_long alive;
-static atomic_bool has_failed;
-
-static bool must_fail(void)
-{
-    if (atomic_load(&until_failure) < 0 || atomic_fetch_sub(&until_failure, 1) != 0)
-        return false;
-    atomic_store(&has_failed, true);
-    errno = ENOMEM;
-    return true;
-}
-
-static void *counted(void *p)
-{
-    atomic_fetch_add(&alive, p != NULL);
-    return p;
-}
-
-void *malloc(size_t n)
-{
-    return must_fail() ? NULL : counted(__libc_malloc(n));
-}
-
-void *calloc(size_t n, size_t size)
-{
-    return must_fail() ? NULL : counted(__libc_calloc(n, size));
-}
-
-void *realloc(void *p, size_t n)
-{
-    void *q = must_fail() ? NULL : __libc_realloc(p, n);
-    atomic_fetch_add(&alive, p == NULL && q != NULL);
-    return q;
-}
-
-void *aligned_alloc(size_t align, size_t n)
-{
-    return must_fail() ? NULL : counted(__libc_memalign(align, n));
-}
-
-void free(void *p)
-{
-    atomic_fetch_sub(&alive, p != NULL);
-    __libc_free(p);
-}
 
 /* ---- the scene: what it makes it accounts for ---- */
 

@@ -1,66 +1,13 @@
 /* ctest: parallel not-under=address,thread,memcheck (they bring a malloc of their own) */
 /* Sets of tasks and selects: each allocation fails once; none is made in steady state. */
 #include "harness.h"
+#include "own_malloc.h"
 
 #include <weft/weft.h>
 
 #include <errno.h>
-#include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-
-/* glibc's own names behind the ones we replace. */
-extern void *__libc_malloc(size_t);
-extern void *__libc_calloc(size_t, size_t);
-extern void *__libc_realloc(void *, size_t);
-extern void *__libc_memalign(size_t, size_t);
-extern void __libc_free(void *);
-
-static atomic_long until_failure = -1; /* allocations that still succeed; below 0: all do */
-static atomic_long alive, calls;
-
-static bool must_fail(void)
-{
-    atomic_fetch_add(&calls, 1);
-    if (atomic_load(&until_failure) < 0 || atomic_fetch_sub(&until_failure, 1) != 0)
-        return false;
-    errno = ENOMEM;
-    return true;
-}
-
-static void *counted(void *p)
-{
-    atomic_fetch_add(&alive, p != NULL);
-    return p;
-}
-
-void *malloc(size_t n)
-{
-    return must_fail() ? NULL : counted(__libc_malloc(n));
-}
-
-void *calloc(size_t n, size_t size)
-{
-    return must_fail() ? NULL : counted(__libc_calloc(n, size));
-}
-
-void *realloc(void *p, size_t n)
-{
-    void *q = must_fail() ? NULL : __libc_realloc(p, n);
-    atomic_fetch_add(&alive, p == NULL && q != NULL);
-    return q;
-}
-
-void *aligned_alloc(size_t align, size_t n)
-{
-    return must_fail() ? NULL : counted(__libc_memalign(align, n));
-}
-
-void free(void *p)
-{
-    atomic_fetch_sub(&alive, p != NULL);
-    __libc_free(p);
-}
 
 /* ---- each allocation fails ---- */
 
@@ -140,10 +87,10 @@ static void fail_each(const char *what, int (*fill)(void))
     for (int n = 0;; n++) {
         atomic_store(&until_failure, n);
         int rc = fill();
-        bool has_failed = atomic_exchange(&until_failure, -1) < 0;
+        bool was_reached = atomic_exchange(&until_failure, -1) < 0;
         if (rc != 0 && rc != -ENOMEM)
             test_record(__FILE__, __LINE__, "%s: %d with allocation %d failing", what, rc, n);
-        if (!has_failed)
+        if (!was_reached)
             break;
     }
 }
@@ -161,25 +108,6 @@ static void filling_without_memory(struct test_env *env)
 }
 
 /* ---- steady state ---- */
-
-/* Warms up, then counts over some windows, of which one must be free of calls: a machine that is
- * held up elsewhere may make the monitor add a worker, once. */
-static void expect_no_malloc(const char *what, void (*step)(void *arg), void *arg)
-{
-    long fewest = LONG_MAX;
-    unsigned rounds = test_scaled(300);
-    for (unsigned i = 0; i < rounds; i++)
-        step(arg);
-    for (int window = 0; window < 5 && fewest > 0; window++) {
-        long before = atomic_load(&calls);
-        for (unsigned i = 0; i < rounds; i++)
-            step(arg);
-        long n = atomic_load(&calls) - before;
-        fewest = n < fewest ? n : fewest;
-    }
-    if (fewest != 0)
-        test_record(__FILE__, __LINE__, "%s: %ld calls of malloc", what, fewest);
-}
 
 /* JS-18, seen from the allocator. */
 static void use_set(void *arg)
