@@ -22,6 +22,8 @@ static void wake_up(struct weft__worker *w, uint32_t slept)
         weft__driver_wake(w->sched->core.driver);
         return;
     }
+    /* mutation: the permit passes on nothing but itself; work is found through the queues, which
+     * have orders of their own */
     weft__a32_store_release(&w->permit, 1);
     weft__sys_futex_wake(&w->permit, 1);
 }
@@ -201,6 +203,7 @@ static void wake_self(struct weft__worker *w, enum weft__sleep how)
     /* Claimed: on the futex exactly one permit is owed to us. In the driver it is a wake of the
      * driver, which at worst makes the next poll return for nothing. */
     if (how == WEFT__SLEEPS_ON_FUTEX) {
+        /* mutation: as in wake_up */
         while (weft__a32_load_acquire(&w->permit) == 0)
             (void)weft__sys_futex_wait(&w->permit, 0, WEFT_NEVER);
         weft__a32_store_relaxed(&w->permit, 0);

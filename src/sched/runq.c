@@ -119,7 +119,9 @@ bool weft__runq_is_empty_seq_cst(const struct weft__runq *q)
 
 void weft__runq_check(const struct weft__runq *q)
 {
+    /* mutation: for tests, while nobody else works on the queue */
     uint32_t head = weft__a32_load_acquire(&q->head);
+    /* mutation: as above */
     uint32_t count = weft__runq_between(head, weft__a32_load_acquire(&q->tail));
     WEFT_ASSERT(count <= WEFT__RUNQ_CAP);
     for (uint32_t i = 0; i < count; i++) {

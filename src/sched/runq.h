@@ -52,7 +52,8 @@ static inline uint32_t weft__runq_room(const struct weft__runq *q, uint32_t tail
 {
     /* acquire pairs with the release of whoever moved head in steal_half: the thief is done reading
      * the slot before we see its head, hence before we write that slot again. The owner's own moves
-     * are compare-exchanges too and so continue the release sequence of the thief before them. */
+     * are compare-exchanges too and so continue the release sequence of the thief before them.
+     * mutation: the thief's loads come before its exchange, which the explorer lets nothing pass. */
     uint32_t used = weft__runq_between(weft__a32_load_acquire(&q->head), tail);
     WEFT_DEBUG_ASSERT(used <= WEFT__RUNQ_CAP);
     return WEFT__RUNQ_CAP - used;
@@ -132,7 +133,8 @@ unsigned weft__runq_take_half(struct weft__runq *q, struct weft__task **tasks, u
 /* Any thread; was true at some moment for the owner, an estimate for the others. */
 static inline unsigned weft__runq_len(const struct weft__runq *q)
 {
-    /* acquire so that tail is not behind head; see steal_half. */
+    /* acquire so that tail is not behind head; see steal_half. mutation: if it is, CAP comes out,
+     * an estimate like others. */
     uint32_t head = weft__a32_load_acquire(&q->head);
     uint32_t count = weft__runq_between(head, weft__a32_load_relaxed(&q->tail));
     return count <= WEFT__RUNQ_CAP ? count : WEFT__RUNQ_CAP;

@@ -212,6 +212,18 @@ static void token_check(void)
 {
     weft_cancel_token_unref(token);
 }
+static void token_init_two(void)
+{
+    token_init();
+    (void)weft_cancel_token_ref(token);
+}
+static void token_look_and_unref(void)
+{
+    token_look();
+    weft_cancel_token_unref(token);
+}
+MODEL_TEST(token_the_last_use_comes_before_the_free, .init = token_init_two,
+           .thread = {token_look_and_unref, token_look_and_unref})
 MODEL_TEST(token_cancelled_and_asked, .init = token_init,
            .thread = {token_give_and_cancel, token_look}, .check = token_check)
 
@@ -264,6 +276,7 @@ int main(void)
         cmocka_unit_test(semaphore_given_and_asked),
         cmocka_unit_test(semaphore_given_and_forgotten),
         cmocka_unit_test(semaphore_closed_and_asked),
+        cmocka_unit_test(token_the_last_use_comes_before_the_free),
         cmocka_unit_test(token_cancelled_and_asked),
         cmocka_unit_test(timer_freed_once_fired),
     };

@@ -142,6 +142,7 @@ static void run_task(struct weft__task *t)
 static weft_task *handle;
 static struct weft__task *subject;
 static weft_waker *subject_waker;
+static weft_abort_handle *abort_handle;
 static weft__a32 flags;
 static uint32_t wanted;
 static int args_dropped, results_dropped;
@@ -568,6 +569,71 @@ static void set_done_that_reads_early_is_found(void **state)
     model_fails(&m, MODEL_DEADLOCK);
 }
 
+/* ---- asked whether it has ended ---- */
+
+static bool was_joined;
+
+static void *leave_a_note(void *arg)
+{
+    (void)arg;
+    WEFT__MODEL_WRITE(&reason);
+    return &results_dropped;
+}
+static void init_with_note(void)
+{
+    spawn_subject(leave_a_note);
+    subject_rc = 0;
+    was_joined = false;
+}
+static void init_with_note_and_abort_handle(void)
+{
+    init_with_note();
+    abort_handle = weft_task_abort_handle(handle);
+}
+static void try_to_join(void)
+{
+    weft_outcome o;
+    was_joined = weft_try_join(handle, &o) == 0;
+    MODEL_CHECK(!was_joined || o.value == &results_dropped);
+}
+static void ask_the_handle(void)
+{
+    if (weft_task_is_finished(handle))
+        WEFT__MODEL_READ(&reason);
+}
+static void ask_the_abort_handle(void)
+{
+    if (weft_abort_handle_is_finished(abort_handle))
+        WEFT__MODEL_READ(&reason);
+    weft_abort_handle_unref(abort_handle);
+}
+static void ended_joined_or_not(void)
+{
+    if (!was_joined)
+        weft_task_detach(handle);
+    all_is_free();
+}
+
+static void who_finds_it_ended_sees_what_it_did(void **state)
+{
+    (void)state;
+    static const struct model join = {.name = "try_join against completion",
+                                      .init = init_with_note,
+                                      .thread = {subject_thread, try_to_join},
+                                      .check = ended_joined_or_not};
+    static const struct model ask = {.name = "is_finished against completion",
+                                     .init = init_with_note,
+                                     .thread = {subject_thread, ask_the_handle},
+                                     .check = ended_joined_or_not};
+    static const struct model ask_abort = {.name = "is_finished of an abort handle",
+                                           .init = init_with_note_and_abort_handle,
+                                           .thread = {subject_thread, ask_the_abort_handle},
+                                           .check = ended_joined_or_not};
+    model_passes(&join);
+    model_passes(&ask);
+    model_passes(&ask_abort);
+}
+
 /* ---- the handle, and references of every kind ---- */
 
 static void detach(void)
@@ -611,8 +677,6 @@ static void an_aborted_and_detached_task_drops_one_thing(void **state)
                                    .check = dropped_once};
     model_passes(&m);
 }
-
-static weft_abort_handle *abort_handle;
 
 static void init_all_references(void)
 {
@@ -739,6 +803,7 @@ int main(void)
         cmocka_unit_test(a_joiner_may_come_back_with_another_waker),
         cmocka_unit_test(a_joiner_may_change_its_waker),
         cmocka_unit_test(set_done_that_reads_early_is_found),
+        cmocka_unit_test(who_finds_it_ended_sees_what_it_did),
         cmocka_unit_test(a_detached_result_is_dropped_once),
         cmocka_unit_test(an_aborted_and_detached_task_drops_one_thing),
         cmocka_unit_test(the_last_reference_frees_once),
