@@ -327,7 +327,8 @@ if(model_tests AND NOT WEFT_SANITIZE)
     foreach(source IN LISTS model_tests)
         get_filename_component(name ${source} NAME_WE)
         string(REGEX REPLACE "^test_" "" name ${name})
-        weft_test(NAME model.${name} SOURCE ${source} LABEL model LIBRARY weft_model INTERNAL)
+        weft_test(NAME model.${name} SOURCE ${source} LABEL model LIBRARY weft_model INTERNAL
+            TIMEOUT 300)
     endforeach()
 endif()
 
