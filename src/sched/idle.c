@@ -99,8 +99,8 @@ void weft__sched_wake_worker(struct weft__worker *w)
 {
     if (claim(w, WEFT__CLAIMED))
         return;
-    /* The load is seq_cst: be_dormant() stores the word, then looks whether anything is pinned to it,
-     * or whether to stop. The swap only makes one of several wake it. */
+    /* The load is seq_cst: be_dormant() stores the word, then looks whether anything is pinned to
+     * it, or whether to stop. The swap only makes one of several wake it. */
     if (weft__a32_load_seq_cst(&w->is_dormant) && weft__a32_swap_relaxed(&w->is_dormant, 0))
         weft__sys_futex_wake(&w->is_dormant, 1);
 }

@@ -53,7 +53,8 @@ static inline uint32_t weft__runq_room(const struct weft__runq *q, uint32_t tail
     /* acquire pairs with the release of whoever moved head in steal_half: the thief is done reading
      * the slot before we see its head, hence before we write that slot again. The owner's own moves
      * are compare-exchanges too and so continue the release sequence of the thief before them.
-     * mutation: the thief's loads come before its exchange, which the explorer lets nothing pass. */
+     * mutation: the thief's loads come before its exchange, which the explorer lets nothing pass.
+     * */
     uint32_t used = weft__runq_between(weft__a32_load_acquire(&q->head), tail);
     WEFT_DEBUG_ASSERT(used <= WEFT__RUNQ_CAP);
     return WEFT__RUNQ_CAP - used;

@@ -26,7 +26,8 @@ static struct weft__task *task_of(const weft_task *handle)
 /* A spent handle counts as a task that has ended. */
 static bool has_ended(const struct weft__task *t)
 {
-    /* acquire pairs with the release of the completer: the outcome is readable */
+    /* acquire pairs with the release of the completer: the outcome is readable. mutation: the pair
+     * is that of weft_join(), which has models; none joins several tasks. */
     return t == NULL || (weft__a64_load_acquire(&t->state) & WEFT__TASK_DONE);
 }
 

@@ -114,7 +114,9 @@ void weft_notify_waiters(weft_notify *notify)
     struct notify *n = notify_of(notify);
     struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&n->lock);
-    /* release pairs with the acquire in wait_poll: futures that are not in the queue yet */
+    /* release pairs with the acquire in was_called: futures that are not in the queue yet. acquire
+     * for the queue of those who announced themselves. mutation: the lock, which both sides pass
+     * through, orders the same in a model, where its word is never read late. */
     uint64_t word = weft__a64_add_acq_rel(&n->word, CALL);
     if ((word & STATE) == WAITING) {
         weft__waitq_end_all(&n->waiters, BY_ALL, &woken);
@@ -140,8 +142,8 @@ static bool take_remembered(struct notify *n)
 /* By one who is not in the queue: all were notified since it was initialised. */
 static bool was_called(struct wait *w)
 {
-    /* acquire pairs with the release in weft_notify_waiters. No model shows it: a lock's word,
-     * which is looked at next, is never read late there. */
+    /* acquire pairs with the release in weft_notify_waiters. mutation: a lock's word, which is
+     * looked at next, is never read late in a model. */
     uint64_t word = weft__a64_load_acquire(&w->notify->word);
     if ((word & ~STATE) == w->calls)
         return false;

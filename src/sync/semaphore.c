@@ -13,7 +13,7 @@ _Static_assert(offsetof(struct weft__sem, word) == offsetof(weft_semaphore, word
 bool weft__sem_is_closed(struct weft__sem *s)
 {
     /* acquire pairs with the exchange in weft_semaphore_close: what was done before it is seen, and
-     * that the lock is held. No model shows the latter: a lock's word is never read late there. */
+     * that the lock is held. mutation: a lock's word is never read late in a model. */
     if (!(weft__a64_load_acquire(&s->word) & WEFT__SEM_CLOSED))
         return false;
     weft__lock_settle(&s->lock);
@@ -308,8 +308,8 @@ void weft_semaphore_close(weft_semaphore *s)
     struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&sem->lock);
     uint64_t word = weft__a64_load_relaxed(&sem->word);
-    /* release pairs with the acquire in weft__sem_is_closed; see there for the models. An exchange,
-     * since without QUEUED others change the word too. */
+    /* release pairs with the acquire in weft__sem_is_closed. An exchange, since without QUEUED
+     * others change the word too. mutation: as in weft__sem_is_closed. */
     while (!weft__a64_cas_weak_release(&sem->word, &word,
                                        (word | WEFT__SEM_CLOSED) & ~WEFT__SEM_QUEUED)) {
     }

@@ -42,8 +42,8 @@ int weft_set_once_set(weft_set_once *s, void *value)
     bool was_set = weft__a32_load_relaxed(&c->is_set); /* written under the lock */
     if (!was_set) {
         c->value = value;
-        /* release pairs with the acquire in weft_set_once_try_wait. No model shows either: there
-         * the lock orders them, since its word is never read late. */
+        /* release pairs with the acquire in weft_set_once_try_wait. mutation: the lock orders the
+         * two in a model, where its word is never read late. */
         weft__a32_store_release(&c->is_set, 1);
         weft__waitq_end_all(&c->waiters, WEFT__WAITER_ENDED, &woken);
     }
@@ -55,7 +55,8 @@ int weft_set_once_set(weft_set_once *s, void *value)
 int weft_set_once_try_wait(weft_set_once *s, void **ret_value)
 {
     struct cell *c = cell_of(s);
-    /* acquire pairs with the release in weft_set_once_set: the value is readable */
+    /* acquire pairs with the release in weft_set_once_set: the value is readable. mutation: as
+     * there. */
     if (!weft__a32_load_acquire(&c->is_set))
         return -EAGAIN;
     weft__lock_settle(&c->lock);

@@ -62,7 +62,8 @@ static WEFT__NOINLINE bool finish(struct group *g)
     struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
     uint64_t last = ONE | WAITING;
     weft__lock_acquire(&g->lock);
-    /* acq_rel: the waiters see what all dones published, through us */
+    /* acq_rel: the waiters see what all dones published, through us. mutation to acquire: to those
+     * who wait, the claim of their tasks passes it on as well. */
     bool is_last = weft__a64_cas_acq_rel(&g->word, &last, 0);
     if (is_last)
         weft__waitq_end_all(&g->waiters, WEFT__WAITER_ENDED, &woken);

@@ -124,8 +124,8 @@ static inline void weft__waiter_init(struct weft__waiter *w)
 static inline uint32_t weft__waiter_result(const struct weft__waiter *w)
 {
     /* acquire pairs with the release in weft__waitq_end: what was handed over is readable, and the
-     * waiter is not touched any more. No model fails without it: a task that was claimed runs after
-     * the flush, and has synchronised with that. */
+     * waiter is not touched any more. mutation: a task that was claimed runs after the flush, and
+     * has synchronised with that. */
     uint32_t state = weft__a32_load_acquire(&w->state);
     return state >= WEFT__WAITER_ENDED && !(state & WEFT__WAITER_UNCLAIMED) ? state : 0;
 }
@@ -227,7 +227,7 @@ static inline void weft__waitq_end(struct weft__waitq *q, struct weft__waiter *w
     WEFT__MODEL_READ(&w->waker);
     if (w->waker == NULL || !weft__wake_list_claim(list, w->waker))
         result |= WEFT__WAITER_UNCLAIMED;
-    /* release pairs with the acquire in weft__waiter_result; see there for the models. */
+    /* release pairs with the acquire in weft__waiter_result. mutation: as there. */
     weft__a32_store_release(&w->state, result);
 }
 

@@ -2,8 +2,8 @@
  * anywhere) */
 /*
  * What was done before is seen by who asks and finds that it has happened: whether a channel is
- * closed, a task ended, a timer fired, a permit given back. And the last use of what is shared comes
- * before it is freed.
+ * closed, a task ended, a timer fired, a permit given back. And the last use of what is shared
+ * comes before it is freed.
  */
 #include "model.h"
 
