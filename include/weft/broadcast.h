@@ -82,7 +82,8 @@ WEFT_API void weft_broadcast_weak_unref(weft_broadcast_weak_sender *weak);
 /*
  * Sends one item to all receivers there are. Never suspends.
  *
- *   elem      elem_bytes are copied from it. With a drop function, what they own is taken on success
+ *   elem      elem_bytes are copied from it. With a drop function, what they own is taken on
+ *             success
  *
  * Returns how many receivers will see it (at least 1, at most INT_MAX); otherwise nothing was
  * taken, and it is

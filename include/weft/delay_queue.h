@@ -47,8 +47,8 @@ typedef struct weft_delay_entry {
  *
  *   item_bytes   what is copied for each item; 0: keys are all that matters
  *   drop         destroys an item that nobody took, at its address; NULL: nothing to do. Called
- *                without locks by the thread that clears the queue or gives up the last reference. A
- *                panic in it is reported, and the next item has its turn.
+ *                without locks by the thread that clears the queue or gives up the last reference.
+ *                A panic in it is reported, and the next item has its turn.
  *
  * Returns 0 with the caller's reference, or -EPERM outside a runtime or with time switched off,
  * -ESHUTDOWN, -EINVAL (items of 2 GiB and more), -ENOMEM. Never suspends.
@@ -81,8 +81,8 @@ WEFT_API WEFT_MUST_CHECK int weft_delay_queue_insert_at(weft_delay_queue *q, con
  *   ret_item   receives the item, the caller's from now on; may be NULL in a queue without drop
  *
  * Returns 0, or nothing was done and it is
- *   -ENOENT   no item is named so: it was taken, or never was. The try_ form is for who cannot know,
- *             because others take items; the other one reports it as misuse
+ *   -ENOENT   no item is named so: it was taken, or never was. The try_ form is for who cannot
+ *             know, because others take items; the other one reports it as misuse
  *   -EINVAL   ret_item is NULL, and the item has to be destroyed by somebody
  *
  * Any thread; never suspends.

@@ -24,8 +24,8 @@
  * Common to all functions:
  *   Threads:  an iterator belongs to one task or thread at a time.
  *   Context:  anywhere, and never suspends; unless it says otherwise.
- *   Functions of yours that are called in a poll (map, predicates) must not wait. If one panics, the
- *   log has a line, and -EOWNERDEAD comes in the place of the item.
+ *   Functions of yours that are called in a poll (map, predicates) must not wait. If one panics,
+ *   the log has a line, and -EOWNERDEAD comes in the place of the item.
  *
  * Source: the interface follows the asynchronous iterators of Rust, the adapters tokio-stream.
  */

@@ -38,8 +38,8 @@ enum weft_await_flags {
  *                  looked at
  *
  * Returns 0 with each result in its case's rc; at once when there is nothing to wait for. Otherwise
- *   -ECANCELED, -ETIMEDOUT, -EPERM   as weft_await(). Cases held by value that have not completed are
- *                                    cancelled; rc of those that have is set
+ *   -ECANCELED, -ETIMEDOUT, -EPERM   as weft_await(). Cases held by value that have not completed
+ *                                    are cancelled; rc of those that have is set
  *   -EINVAL                          as weft_select()
  *
  * Context:       as weft_await(). May suspend.
@@ -67,7 +67,8 @@ WEFT_API void weft_await_all_future_init(weft_await_all_future *f, unsigned flag
 /*
  * Waits until all tasks have ended.
  *
- *   tasks, count   count handles; given up when the result is 0 or more, the caller's still otherwise
+ *   tasks, count   count handles; given up when the result is 0 or more, the caller's still
+ *                  otherwise
  *   ret_outcomes   an array of count; NULL: the outcomes are dropped, see weft_join()
  *
  * Returns the number of tasks that did not end with a value. Otherwise the wait has been given up,

@@ -77,8 +77,8 @@ WEFT_API size_t weft_queue_capacity(const weft_queue *q);
  *
  * Context:       as weft_await(); may suspend, and may resume on another thread.
  * Cancellation:  safe: the value is sent and 0 returned, or it is not sent at all. So a rendezvous
- *                whose value was taken returns 0 although a deadline has passed or an abort has come
- *                meanwhile. (A task that an abort unwinds does not get to know.)
+ *                whose value was taken returns 0 although a deadline has passed or an abort has
+ *                come meanwhile. (A task that an abort unwinds does not get to know.)
  */
 WEFT_API WEFT_MUST_CHECK int weft_queue_send(weft_queue *q, const void *elem);
 /* The same without waiting: -EAGAIN when there is no room; in a rendezvous queue when no receiver

@@ -164,8 +164,8 @@ WEFT_API WEFT_MUST_CHECK int weft_runtime_create(const weft_config *config, weft
  * Returns 0 when everything has ended, or
  *   -ETIMEDOUT   tasks or jobs that do not end were left behind on threads that go on by
  *                themselves, and what they use is freed when they end
- *   -EPERM       timeout_ns is not 0, and the caller is a task, a body of weft_block_on() or a hook;
- *                or a local runtime, and the caller is one of these or another thread
+ *   -EPERM       timeout_ns is not 0, and the caller is a task, a body of weft_block_on() or a
+ *                hook; or a local runtime, and the caller is one of these or another thread
  *   -EINVAL      rt is NULL
  *
  * Context: any thread; blocks it.

@@ -41,8 +41,8 @@ WEFT_API void weft_task_tracker_unref(weft_task_tracker *t);
  * Spawns a task that is counted until it has ended, cleanup included.
  *
  *   options, fn, arg   as weft_spawn_with()
- *   ret_abort          a handle to abort it with, the caller's, to be unreferenced; NULL: none. To have
- *                      a task's outcome spawn it as usual, with a token
+ *   ret_abort          a handle to abort it with, the caller's, to be unreferenced; NULL: none. To
+ *                      have a task's outcome spawn it as usual, with a token
  *
  * Returns and context as weft_spawn().
  */

@@ -85,7 +85,8 @@ WEFT_API bool weft_watch_is_same(const weft_watch_sender *tx, const weft_watch_r
 /*
  * Replaces the value and tells all receivers. Senders take turns.
  *
- *   value     elem_bytes are copied from it; with a drop function, what they own is taken on success
+ *   value     elem_bytes are copied from it; with a drop function, what they own is taken on
+ *             success
  *
  * Returns 0; otherwise nothing was taken, and it is
  *   -EPIPE    there is no receiver; the value stays as it was. Works again once somebody subscribes
@@ -107,8 +108,8 @@ WEFT_API WEFT_MUST_CHECK int weft_watch_send_replace(weft_watch_sender *tx, cons
 /*
  * Replaces the value by a copy that fn has changed, and tells all receivers; also without any.
  *
- *   fn        called once, with a copy that is its own to change. It must not wait, nor send to this
- *             channel: other senders are held up until it returns. Receivers are not
+ *   fn        called once, with a copy that is its own to change. It must not wait, nor send to
+ *             this channel: other senders are held up until it returns. Receivers are not
  *
  * Returns 0, or the value stays as it was and it is -ENOMEM, -EDEADLK, an error of the clone
  * function, -EINVAL (values have drop and no clone). A panic of fn goes on in the caller: the copy
@@ -226,7 +227,8 @@ typedef bool (*weft_watch_pred)(const void *value, void *arg);
  *   -EPIPE      no sender is left, and the last value does not fit
  *   -EOWNERDEAD pred, or the clone function, panicked
  *   an error of the clone function
- *   -ETIMEDOUT, -ECANCELED, -EPERM   as weft_await(); -EINVAL, also with a ret_value for values that
+ *   -ETIMEDOUT, -ECANCELED, -EPERM   as weft_await(); -EINVAL, also with a ret_value for values
+ *                                    that
  *               have drop and no clone
  *
  * Context:       as weft_await(); may suspend, and may resume on another thread.

@@ -32,7 +32,7 @@ static int reserve_one(weft_join_queue *q)
     if (q->count < q->cap)
         return 0;
     size_t cap = q->cap ? 2 * q->cap : CAP_MIN;
-    weft_task **ring = weft__malloc(cap * sizeof *ring);
+    weft_task **ring = weft__malloc(cap * sizeof(void *));
     if (ring == NULL)
         return -ENOMEM;
     for (size_t i = 0; i < q->count; i++)

@@ -115,15 +115,31 @@ static void use_block(struct weft__delay_heap *h, struct weft__delay_block block
     h->items = (char *)(h->slots + block.slot_count);
 }
 
+/* The lowest is used first: the end is what compact gives back. */
 static void link_free_slots(struct weft__delay_heap *h)
 {
     h->free_slot = 0;
     for (uint32_t i = h->block.slot_count; i-- > 0;)
-        if (h->slots[i].id ==
-            0) { /* the lowest is used first: the end is what compact gives back */
+        if (h->slots[i].id == 0) {
             h->slots[i].pos = h->free_slot;
             h->free_slot = i;
         }
+}
+
+/* Nodes and slots that are in use come from the heap of before; the others are free. */
+static void fill_block(struct weft__delay_heap *h, const struct weft__delay_heap *old,
+                       uint32_t slots)
+{
+    for (uint32_t i = 0; i < h->block.cap; i++) {
+        if (i < h->len) {
+            h->nodes[i] = old->nodes[i];
+            memcpy(item_at(h, i), item_at(old, old->nodes[i].item), h->item_bytes);
+        }
+        h->nodes[i].item = i;
+    }
+    for (uint32_t i = 0; i < h->block.slot_count; i++)
+        h->slots[i] = i < slots ? old->slots[i] : (struct weft__delay_slot){0};
+    link_free_slots(h);
 }
 
 bool weft__delay_heap_swap_block(struct weft__delay_heap *h, struct weft__delay_block *block)
@@ -133,16 +149,10 @@ bool weft__delay_heap_swap_block(struct weft__delay_heap *h, struct weft__delay_
         return false;
     struct weft__delay_heap old = *h;
     use_block(h, *block);
-    for (uint32_t i = 0; i < block->cap; i++) {
-        if (i < h->len) {
-            h->nodes[i] = old.nodes[i];
-            memcpy(item_at(h, i), item_at(&old, old.nodes[i].item), h->item_bytes);
-        }
-        h->nodes[i].item = i;
-    }
-    for (uint32_t i = 0; i < block->slot_count; i++)
-        h->slots[i] = i < slots ? old.slots[i] : (struct weft__delay_slot){0};
-    link_free_slots(h);
+    if (block->memory)
+        fill_block(h, &old, slots);
+    else
+        h->free_slot = 0;
     *block = old.block;
     return true;
 }

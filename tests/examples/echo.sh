@@ -48,6 +48,7 @@ for signal in INT TERM; do
 done
 
 # A port in use is reported, not waited for.
+: >"$dir/out" # what the last one printed is not what this one will
 "$program" 127.0.0.1:0 >"$dir/out" 2>"$dir/err" &
 pid=$!
 wait_for '^listening on'
