@@ -227,9 +227,8 @@ typedef bool (*weft_watch_pred)(const void *value, void *arg);
  *   -EPIPE      no sender is left, and the last value does not fit
  *   -EOWNERDEAD pred, or the clone function, panicked
  *   an error of the clone function
- *   -ETIMEDOUT, -ECANCELED, -EPERM   as weft_await(); -EINVAL, also with a ret_value for values
- *                                    that
- *               have drop and no clone
+ *   -ETIMEDOUT, -ECANCELED, -EPERM   as weft_await()
+ *   -EINVAL     also with a ret_value for values that have drop and no clone
  *
  * Context:       as weft_await(); may suspend, and may resume on another thread.
  * Cancellation:  safe.

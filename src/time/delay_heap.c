@@ -130,6 +130,7 @@ static void link_free_slots(struct weft__delay_heap *h)
 static void fill_block(struct weft__delay_heap *h, const struct weft__delay_heap *old,
                        uint32_t slots)
 {
+    WEFT_ASSERT(h->slots != NULL); /* there is memory */
     for (uint32_t i = 0; i < h->block.cap; i++) {
         if (i < h->len) {
             h->nodes[i] = old->nodes[i];
