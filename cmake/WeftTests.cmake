@@ -287,8 +287,12 @@ foreach(source IN LISTS fuzz_targets)
             RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/fuzz)
     endforeach()
     target_sources(fuzz_${name}_replay PRIVATE ${tests_dir}/fuzz/support/replay.c)
-    add_test(NAME fuzz.${name} COMMAND ${WEFT_TEST_LAUNCHER}
-        $<TARGET_FILE:fuzz_${name}_replay> ${tests_dir}/fuzz/corpus/${name})
+    # By the target's name, without a launcher: then CMake puts the emulator of a cross build before.
+    set(program fuzz_${name}_replay)
+    if(WEFT_TEST_LAUNCHER)
+        set(program ${WEFT_TEST_LAUNCHER} $<TARGET_FILE:${program}>)
+    endif()
+    add_test(NAME fuzz.${name} COMMAND ${program} ${tests_dir}/fuzz/corpus/${name})
     math(EXPR limit "60 * ${WEFT_TEST_TIMEOUT_SCALE}")
     set_tests_properties(fuzz.${name} PROPERTIES LABELS unit TIMEOUT ${limit}
         ENVIRONMENT "${weft_test_env}")

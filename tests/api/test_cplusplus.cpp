@@ -49,6 +49,7 @@ void *destructor_on_cancel(void *arg)
 {
     tracker t;
     std::vector<int> heap(1000, 7);
+    __atomic_store_n(static_cast<bool *>(arg), true, __ATOMIC_SEQ_CST);
     CHECK(weft_sleep(WEFT_NEVER) ==
           -ECANCELED); /* an error return: C++ cleans up as it always does */
     CHECK(heap[999] == 7);
@@ -132,8 +133,10 @@ void *run_all(void *)
     CHECK(weft_join(t[0], &o) == 0 && o.kind == WEFT_OUTCOME_VALUE);
     CHECK(destroyed == 1);
 
-    CHECK(weft_spawn(destructor_on_cancel, nullptr, &t[0]) == 0);
-    CHECK(weft_sleep(WEFT_MS) == 0);
+    bool started = false; /* or the abort would find a task that never ran */
+    CHECK(weft_spawn(destructor_on_cancel, &started, &t[0]) == 0);
+    while (!__atomic_load_n(&started, __ATOMIC_SEQ_CST))
+        CHECK(weft_sleep(WEFT_MS) == 0);
     CHECK(weft_abort(t[0]) == 0);
     CHECK(weft_join(t[0], &o) == 0 && o.kind == WEFT_OUTCOME_CANCELLED);
     CHECK(destroyed == 2);
