@@ -203,7 +203,8 @@ static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_
     if (weft__a32_load_acquire(&w->has_no_thread))
         return false;
     uint64_t tick = weft__a64_load_acquire(&w->tick);
-    bool in_task = weft__aptr_load_relaxed(&w->running) != NULL;
+    /* acquire pairs with the release in begin_run: the thread's id and clock are written */
+    bool in_task = weft__aptr_load_acquire(&w->running) != NULL;
     /* seq_cst: after monitor_word was set this must not see a worker asleep that has looked at the
      * word before. */
     uint32_t sleep = weft__a32_load_seq_cst(&w->sleep);

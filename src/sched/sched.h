@@ -251,8 +251,8 @@ void weft__worker_spill_all(struct weft__worker *w);
 /* Calls a hook of the configuration, in which nothing may wait; a panic ends there. NULL: none. By
  * w's thread. */
 void weft__worker_hook(struct weft__worker *w, void (*hook)(void *arg));
-/* With watches_runs, by the loop: a run of t is about to begin; the run is over, and nobody else
- * has heard of it yet. */
+/* With watches_runs: a run of t is about to begin, by the loop; the run is over, and nobody else
+ * has heard of it yet (by the loop too, or sooner by who lets others hear). Again: does nothing. */
 void weft__worker_run_begins(struct weft__worker *w, struct weft__task *t);
 void weft__worker_run_ended(struct weft__worker *w);
 /* core_ops */

@@ -55,7 +55,8 @@ static inline void begin_run(struct weft__worker *w, struct weft__task *t)
 {
     w->ctx->current = t;
     t->budget = w->sched->core.budget;
-    weft__aptr_store_relaxed(&w->running, t);
+    /* release: the monitor that sees a task running sees of which thread */
+    weft__aptr_store_release(&w->running, t);
     /* release: the monitor that sees the new tick sees the task of before, or a later one */
     weft__a64_store_release(&w->tick, weft__a64_load_relaxed(&w->tick) + 1);
     if (WEFT__UNLIKELY(weft__a32_load_relaxed(&w->slot_is_open)))
@@ -172,6 +173,8 @@ static inline void run_here(struct weft__worker *w, struct weft__task *t, struct
         /* A poll does not suspend, so w is the same. */
         if (rc == WEFT_PENDING) {
             t->locals = NULL;
+            if (WEFT__UNLIKELY(w->sched->watches_runs))
+                weft__worker_run_ended(w); /* the next run may begin at once, elsewhere */
             if (!weft__task_confirm_parked(t))
                 weft__worker_queue(w, t);
             return;
