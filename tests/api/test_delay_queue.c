@@ -72,11 +72,17 @@ static void *take_one(void *arg)
     return NULL;
 }
 
+static void spawn_taker(struct taker *t, weft_delay_queue *q)
+{
+    *t = (struct taker){.queue = q, .rc = -ECANCELED, .item = -1}; /* unless it runs */
+    t->task = SPAWN(take_one, t);
+    CHECK_EQ(weft_yield(), 0);
+}
+
+/* With nothing due for now: it waits. */
 static void start_taker(struct taker *t, weft_delay_queue *q)
 {
-    *t = (struct taker){.queue = q, .item = -1};
-    t->task = SPAWN(take_one, t);
-    CHECK_EQ(weft_yield(), 0); /* it waits */
+    spawn_taker(t, q);
     CHECK(!t->is_back);
 }
 
@@ -510,8 +516,8 @@ static void an_aborted_leader_loses_no_item(struct test_env *env)
     weft_delay_queue *q = new_queue();
     for (unsigned i = 0; i < test_scaled(50); i++) {
         (void)insert(q, 1, 200 * WEFT_US);
-        start_taker(&a, q);
-        start_taker(&b, q);
+        spawn_taker(&a, q);
+        spawn_taker(&b, q);
         for (uint64_t end = weft_now() + 190 * WEFT_US + i * WEFT_US; weft_now() < end;)
             continue;
         CHECK_EQ(weft_abort(a.task), 0);
