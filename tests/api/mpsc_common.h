@@ -99,7 +99,7 @@ struct job {
     weft_mpsc_permit permit;
     long value;
     int rc;
-    atomic_bool is_started, is_done;
+    atomic_bool is_done;
     int order;
 };
 
@@ -108,7 +108,6 @@ static atomic_int order;
 static inline void *send_range(void *arg)
 {
     struct job *j = arg;
-    atomic_store(&j->is_started, true);
     for (long i = j->from; i < j->to && j->rc == 0; i++)
         j->rc = send(j->tx, i);
     j->order = atomic_fetch_add(&order, 1);
@@ -119,7 +118,6 @@ static inline void *send_range(void *arg)
 static inline void *receive_one(void *arg)
 {
     struct job *j = arg;
-    atomic_store(&j->is_started, true);
     j->value = recv(j->rx);
     atomic_store(&j->is_done, true);
     return NULL;
@@ -128,20 +126,17 @@ static inline void *receive_one(void *arg)
 static inline void *reserve_some(void *arg)
 {
     struct job *j = arg;
-    atomic_store(&j->is_started, true);
     j->rc = weft_mpsc_reserve_many(j->tx, j->count, &j->permit);
     j->order = atomic_fetch_add(&order, 1);
     atomic_store(&j->is_done, true);
     return NULL;
 }
 
-/* Starts it, and lets it come to its wait. */
+/* Starts it; it has come to its wait. */
 static inline weft_task *start(weft_task_fn fn, struct job *j)
 {
     weft_task *t = SPAWN(fn, j);
-    CHECK_SOON(atomic_load(&j->is_started));
-    for (int i = 0; i < 3; i++)
-        test_pause();
+    CHECK_SOON(test_waits(NULL, t));
     return t;
 }
 

@@ -163,7 +163,6 @@ static void *receive_many(void *arg)
 {
     struct job *j = arg;
     long buf[8];
-    atomic_store(&j->is_started, true);
     j->rc = weft_mpsc_recv_many(j->rx, buf, 8);
     j->value = buf[0];
     return NULL;

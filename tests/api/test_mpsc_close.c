@@ -31,7 +31,6 @@ static void mp_07_close_refuses_and_keeps(struct test_env *env)
 static void *wait_for_close(void *arg)
 {
     struct job *j = arg;
-    atomic_store(&j->is_started, true);
     j->rc = weft_mpsc_sender_closed(j->tx);
     return NULL;
 }

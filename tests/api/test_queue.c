@@ -65,7 +65,7 @@ static void start(struct one *o, weft_queue *q, weft_task_fn fn, int v)
     o->v = v;
     o->rc = 1;
     o->task = SPAWN(fn, o);
-    CHECK_EQ(weft_sleep(500 * WEFT_US), 0);
+    CHECK_SOON(test_waits(NULL, o->task));
 }
 
 /* ---- values that own something ---- */

@@ -409,8 +409,7 @@ static void sp_13_is_finished_only_after_cleanup(struct test_env *env)
     gate_init(&s.in_cleanup);
     gate_init(&s.may_end);
     weft_task *t = SPAWN(clean_up_slowly, &s);
-    CHECK_EQ(weft_yield(), 0);
-    CHECK_EQ(weft_sleep(WEFT_MS), 0);
+    CHECK_SOON(test_waits(NULL, t)); /* aborted before, it would not run */
     CHECK_EQ(weft_abort(t), 0);
     CHECK(!weft_task_is_finished(t));
     CHECK_EQ(gate_wait(&s.in_cleanup), 0);

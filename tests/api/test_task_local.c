@@ -236,7 +236,7 @@ static void ab_14_readable_in_cleanup(struct test_env *env)
             atomic_store(&seen_in_cleanup, 0);
             weft_task *t;
             CHECK_EQ(weft_spawn_with(how == 2 ? &unwind : NULL, wait_with_cleanup, V(how), &t), 0);
-            CHECK_EQ(weft_sleep(WEFT_MS), 0);
+            CHECK_SOON(test_waits(NULL, t)); /* or has ended, with how == 0 */
             if (how)
                 CHECK_EQ(weft_abort(t), 0);
             (void)test_join_kind(t);

@@ -73,6 +73,7 @@ static void accept_goes_on_when_descriptors_come_back(struct test_env *env)
     test_log_clear();
     limit_fds(1);
     int fd = socks_raw_connect(port); /* the last one */
+    CHECK_SOON(test_log_count("EMFILE") > 0);
     CHECK_EQ(weft_sleep(60 * WEFT_MS), 0);
     CHECK_EQ(atomic_load(&a.rc), 1); /* tried, several times, and still at it */
     CHECK_EQ(test_log_count("EMFILE"), 1);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -412,6 +413,34 @@ uint64_t test_forced_yields(struct test_env *env)
 unsigned test_workers(struct test_env *env)
 {
     return env->flavour == TEST_MT4 ? 4 : 1;
+}
+
+char *test_dump(weft_handle *h)
+{
+    int fd = memfd_create("dump", MFD_CLOEXEC);
+    CHECK(fd >= 0);
+    CHECK(weft_dump(h, fd) >= 0);
+    off_t len = lseek(fd, 0, SEEK_END);
+    char *text = calloc(1, (size_t)len + 1);
+    CHECK(text != NULL);
+    CHECK_EQ(pread(fd, text, (size_t)len, 0), len);
+    close(fd);
+    return text;
+}
+
+bool test_waits(weft_handle *h, weft_task *task)
+{
+    char label[40];
+    if (weft_task_is_finished(task))
+        return true;
+    int label_len =
+        snprintf(label, sizeof(label), "task %llu ", (unsigned long long)weft_task_id(task));
+    bool waits = false;
+    char *text = test_dump(h), *rest = text;
+    for (char *line; (line = strsep(&rest, "\n")) != NULL && !waits;)
+        waits = strncmp(line, label, (size_t)label_len) == 0 && strstr(line, ") waits") != NULL;
+    free(text);
+    return waits;
 }
 
 void *test_noop(void *arg)

@@ -128,6 +128,13 @@ void test_shutdown(struct test_env *env);
 uint64_t test_forced_yields(struct test_env *env);
 unsigned test_workers(struct test_env *env);
 
+/* What weft_dump() writes, for the caller to free; h NULL: of the caller's runtime. */
+char *test_dump(weft_handle *h);
+/* The task, of h or of the caller's runtime, is parked in a wait, or has ended. What a wait has to
+ * do before it can be woken is done then: `CHECK_SOON(test_waits(NULL, task))` is the handshake with
+ * a task that says nothing of itself. */
+bool test_waits(weft_handle *h, weft_task *task);
+
 /* A body for tasks that do nothing, and one that waits until it is aborted. */
 void *test_noop(void *arg);
 void *test_forever(void *arg);

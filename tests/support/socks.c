@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 weft_tcp_listener *socks_listen(uint16_t *ret_port)
@@ -76,17 +75,10 @@ void socks_raw_read(int fd, void *buf, size_t len)
 
 bool socks_is_waiting(weft_handle *h, const char *what, int count)
 {
-    int fd = memfd_create("dump", MFD_CLOEXEC);
-    CHECK(fd >= 0);
-    CHECK(weft_dump(h, fd) >= 0);
-    off_t len = lseek(fd, 0, SEEK_END);
-    char *text = calloc(1, (size_t)len + 1);
-    CHECK(text != NULL);
-    CHECK_EQ(pread(fd, text, (size_t)len, 0), len);
+    char *text = test_dump(h);
     int found = 0;
     for (const char *p = text; (p = strstr(p, what)) != NULL; p++)
         found++;
     free(text);
-    close(fd);
     return found >= count;
 }
