@@ -147,10 +147,18 @@ static int count_calls(void *arg)
     return 7;
 }
 
+struct long_sleep {
+    weft_cancel_token *token;
+    atomic_bool has_started;
+    int seen;
+};
+
 static int sleep_for_long(void *arg)
 {
+    struct long_sleep *s = arg;
+    atomic_store(&s->has_started, true);
     int rc = weft_sleep(60 * WEFT_SEC);
-    *(int *)arg = rc;
+    s->seen = rc;
     /* every later wait says so too; cleanup that must wait is shielded */
     EXPECT_EQ(weft_sleep(60 * WEFT_SEC), -ECANCELED);
     EXPECT_EQ(weft_yield(), -ECANCELED);
@@ -166,6 +174,14 @@ static void *cancel_soon(void *arg)
     return NULL;
 }
 
+static void *cancel_once_it_has_started(void *arg)
+{
+    struct long_sleep *s = arg;
+    CHECK_SOON(atomic_load(&s->has_started)); /* cancelled before, it would not start */
+    weft_cancel_token_cancel(s->token);
+    return NULL;
+}
+
 static void ct_07_run_until_cancelled(struct test_env *env)
 {
     (void)env;
@@ -174,11 +190,11 @@ static void ct_07_run_until_cancelled(struct test_env *env)
     CHECK_EQ(weft_run_until_cancelled(token, count_calls, &calls, &rc), 0);
     CHECK_EQ(rc, 7);
     CHECK_EQ(calls, 1);
-    weft_task *t = SPAWN(cancel_soon, token);
-    int seen = 0;
+    struct long_sleep s = {.token = token};
+    weft_task *t = SPAWN(cancel_once_it_has_started, &s);
     rc = 0;
-    CHECK_EQ(weft_run_until_cancelled(token, sleep_for_long, &seen, &rc), -ECANCELED);
-    CHECK_EQ(seen, -ECANCELED);
+    CHECK_EQ(weft_run_until_cancelled(token, sleep_for_long, &s, &rc), -ECANCELED);
+    CHECK_EQ(s.seen, -ECANCELED);
     CHECK_EQ(rc, 0);
     (void)test_join_value(t);
     CHECK_EQ(weft_sleep(0), 0); /* outside the scope nothing is cancelled */
