@@ -205,23 +205,27 @@ static void one_worker_of_one_computes(struct test_env *env)
 }
 
 /* A task that sticks again and again is named each time, not once for ever and not each tick. */
-static void *stick_briefly(void *arg)
+static void *stick_until_named(void *arg)
 {
-    struct timespec ts = {0, 400 * 1000000L};
-    (void)nanosleep(&ts, NULL); /* the fault under test */
+    struct timespec ts = {0, 10 * 1000000L};
+    unsigned times = *(unsigned *)arg;
+    for (int i = 0; i < 2000 && test_log_count("gum") < times; i++)
+        (void)nanosleep(&ts, NULL); /* the fault under test */
+    for (int i = 0; i < 10; i++)
+        (void)nanosleep(&ts, NULL); /* and for some of the monitor's looks more */
     return arg;
 }
 
 static void each_sticking_is_reported_once(struct test_env *env)
 {
     test_log_clear();
-    for (int i = 0; i < 3; i++) {
+    for (unsigned times = 1; times <= 3; times++) {
         weft_spawn_options o = {.name = "gum"};
         weft_task *t;
-        CHECK_EQ(weft_spawn_with(&o, stick_briefly, NULL, &t), 0);
+        CHECK_EQ(weft_spawn_with(&o, stick_until_named, &times, &t), 0);
         (void)test_join_value(t);
+        CHECK_EQ(test_log_count("gum"), times);
     }
-    CHECK_EQ(test_log_count("gum"), 3);
     (void)env;
 }
 
@@ -263,13 +267,11 @@ static void hang_is_reported_with_all_tasks(struct test_env *env)
     gate_init(&h.never);
     weft_handle_unref(env->handle); /* whoever holds a handle could still spawn */
     env->handle = NULL;
-    uint64_t start = weft_now();
     CHECK_EQ(pthread_create(&thread, NULL, drive_hang, &h), 0);
-    CHECK_SOON(test_log_count("sleeping beauty") >= 1);
-    CHECK(test_elapsed_ms(start) < 5000);
-    CHECK(test_log_count("prince") >= 2);
-    CHECK(test_log_count("test semaphore") >= 3); /* what each waits for */
-    CHECK(test_log_count("test_stuck.c") >= 3);   /* where each was spawned */
+    CHECK_SOON(test_log_count("sleeping beauty") >= 1); /* the lines come one by one */
+    CHECK_SOON(test_log_count("prince") >= 2);
+    CHECK_SOON(test_log_count("test semaphore") >= 3); /* what each waits for */
+    CHECK_SOON(test_log_count("test_stuck.c") >= 3);   /* where each was spawned */
     CHECK_EQ(weft_runtime_destroy(env->rt), 0);
     env->rt = NULL;
     pthread_join(thread, NULL);
