@@ -316,8 +316,11 @@ void weft__member_give_up(struct weft__member *m, bool is_awaited)
 {
     struct weft__members *g = m->group;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+    weft_task *task = NULL;
     weft__lock_acquire(&g->lock);
-    weft_task *task = give_up_locked(g, m, is_awaited, &wakes);
+    /* Destroying has let go of those whose end the caller cannot wait for. */
+    if (m->state == WEFT__MEMBER_RUNNING || m->state == WEFT__MEMBER_DONE)
+        task = give_up_locked(g, m, is_awaited, &wakes);
     weft__lock_release(&g->lock);
     weft__wake_list_flush(&wakes);
     weft_task_detach(task);

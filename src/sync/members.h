@@ -102,8 +102,9 @@ struct weft__member *weft__members_take_failed(struct weft__members *g);
 
 /* Aborts all that run. */
 void weft__members_abort_all(struct weft__members *g);
-/* Gives one up, which by is_awaited becomes AWAITED, after an abort, or DETACHED. It must be
- * RUNNING or DONE, and no one else may take it. m may be gone afterwards. */
+/* Gives one up, which by is_awaited becomes AWAITED, after an abort, or DETACHED; unless
+ * weft__members_abort_and_wait() has done so. No one else may take it, and no record may have been
+ * created since it was given up. m may be gone afterwards. */
 void weft__member_give_up(struct weft__member *m, bool is_awaited);
 /* Gives all up. */
 void weft__members_detach_all(struct weft__members *g);

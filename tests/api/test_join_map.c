@@ -4,6 +4,7 @@
 #include "sync.h"
 
 #include <weft/join_map.h>
+#include <weft/local.h>
 #include <weft/select.h>
 
 #include <errno.h>
@@ -427,7 +428,111 @@ static void jm_07_only_join_next_spends_budget(struct test_env *env)
     weft_join_map_destroy(map);
 }
 
+/* Neither waits for what cannot be waited for, nor forgets the keys of it. */
+
+struct own_map {
+    weft_join_map *map;
+    atomic_int destroyed;
+};
+
+static void *destroy_own_map(void *arg)
+{
+    struct own_map *o = arg;
+    weft_join_map_destroy(o->map);
+    atomic_store(&o->destroyed, 1);
+    return NULL;
+}
+
+static void jm_07_a_member_that_destroys_its_map(struct test_env *env)
+{
+    (void)env;
+    struct own_map o = {.map = text_map_create()};
+    char *keys[] = {strdup("self"), strdup("other")};
+    weft_abort_handle *h[2];
+    CHECK_EQ(weft_join_map_spawn(o.map, &keys[1], test_forever, NULL, &h[1]), 0);
+    CHECK_EQ(weft_join_map_spawn(o.map, &keys[0], destroy_own_map, &o, &h[0]), 0);
+    CHECK_SOON(weft_abort_handle_is_finished(h[0]) && weft_abort_handle_is_finished(h[1]));
+    CHECK_EQ(atomic_load(&o.destroyed), 1);
+    CHECK_EQ(atomic_load(&keys_dropped), 2);
+    CHECK_EQ(test_log_count("weft"), 0);
+    weft_abort_handle_unref(h[0]);
+    weft_abort_handle_unref(h[1]);
+}
+
+static void *spawn_two_local(void *arg)
+{
+    char *key = strdup("c");
+    CHECK_EQ(weft_join_map_spawn_local(arg, &key, NULL, test_forever, NULL, NULL), 0);
+    key = strdup("d");
+    CHECK_EQ(weft_join_map_spawn_local(arg, &key, NULL, return_arg, arg, NULL), 0);
+    weft_outcome o;
+    CHECK_EQ(weft_join_map_join_next(arg, &key, &o), 0);
+    CHECK(strcmp(key, "d") == 0 && o.value == arg);
+    free(key);
+    return NULL;
+}
+
+static void jm_07_local_tasks_are_members(struct test_env *env)
+{
+    (void)env;
+    weft_local_set *local;
+    CHECK_EQ(weft_local_set_create(NULL, &local), 0);
+    weft_spawn_options options = {.local_set = local};
+    weft_join_map *map = text_map_create();
+    char *key = strdup("c");
+    CHECK_EQ(weft_join_map_spawn_local(map, &key, &options, test_forever, NULL, NULL), 0);
+    key = strdup("b");
+    CHECK_EQ(weft_join_map_spawn_local(map, &key, &options, test_forever, NULL, NULL), 0);
+    CHECK_EQ(weft_local_set_run_until(local, spawn_two_local, map, NULL), 0); /* "c" again */
+    CHECK_EQ(weft_join_map_len(map), 2);
+    weft_join_map_destroy(map); /* nobody drives them */
+    CHECK_EQ(atomic_load(&keys_dropped), 3);
+    CHECK_EQ(test_log_count("weft"), 0);
+    CHECK_EQ(weft_local_set_wait(local), 0);
+    CHECK_EQ(weft_local_set_destroy(local), 0);
+}
+
 /* ---- further ---- */
+
+struct step {
+    weft_future future;
+    bool was_polled;
+};
+
+static int poll_step(weft_future *f, weft_waker *waker)
+{
+    struct step *s = (struct step *)f;
+    if (s->was_polled)
+        return 77;
+    s->was_polled = true;
+    weft_waker_wake(waker);
+    return WEFT_PENDING;
+}
+
+static void cancel_step(weft_future *f)
+{
+    (void)f;
+}
+
+static void futures_are_members(struct test_env *env)
+{
+    (void)env;
+    static const weft_future_ops ops = {poll_step, cancel_step, "step"};
+    struct step step = {{&ops}, false};
+    int key = 8, got = 0;
+    weft_outcome o;
+    weft_join_map *map = map_create();
+    CHECK_EQ(weft_join_map_spawn_future(map, &key, NULL, &step.future, NULL), 0);
+    weft_case c[] = {weft_case_sleep(20 * WEFT_SEC), weft_case_join_map_join_next(map, &got, &o)};
+    CHECK_EQ(weft_select(c, 2), 1);
+    CHECK_EQ(c[1].rc, 0);
+    CHECK_EQ(got, 8);
+    CHECK_EQ((intptr_t)o.value, 77);
+    c[1] = weft_case_join_map_join_next(map, &got, &o);
+    CHECK_EQ(weft_select(c, 2), 1);
+    CHECK_EQ(c[1].rc, -ENOENT);
+    weft_join_map_destroy(map);
+}
 
 static void deadlines_and_selects(struct test_env *env)
 {
@@ -489,5 +594,8 @@ TEST_MAIN(IN_TASK(jm_01_key_and_outcome),
           IN_TASK(jm_06_a_key_that_panics_when_dropped), IN_TASK(every_key_is_dropped_once),
           IN_BODY(jm_07_destroy_and_shutdown_wait), IN_TASK(jm_07_abort_all_leaves_entries),
           IN_TASK(jm_07_detach_all_lets_them_run), ON_MAIN(jm_07_members_of_a_runtime_that_is_gone),
-          IN_TASK(jm_07_only_join_next_spends_budget), IN_TASK(deadlines_and_selects),
-          ON_MAIN_ON(a_plain_thread_joins, TEST_MT1), IN_TASK(misuse_is_reported))
+          IN_TASK(jm_07_only_join_next_spends_budget),
+          IN_TASK(jm_07_a_member_that_destroys_its_map),
+          IN_TASK_ON(jm_07_local_tasks_are_members, TEST_CT), IN_TASK(futures_are_members),
+          IN_TASK(deadlines_and_selects), ON_MAIN_ON(a_plain_thread_joins, TEST_MT1),
+          IN_TASK(misuse_is_reported))
