@@ -411,6 +411,8 @@ if(NOT WEFT_TEST_UNDER)
         COMMAND ${Python3_EXECUTABLE} ${tools}/check-layers --self-test)
     weft_script_test(NAME check.behaviours LABEL check
         COMMAND ${Python3_EXECUTABLE} ${tools}/check-behaviours ${PROJECT_SOURCE_DIR})
+    weft_script_test(NAME check.tested-names LABEL check
+        COMMAND ${Python3_EXECUTABLE} ${tools}/check-tested-names ${PROJECT_SOURCE_DIR})
     weft_script_test(NAME check.readme LABEL check
         COMMAND ${Python3_EXECUTABLE} ${tools}/check-readme ${PROJECT_SOURCE_DIR})
     weft_script_test(NAME check.exports LABEL check

@@ -404,6 +404,8 @@ static void ab_12_guard_aborts_on_release(struct test_env *env)
         WEFT_ABORT_ON_RELEASE(guard, SPAWN(wait_at_gate, &s));
         CHECK_EQ(gate_wait(&s.has_started), 0);
         CHECK_EQ(atomic_load(&s.cleaned), 0);
+        weft_task_guard empty = {NULL};
+        weft_task_guard_release(&empty);
     }
     CHECK_SOON(atomic_load(&s.cleaned) == 2);
     started_fini(&s);
@@ -441,6 +443,20 @@ static void ab_12_guard_may_abort_directly(struct test_env *env)
         CHECK_EQ(test_join_kind(weft_task_guard_disarm(&guard)), WEFT_OUTCOME_CANCELLED);
     }
     CHECK_EQ(atomic_load(&s.cleaned), 2);
+    started_fini(&s);
+}
+
+static void ab_12_guard_released_by_hand(struct test_env *env)
+{
+    struct started s;
+    (void)env;
+    started_init(&s);
+    weft_task_guard guard = {SPAWN(wait_at_gate, &s)};
+    CHECK_EQ(gate_wait(&s.has_started), 0);
+    weft_task_guard_release(&guard);
+    CHECK(guard.task == NULL);
+    weft_task_guard_release(&guard);
+    CHECK_SOON(atomic_load(&s.cleaned) == 2);
     started_fini(&s);
 }
 
@@ -622,8 +638,8 @@ TEST_MAIN(
     IN_TASK(ab_09_idempotent_and_does_not_wait), IN_TASK(ab_10_blocking_job_that_has_started),
     PLAIN(ab_10_blocking_job_still_queued), IN_TASK(ab_11_abort_handle_outlives_the_join_handle),
     ON_MAIN(ab_11_abort_handle_outlives_the_runtime), IN_TASK(ab_11_abort_handle_keeps_no_result),
-    IN_TASK(ab_12_guard_aborts_on_release), IN_TASK(ab_12_guard_disarmed_does_not),
-    IN_TASK(ab_12_guard_may_abort_directly), IN_TASK(ab_13_task_id_is_readable_in_cleanup),
-    IN_TASK(ab_15_aborted_waiter_leaves_the_queue), IN_TASK(ab_15_assigned_permit_is_passed_on),
-    IN_TASK(aborted_task_that_goes_on_waiting_yields),
+    IN_TASK(ab_12_guard_aborts_on_release), IN_TASK(ab_12_guard_released_by_hand),
+    IN_TASK(ab_12_guard_disarmed_does_not), IN_TASK(ab_12_guard_may_abort_directly),
+    IN_TASK(ab_13_task_id_is_readable_in_cleanup), IN_TASK(ab_15_aborted_waiter_leaves_the_queue),
+    IN_TASK(ab_15_assigned_permit_is_passed_on), IN_TASK(aborted_task_that_goes_on_waiting_yields),
     IN_TASK(value_returned_after_cancel_is_dropped))

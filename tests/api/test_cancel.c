@@ -344,6 +344,14 @@ static void ct_11_guard_cancels_unless_disarmed(struct test_env *env)
     }
     CHECK(weft_cancel_token_is_cancelled(token));
     weft_cancel_token_unref(token);
+    /* By hand; a second time there is nothing left. */
+    token = token_new();
+    weft_cancel_guard guard = {token};
+    weft_cancel_guard_release(&guard);
+    CHECK(weft_cancel_token_is_cancelled(token));
+    CHECK(weft_cancel_guard_disarm(&guard) == NULL);
+    weft_cancel_guard_release(&guard);
+    weft_cancel_token_unref(token);
 }
 
 /* ---- scopes ---- */

@@ -728,6 +728,25 @@ static void st_03_in_a_select(struct test_env *env)
     weft_queue_unref(q);
 }
 
+static void st_03_as_a_future(struct test_env *env)
+{
+    (void)env;
+    weft_iter *it = weft_iter_chain(count_from(3, 1), script("-", NULL));
+    weft_iter_next_future f;
+    int v = 0;
+    weft_iter_next_future_init(&f, it, &v);
+    CHECK_EQ(weft_await(&f.future), 1);
+    CHECK_EQ(v, 3);
+    weft_iter_next_future_init(&f, it, &v);
+    WEFT_TIMEOUT(WEFT_MS)
+        CHECK_EQ(weft_await(&f.future), -ETIMEDOUT);
+    weft_iter_destroy(it);
+    it = count_from(3, 0);
+    weft_iter_next_future_init(&f, it, &v);
+    CHECK_EQ(weft_await(&f.future), 0); /* the end */
+    weft_iter_destroy(it);
+}
+
 /* A future of one's own over an iterator: sums it up. */
 struct summing {
     weft_future future;
@@ -854,5 +873,5 @@ TEST_MAIN(IN_TASK(st_01_merge_ends_when_both_end_and_is_fair), IN_TASK(st_01_cha
           IN_TASK(st_03_watch_shows_no_version_twice), IN_TASK(st_03_interval),
           IN_TASK(st_03_accept), IN_TASK(st_03_lines), IN_TASK(st_03_generators),
           IN_TASK(st_03_no_poll_waits_for_a_generator), IN_TASK(st_03_in_a_select),
-          IN_TASK(st_03_in_a_polled_task), PLAIN(st_03_on_a_plain_thread),
-          IN_TASK_ON(co_07_a_filter_lets_a_sibling_run, TEST_CT))
+          IN_TASK(st_03_as_a_future), IN_TASK(st_03_in_a_polled_task),
+          PLAIN(st_03_on_a_plain_thread), IN_TASK_ON(co_07_a_filter_lets_a_sibling_run, TEST_CT))

@@ -269,6 +269,52 @@ static void jq_04_shutdown_and_destroy_wait(struct test_env *env)
 
 /* ---- further ---- */
 
+struct step {
+    weft_future future;
+    bool was_polled;
+};
+
+static int poll_step(weft_future *f, weft_waker *waker)
+{
+    struct step *s = (struct step *)f;
+    if (s->was_polled)
+        return 77;
+    s->was_polled = true;
+    weft_waker_wake(waker);
+    return WEFT_PENDING;
+}
+
+static void cancel_step(weft_future *f)
+{
+    (void)f;
+}
+
+static void futures_and_selects(struct test_env *env)
+{
+    (void)env;
+    static const weft_future_ops ops = {poll_step, cancel_step, "step"};
+    struct step step = {{&ops}, false};
+    struct gate g;
+    weft_outcome o;
+    weft_join_queue *q = queue_create();
+    gate_init(&g);
+    CHECK_EQ(weft_join_queue_spawn(q, wait_at_gate, &g, NULL), 0);
+    CHECK_EQ(weft_join_queue_spawn_future(q, NULL, &step.future, NULL), 0);
+    weft_case c[] = {weft_case_join_queue_join_next(q, &o), weft_case_sleep(WEFT_MS)};
+    CHECK_EQ(weft_select(c, 2), 1); /* the second has ended, or may have: not the first */
+    gate_open(&g);
+    c[1] = weft_case_sleep(20 * WEFT_SEC);
+    CHECK_EQ(weft_select(c, 2), 0);
+    CHECK_EQ(c[0].rc, 0);
+    CHECK(o.value == &g);
+    CHECK_EQ(weft_select(c, 2), 0);
+    CHECK_EQ((intptr_t)o.value, 77);
+    CHECK_EQ(weft_select(c, 2), 0);
+    CHECK_EQ(c[0].rc, -ENOENT);
+    weft_join_queue_destroy(q);
+    gate_fini(&g);
+}
+
 static void abort_and_detach(struct test_env *env)
 {
     (void)env;
@@ -324,4 +370,4 @@ TEST_MAIN(IN_TASK(jq_01_in_the_order_of_spawning),
           IN_TASK(jq_04_join_all_in_the_order_of_spawning),
           IN_TASK(jq_04_a_panic_of_a_member_panics_in_the_caller),
           IN_BODY(jq_04_shutdown_and_destroy_wait), IN_TASK(abort_and_detach),
-          ON_MAIN_ON(a_plain_thread_joins, TEST_MT1))
+          IN_TASK(futures_and_selects), ON_MAIN_ON(a_plain_thread_joins, TEST_MT1))

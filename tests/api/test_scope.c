@@ -464,6 +464,26 @@ static void sco_08_arguments_and_results_are_dropped_once(struct test_env *env)
     CHECK(atomic_load(&args) <= 10);
 }
 
+static int fail_if_named(void *arg)
+{
+    return strcmp(weft_self_name(), "failing") == 0 ? -*(int *)arg : 0;
+}
+
+static void sco_08_options_for_a_body_that_may_fail(struct test_env *env)
+{
+    (void)env;
+    int rc = 0, error = EILSEQ;
+    weft_spawn_options options = {.name = "fine", .arg_bytes = sizeof error};
+    WEFT_SCOPE_INTO(s, &rc) {
+        CHECK_EQ(weft_scope_go_with(s, &options, fail_if_named, &error), 0);
+        CHECK_EQ(weft_scope_wait(s), 0);
+        options.name = "failing";
+        CHECK_EQ(weft_scope_go_with(s, &options, fail_if_named, &error), 0);
+        error = 0; /* it was copied */
+    }
+    CHECK_EQ(rc, -EILSEQ);
+}
+
 static void *spawn_a_sibling(void *arg)
 {
     weft_scope *s = arg;
@@ -592,6 +612,7 @@ TEST_MAIN(
     IN_TASK(sco_06_a_childs_panic_is_raised_in_the_parent), IN_TASK(sco_06_or_handed_out),
     IN_TASK(sco_07_at_most_so_many_at_a_time), IN_TASK(sco_07_waiting_for_a_turn_can_be_given_up),
     IN_TASK(sco_07_for_each_concurrent), IN_TASK(sco_08_arguments_and_results_are_dropped_once),
-    IN_TASK(sco_08_children_spawn_siblings), IN_TASK(sco_08_blocking_children),
-    IN_TASK(sco_09_scopes_nest), IN_TASK(sco_09_many_rounds_without_growth),
-    ON_MAIN(sco_10_shutdown_ends_scopes), IN_TASK(misuse), PLAIN(outside_a_runtime))
+    IN_TASK(sco_08_options_for_a_body_that_may_fail), IN_TASK(sco_08_children_spawn_siblings),
+    IN_TASK(sco_08_blocking_children), IN_TASK(sco_09_scopes_nest),
+    IN_TASK(sco_09_many_rounds_without_growth), ON_MAIN(sco_10_shutdown_ends_scopes),
+    IN_TASK(misuse), PLAIN(outside_a_runtime))

@@ -291,6 +291,12 @@ static void sel_04_a_result_that_does_not_match_disables(struct test_env *env)
     CHECK_EQ(weft_select(c, 2), 1);
     CHECK_EQ(c[1].rc, 4);
     CHECK_EQ(even.cancels, 1); /* of the try */
+    weft_case d[] = {weft_case_matching(case_of(&odd), is_even, NULL), case_of(&even),
+                     case_of(&even)};
+    CHECK_EQ(weft_try_select_biased(d, 3), 1);
+    d[1].disabled = d[2].disabled = true;
+    CHECK_EQ(weft_try_select_biased(d, 3), -ENOENT);
+    EXPECT_LOGGED("no else");
 }
 
 static void sel_04_else_when_all_are_disabled(struct test_env *env)
@@ -976,11 +982,13 @@ static void connections_and_descriptors_are_cases(struct test_env *env)
     CHECK_EQ(weft_select(c, 3), 2);
     c[2] = weft_case_sleep(20 * WEFT_SEC);
     weft_task *t = SPAWN(connect_twice, &addr);
-    for (int i = 0; i < 2; i++) {
-        CHECK_EQ(weft_select(c, 3), 0);
-        CHECK_EQ(c[0].rc, 0);
-        CHECK_EQ(weft_tcp_close(conn), 0);
-    }
+    CHECK_EQ(weft_select(c, 3), 0);
+    CHECK_EQ(c[0].rc, 0);
+    CHECK_EQ(weft_tcp_close(conn), 0);
+    weft_tcp_accept_future accept; /* by itself */
+    weft_tcp_accept_future_init(&accept, l, &conn);
+    CHECK_EQ(weft_await(&accept.future), 0);
+    CHECK_EQ(weft_tcp_close(conn), 0);
     (void)test_join_value(t);
     CHECK_EQ(write(pipe_fd[1], "x", 1), 1);
     CHECK_EQ(weft_select(c, 3), 1);

@@ -11,6 +11,25 @@
 
 /* ---- SL ---- */
 
+static void sl_01_futures_are_never_early(struct test_env *env)
+{
+    (void)env;
+    weft_sleep_future f;
+    uint64_t deadline = weft_now() + 2 * WEFT_MS;
+    weft_sleep_future_init_until(&f, deadline);
+    CHECK_EQ(weft_await(&f.future), 0);
+    CHECK(weft_now() >= deadline);
+    weft_sleep_future_init_until(&f, 0); /* has passed */
+    CHECK_EQ(weft_await(&f.future), 0);
+    uint64_t start = weft_now();
+    weft_sleep_future_init(&f, WEFT_MS);
+    CHECK_EQ(weft_await(&f.future), 0);
+    CHECK(weft_now() - start >= WEFT_MS);
+    weft_sleep_future_init_until(&f, WEFT_NEVER);
+    WEFT_TIMEOUT(WEFT_MS)
+        CHECK_EQ(weft_await(&f.future), -ETIMEDOUT);
+}
+
 static void sl_01_never_early(struct test_env *env)
 {
     static const uint64_t durations[] = {0,
@@ -405,6 +424,11 @@ static void to_03_past_deadline_expires_at_once(struct test_env *env)
     weft_timeout_leave(&t);
     weft_timeout_leave(&t); /* idempotent */
     CHECK(weft_timeout_is_expired(&t));
+    weft_timeout_enter(&t, 0);
+    CHECK(!weft_timeout_is_expired(&t));
+    CHECK_EQ(gate_wait(&g), -ETIMEDOUT);
+    weft_timeout_leave(&t);
+    CHECK(weft_timeout_is_expired(&t));
     CHECK(test_elapsed_ms(start) < 5000);
     gate_fini(&g);
 }
@@ -569,10 +593,10 @@ static void timeout_binds_an_entered_thread(struct test_env *env)
     CHECK_EQ(weft_leave(&g), 0);
 }
 
-TEST_MAIN(IN_TASK(sl_01_never_early), IN_BODY(sl_01_never_early_in_block_on),
-          IN_TASK(sl_02_past_deadline_returns_at_once), IN_TASK(sl_03_reset_moves_the_deadline),
-          IN_TASK(sl_03_reset_while_it_is_waited_for), IN_TASK(sl_04_years_do_not_overflow),
-          IN_TASK(sl_05_neighbour_in_the_slot_is_unharmed),
+TEST_MAIN(IN_TASK(sl_01_never_early), IN_TASK(sl_01_futures_are_never_early),
+          IN_BODY(sl_01_never_early_in_block_on), IN_TASK(sl_02_past_deadline_returns_at_once),
+          IN_TASK(sl_03_reset_moves_the_deadline), IN_TASK(sl_03_reset_while_it_is_waited_for),
+          IN_TASK(sl_04_years_do_not_overflow), IN_TASK(sl_05_neighbour_in_the_slot_is_unharmed),
           IN_TASK(sl_06_timers_are_given_up_as_one_fires), PLAIN(sl_07_outside_a_runtime_is_misuse),
           ON_MAIN(sl_07_timer_belongs_to_the_runtime_that_made_it),
           IN_TASK(sl_08_512_sleeps_at_once_in_a_task),

@@ -3,6 +3,7 @@
 #include "harness.h"
 #include "sync.h"
 
+#include <weft/local.h>
 #include <weft/select.h>
 #include <weft/task_tracker.h>
 
@@ -313,6 +314,36 @@ static void a_token_in_a_joined_task(struct test_env *env)
     weft_task_tracker_unref(t);
 }
 
+static void *spawn_local_and_wait(void *t)
+{
+    CHECK_EQ(weft_task_tracker_spawn_local(t, NULL, test_noop, NULL, NULL), 0);
+    CHECK_EQ(weft_task_tracker_len(t), 2);
+    CHECK(weft_task_tracker_close(t));
+    CHECK_EQ(weft_task_tracker_wait(t), 0);
+    return NULL;
+}
+
+static void local_tasks_are_counted(struct test_env *env)
+{
+    (void)env;
+    weft_task_tracker *t = tracker_create();
+    weft_local_set *local;
+    weft_abort_handle *h;
+    CHECK_EQ(weft_local_set_create(NULL, &local), 0);
+    weft_spawn_options options = {.local_set = local};
+    CHECK_EQ(weft_task_tracker_spawn_local(t, NULL, test_noop, NULL, NULL), -EPERM);
+    EXPECT_LOGGED("weft_task_tracker_spawn");
+    CHECK_EQ(weft_task_tracker_len(t), 0);
+    CHECK_EQ(weft_task_tracker_spawn_local(t, &options, test_forever, NULL, &h), 0);
+    CHECK_EQ(weft_task_tracker_len(t), 1);
+    weft_abort_handle_abort(h);
+    CHECK_EQ(weft_local_set_run_until(local, spawn_local_and_wait, t, NULL), 0);
+    CHECK(weft_abort_handle_is_finished(h));
+    weft_abort_handle_unref(h);
+    CHECK_EQ(weft_local_set_destroy(local), 0);
+    weft_task_tracker_unref(t);
+}
+
 static void *close_later(void *arg)
 {
     CHECK_EQ(weft_sleep(WEFT_MS), 0);
@@ -351,5 +382,5 @@ TEST_MAIN(IN_TASK(tt_01_closed_and_empty), IN_BODY(tt_02_close_and_reopen),
           IN_TASK(tt_05_tokens_count_and_all_waiters_are_released),
           IN_TASK(tt_06_closing_while_tasks_end), IN_TASK(tt_07_releasing_aborts_nobody),
           IN_TASK(tt_07_results_are_dropped_when_they_come), IN_TASK(however_they_end),
-          IN_TASK(a_token_in_a_joined_task), ON_MAIN_ON(a_plain_thread_waits, TEST_MT1),
-          PLAIN(tasks_of_a_runtime_that_is_gone))
+          IN_TASK(a_token_in_a_joined_task), IN_TASK_ON(local_tasks_are_counted, TEST_CT),
+          ON_MAIN_ON(a_plain_thread_waits, TEST_MT1), PLAIN(tasks_of_a_runtime_that_is_gone))

@@ -40,6 +40,12 @@ static void sk_01_options_round_trip(struct test_env *env)
     CHECK_EQ(weft_tcp_getsockopt(a, IPPROTO_TCP, TCP_KEEPCNT, &value, &len), 0);
     CHECK_EQ(value, 3);
 
+    value = 9;
+    CHECK_EQ(weft_tcp_setsockopt(a, IPPROTO_TCP, TCP_KEEPCNT, &value, sizeof(value)), 0);
+    value = 0;
+    CHECK_EQ(weft_tcp_getsockopt(a, IPPROTO_TCP, TCP_KEEPCNT, &value, &len), 0);
+    CHECK_EQ(value, 9);
+
     CHECK_EQ(weft_tcp_set_send_buffer(a, 20000), 0); /* the kernel doubles */
     CHECK_EQ(weft_tcp_send_buffer(a, &twice), 0);
     CHECK_EQ(twice, 40000);
