@@ -181,16 +181,15 @@ static int closed_poll(weft_future *f, weft_waker *waker)
 {
     struct oneshot *o = WEFT__CONTAINER_OF(f, weft_oneshot_closed_future, future)->opaque[0];
     uint64_t word = look(o);
-    if (word & CLOSED)
-        return 0;
     if (word & TX_WAITS) {
         if (o->tx_waker == waker)
             return WEFT_PENDING; /* if it is taken this moment, waker is woken and we look again */
-        if (!take_back_tx_waker(o))
-            return 0; /* only a close takes it */
-        waker_release(o->tx_waker);
-        word = weft__a64_load_relaxed(&o->word);
+        if (take_back_tx_waker(o))
+            waker_release(o->tx_waker);
+        word = look(o); /* a close may have come, or have taken the waker */
     }
+    if (word & CLOSED)
+        return 0;
     weft__waker_hold(waker);
     WEFT__MODEL_WRITE(&o->tx_waker);
     o->tx_waker = waker;

@@ -94,6 +94,29 @@ static void look_for_close_then_send(void)
     MODEL_CHECK(rc != 0 || send_rc == -EPIPE);
 }
 
+static struct weft__task other; /* nobody sleeps as it */
+
+static void init_with_other(void)
+{
+    init();
+    memset(&other, 0, sizeof other);
+    weft__a64_store_relaxed(&other.state, WEFT__TASK_REF);
+    other.kind = WEFT__TASK_THREAD;
+}
+
+/* Polls as one waiter and then as another; the latter is woken. */
+static void wait_for_close_with_two_wakers(void)
+{
+    weft_oneshot_closed_future f;
+    weft_oneshot_closed_future_init(&f, tx);
+    int rc = f.future.ops->poll(&f.future, weft__task_waker(&other));
+    if (rc == WEFT_PENDING)
+        rc = waits_await(&f.future);
+    MODEL_CHECK(rc == 0);
+    read_note();
+    send_value();
+}
+
 /* Leaves the wait pending. */
 static void poll_for_close_then_send(void)
 {
@@ -121,17 +144,7 @@ static void receive_or_leave(void)
     weft_oneshot_receiver_destroy(rx);
 }
 
-static struct weft__task other; /* nobody sleeps as it */
-
-static void init_with_other(void)
-{
-    init();
-    memset(&other, 0, sizeof other);
-    weft__a64_store_relaxed(&other.state, WEFT__TASK_REF);
-    other.kind = WEFT__TASK_THREAD;
-}
-
-/* Polls as one waiter and then as another; the latter is woken. */
+/* Likewise. */
 static void receive_with_two_wakers(void)
 {
     weft_oneshot_recv_future f;
@@ -198,8 +211,14 @@ PASSES(left_pending_against_recv, poll_for_close_then_send, receive, value_has_c
 
 static void both_wakers_are_released(void)
 {
-    value_has_come();
+    each_value_once();
     MODEL_CHECK((weft__a64_load_relaxed(&other.state) & WEFT__TASK_REFS_MASK) == WEFT__TASK_REF);
+}
+
+static void value_has_come_and_wakers_gone(void)
+{
+    value_has_come();
+    both_wakers_are_released();
 }
 
 static void send_against_two_wakers(void **state)
@@ -208,6 +227,16 @@ static void send_against_two_wakers(void **state)
     static const struct model m = {.name = "send_against_two_wakers",
                                    .init = init_with_other,
                                    .thread = {send_value, receive_with_two_wakers},
+                                   .check = value_has_come_and_wakers_gone};
+    model_passes(&m);
+}
+
+static void close_against_two_wakers(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "close_against_two_wakers",
+                                   .init = init_with_other,
+                                   .thread = {wait_for_close_with_two_wakers, close_then_receive},
                                    .check = both_wakers_are_released};
     model_passes(&m);
 }
@@ -280,6 +309,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(send_against_recv),
         cmocka_unit_test(send_against_two_wakers),
+        cmocka_unit_test(close_against_two_wakers),
         cmocka_unit_test(send_against_leaving),
         cmocka_unit_test(send_against_close),
         cmocka_unit_test(send_against_destroy),
