@@ -130,7 +130,9 @@ weft_mpsc_sender *weft_mpsc_weak_upgrade(weft_mpsc_weak_sender *weak)
 
 void weft__mpsc_assign(struct weft__mpsc *ch, struct weft__wake_list *wakes)
 {
-    if (weft__waitq_is_empty(&ch->wanting))
+    /* relaxed: written under the lock. Not the queue itself, which who was the last may have left:
+     * then there is nobody to serve, but the receiver to be told. */
+    if (weft__a32_load_relaxed(&ch->slots_wanted) == 0)
         return;
     /* acquire as in weft__mpsc_has_room. If the receiver frees more this moment, it sees
      * slots_wanted, which has been set since the first began to wait, and comes by itself. */

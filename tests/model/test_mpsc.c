@@ -375,11 +375,12 @@ static void each_once_and_sender(void)
     each_once();
 }
 
-/* Nothing is left reserved, and nobody is left waiting. */
+/* Nothing is left reserved, nobody is left waiting, and the receiver is told so. */
 static void all_slots_are_there(void)
 {
     struct weft__mpsc *ch = weft__mpsc_of_tx(tx);
     MODEL_CHECK(weft__waitq_is_empty(&ch->wanting));
+    MODEL_CHECK(weft__a32_load_relaxed(&ch->slots_wanted) == 0);
     MODEL_CHECK(ch->reserved == 0);
     MODEL_CHECK(weft_mpsc_sender_capacity(tx) + weft_mpsc_receiver_len(rx) == ch->capacity);
     each_once_and_sender();
