@@ -23,7 +23,8 @@
  *   Threads:  any number of tasks and threads may use a sender at the same time. The receiver is
  *             used by one at a time.
  *   Context:  anywhere, also without a runtime, and never suspends; unless it says otherwise.
- *   Misuse:   -EINVAL with a line in the log for NULL arguments.
+ *   Misuse:   -EINVAL with a line in the log for NULL arguments of functions that return an int,
+ *             and of futures, whose poll returns it. Elements without bytes may be NULL.
  *
  * Source: the interface follows Tokio's sync::mpsc.
  */
@@ -179,7 +180,8 @@ WEFT_API WEFT_MUST_CHECK int weft_mpsc_try_reserve(weft_mpsc_sender *tx,
                                                    weft_mpsc_permit *ret_permit);
 WEFT_API WEFT_MUST_CHECK int weft_mpsc_try_reserve_many(weft_mpsc_sender *tx, size_t count,
                                                         weft_mpsc_permit *ret_permit);
-/* As a future. ret_permit is borrowed until it ends; tx outlives it. */
+/* As a future: results of weft_mpsc_reserve_many(). ret_permit is borrowed until it ends; tx
+ * outlives it. */
 typedef struct weft_mpsc_reserve_future {
     weft_future future;
     void *opaque[8];
@@ -235,7 +237,7 @@ WEFT_API WEFT_MUST_CHECK int weft_mpsc_blocking_recv(weft_mpsc_receiver *rx, voi
  * Receives what is there, up to limit elements, suspending the calling task only while there is
  * none.
  *
- *   ret_elems   an array of at least limit elements; the first ones are written
+ *   ret_elems   an array of at least limit elements; the first ones are written. NULL with limit 0
  *   limit       0: returns 0 at once. At most INT_MAX are received
  *
  * Returns how many were received, or as weft_mpsc_recv().
@@ -292,7 +294,8 @@ typedef struct weft_mpsc_poll_sender {
 /* tx is borrowed: the poll sender takes a reference of its own. */
 WEFT_API void weft_mpsc_poll_sender_init(weft_mpsc_poll_sender *p, weft_mpsc_sender *tx);
 /* 0: a slot is reserved, by this call or a former one. WEFT_PENDING: the waker will be woken.
- * -EPIPE: the receiver is closed or gone, or p was closed and holds no slot. */
+ * -EPIPE: the receiver is closed or gone, or p was closed and holds no slot. -EINVAL: the channel
+ * is unbounded. As weft_future_poll() it charges the task's budget. */
 WEFT_API WEFT_MUST_CHECK int weft_mpsc_poll_sender_reserve(weft_mpsc_poll_sender *p,
                                                            weft_waker *waker);
 /* Sends through the reserved slot, as weft_mpsc_permit_send(). -EINVAL, logged, without one. */

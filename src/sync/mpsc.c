@@ -29,6 +29,8 @@ static int create(size_t elem_bytes, size_t capacity, void (*drop)(void *elem),
 int weft_mpsc_create(size_t elem_bytes, size_t capacity, void (*drop)(void *elem),
                      weft_mpsc_sender **ret_tx, weft_mpsc_receiver **ret_rx)
 {
+    if (ret_tx == NULL || ret_rx == NULL)
+        return weft__misuse("weft_mpsc_create", -EINVAL, "an argument is NULL", WEFT__CALLER);
     if (capacity == 0 || capacity > WEFT_MPSC_CAPACITY_MAX)
         return weft__misuse("weft_mpsc_create", -EINVAL,
                             "the capacity is not between 1 and WEFT_MPSC_CAPACITY_MAX",
@@ -39,6 +41,9 @@ int weft_mpsc_create(size_t elem_bytes, size_t capacity, void (*drop)(void *elem
 int weft_mpsc_create_unbounded(size_t elem_bytes, void (*drop)(void *elem),
                                weft_mpsc_sender **ret_tx, weft_mpsc_receiver **ret_rx)
 {
+    if (ret_tx == NULL || ret_rx == NULL)
+        return weft__misuse("weft_mpsc_create_unbounded", -EINVAL, "an argument is NULL",
+                            WEFT__CALLER);
     return create(elem_bytes, 0, drop, ret_tx, ret_rx);
 }
 

@@ -60,7 +60,7 @@ struct weft__mpsc {
 struct weft__mpsc_want {
     weft_future future;
     struct weft__waiter waiter;
-    struct weft__mpsc *ch;
+    struct weft__mpsc *ch;        /* NULL: misuse, reported when it was initialised */
     const void *elem;             /* to send */
     weft_mpsc_permit *ret_permit; /* or to reserve */
     size_t count;                 /* slots wanted */
@@ -73,6 +73,12 @@ static inline struct weft__mpsc *weft__mpsc_of_tx(const weft_mpsc_sender *tx)
 static inline struct weft__mpsc *weft__mpsc_of_rx(const weft_mpsc_receiver *rx)
 {
     return (struct weft__mpsc *)(uintptr_t)rx;
+}
+
+/* An argument that must be there is NULL. Elements without bytes need no memory. */
+static inline bool weft__mpsc_lacks(const struct weft__mpsc *ch, const void *elems)
+{
+    return ch == NULL || (elems == NULL && ch->type.bytes);
 }
 
 void weft__mpsc_unref(struct weft__mpsc *ch);

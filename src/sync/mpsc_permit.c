@@ -13,6 +13,8 @@ int weft_mpsc_permit_send(weft_mpsc_permit *p, const void *elem)
         return weft__misuse("weft_mpsc_permit_send", -EINVAL, "the permit has no slot left",
                             WEFT__CALLER);
     struct weft__mpsc *ch = p->opaque;
+    if (WEFT__UNLIKELY(weft__mpsc_lacks(ch, elem)))
+        return weft__misuse("weft_mpsc_permit_send", -EINVAL, "an argument is NULL", WEFT__CALLER);
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&ch->q.lock);
     bool has_receiver = !weft__mpsc_has(ch, WEFT__MPSC_NO_RECEIVER);
@@ -63,7 +65,8 @@ int weft_mpsc_poll_sender_reserve(weft_mpsc_poll_sender *p, weft_waker *waker)
         return -EPIPE;
     if (!p->is_pending)
         weft_mpsc_reserve_future_init(&p->reserve, p->tx, 1, &p->permit);
-    int rc = p->reserve.future.ops->poll(&p->reserve.future, waker);
+    /* Charged, so that a future which sends as long as there are slots yields in between. */
+    int rc = weft_future_poll(&p->reserve.future, waker);
     p->is_pending = rc == WEFT_PENDING;
     return rc;
 }

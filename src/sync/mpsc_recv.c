@@ -69,7 +69,7 @@ static inline int recv_now(struct weft__mpsc *ch, void *ret_elems, size_t limit)
 struct recv_wait {
     weft_future future;
     struct weft__waiter waiter;
-    struct weft__mpsc *ch;
+    struct weft__mpsc *ch; /* NULL: misuse, reported when it was initialised */
     void *ret_elems;
     size_t limit;
 };
@@ -100,6 +100,8 @@ static int recv_poll(weft_future *f, weft_waker *waker)
 {
     struct recv_wait *w = wait_of(f);
     struct weft__mpsc *ch = w->ch;
+    if (WEFT__UNLIKELY(ch == NULL))
+        return -EINVAL;
     if (w->limit == 0)
         return 0;
     /* Usually w has not been queued yet, as in a select over channels that are ready, or a sender
@@ -134,40 +136,45 @@ static void recv_cancel(weft_future *f)
 static const weft_future_ops recv_ops = {recv_one_poll, recv_cancel, "mpsc recv"};
 static const weft_future_ops recv_many_ops = {recv_poll, recv_cancel, "mpsc recv"};
 
-static void wait_init(weft_mpsc_recv_future *f, const weft_future_ops *ops, weft_mpsc_receiver *rx,
+static inline int check(const char *call, const weft_mpsc_receiver *rx, const void *ret_elems,
+                        size_t limit, const void *caller)
+{
+    if (WEFT__UNLIKELY(rx == NULL || (limit && weft__mpsc_lacks(weft__mpsc_of_rx(rx), ret_elems))))
+        return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
+    return 0;
+}
+
+static void wait_init(struct recv_wait *w, const weft_future_ops *ops, struct weft__mpsc *ch,
                       void *ret_elems, size_t limit)
 {
-    struct recv_wait *w = (struct recv_wait *)f;
     w->future.ops = ops;
     weft__waiter_init(&w->waiter);
-    w->ch = weft__mpsc_of_rx(rx);
+    w->ch = ch;
     w->ret_elems = ret_elems;
     w->limit = limit < INT_MAX ? limit : INT_MAX;
 }
 
 void weft_mpsc_recv_future_init(weft_mpsc_recv_future *f, weft_mpsc_receiver *rx, void *ret_elem)
 {
-    wait_init(f, &recv_ops, rx, ret_elem, 1);
+    int rc = check("weft_mpsc_recv_future_init", rx, ret_elem, 1, WEFT__CALLER);
+    wait_init((struct recv_wait *)f, &recv_ops, rc < 0 ? NULL : weft__mpsc_of_rx(rx), ret_elem, 1);
 }
 
 void weft_mpsc_recv_many_future_init(weft_mpsc_recv_future *f, weft_mpsc_receiver *rx,
                                      void *ret_elems, size_t limit)
 {
-    wait_init(f, &recv_many_ops, rx, ret_elems, limit);
+    int rc = check("weft_mpsc_recv_many_future_init", rx, ret_elems, limit, WEFT__CALLER);
+    wait_init((struct recv_wait *)f, &recv_many_ops, rc < 0 ? NULL : weft__mpsc_of_rx(rx),
+              ret_elems, limit);
 }
 
 /* ---- receive ---- */
 
-static int null_receiver(const char *call, const void *caller)
-{
-    return weft__misuse(call, -EINVAL, "the receiver is NULL", caller);
-}
-
 int weft_mpsc_recv(weft_mpsc_receiver *rx, void *ret_elem)
 {
-    if (WEFT__UNLIKELY(rx == NULL))
-        return null_receiver("weft_mpsc_recv", WEFT__CALLER);
-    int rc = weft__wait_begin("weft_mpsc_recv", WEFT__CALLER);
+    int rc = check("weft_mpsc_recv", rx, ret_elem, 1, WEFT__CALLER);
+    if (rc == 0)
+        rc = weft__wait_begin("weft_mpsc_recv", WEFT__CALLER);
     if (rc < 0)
         return rc;
     rc = recv_now(weft__mpsc_of_rx(rx), ret_elem, 1);
@@ -180,16 +187,17 @@ int weft_mpsc_recv(weft_mpsc_receiver *rx, void *ret_elem)
 
 int weft_mpsc_try_recv(weft_mpsc_receiver *rx, void *ret_elem)
 {
-    if (WEFT__UNLIKELY(rx == NULL))
-        return null_receiver("weft_mpsc_try_recv", WEFT__CALLER);
-    int rc = recv_now(weft__mpsc_of_rx(rx), ret_elem, 1);
+    int rc = check("weft_mpsc_try_recv", rx, ret_elem, 1, WEFT__CALLER);
+    if (rc == 0)
+        rc = recv_now(weft__mpsc_of_rx(rx), ret_elem, 1);
     return rc == 1 ? 0 : rc;
 }
 
 int weft_mpsc_blocking_recv(weft_mpsc_receiver *rx, void *ret_elem)
 {
-    if (WEFT__UNLIKELY(rx == NULL))
-        return null_receiver("weft_mpsc_blocking_recv", WEFT__CALLER);
+    int rc = check("weft_mpsc_blocking_recv", rx, ret_elem, 1, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
     weft_mpsc_recv_future f;
     weft_mpsc_recv_future_init(&f, rx, ret_elem);
     return weft__wait_blocking("weft_mpsc_blocking_recv", &f.future, WEFT__CALLER);
@@ -197,9 +205,9 @@ int weft_mpsc_blocking_recv(weft_mpsc_receiver *rx, void *ret_elem)
 
 int weft_mpsc_recv_many(weft_mpsc_receiver *rx, void *ret_elems, size_t limit)
 {
-    if (WEFT__UNLIKELY(rx == NULL))
-        return null_receiver("weft_mpsc_recv_many", WEFT__CALLER);
-    int rc = weft__wait_begin("weft_mpsc_recv_many", WEFT__CALLER);
+    int rc = check("weft_mpsc_recv_many", rx, ret_elems, limit, WEFT__CALLER);
+    if (rc == 0)
+        rc = weft__wait_begin("weft_mpsc_recv_many", WEFT__CALLER);
     if (rc < 0)
         return rc;
     weft_mpsc_recv_future f;
@@ -209,15 +217,17 @@ int weft_mpsc_recv_many(weft_mpsc_receiver *rx, void *ret_elems, size_t limit)
 
 int weft_mpsc_try_recv_many(weft_mpsc_receiver *rx, void *ret_elems, size_t limit)
 {
-    if (WEFT__UNLIKELY(rx == NULL))
-        return null_receiver("weft_mpsc_try_recv_many", WEFT__CALLER);
+    int rc = check("weft_mpsc_try_recv_many", rx, ret_elems, limit, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
     return limit ? recv_now(weft__mpsc_of_rx(rx), ret_elems, limit < INT_MAX ? limit : INT_MAX) : 0;
 }
 
 int weft_mpsc_blocking_recv_many(weft_mpsc_receiver *rx, void *ret_elems, size_t limit)
 {
-    if (WEFT__UNLIKELY(rx == NULL))
-        return null_receiver("weft_mpsc_blocking_recv_many", WEFT__CALLER);
+    int rc = check("weft_mpsc_blocking_recv_many", rx, ret_elems, limit, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
     weft_mpsc_recv_future f;
     weft_mpsc_recv_many_future_init(&f, rx, ret_elems, limit);
     return weft__wait_blocking("weft_mpsc_blocking_recv_many", &f.future, WEFT__CALLER);

@@ -146,6 +146,8 @@ static int want_locked(struct weft__mpsc_want *w, weft_waker *waker, struct weft
 static int want_poll(weft_future *f, weft_waker *waker)
 {
     struct weft__mpsc_want *w = want_of(f);
+    if (WEFT__UNLIKELY(w->ch == NULL))
+        return -EINVAL;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&w->ch->q.lock);
     int rc = want_locked(w, waker, &wakes);
@@ -185,33 +187,34 @@ static void want_init(struct weft__mpsc_want *w, const weft_future_ops *ops, str
     w->count = count;
 }
 
+/* ---- send ---- */
+
+static int null_argument(const char *call, const void *caller)
+{
+    return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
+}
+
+static inline int check_send(const char *call, const weft_mpsc_sender *tx, const void *elem,
+                             const void *caller)
+{
+    if (WEFT__UNLIKELY(weft__mpsc_lacks(weft__mpsc_of_tx(tx), elem)))
+        return null_argument(call, caller);
+    return 0;
+}
+
 void weft_mpsc_send_future_init(weft_mpsc_send_future *f, weft_mpsc_sender *tx, const void *elem)
 {
     struct weft__mpsc_want *w = (struct weft__mpsc_want *)f;
-    want_init(w, &send_ops, weft__mpsc_of_tx(tx), 1);
+    int rc = check_send("weft_mpsc_send_future_init", tx, elem, WEFT__CALLER);
+    want_init(w, &send_ops, rc < 0 ? NULL : weft__mpsc_of_tx(tx), 1);
     w->elem = elem;
-}
-
-void weft_mpsc_reserve_future_init(weft_mpsc_reserve_future *f, weft_mpsc_sender *tx, size_t count,
-                                   weft_mpsc_permit *ret_permit)
-{
-    struct weft__mpsc_want *w = (struct weft__mpsc_want *)f;
-    want_init(w, &reserve_ops, weft__mpsc_of_tx(tx), count);
-    w->ret_permit = ret_permit;
-}
-
-/* ---- send ---- */
-
-static int null_sender(const char *call, const void *caller)
-{
-    return weft__misuse(call, -EINVAL, "the sender is NULL", caller);
 }
 
 int weft_mpsc_send(weft_mpsc_sender *tx, const void *elem)
 {
-    if (WEFT__UNLIKELY(tx == NULL))
-        return null_sender("weft_mpsc_send", WEFT__CALLER);
-    int rc = weft__wait_begin("weft_mpsc_send", WEFT__CALLER);
+    int rc = check_send("weft_mpsc_send", tx, elem, WEFT__CALLER);
+    if (rc == 0)
+        rc = weft__wait_begin("weft_mpsc_send", WEFT__CALLER);
     if (rc < 0)
         return rc;
     rc = try_send(weft__mpsc_of_tx(tx), elem);
@@ -224,15 +227,15 @@ int weft_mpsc_send(weft_mpsc_sender *tx, const void *elem)
 
 int weft_mpsc_try_send(weft_mpsc_sender *tx, const void *elem)
 {
-    if (WEFT__UNLIKELY(tx == NULL))
-        return null_sender("weft_mpsc_try_send", WEFT__CALLER);
-    return try_send(weft__mpsc_of_tx(tx), elem);
+    int rc = check_send("weft_mpsc_try_send", tx, elem, WEFT__CALLER);
+    return rc < 0 ? rc : try_send(weft__mpsc_of_tx(tx), elem);
 }
 
 int weft_mpsc_blocking_send(weft_mpsc_sender *tx, const void *elem)
 {
-    if (WEFT__UNLIKELY(tx == NULL))
-        return null_sender("weft_mpsc_blocking_send", WEFT__CALLER);
+    int rc = check_send("weft_mpsc_blocking_send", tx, elem, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
     weft_mpsc_send_future f;
     weft_mpsc_send_future_init(&f, tx, elem);
     return weft__wait_blocking("weft_mpsc_blocking_send", &f.future, WEFT__CALLER);
@@ -241,11 +244,11 @@ int weft_mpsc_blocking_send(weft_mpsc_sender *tx, const void *elem)
 /* ---- reserve ---- */
 
 /* 0, or why this many can never be reserved. */
-static int check_count(const char *call, const weft_mpsc_sender *tx, size_t count,
-                       const void *caller)
+static int check_reserve(const char *call, const weft_mpsc_sender *tx, size_t count,
+                         const weft_mpsc_permit *ret_permit, const void *caller)
 {
-    if (tx == NULL)
-        return null_sender(call, caller);
+    if (tx == NULL || ret_permit == NULL)
+        return null_argument(call, caller);
     struct weft__mpsc *ch = weft__mpsc_of_tx(tx);
     if (ch->capacity == 0)
         return weft__misuse(call, -EINVAL, "an unbounded channel has no slots to reserve", caller);
@@ -254,10 +257,19 @@ static int check_count(const char *call, const weft_mpsc_sender *tx, size_t coun
     return 0;
 }
 
+void weft_mpsc_reserve_future_init(weft_mpsc_reserve_future *f, weft_mpsc_sender *tx, size_t count,
+                                   weft_mpsc_permit *ret_permit)
+{
+    struct weft__mpsc_want *w = (struct weft__mpsc_want *)f;
+    int rc = check_reserve("weft_mpsc_reserve_future_init", tx, count, ret_permit, WEFT__CALLER);
+    want_init(w, &reserve_ops, rc < 0 ? NULL : weft__mpsc_of_tx(tx), count);
+    w->ret_permit = ret_permit;
+}
+
 static int reserve(const char *call, weft_mpsc_sender *tx, size_t count,
                    weft_mpsc_permit *ret_permit, const void *caller)
 {
-    int rc = check_count(call, tx, count, caller);
+    int rc = check_reserve(call, tx, count, ret_permit, caller);
     if (rc == 0)
         rc = weft__wait_begin(call, caller);
     if (rc == 0)
@@ -281,13 +293,13 @@ int weft_mpsc_reserve_many(weft_mpsc_sender *tx, size_t count, weft_mpsc_permit 
 
 int weft_mpsc_try_reserve(weft_mpsc_sender *tx, weft_mpsc_permit *ret_permit)
 {
-    int rc = check_count("weft_mpsc_try_reserve", tx, 1, WEFT__CALLER);
+    int rc = check_reserve("weft_mpsc_try_reserve", tx, 1, ret_permit, WEFT__CALLER);
     return rc < 0 ? rc : try_reserve(weft__mpsc_of_tx(tx), 1, ret_permit);
 }
 
 int weft_mpsc_try_reserve_many(weft_mpsc_sender *tx, size_t count, weft_mpsc_permit *ret_permit)
 {
-    int rc = check_count("weft_mpsc_try_reserve_many", tx, count, WEFT__CALLER);
+    int rc = check_reserve("weft_mpsc_try_reserve_many", tx, count, ret_permit, WEFT__CALLER);
     return rc < 0 ? rc : try_reserve(weft__mpsc_of_tx(tx), count, ret_permit);
 }
 
@@ -306,6 +318,8 @@ static int closed_poll(weft_future *f, weft_waker *waker)
 {
     struct closed_wait *w = WEFT__CONTAINER_OF(f, struct closed_wait, future);
     struct weft__mpsc *ch = w->ch;
+    if (WEFT__UNLIKELY(ch == NULL))
+        return -EINVAL;
     int rc = 0;
     weft__lock_acquire(&ch->q.lock);
     /* A close ends every wait, so who finds the channel closed is in no queue. */
@@ -329,6 +343,8 @@ static const weft_future_ops closed_ops = {closed_poll, closed_cancel, "mpsc clo
 void weft_mpsc_closed_future_init(weft_mpsc_closed_future *f, weft_mpsc_sender *tx)
 {
     struct closed_wait *w = (struct closed_wait *)f;
+    if (tx == NULL)
+        (void)null_argument("weft_mpsc_closed_future_init", WEFT__CALLER); /* said by the poll */
     w->future.ops = &closed_ops;
     weft__waiter_init(&w->waiter);
     w->ch = weft__mpsc_of_tx(tx);
@@ -337,7 +353,7 @@ void weft_mpsc_closed_future_init(weft_mpsc_closed_future *f, weft_mpsc_sender *
 int weft_mpsc_sender_closed(weft_mpsc_sender *tx)
 {
     if (tx == NULL)
-        return null_sender("weft_mpsc_sender_closed", WEFT__CALLER);
+        return null_argument("weft_mpsc_sender_closed", WEFT__CALLER);
     int rc = weft__wait_begin("weft_mpsc_sender_closed", WEFT__CALLER);
     if (rc < 0)
         return rc;

@@ -448,6 +448,57 @@ static void misuse(struct test_env *env)
     EXPECT_LOGGED("weft_mpsc_try_recv");
     CHECK_EQ(weft_mpsc_recv_many(NULL, &v, 1), -EINVAL);
     EXPECT_LOGGED("weft_mpsc_recv_many");
+    struct ends e = make(2);
+    CHECK_EQ(weft_mpsc_send(e.tx, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_mpsc_send");
+    CHECK_EQ(weft_mpsc_try_send(e.tx, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_mpsc_try_send");
+    CHECK_EQ(weft_mpsc_reserve(e.tx, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_mpsc_reserve");
+    CHECK_EQ(weft_mpsc_reserve(e.tx, &p), 0);
+    CHECK_EQ(weft_mpsc_permit_send(&p, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_mpsc_permit_send");
+    CHECK_EQ(permit_send(&p, 1), 0);
+    CHECK_EQ(weft_mpsc_recv(e.rx, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_mpsc_recv");
+    CHECK_EQ(weft_mpsc_try_recv(e.rx, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_mpsc_try_recv");
+    CHECK_EQ(weft_mpsc_recv_many(e.rx, NULL, 1), -EINVAL);
+    EXPECT_LOGGED("weft_mpsc_recv_many");
+    CHECK_EQ(weft_mpsc_recv_many(e.rx, NULL, 0), 0);
+    CHECK_EQ(recv(e.rx), 1);
+    give_up(e);
+}
+
+/* A future cannot say no before it is polled. */
+static void misuse_of_futures(struct test_env *env)
+{
+    (void)env;
+    struct ends e = make(2);
+    long v = 0;
+    weft_mpsc_send_future send;
+    weft_mpsc_recv_future receive;
+    weft_mpsc_closed_future closed;
+    test_log_clear();
+    weft_mpsc_send_future_init(&send, NULL, &v);
+    EXPECT_LOGGED("weft_mpsc_send_future_init");
+    CHECK_EQ(weft_await(&send.future), -EINVAL);
+    weft_mpsc_send_future_init(&send, e.tx, NULL);
+    EXPECT_LOGGED("weft_mpsc_send_future_init");
+    CHECK_EQ(weft_await(&send.future), -EINVAL);
+    weft_mpsc_recv_future_init(&receive, NULL, &v);
+    EXPECT_LOGGED("weft_mpsc_recv_future_init");
+    CHECK_EQ(weft_await(&receive.future), -EINVAL);
+    weft_mpsc_recv_many_future_init(&receive, e.rx, NULL, 3);
+    EXPECT_LOGGED("weft_mpsc_recv_many_future_init");
+    CHECK_EQ(weft_await(&receive.future), -EINVAL);
+    weft_mpsc_closed_future_init(&closed, NULL);
+    EXPECT_LOGGED("weft_mpsc_closed_future_init");
+    CHECK_EQ(weft_await(&closed.future), -EINVAL);
+    weft_case c = weft_case_mpsc_recv(NULL, &v);
+    CHECK_EQ(weft_select(&c, 1), 0);
+    CHECK_EQ(c.rc, -EINVAL);
+    give_up(e);
 }
 
 TEST_MAIN(IN_TASK(mp_01_fifo_per_sender), IN_TASK(mp_01_buffered_first_then_the_end),
@@ -459,4 +510,4 @@ TEST_MAIN(IN_TASK(mp_01_fifo_per_sender), IN_TASK(mp_01_buffered_first_then_the_
           IN_TASK(mp_14_blocking_in_a_task_is_misuse), IN_TASK(mp_15_capacity_and_len_are_exact),
           IN_TASK(mp_16_is_closed), IN_TASK(mp_17_an_abort_loses_nothing),
           IN_TASK(co_01_draining_a_channel_yields), IN_TASK(co_08_a_closed_channel_yields),
-          IN_TASK(any_size), IN_TASK(misuse))
+          IN_TASK(any_size), IN_TASK(misuse), IN_TASK_ON(misuse_of_futures, TEST_MT1))

@@ -108,6 +108,33 @@ static void mp_06_many_at_once(struct test_env *env)
     give_up(e);
 }
 
+/* What can never be had is not waited for, however it is asked for. */
+static void mp_06_a_future_asks_for_too_much(struct test_env *env)
+{
+    (void)env;
+    struct ends e = make(4);
+    weft_mpsc_permit p;
+    weft_mpsc_reserve_future f;
+    int rc = 0;
+    test_log_clear();
+    weft_mpsc_reserve_future_init(&f, e.tx, 5, &p);
+    EXPECT_LOGGED("weft_mpsc_reserve_future_init: more slots than the channel has");
+    WEFT_TIMEOUT(1 * WEFT_SEC)
+        rc = weft_await(&f.future);
+    CHECK_EQ(rc, -EINVAL);
+    weft_case c = weft_case_mpsc_reserve(e.tx, 5, &p);
+    CHECK_EQ(weft_select(&c, 1), 0);
+    CHECK_EQ(c.rc, -EINVAL);
+    give_up(e);
+
+    e = make(0);
+    test_log_clear();
+    weft_mpsc_reserve_future_init(&f, e.tx, 1, &p);
+    EXPECT_LOGGED("weft_mpsc_reserve_future_init: an unbounded channel");
+    CHECK_EQ(weft_await(&f.future), -EINVAL);
+    give_up(e);
+}
+
 static void *use_permit(void *arg)
 {
     weft_mpsc_permit p = *(weft_mpsc_permit *)arg;
@@ -237,6 +264,60 @@ static void mp_18_abort_and_close(struct test_env *env)
     weft_mpsc_receiver_unref(e.rx);
 }
 
+/* Sends until it is told to wait. */
+struct flood {
+    weft_future future;
+    weft_mpsc_poll_sender p;
+    long sent;
+    int polls;
+};
+
+static int poll_flood(weft_future *f, weft_waker *waker)
+{
+    struct flood *s = (struct flood *)f;
+    s->polls++;
+    while (s->sent < 1000) {
+        int rc = weft_mpsc_poll_sender_reserve(&s->p, waker);
+        if (rc != 0)
+            return rc;
+        EXPECT_EQ(weft_mpsc_poll_sender_send(&s->p, &s->sent), 0);
+        s->sent++;
+    }
+    return 0;
+}
+
+static void cancel_flood(weft_future *f)
+{
+    (void)weft_mpsc_poll_sender_abort(&((struct flood *)f)->p);
+}
+
+static const weft_future_ops flood_ops = {poll_flood, cancel_flood, "flood"};
+
+static void mp_18_many_slots_take_several_polls(struct test_env *env)
+{
+    (void)env;
+    struct ends e = make(1000);
+    struct flood s = {.future = {&flood_ops}};
+    weft_mpsc_poll_sender_init(&s.p, e.tx);
+    CHECK_EQ(weft_await(&s.future), 0);
+    CHECK(s.polls > 3); /* the budget is 128 */
+    CHECK_EQ(weft_mpsc_receiver_len(e.rx), 1000);
+    weft_mpsc_poll_sender_fini(&s.p);
+    give_up(e);
+}
+
+/* Sending never waits there, so there is nothing to poll for. */
+static void mp_18_not_for_unbounded_channels(struct test_env *env)
+{
+    (void)env;
+    struct ends e = make(0);
+    weft_mpsc_poll_sender a;
+    weft_mpsc_poll_sender_init(&a, e.tx);
+    CHECK_EQ(reserve_once(&a), -EINVAL);
+    weft_mpsc_poll_sender_fini(&a);
+    give_up(e);
+}
+
 static void mp_18_the_receiver_closes(struct test_env *env)
 {
     (void)env;
@@ -255,5 +336,9 @@ TEST_MAIN(IN_TASK(mp_04_a_permit_sends_without_waiting),
           IN_TASK(mp_04_a_released_permit_goes_to_the_next),
           IN_TASK(mp_05_slots_are_handed_out_in_order),
           IN_TASK(mp_05_who_leaves_passes_its_turn_on), IN_TASK(mp_06_many_at_once),
-          IN_TASK(mp_06_a_permit_keeps_the_channel), IN_TASK(mp_18_a_future_that_sends),
-          IN_TASK(mp_18_abort_and_close), IN_TASK(mp_18_the_receiver_closes))
+          IN_TASK_ON(mp_06_a_future_asks_for_too_much, TEST_MT1),
+          IN_TASK(mp_06_a_permit_keeps_the_channel),
+          IN_TASK_ON(mp_18_many_slots_take_several_polls, TEST_CT),
+          IN_TASK_ON(mp_18_not_for_unbounded_channels, TEST_MT1),
+          IN_TASK(mp_18_a_future_that_sends), IN_TASK(mp_18_abort_and_close),
+          IN_TASK(mp_18_the_receiver_closes))
