@@ -94,7 +94,7 @@ static void begin(struct wait *w, weft_waker *waker)
     count_waiting(c, 1);
     weft__lock_release(&c->lock);
     w->step = STEP_SIGNAL;
-    weft__mutex_release(w->mutex.mutex);
+    (void)weft__mutex_release(w->mutex.mutex);
 }
 
 static bool is_signalled(struct wait *w, weft_waker *waker)

@@ -39,12 +39,15 @@ static void wait_cancel(weft_future *f)
     struct weft__mutex *m = w->mutex;
     weft__lock_acquire(&m->lock);
     bool has_left = weft__waitq_leave(&m->waiters, &w->waiter);
-    if (has_left && weft__waitq_is_empty(&m->waiters))
-        /* relaxed: it was locked, and still is */
-        weft__a32_store_relaxed(&m->word, WEFT__MUTEX_LOCKED);
+    if (has_left && weft__waitq_is_empty(&m->waiters)) {
+        uint32_t word = WEFT__MUTEX_LOCKED | WEFT__MUTEX_QUEUED;
+        /* relaxed: it was locked, and still is. When the exchange fails, the holder has let go and
+         * is about to find nobody. */
+        (void)weft__a32_cas_relaxed(&m->word, &word, WEFT__MUTEX_LOCKED);
+    }
     weft__lock_release(&m->lock);
     if (!has_left)
-        weft__mutex_release(m); /* it had been handed over */
+        (void)weft__mutex_release(m); /* it had been handed over */
 }
 
 static const weft_future_ops wait_ops = {wait_poll, wait_cancel, "mutex"};
@@ -58,35 +61,49 @@ void weft__mutex_wait_init(struct weft__mutex_wait *w, struct weft__mutex *m)
 
 /* ---- letting go ---- */
 
-static WEFT__NOINLINE void hand_over(struct weft__mutex *m)
+/* Under the lock. */
+static uint32_t locked_word(const struct weft__mutex *m)
+{
+    return weft__waitq_is_empty(&m->waiters) ? WEFT__MUTEX_LOCKED
+                                             : WEFT__MUTEX_LOCKED | WEFT__MUTEX_QUEUED;
+}
+
+/* After a subtraction that did not leave 0. False: it was not locked. */
+static WEFT__NOINLINE bool hand_over(struct weft__mutex *m)
 {
     struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
+    bool was_locked = true;
     for (;;) {
         weft__lock_acquire(&m->lock);
         struct weft__waiter *first = m->waiters.first;
-        if (first) {
-            weft__waitq_end(&m->waiters, first, WEFT__WAITER_ENDED, &woken);
-            if (weft__waitq_is_empty(&m->waiters))
-                /* relaxed: what the next holder sees of ours, it sees through its waiter */
-                weft__a32_store_relaxed(&m->word, WEFT__MUTEX_LOCKED);
-        }
-        weft__lock_release(&m->lock);
+        if (weft__a32_load_relaxed(&m->word) > (WEFT__MUTEX_LOCKED | WEFT__MUTEX_QUEUED))
+            was_locked = false;
         if (first)
+            weft__waitq_end(&m->waiters, first, WEFT__WAITER_ENDED, &woken);
+        if (first || was_locked)
+            /* relaxed: what the next holder sees of ours, it sees through its waiter */
+            weft__a32_store_relaxed(&m->word, locked_word(m));
+        else
+            /* an exchange: the next one goes on seeing the section of the last holder */
+            (void)weft__a32_swap_relaxed(&m->word, 0);
+        weft__lock_release(&m->lock);
+        if (first || !was_locked)
             break;
-        /* Who waited has left. Once the word is 0 the mutex may be gone, so not under its lock. */
+        /* Who waited has left. Once the word is 0 the mutex may be gone, so not under its lock.
+         * release as in weft__mutex_release */
         uint32_t locked = WEFT__MUTEX_LOCKED;
         if (weft__a32_cas_release(&m->word, &locked, 0))
             break;
     }
     weft__wake_list_flush(&woken);
+    return was_locked;
 }
 
-void weft__mutex_release(struct weft__mutex *m)
+bool weft__mutex_release(struct weft__mutex *m)
 {
-    uint32_t locked = WEFT__MUTEX_LOCKED;
     /* release pairs with the acquire in weft__mutex_try: the section is seen by the next */
-    if (WEFT__UNLIKELY(!weft__a32_cas_release(&m->word, &locked, 0)))
-        hand_over(m);
+    uint32_t word = weft__a32_sub_release(&m->word, WEFT__MUTEX_LOCKED);
+    return WEFT__LIKELY(word == WEFT__MUTEX_LOCKED) || hand_over(m);
 }
 
 /* ---- the public mutex ---- */
@@ -135,17 +152,10 @@ void weft_mutex_lock_future_init(weft_mutex_lock_future *f, weft_mutex *m)
     weft__mutex_wait_init((struct weft__mutex_wait *)f, weft__mutex_of(m));
 }
 
-void weft_mutex_unlock(weft_mutex *mutex)
+void weft_mutex_unlock(weft_mutex *m)
 {
-    struct weft__mutex *m = weft__mutex_of(mutex);
-    uint32_t word = WEFT__MUTEX_LOCKED;
-    /* release as in weft__mutex_release */
-    if (WEFT__LIKELY(weft__a32_cas_release(&m->word, &word, 0)))
-        return;
-    if (word == 0)
+    if (WEFT__UNLIKELY(!weft__mutex_release(weft__mutex_of(m))))
         (void)weft__misuse("weft_mutex_unlock", -EPERM, "the mutex is not locked", WEFT__CALLER);
-    else
-        hand_over(m);
 }
 
 bool weft_mutex_is_locked(const weft_mutex *m)

@@ -2,17 +2,20 @@
  * The mutex inside, for the condition variable too.
  *
  * One word says whether it is locked and whether somebody waits (QUEUED). Without QUEUED locking
- * and unlocking are one compare-exchange each, between 0 and LOCKED. QUEUED is set by a
- * compare-exchange on LOCKED, under the lock: an unlock that came in between has made that fail.
- * With QUEUED the exchange of the unlocker fails, and the word belongs to the holder of the lock.
+ * is one compare-exchange, from 0 to LOCKED, and unlocking one subtraction, which is cheaper and
+ * tells in the same step whether there is more to do. QUEUED is set by a compare-exchange on LOCKED,
+ * under the lock: an unlock that came in between has made that fail. With QUEUED nobody takes the
+ * mutex out of the word: it belongs to the holder of the lock, but for the unlocker's subtraction.
  * So there is no store on one side and look on the other, and no wake-up to lose.
  *
  *   0                 free
  *   LOCKED            the queue is empty
  *   LOCKED | QUEUED   it is not, whoever holds the lock apart
+ *   QUEUED            the holder has let go, and is about to hand over under the lock
+ *   more              unlocked without having been locked; put right under the lock, and until then
+ *                     locked and QUEUED to the others
  *
- * A hand-over leaves LOCKED as it is: the mutex is never free while somebody waits, so nobody can
- * take it past the first.
+ * The mutex is never free while somebody waits, so nobody can take it past the first.
  *
  * Nothing is touched after the step that may let another free the mutex: an unlock under the lock
  * that finds the queue empty lets go of the lock first and unlocks then. Of who was handed the
@@ -58,7 +61,7 @@ static inline bool weft__mutex_try(struct weft__mutex *m)
 }
 
 void weft__mutex_wait_init(struct weft__mutex_wait *w, struct weft__mutex *m);
-/* Of a mutex that is locked. */
-void weft__mutex_release(struct weft__mutex *m);
+/* False: it was not locked, and is not. */
+bool weft__mutex_release(struct weft__mutex *m);
 
 #endif

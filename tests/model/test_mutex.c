@@ -163,6 +163,42 @@ static void the_last_frees_it(void **state)
     model_passes(&two);
 }
 
+/* ---- unlocked without having been locked ---- */
+
+static bool was_locked[2];
+
+static void unlock_as_stranger(void)
+{
+    was_locked[0] = weft__mutex_release(weft__mutex_of(m));
+}
+
+static void enter_beside_stranger(void)
+{
+    lock();
+    was_locked[1] = weft__mutex_release(weft__mutex_of(m));
+}
+
+/* One of the two has let the mutex go, and the other is told; it is free, and nobody waits. */
+static void one_was_told(void)
+{
+    waits_check();
+    MODEL_CHECK(was_locked[0] != was_locked[1]);
+    MODEL_CHECK(!weft_mutex_is_locked(m));
+    lock();
+    weft_mutex_unlock(m);
+    weft__free(m);
+}
+
+static void unlocked_by_who_does_not_hold_it(void **state)
+{
+    (void)state;
+    static const struct model stranger = {.name = "mutex: unlocked by a stranger",
+                                          .init = init,
+                                          .thread = {unlock_as_stranger, enter_beside_stranger},
+                                          .check = one_was_told};
+    model_passes(&stranger);
+}
+
 /* ---- seeded ---- */
 
 /* Frees the mutex's word before it looks whether somebody waits. */
@@ -177,7 +213,7 @@ static void unlock_relaxed(void)
     value++;
     uint32_t locked = WEFT__MUTEX_LOCKED;
     if (!weft__a32_cas_relaxed(&weft__mutex_of(m)->word, &locked, 0))
-        weft__mutex_release(weft__mutex_of(m));
+        weft_mutex_unlock(m);
 }
 
 /* A hand-over that lets go of the word under the lock. */
@@ -191,7 +227,7 @@ static void unlock_under_the_lock(void)
     bool is_free = weft__a32_cas_release(&mutex->word, &locked, 0);
     weft__lock_release(&mutex->lock);
     if (!is_free)
-        weft__mutex_release(mutex);
+        weft_mutex_unlock(m);
     if (is_last)
         weft__free(m);
 }
@@ -223,9 +259,9 @@ static void seeded_bugs_are_found(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(unlock_against_who_queues),      cmocka_unit_test(three_threads),
-        cmocka_unit_test(hand_over_against_who_gives_up), cmocka_unit_test(the_last_frees_it),
-        cmocka_unit_test(seeded_bugs_are_found),
+        cmocka_unit_test(unlock_against_who_queues),        cmocka_unit_test(three_threads),
+        cmocka_unit_test(hand_over_against_who_gives_up),   cmocka_unit_test(the_last_frees_it),
+        cmocka_unit_test(unlocked_by_who_does_not_hold_it), cmocka_unit_test(seeded_bugs_are_found),
     };
     return cmocka_run_group_tests_name("model mutex", tests, NULL, NULL);
 }
