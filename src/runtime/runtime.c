@@ -85,7 +85,8 @@ static void *worker_main(void *arg)
 static void init_once(void)
 {
     static weft__a32 done;
-    weft__sys_fork_guard_init(); /* each time: in a forked child it starts anew */
+    weft__sys_fork_guard_init(
+        weft__wait_after_fork); /* each time: in a forked child it starts anew */
     if (weft__a32_load_acquire(&done))
         return;
     void *frames[2];

@@ -131,10 +131,19 @@ uint64_t weft__sys_random(void);
 /* Writes all of buf to fd, for messages from signal handlers too: async-signal-safe. */
 void weft__sys_write_all(int fd, const char *buf, size_t len);
 
-/* True in a forked child of the process that first called weft__sys_fork_guard_init(): a sentinel
- * page with MADV_WIPEONFORK reads 0 there. One load. */
-void weft__sys_fork_guard_init(void);
-bool weft__sys_is_forked_child(void);
+/* The word that reads 1 in this process and 0 in its forked children; written once, by
+ * weft__sys_fork_guard_init(): it lies in a page with MADV_WIPEONFORK. */
+extern weft__aptr weft__sys_fork_word;
+/* in_child: called in each child by its thread, before fork() returns there, unless the child was
+ * made by the bare system call; it must be async-signal-safe. NULL, or the same one each time. */
+void weft__sys_fork_guard_init(void (*in_child)(void));
+/* True in a forked child of the process that first called init. */
+static inline bool weft__sys_is_forked_child(void)
+{
+    /* acquire pairs with init: the page holds its 1 by the time we look. */
+    const weft__a32 *word = weft__aptr_load_acquire(&weft__sys_fork_word);
+    return weft__a32_load_relaxed(word) == 0;
+}
 /* Changes when init is called in a forked child, which is then no longer told from other processes.
  * */
 uint32_t weft__sys_fork_generation(void);

@@ -199,15 +199,18 @@ bool weft__sys_thread_is_asleep(int thread_id)
 
 static weft__a32 before_init = {1};
 
-/* The word that reads 1 in this process and 0 in its forked children; written once, by init. */
-static weft__aptr fork_word = {&before_init};
+weft__aptr weft__sys_fork_word = {&before_init};
 
 /* For kernels without MADV_WIPEONFORK, and emulators that only pretend. Takes no lock. It is not
  * enough by itself: a child made by the bare system call runs no handlers. */
+static void (*call_in_child)(void);
+
 static void clear_fork_word(void)
 {
-    weft__a32 *word = weft__aptr_load_acquire(&fork_word);
+    weft__a32 *word = weft__aptr_load_acquire(&weft__sys_fork_word);
     weft__a32_store_relaxed(word, 0);
+    if (call_in_child)
+        call_in_child();
 }
 
 /* Children that started anew, counted along the line of descent: what belongs to an ancestor is
@@ -219,9 +222,9 @@ uint32_t weft__sys_fork_generation(void)
     return weft__a32_load_relaxed(&fork_generation);
 }
 
-void weft__sys_fork_guard_init(void)
+void weft__sys_fork_guard_init(void (*in_child)(void))
 {
-    weft__a32 *word = weft__aptr_load_acquire(&fork_word);
+    weft__a32 *word = weft__aptr_load_acquire(&weft__sys_fork_word);
     if (word != &before_init) {
         /* A child that starts anew: it has one thread, the one that called fork(). */
         if (weft__a32_load_relaxed(word) == 0) {
@@ -237,15 +240,10 @@ void weft__sys_fork_guard_init(void)
     weft__a32_store_relaxed(page, 1);
     void *old = &before_init;
     /* release publishes the 1. Of several threads one installs its page. */
-    if (!weft__aptr_cas_acq_rel(&fork_word, &old, page))
+    if (!weft__aptr_cas_acq_rel(&weft__sys_fork_word, &old, page)) {
         weft__sys_unmap(page, weft__sys_page_size());
-    else
-        (void)pthread_atfork(NULL, NULL, clear_fork_word);
-}
-
-bool weft__sys_is_forked_child(void)
-{
-    /* acquire pairs with init: the page holds its 1 by the time we look. */
-    const weft__a32 *word = weft__aptr_load_acquire(&fork_word);
-    return weft__a32_load_relaxed(word) == 0;
+        return;
+    }
+    call_in_child = in_child;
+    (void)pthread_atfork(NULL, NULL, clear_fork_word);
 }

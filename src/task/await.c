@@ -95,7 +95,7 @@ struct weft__task *weft__wait_task(void)
     return c->current ? c->current : thread_task(c);
 }
 
-static WEFT__NOINLINE int begin_slow(struct weft__task *t, const char *call, const void *caller)
+static WEFT__NOINLINE int refuse(struct weft__task *t, const char *call, const void *caller)
 {
     if (t == NULL) {
         struct weft__ctx *c = weft__ctx_now();
@@ -107,7 +107,7 @@ static WEFT__NOINLINE int begin_slow(struct weft__task *t, const char *call, con
                                 : "the caller is in no runtime (a task, or inside weft_enter())",
                             caller);
     }
-    if (weft__sys_is_forked_child())
+    if (weft__core_is_ancestral(t->core))
         return weft__misuse(call, -EPERM, "this is a forked child; start a runtime of its own",
                             caller);
     if (t->kind == WEFT__TASK_FUTURE)
@@ -118,12 +118,20 @@ static WEFT__NOINLINE int begin_slow(struct weft__task *t, const char *call, con
     return 0;
 }
 
-int weft__wait_begin(const char *call, const void *caller)
+void weft__wait_after_fork(void)
+{
+    struct weft__task *t = weft__task_current();
+    if (t)
+        t->budget = 0;
+}
+
+/* What weft__wait_begin() does not do at once, and that again: the state may have changed. */
+int weft__wait_begin_slow(const char *call, const void *caller)
 {
     struct weft__task *t = weft__wait_task();
     if (WEFT__UNLIKELY(t == NULL || t->kind == WEFT__TASK_FUTURE || t->locals->no_wait_depth ||
-                       weft__sys_is_forked_child()))
-        return begin_slow(t, call, caller);
+                       weft__core_is_ancestral(t->core)))
+        return refuse(t, call, caller);
     /* relaxed: an abort that arrives this moment is as good as one that arrives after the wait */
     if (abort_is_due(t, weft__a64_load_relaxed(&t->state)))
         return aborted(t);
@@ -163,6 +171,8 @@ int weft__wait_for(weft_future *f)
     struct weft__task *t = weft__wait_task();
     if (WEFT__UNLIKELY(t == NULL))
         return -EPERM;
+    if (WEFT__UNLIKELY(weft__sys_is_forked_child()))
+        return refuse(t, "weft_await", WEFT__CALLER);
     for (;;) {
         int rc = f->ops->poll(f, weft__task_waker(t));
         if (rc != WEFT_PENDING)
@@ -197,6 +207,8 @@ int weft__wait_for_held(weft_future *f)
     struct weft__task *t = weft__wait_task();
     if (WEFT__UNLIKELY(t == NULL))
         return -EPERM;
+    if (WEFT__UNLIKELY(weft__sys_is_forked_child()))
+        return refuse(t, "weft_await", WEFT__CALLER);
     int rc;
     while ((rc = f->ops->poll(f, weft__task_waker(t))) == WEFT_PENDING) {
         weft__aptr_store_relaxed(&t->waiting_for, (void *)(uintptr_t)f->ops);
@@ -247,8 +259,9 @@ int weft_yield(void)
         sched_yield();
         return 0;
     }
-    if (t->kind == WEFT__TASK_FUTURE || t->locals->no_wait_depth)
-        return begin_slow(t, "weft_yield", WEFT__CALLER);
+    if (WEFT__UNLIKELY(t->kind == WEFT__TASK_FUTURE || t->locals->no_wait_depth ||
+                       weft__sys_is_forked_child()))
+        return refuse(t, "weft_yield", WEFT__CALLER);
     uint64_t s = weft__a64_load_relaxed(&t->state);
     if (abort_is_due(t, s))
         return aborted(t);

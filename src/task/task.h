@@ -435,7 +435,22 @@ void weft__waker_wake_release(weft_waker *w);
  * `call` is its public name, `caller` the return address, for the log. 0; -EPERM; -ECANCELED;
  * -ETIMEDOUT (the budget was used up, the task yielded, and a deadline had passed).
  */
-int weft__wait_begin(const char *call, const void *caller);
+int weft__wait_begin_slow(const char *call, const void *caller);
+static inline int weft__wait_begin(const char *call, const void *caller)
+{
+    struct weft__task *t = weft__task_current();
+    /* Inline: a task about which nothing is unusual. In a forked child the budget is used up. relaxed: an abort that arrives this moment is
+     * as good as one that arrives after the wait. */
+    if (WEFT__UNLIKELY(
+            t == NULL || t->kind == WEFT__TASK_FUTURE || t->budget <= 1 ||
+            (weft__a64_load_relaxed(&t->state) & (WEFT__TASK_ABORT | WEFT__TASK_UNWIND)) ||
+            t->locals->no_wait_depth || t->locals->cancel != NULL))
+        return weft__wait_begin_slow(call, caller);
+    t->budget--;
+    return 0;
+}
+/* In a forked child: its task has no budget left. */
+void weft__wait_after_fork(void);
 /* For functions that are told apart from their callers: the task the caller waits as, NULL where
  * nothing can wait. */
 struct weft__task *weft__wait_task(void);

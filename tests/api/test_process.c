@@ -2,10 +2,14 @@
 /* The process around the runtimes: fork, and exit() while workers run. */
 #include "harness.h"
 
+#include <weft/mutex.h>
+
 #include <errno.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -48,6 +52,62 @@ static void runtime_of_the_parent_is_refused_in_a_child(struct test_env *env)
         use_the_parents_runtime(env);
     CHECK_EQ(status_of(pid), 0);
     CHECK(test_block_on(env->rt, test_noop, env) == env); /* the parent's is none the worse */
+}
+
+static weft_mutex is_free, is_locked;
+
+/* By a task, in a child: nothing that may wait goes on, and nothing else runs. */
+static int wait_in_child(bool has_handlers)
+{
+    alarm(30); /* a hang is a failure */
+    if (weft_yield() != -EPERM)
+        return 1;
+    if (weft_sleep(WEFT_MS) != -EPERM)
+        return 2;
+    if (weft_mutex_lock(&is_locked) != -EPERM)
+        return 3;
+    for (int i = 0; i < 1000; i++) {
+        int rc = weft_mutex_lock(&is_free);
+        if (rc == 0 && !has_handlers) /* for a while */
+            weft_mutex_unlock(&is_free);
+        else if (rc != -EPERM)
+            return 4;
+    }
+    return 0;
+}
+
+static void *fork_inside(void *arg)
+{
+    CHECK_EQ(weft_mutex_lock(&is_locked), 0);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(wait_in_child(true));
+    CHECK_EQ(status_of(pid), 0);
+    pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+    if (pid == 0)
+        _exit(wait_in_child(false));
+    CHECK_EQ(status_of(pid), 0);
+    CHECK_EQ(weft_sleep(WEFT_MS), 0); /* the parent goes on */
+    weft_mutex_unlock(&is_locked);
+    return arg;
+}
+
+static void *fork_among_others(void *arg)
+{
+    weft_task *others[4];
+    for (int i = 0; i < 4; i++)
+        others[i] = SPAWN(test_forever, NULL);
+    CHECK(test_join_value(SPAWN(fork_inside, arg)) == arg);
+    for (int i = 0; i < 4; i++) {
+        CHECK_EQ(weft_abort(others[i]), 0);
+        CHECK_EQ(test_join_kind(others[i]), WEFT_OUTCOME_CANCELLED);
+    }
+    return fork_inside(arg);
+}
+
+static void a_task_that_goes_on_in_a_child_cannot_wait(struct test_env *env)
+{
+    CHECK(test_block_on(env->rt, fork_among_others, env) == env);
 }
 
 static void *yield_for_ever(void *arg)
@@ -120,6 +180,7 @@ static void exit_called_by_a_task_ends_the_process(struct test_env *env)
 
 static const struct CMUnitTest tests[] = {
     ON_MAIN(runtime_of_the_parent_is_refused_in_a_child),
+    ON_MAIN(a_task_that_goes_on_in_a_child_cannot_wait),
     PLAIN(exit_with_running_workers_is_survived),
     PLAIN(exit_called_by_a_task_ends_the_process),
 };

@@ -514,7 +514,7 @@ static void a_forked_child_knows_without_kernel_help(void **state)
     assert_true(pid >= 0);
     if (pid == 0) {
         weft__sys_table.madvise = madvise_missing;
-        weft__sys_fork_guard_init();
+        weft__sys_fork_guard_init(NULL);
         if (weft__sys_is_forked_child())
             _exit(1);
         _exit(forked_child_sees());
@@ -530,8 +530,8 @@ static void a_forked_child_knows(void **state)
     (void)state;
     assert_false(weft__sys_is_forked_child());
     assert_int_equal(forked_child_sees(), 0); /* nobody asked for the guard */
-    weft__sys_fork_guard_init();
-    weft__sys_fork_guard_init();
+    weft__sys_fork_guard_init(NULL);
+    weft__sys_fork_guard_init(NULL);
     assert_false(weft__sys_is_forked_child());
     assert_int_equal(forked_child_sees(), 7);
 }
