@@ -62,8 +62,8 @@ static void channel_unref(weft_watch_sender *ch)
     weft__free(ch);
 }
 
-/* seen 0: what is there */
-static int add_receiver(weft_watch_sender *ch, uint64_t seen, weft_watch_receiver **ret_rx)
+/* seen: the version, NULL: the one that is there */
+static int add_receiver(weft_watch_sender *ch, const uint64_t *seen, weft_watch_receiver **ret_rx)
 {
     weft_watch_receiver *rx = weft__malloc(sizeof *rx);
     if (rx == NULL)
@@ -71,7 +71,7 @@ static int add_receiver(weft_watch_sender *ch, uint64_t seen, weft_watch_receive
     weft__a64_add_relaxed(&ch->refs, 1); /* the caller's own keeps it alive */
     rx->ch = ch;
     weft__lock_acquire(&ch->lock);
-    rx->seen = seen ? seen : ch->version;
+    rx->seen = seen ? *seen : ch->version;
     ch->receiver_count++;
     weft__lock_release(&ch->lock);
     *ret_rx = rx;
@@ -94,7 +94,7 @@ int weft_watch_create(const weft_watch_options *options, const void *value,
     if (ch->current == NULL)
         goto err_channel;
     ch->current->refs = 1;
-    if (ret_rx && add_receiver(ch, 0, ret_rx) < 0)
+    if (ret_rx && add_receiver(ch, NULL, ret_rx) < 0)
         goto err_node;
     /* Last, so that there is nothing to give back when something fails. */
     weft__value_move(&ch->type, ch->current->value, value);
@@ -138,7 +138,7 @@ int weft_watch_subscribe(weft_watch_sender *tx, weft_watch_receiver **ret_rx)
 {
     if (tx == NULL || ret_rx == NULL)
         return weft__misuse("weft_watch_subscribe", -EINVAL, "an argument is NULL", WEFT__CALLER);
-    return add_receiver(tx, 0, ret_rx);
+    return add_receiver(tx, NULL, ret_rx);
 }
 
 int weft_watch_receiver_clone(const weft_watch_receiver *rx, weft_watch_receiver **ret_rx)
@@ -146,7 +146,7 @@ int weft_watch_receiver_clone(const weft_watch_receiver *rx, weft_watch_receiver
     if (rx == NULL || ret_rx == NULL)
         return weft__misuse("weft_watch_receiver_clone", -EINVAL, "an argument is NULL",
                             WEFT__CALLER);
-    return add_receiver(rx->ch, rx->seen, ret_rx);
+    return add_receiver(rx->ch, &rx->seen, ret_rx);
 }
 
 void weft_watch_receiver_destroy(weft_watch_receiver *rx)

@@ -222,13 +222,16 @@ static void wa_04_marks_are_ones_own(struct test_env *env)
         weft_watch_mark_changed(a);
     CHECK_EQ(weft_watch_has_changed(a), 1);
     CHECK_EQ(weft_watch_has_changed(b), 0);
+    weft_watch_receiver *c, *d;
+    CHECK_EQ(weft_watch_receiver_clone(a, &c), 0);
+    CHECK_EQ(weft_watch_has_changed(c), 1); /* also of the very first version */
+    weft_watch_receiver_destroy(c);
     CHECK_EQ(weft_watch_try_changed(a), 0);
     CHECK_EQ(weft_watch_try_changed(a), -EAGAIN);
     CHECK_EQ(send(tx, 1), 0);
     weft_watch_mark_unchanged(a);
     CHECK_EQ(weft_watch_has_changed(a), 0);
     CHECK_EQ(weft_watch_has_changed(b), 1);
-    weft_watch_receiver *c, *d;
     CHECK_EQ(weft_watch_receiver_clone(b, &c), 0);
     CHECK_EQ(weft_watch_has_changed(c), 1); /* as the one it was cloned from */
     CHECK_EQ(weft_watch_subscribe(tx, &d), 0);
