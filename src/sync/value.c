@@ -19,6 +19,12 @@ static void call_clone(void *arg)
         c->rc = c->type->clone(c->to, c->from);
 }
 
+/* What the callers give a meaning of their own. */
+static bool is_meant_otherwise(int rc)
+{
+    return rc > 0 || rc == -EAGAIN || rc == -EOWNERDEAD || rc == WEFT_PENDING;
+}
+
 int weft__value_clone(const struct weft__value_type *type, void *to, const void *from)
 {
     if (type->clone == NULL) {
@@ -28,7 +34,7 @@ int weft__value_clone(const struct weft__value_type *type, void *to, const void 
     struct clone_call c = {type, to, from, 0};
     weft_panic_info *panic = weft__call_contained(call_clone, &c);
     if (panic == NULL)
-        return c.rc > 0 || c.rc == -EAGAIN || c.rc == WEFT_PENDING ? -EIO : c.rc;
+        return is_meant_otherwise(c.rc) ? -EIO : c.rc;
     weft__panic_report(panic, "while a channel's item was cloned");
     weft_panic_free(panic);
     return -EOWNERDEAD;

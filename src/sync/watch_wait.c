@@ -10,6 +10,8 @@
 
 /* A value that changes faster than the predicate can be called must not keep the worker. */
 #define LOOKS_MAX 16
+/* No errno: those may come from a clone function. */
+#define CHANGED_AGAIN 1
 
 /* ---- a version ---- */
 
@@ -204,7 +206,7 @@ static int value_fits(const struct fit_wait *w, const void *value)
 /*
  * Shows the predicate the value, and each newer one that comes meanwhile. Returns with the lock
  * held, so that what does not fit can be waited on before it changes: 0 when it fits; -EAGAIN when
- * it does not; -EBUSY when it has changed again, and enough has been looked at; or an error.
+ * it does not; CHANGED_AGAIN after enough looks; or an error.
  */
 static int look_until_it_fits(struct fit_wait *w)
 {
@@ -223,7 +225,7 @@ static int look_until_it_fits(struct fit_wait *w)
         if (ch->version == version)
             return ch->sender_count ? -EAGAIN : -EPIPE;
     }
-    return -EBUSY;
+    return CHANGED_AGAIN;
 }
 
 static int fit_poll(weft_future *f, weft_waker *waker)
@@ -233,14 +235,15 @@ static int fit_poll(weft_future *f, weft_waker *waker)
         return -EINVAL;
     weft_watch_sender *ch = w->rx->ch;
     int rc = look_until_it_fits(w);
-    if (rc == -EAGAIN || rc == -EBUSY)
+    bool is_pending = rc == -EAGAIN || rc == CHANGED_AGAIN;
+    if (is_pending)
         weft__waitq_wait(&ch->changed, &w->waiter, waker);
     else
         (void)weft__waitq_leave(&ch->changed, &w->waiter); /* it may not have been queued */
     weft__lock_release(&ch->lock);
-    if (rc == -EBUSY)
+    if (rc == CHANGED_AGAIN)
         weft_waker_wake(waker);
-    return rc == -EAGAIN || rc == -EBUSY ? WEFT_PENDING : rc;
+    return is_pending ? WEFT_PENDING : rc;
 }
 
 static void fit_cancel(weft_future *f)
@@ -304,7 +307,7 @@ int weft_watch_try_wait_for(weft_watch_receiver *rx, weft_watch_pred pred, void 
     struct fit_wait w = {.rx = rx, .pred = pred, .arg = arg, .ret_value = ret_value};
     rc = look_until_it_fits(&w);
     weft__lock_release(&rx->ch->lock);
-    return rc == -EBUSY ? -EAGAIN : rc;
+    return rc == CHANGED_AGAIN ? -EAGAIN : rc;
 }
 
 int weft_watch_wait_for(weft_watch_receiver *rx, weft_watch_pred pred, void *arg, void *ret_value)

@@ -375,6 +375,36 @@ static void wa_07_wait_for_a_value_that_fits(struct test_env *env)
     weft_watch_receiver_destroy(rx);
 }
 
+static int clone_error;
+
+static int fail_to_clone(void *to, const void *from)
+{
+    (void)to, (void)from;
+    return clone_error;
+}
+
+/* Whatever the clone function says ends the wait; but for what would mean something else. */
+static void wa_07_wait_for_a_value_that_cannot_be_cloned(struct test_env *env)
+{
+    (void)env;
+    static const int errors[] = {ENOMEM, EBUSY, EAGAIN, EOWNERDEAD};
+    weft_watch_receiver *rx;
+    weft_watch_options o = {.elem_bytes = sizeof(int), .clone = fail_to_clone};
+    weft_watch_sender *tx;
+    int wanted = 1, v = 1;
+    CHECK_EQ(weft_watch_create(&o, &v, &tx, &rx), 0);
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        clone_error = -errors[i];
+        int expected = i < 2 ? clone_error : -EIO, rc = 0;
+        WEFT_TIMEOUT(1 * WEFT_SEC)
+            rc = weft_watch_wait_for(rx, is_at_least, &wanted, &v);
+        CHECK_EQ(rc, expected);
+        CHECK_EQ(weft_watch_try_wait_for(rx, is_at_least, &wanted, &v), expected);
+        CHECK_EQ(weft_watch_get(rx, &v), expected);
+    }
+    end(tx, rx);
+}
+
 static void set_and_panic(void *value, void *arg)
 {
     *(int *)value = 99;
@@ -701,7 +731,9 @@ TEST_MAIN(PLAIN(wa_01_starts_unchanged_and_sees_the_latest), PLAIN(wa_01_borrows
           PLAIN(wa_03_has_changed_tells_the_end_at_once), PLAIN(wa_04_marks_are_ones_own),
           IN_TASK(wa_05_closed_with_the_last_sender), IN_TASK(wa_06_without_receivers),
           IN_TASK_ON(wa_06_goes_on_waiting_after_a_subscribe, TEST_CT),
-          IN_TASK(wa_07_wait_for_a_value_that_fits), IN_TASK(wa_08_modify_that_panics_tells_nobody),
+          IN_TASK(wa_07_wait_for_a_value_that_fits),
+          IN_TASK_ON(wa_07_wait_for_a_value_that_cannot_be_cloned, TEST_MT1),
+          IN_TASK(wa_08_modify_that_panics_tells_nobody),
           IN_TASK_ON(wa_08_modify_changes_a_copy, TEST_MT1), PLAIN(wa_09_tells_only_when_asked_to),
           IN_TASK(wa_09_modifications_do_not_undo_each_other), PLAIN(plain_threads_wait_too),
           IN_TASK(an_abandoned_wait_marks_nothing), IN_TASK(a_change_in_a_select),
