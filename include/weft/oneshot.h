@@ -70,7 +70,7 @@ WEFT_API void weft_oneshot_init(weft_oneshot *o, void *value, size_t value_bytes
  *
  * Returns 0 once the value is there. Otherwise the value stays the caller's, and it is
  *   -EPIPE    the receiver was closed or given up
- *   -EINVAL   tx is NULL
+ *   -EINVAL   an argument is NULL; logged
  *
  * 0 does not say that the value will be received: the receiver may yet be given up, and the value
  * dropped. Context: anywhere, also without a runtime; never suspends.
@@ -91,7 +91,8 @@ WEFT_API bool weft_oneshot_sender_is_closed(const weft_oneshot_sender *tx);
  */
 WEFT_API WEFT_MUST_CHECK int weft_oneshot_sender_closed(weft_oneshot_sender *tx);
 
-/* The same as a future, with result 0. It ends, completed or cancelled, before tx is given up. */
+/* The same as a future, with result 0; -EINVAL, logged, when tx is NULL. It ends, completed or
+ * cancelled, before tx is given up. */
 typedef struct weft_oneshot_closed_future {
     weft_future future;
     void *opaque[1];
@@ -114,7 +115,7 @@ WEFT_API void weft_oneshot_closed_future_init(weft_oneshot_closed_future *f,
  *                anything was sent. Also, with a line in the log, when the receiver has already
  *                ended with the value or with -EPIPE
  *   -ECANCELED, -ETIMEDOUT, -EPERM    as weft_await()
- *   -EINVAL      rx is NULL
+ *   -EINVAL      an argument is NULL; logged
  *
  * Context:       as weft_await(); may suspend.
  * Threads:       the sender may act at the same time.

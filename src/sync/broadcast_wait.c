@@ -9,7 +9,7 @@
 /* ---- waiting for no receiver ---- */
 
 struct closed_wait {
-    weft_broadcast_sender *ch;
+    weft_broadcast_sender *ch; /* NULL: misuse, reported when it was initialised */
     struct weft__waiter waiter;
 };
 
@@ -50,6 +50,9 @@ static const weft_future_ops closed_ops = {closed_poll, closed_cancel, "broadcas
 
 void weft_broadcast_closed_future_init(weft_broadcast_closed_future *f, weft_broadcast_sender *tx)
 {
+    if (tx == NULL)
+        (void)weft__misuse("weft_broadcast_closed_future_init", -EINVAL, "tx is NULL",
+                           WEFT__CALLER); /* said by the poll */
     f->future.ops = &closed_ops;
     struct closed_wait *c = closed_wait_of(&f->future);
     c->ch = tx;
@@ -91,7 +94,7 @@ int weft_broadcast_blocking_closed(weft_broadcast_sender *tx)
 /* ---- receive ---- */
 
 struct recv_wait {
-    weft_broadcast_receiver *rx;
+    weft_broadcast_receiver *rx; /* NULL: as above */
     void *elem;
     uint64_t *ret_lost; /* may be NULL */
     struct weft__waiter waiter;
@@ -199,12 +202,21 @@ static void recv_cancel(weft_future *f)
 
 static const weft_future_ops recv_ops = {recv_poll, recv_cancel, "broadcast receive"};
 
+static int check_recv(const char *call, const weft_broadcast_receiver *rx, const void *elem,
+                      const void *caller)
+{
+    if (rx == NULL || (elem == NULL && rx->ch->type.bytes))
+        return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
+    return 0;
+}
+
 void weft_broadcast_recv_future_init(weft_broadcast_recv_future *f, weft_broadcast_receiver *rx,
                                      void *elem, uint64_t *ret_lost)
 {
+    int rc = check_recv("weft_broadcast_recv_future_init", rx, elem, WEFT__CALLER);
     f->future.ops = &recv_ops;
     struct recv_wait *r = recv_wait_of(&f->future);
-    r->rx = rx;
+    r->rx = rc < 0 ? NULL : rx;
     r->elem = elem;
     r->ret_lost = ret_lost;
     weft__waiter_init(&r->waiter);
@@ -222,14 +234,6 @@ weft_case weft_case_broadcast_recv(weft_broadcast_receiver *rx, void *elem, uint
     weft_case c = weft_case_make(start_recv, rx, elem);
     c.arg[2].ptr = ret_lost;
     return c;
-}
-
-static int check_recv(const char *call, const weft_broadcast_receiver *rx, const void *elem,
-                      const void *caller)
-{
-    if (rx == NULL || (elem == NULL && rx->ch->type.bytes))
-        return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
-    return 0;
 }
 
 int weft_broadcast_try_recv(weft_broadcast_receiver *rx, void *elem, uint64_t *ret_lost)

@@ -161,6 +161,10 @@ int weft_oneshot_send(weft_oneshot_sender *tx, const void *value)
     struct oneshot *o = of_tx(tx);
     if (o == NULL)
         return weft__misuse("weft_oneshot_send", -EINVAL, "the sender is NULL", WEFT__CALLER);
+    if (WEFT__UNLIKELY(value == NULL && o->type.bytes)) {
+        (void)finish(o, false); /* given up, as always */
+        return weft__misuse("weft_oneshot_send", -EINVAL, "the value is NULL", WEFT__CALLER);
+    }
     WEFT__MODEL_WRITE_BYTES(o->value, o->type.bytes);
     weft__value_move(&o->type, o->value, value);
     return finish(o, true) ? 0 : -EPIPE;
@@ -180,6 +184,8 @@ bool weft_oneshot_sender_is_closed(const weft_oneshot_sender *tx)
 static int closed_poll(weft_future *f, weft_waker *waker)
 {
     struct oneshot *o = WEFT__CONTAINER_OF(f, weft_oneshot_closed_future, future)->opaque[0];
+    if (WEFT__UNLIKELY(o == NULL))
+        return -EINVAL; /* reported when it was initialised */
     uint64_t word = look(o);
     if (word & TX_WAITS) {
         if (o->tx_waker == waker)
@@ -212,6 +218,9 @@ static const weft_future_ops closed_ops = {closed_poll, closed_cancel, "oneshot 
 
 void weft_oneshot_closed_future_init(weft_oneshot_closed_future *f, weft_oneshot_sender *tx)
 {
+    if (WEFT__UNLIKELY(tx == NULL))
+        (void)weft__misuse("weft_oneshot_closed_future_init", -EINVAL, "the sender is NULL",
+                           WEFT__CALLER); /* said by the poll */
     f->future.ops = &closed_ops;
     f->opaque[0] = of_tx(tx);
 }
@@ -248,6 +257,8 @@ static int recv_poll(weft_future *f, weft_waker *waker)
 {
     weft_oneshot_recv_future *r = WEFT__CONTAINER_OF(f, weft_oneshot_recv_future, future);
     struct oneshot *o = r->opaque[0];
+    if (WEFT__UNLIKELY(o == NULL))
+        return -EINVAL; /* reported when it was initialised */
     uint64_t word = look(o);
     if (!(word & (TX_GONE | CLOSED)) && waker_in(word) == waker)
         return WEFT_PENDING;
@@ -288,28 +299,40 @@ static void recv_cancel(weft_future *f)
 
 static const weft_future_ops recv_ops = {recv_poll, recv_cancel, "oneshot recv"};
 
+static inline int check(const char *call, const struct oneshot *o, const void *ret_value,
+                        const void *caller)
+{
+    if (WEFT__UNLIKELY(o == NULL || (ret_value == NULL && o->type.bytes)))
+        return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
+    return 0;
+}
+
 void weft_oneshot_recv_future_init(weft_oneshot_recv_future *f, weft_oneshot_receiver *rx,
                                    void *ret_value)
 {
+    int rc = check("weft_oneshot_recv_future_init", of_rx(rx), ret_value, WEFT__CALLER);
     f->future.ops = &recv_ops;
-    f->opaque[0] = of_rx(rx);
+    f->opaque[0] = rc < 0 ? NULL : of_rx(rx);
     f->opaque[1] = ret_value;
 }
 
 int weft_oneshot_try_recv(weft_oneshot_receiver *rx, void *ret_value)
 {
     struct oneshot *o = of_rx(rx);
-    if (o == NULL)
-        return weft__misuse("weft_oneshot_try_recv", -EINVAL, "the receiver is NULL", WEFT__CALLER);
+    int rc = check("weft_oneshot_try_recv", o, ret_value, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
     uint64_t word = look(o);
     return word & (TX_GONE | CLOSED) ? take(o, word, ret_value) : -EAGAIN;
 }
 
 /* Why a receive that may wait is refused: 0, or its result. */
-static int refuse(const char *call, const struct oneshot *o, const void *caller)
+static int refuse(const char *call, const struct oneshot *o, const void *ret_value,
+                  const void *caller)
 {
-    if (o == NULL)
-        return weft__misuse(call, -EINVAL, "the receiver is NULL", caller);
+    int rc = check(call, o, ret_value, caller);
+    if (rc < 0)
+        return rc;
     if (o->is_terminated)
         return weft__misuse(call, -EPIPE,
                             "this receiver has ended: its value was received, or its "
@@ -324,7 +347,7 @@ int weft_oneshot_recv(weft_oneshot_receiver *rx, void *ret_value)
     if (rc < 0)
         return rc;
     struct oneshot *o = of_rx(rx);
-    rc = refuse("weft_oneshot_recv", o, WEFT__CALLER);
+    rc = refuse("weft_oneshot_recv", o, ret_value, WEFT__CALLER);
     if (rc < 0)
         return rc;
     uint64_t word = look(o);
@@ -337,7 +360,7 @@ int weft_oneshot_recv(weft_oneshot_receiver *rx, void *ret_value)
 
 int weft_oneshot_blocking_recv(weft_oneshot_receiver *rx, void *ret_value)
 {
-    int rc = refuse("weft_oneshot_blocking_recv", of_rx(rx), WEFT__CALLER);
+    int rc = refuse("weft_oneshot_blocking_recv", of_rx(rx), ret_value, WEFT__CALLER);
     if (rc < 0)
         return rc;
     weft_oneshot_recv_future f;

@@ -48,13 +48,13 @@ enum {
 };
 
 struct send_wait {
-    weft_queue *q;
+    weft_queue *q; /* NULL: misuse, reported when it was initialised */
     const void *elem;
     struct weft__waiter waiter;
 };
 
 struct recv_wait {
-    weft_queue *q;
+    weft_queue *q; /* likewise */
     void *elem;
     struct weft__waiter waiter;
 };
@@ -238,6 +238,13 @@ size_t weft_queue_capacity(const weft_queue *q)
     return q ? q->capacity : 0;
 }
 
+static int check(const char *call, const weft_queue *q, const void *elem, const void *caller)
+{
+    if (q == NULL || (elem == NULL && q->type.bytes))
+        return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
+    return 0;
+}
+
 /* ---- send ---- */
 
 static weft_queue_send_future *send_future_of(weft_future *f)
@@ -306,10 +313,11 @@ static const weft_future_ops send_ops = {send_poll, send_cancel, "queue send"};
 
 void weft_queue_send_future_init(weft_queue_send_future *f, weft_queue *q, const void *elem)
 {
+    int rc = check("weft_queue_send_future_init", q, elem, WEFT__CALLER);
     f->future.ops = &send_ops;
     f->is_sent = false;
     struct send_wait *s = send_wait_of(&f->future);
-    s->q = q;
+    s->q = rc < 0 ? NULL : q;
     s->elem = elem;
     weft__waiter_init(&s->waiter);
 }
@@ -322,22 +330,13 @@ static int start_send(weft_case *c)
 
 weft_case weft_case_queue_send(weft_queue *q, const void *elem)
 {
-    weft_case c = weft_case_make(start_send, q, (void *)(uintptr_t)elem);
-    /* For a case that no select has started. */
-    weft_queue_send_future_init(weft_case_storage(&c), q, elem);
-    return c;
+    /* All of it is zero until a select starts it: not sent. */
+    return weft_case_make(start_send, q, (void *)(uintptr_t)elem);
 }
 
 bool weft_case_queue_was_sent(const weft_case *c)
 {
     return ((const weft_queue_send_future *)(const void *)c->storage)->is_sent;
-}
-
-static int check(const char *call, const weft_queue *q, const void *elem, const void *caller)
-{
-    if (q == NULL || (elem == NULL && q->type.bytes))
-        return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
-    return 0;
 }
 
 int weft_queue_try_send(weft_queue *q, const void *elem)
@@ -436,9 +435,10 @@ static const weft_future_ops recv_ops = {recv_poll, recv_cancel, "queue receive"
 
 void weft_queue_recv_future_init(weft_queue_recv_future *f, weft_queue *q, void *elem)
 {
+    int rc = check("weft_queue_recv_future_init", q, elem, WEFT__CALLER);
     f->future.ops = &recv_ops;
     struct recv_wait *r = recv_wait_of(&f->future);
-    r->q = q;
+    r->q = rc < 0 ? NULL : q;
     r->elem = elem;
     weft__waiter_init(&r->waiter);
 }

@@ -16,7 +16,7 @@
 /* ---- a version ---- */
 
 struct changed_wait {
-    weft_watch_receiver *rx;
+    weft_watch_receiver *rx; /* NULL: misuse, reported when it was initialised */
     struct weft__waiter waiter;
 };
 
@@ -69,6 +69,9 @@ static const weft_future_ops changed_ops = {changed_poll, changed_cancel, "watch
 
 void weft_watch_changed_future_init(weft_watch_changed_future *f, weft_watch_receiver *rx)
 {
+    if (rx == NULL)
+        (void)weft__misuse("weft_watch_changed_future_init", -EINVAL, "rx is NULL",
+                           WEFT__CALLER); /* said by the poll */
     f->future.ops = &changed_ops;
     struct changed_wait *c = changed_wait_of(&f->future);
     c->rx = rx;
@@ -159,7 +162,7 @@ void weft_watch_mark_unchanged(weft_watch_receiver *rx)
 /* ---- a value that fits ---- */
 
 struct fit_wait {
-    weft_watch_receiver *rx;
+    weft_watch_receiver *rx; /* NULL: as above */
     weft_watch_pred pred;
     void *arg;
     void *ret_value; /* NULL: not wanted */
@@ -231,7 +234,7 @@ static int look_until_it_fits(struct fit_wait *w)
 static int fit_poll(weft_future *f, weft_waker *waker)
 {
     struct fit_wait *w = fit_wait_of(f);
-    if (w->rx == NULL || w->pred == NULL)
+    if (w->rx == NULL)
         return -EINVAL;
     weft_watch_sender *ch = w->rx->ch;
     int rc = look_until_it_fits(w);
@@ -257,13 +260,24 @@ static void fit_cancel(weft_future *f)
 
 static const weft_future_ops fit_ops = {fit_poll, fit_cancel, "watch value"};
 
+static int check_fit(const char *call, const weft_watch_receiver *rx, weft_watch_pred pred,
+                     const void *ret_value, const void *caller)
+{
+    if (rx == NULL || pred == NULL)
+        return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
+    if (ret_value && !weft__watch_can_copy(rx->ch))
+        return weft__misuse(call, -EINVAL, "the values have drop and no clone: borrow them",
+                            caller);
+    return 0;
+}
+
 void weft_watch_wait_for_future_init(weft_watch_wait_for_future *f, weft_watch_receiver *rx,
                                      weft_watch_pred pred, void *arg, void *ret_value)
 {
+    int rc = check_fit("weft_watch_wait_for_future_init", rx, pred, ret_value, WEFT__CALLER);
     f->future.ops = &fit_ops;
     struct fit_wait *w = fit_wait_of(&f->future);
-    /* A copy that cannot be made: polled, it says -EINVAL. */
-    w->rx = rx && ret_value && !weft__watch_can_copy(rx->ch) ? NULL : rx;
+    w->rx = rc < 0 ? NULL : rx;
     w->pred = pred;
     w->arg = arg;
     w->ret_value = ret_value;
@@ -285,17 +299,6 @@ weft_case weft_case_watch_wait_for(weft_watch_receiver *rx, weft_watch_pred pred
     c.arg[2].ptr = arg;
     c.arg[3].ptr = ret_value;
     return c;
-}
-
-static int check_fit(const char *call, const weft_watch_receiver *rx, weft_watch_pred pred,
-                     const void *ret_value, const void *caller)
-{
-    if (rx == NULL || pred == NULL)
-        return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
-    if (ret_value && !weft__watch_can_copy(rx->ch))
-        return weft__misuse(call, -EINVAL, "the values have drop and no clone: borrow them",
-                            caller);
-    return 0;
 }
 
 int weft_watch_try_wait_for(weft_watch_receiver *rx, weft_watch_pred pred, void *arg,
@@ -336,7 +339,7 @@ int weft_watch_blocking_wait_for(weft_watch_receiver *rx, weft_watch_pred pred, 
 /* ---- no receiver ---- */
 
 struct closed_wait {
-    weft_watch_sender *ch;
+    weft_watch_sender *ch; /* NULL: as above */
     struct weft__waiter waiter;
 };
 
@@ -377,6 +380,9 @@ static const weft_future_ops closed_ops = {closed_poll, closed_cancel, "watch cl
 
 void weft_watch_closed_future_init(weft_watch_closed_future *f, weft_watch_sender *tx)
 {
+    if (tx == NULL)
+        (void)weft__misuse("weft_watch_closed_future_init", -EINVAL, "tx is NULL",
+                           WEFT__CALLER); /* said by the poll */
     f->future.ops = &closed_ops;
     struct closed_wait *c = closed_wait_of(&f->future);
     c->ch = tx;

@@ -721,6 +721,14 @@ static void misuse_is_reported(struct test_env *env)
     weft_broadcast_sender *bad;
     CHECK_EQ(weft_broadcast_create(&o, &bad, NULL), -EINVAL);
     EXPECT_LOGGED("drop without clone");
+    weft_broadcast_recv_future f;
+    weft_broadcast_recv_future_init(&f, rx, NULL, NULL);
+    EXPECT_LOGGED("weft_broadcast_recv_future_init");
+    CHECK_EQ(weft_await(&f.future), -EINVAL);
+    weft_case c = weft_case_broadcast_closed(NULL);
+    CHECK_EQ(weft_select(&c, 1), 0);
+    CHECK_EQ(c.rc, -EINVAL);
+    EXPECT_LOGGED("weft_broadcast_closed_future_init");
     weft_broadcast_sender_unref(NULL);
     weft_broadcast_receiver_destroy(NULL);
     weft_broadcast_receiver_destroy(rx);

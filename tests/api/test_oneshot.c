@@ -400,6 +400,40 @@ static void misuse(struct test_env *env)
     EXPECT_LOGGED("weft_oneshot_recv");
     CHECK_EQ(weft_oneshot_sender_closed(NULL), -EINVAL);
     EXPECT_LOGGED("weft_oneshot_sender_closed");
+    /* No place for the value: it is not lost. */
+    struct ends e = make(NULL);
+    CHECK_EQ(send_long(e.tx, 7), 0);
+    CHECK_EQ(weft_oneshot_try_recv(e.rx, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_oneshot_try_recv");
+    CHECK_EQ(weft_oneshot_recv(e.rx, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_oneshot_recv");
+    CHECK_EQ(weft_oneshot_recv(e.rx, &v), 0);
+    CHECK_EQ(v, 7);
+    weft_oneshot_receiver_destroy(e.rx);
+    /* No value: none is received. */
+    e = make(NULL);
+    CHECK_EQ(weft_oneshot_send(e.tx, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_oneshot_send");
+    CHECK_EQ(weft_oneshot_recv(e.rx, &v), -EPIPE);
+    weft_oneshot_receiver_destroy(e.rx);
+}
+
+static void misuse_of_futures(struct test_env *env)
+{
+    (void)env;
+    long v;
+    weft_oneshot_recv_future receive;
+    weft_oneshot_closed_future closed;
+    test_log_clear();
+    weft_oneshot_recv_future_init(&receive, NULL, &v);
+    EXPECT_LOGGED("weft_oneshot_recv_future_init");
+    CHECK_EQ(weft_await(&receive.future), -EINVAL);
+    weft_oneshot_closed_future_init(&closed, NULL);
+    EXPECT_LOGGED("weft_oneshot_closed_future_init");
+    CHECK_EQ(weft_await(&closed.future), -EINVAL);
+    weft_case c = weft_case_oneshot_recv(NULL, &v);
+    CHECK_EQ(weft_select(&c, 1), 0);
+    CHECK_EQ(c.rc, -EINVAL);
 }
 
 /* ---- aborts and timeouts ---- */
@@ -460,4 +494,5 @@ TEST_MAIN(IN_TASK(os_01_received_once), IN_TASK(os_01_wakes_the_receiver),
           IN_TASK(os_06_wakers_left_are_released), IN_TASK(os_07_empty_and_terminated),
           PLAIN(os_08_without_a_runtime), ON_MAIN_ON(os_08_without_a_runtime, TEST_MT4),
           IN_TASK(os_08_blocking_in_a_task_is_misuse), IN_TASK(misuse),
-          IN_TASK(a_timeout_loses_nothing), IN_TASK(an_abort_loses_nothing))
+          IN_TASK_ON(misuse_of_futures, TEST_MT1), IN_TASK(a_timeout_loses_nothing),
+          IN_TASK(an_abort_loses_nothing))

@@ -701,6 +701,14 @@ static void mq_13_misuse_is_reported(struct test_env *env)
     EXPECT_LOGGED("weft_queue_close");
     CHECK(weft_queue_ref(NULL) == NULL);
     EXPECT_LOGGED("weft_queue_ref");
+    weft_case c[] = {weft_case_queue_send(q, NULL), weft_case_queue_recv(NULL, &v)};
+    CHECK_EQ(weft_select_biased(c, 2), 0);
+    CHECK_EQ(c[0].rc, -EINVAL);
+    CHECK(!weft_case_queue_was_sent(&c[0]));
+    EXPECT_LOGGED("weft_queue_send_future_init");
+    CHECK_EQ(weft_select_biased(c + 1, 1), 0);
+    CHECK_EQ(c[1].rc, -EINVAL);
+    EXPECT_LOGGED("weft_queue_recv_future_init");
     weft_queue_unref(NULL);
     weft_queue_unref(q);
 }

@@ -629,6 +629,16 @@ static void misuse_is_reported(struct test_env *env)
     EXPECT_LOGGED("weft_watch_send_modify");
     CHECK(weft_watch_borrow(NULL, &ref) == NULL);
     EXPECT_LOGGED("weft_watch_borrow");
+    weft_case c[] = {weft_case_watch_changed(NULL), weft_case_watch_closed(NULL),
+                     weft_case_watch_wait_for(rx, NULL, NULL, NULL)};
+    static const char *const says[] = {"weft_watch_changed_future_init",
+                                       "weft_watch_closed_future_init",
+                                       "weft_watch_wait_for_future_init"};
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(weft_select(c + i, 1), 0);
+        CHECK_EQ(c[i].rc, -EINVAL);
+        EXPECT_LOGGED(says[i]);
+    }
     weft_watch_ref_release(NULL);
     weft_watch_receiver_destroy(NULL);
     weft_watch_sender_unref(NULL);
