@@ -62,7 +62,7 @@ WEFT_API WEFT_MUST_CHECK int weft_semaphore_init(weft_semaphore *s, size_t permi
  * Takes one permit, or n at once, suspending the calling task until they are there and everybody
  * who came before has been served.
  *
- *   n         0 asks only whether the semaphore is closed
+ *   n         0 asks only whether the semaphore is closed, and never waits
  *
  * Returns 0 with the permits taken. Otherwise none was, and it is
  *   -EPIPE      closed by weft_semaphore_close(), before the call or during it

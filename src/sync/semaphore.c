@@ -153,11 +153,21 @@ static inline struct weft__sem *sem_of(const weft_semaphore *s)
     return (struct weft__sem *)(uintptr_t)s;
 }
 
+/* 0, -EAGAIN, -EPIPE. No permits at all are nobody's turn: they are had past those who wait. */
+static inline int try_some(weft_semaphore *s, size_t n)
+{
+    if (WEFT__UNLIKELY(n == 0))
+        return weft__sem_is_closed(sem_of(s)) ? -EPIPE : 0;
+    return weft__sem_try(sem_of(s), n, limits);
+}
+
 static int acquire_poll(weft_future *f, weft_waker *waker)
 {
     struct acquire_future *a = WEFT__CONTAINER_OF(f, struct acquire_future, future);
     if (WEFT__UNLIKELY(a->wait.count > WEFT_SEMAPHORE_MAX))
         return -EINVAL; /* reported when it was initialised */
+    if (WEFT__UNLIKELY(a->wait.count == 0))
+        return weft__sem_is_closed(a->wait.sem) ? -EPIPE : 0; /* as try_some() */
     return weft__sem_poll(&a->wait, waker);
 }
 
@@ -198,7 +208,7 @@ static inline int acquire(const char *call, weft_semaphore *s, size_t n, const v
         return rc;
     if (WEFT__UNLIKELY(n > WEFT_SEMAPHORE_MAX))
         return weft__misuse(call, -EINVAL, too_many, caller);
-    rc = weft__sem_try(sem_of(s), n, limits);
+    rc = try_some(s, n);
     return WEFT__LIKELY(rc != -EAGAIN) ? rc : acquire_slow(s, n);
 }
 
@@ -206,7 +216,7 @@ static int try_acquire(const char *call, weft_semaphore *s, size_t n, const void
 {
     if (WEFT__UNLIKELY(n > WEFT_SEMAPHORE_MAX))
         return weft__misuse(call, -EINVAL, too_many, caller);
-    return weft__sem_try(sem_of(s), n, limits);
+    return try_some(s, n);
 }
 
 static int blocking_acquire(const char *call, weft_semaphore *s, size_t n, const void *caller)

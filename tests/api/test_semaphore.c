@@ -98,6 +98,31 @@ static void se_01_many_wait_for_all_and_block_smaller_ones(struct test_env *env)
     CHECK_EQ(weft_semaphore_acquire_many(&s, 0), 0);
 }
 
+/* Asks whether it is closed, and no more: so neither waits nor fails because others do. */
+static void se_01_none_is_had_at_once(struct test_env *env)
+{
+    weft_semaphore s = WEFT_SEMAPHORE_INIT(0);
+    struct acquirer a;
+    weft_semaphore_acquire_future f;
+    weft_permit p;
+    (void)env;
+    acquirer_start(&a, &s, 1);
+    CHECK_EQ(weft_semaphore_try_acquire_many(&s, 0), 0);
+    weft_semaphore_acquire_future_init(&f, &s, 0);
+    WEFT_TIMEOUT(20 * WEFT_SEC) {
+        CHECK_EQ(weft_semaphore_acquire_many(&s, 0), 0);
+        CHECK_EQ(weft_await(&f.future), 0);
+        CHECK_EQ(weft_permit_acquire(&s, 0, &p), 0);
+    }
+    CHECK_EQ(p.count, 0);
+    weft_semaphore_release(&s, 1);
+    CHECK_EQ(acquirer_result(&a), 0);
+    weft_semaphore_close(&s);
+    CHECK_EQ(weft_semaphore_try_acquire_many(&s, 0), -EPIPE);
+    weft_semaphore_acquire_future_init(&f, &s, 0);
+    CHECK_EQ(weft_await(&f.future), -EPIPE);
+}
+
 static void se_01_one_release_serves_several(struct test_env *env)
 {
     weft_semaphore s = WEFT_SEMAPHORE_INIT(0);
@@ -477,7 +502,8 @@ static void memory_may_be_freed_by_who_acquired(struct test_env *env)
 
 TEST_MAIN(IN_TASK(se_01_release_wakes_in_order),
           IN_TASK(se_01_many_wait_for_all_and_block_smaller_ones),
-          IN_TASK(se_01_one_release_serves_several), IN_TASK(se_02_more_than_the_maximum_is_misuse),
+          IN_TASK(se_01_none_is_had_at_once), IN_TASK(se_01_one_release_serves_several),
+          IN_TASK(se_02_more_than_the_maximum_is_misuse),
           IN_TASK(se_02_the_maximum_through_a_waiter),
           IN_TASK(se_03_forgotten_permits_are_gone_for_good), IN_TASK(se_03_forget_beside_a_waiter),
           IN_TASK(se_04_split_and_merge_keep_totals), IN_TASK(se_04_permits_move_into_tasks),

@@ -58,7 +58,7 @@ static int model_try(size_t n)
 {
     if (is_closed)
         return -EPIPE;
-    if (queue_len > 0 || available < n)
+    if (n > 0 && (queue_len > 0 || available < n))
         return -EAGAIN;
     available -= n;
     return 0;
