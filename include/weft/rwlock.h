@@ -102,14 +102,15 @@ WEFT_API void weft_rwlock_write_unlock(weft_rwlock *l);
 /*
  * A writer becomes a reader, with no moment in between in which somebody else could write. Readers
  * that wait, up to the first writer, go on. By who writes, on any thread; never suspends. On a lock
- * that nobody writes: reported, and nothing happens.
+ * that nobody writes: reported, and nothing happens. (Where as many read as may, it is not found
+ * out.)
  */
 WEFT_API void weft_rwlock_downgrade(weft_rwlock *l);
 /*
  * The same if may(arg) says so, which is called with the lock still held for writing.
  *
  * Returns 0 when the caller reads now; -EAGAIN when may() was false and the caller still writes, as
- * it does when may() panics.
+ * it does when may() panics; -EPERM (reported, may not called) when nobody writes.
  */
 WEFT_API WEFT_MUST_CHECK int weft_rwlock_try_downgrade(weft_rwlock *l, bool (*may)(void *arg),
                                                        void *arg);

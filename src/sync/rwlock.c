@@ -157,14 +157,29 @@ void weft_rwlock_write_unlock(weft_rwlock *l)
     unlock("weft_rwlock_write_unlock", l, all_of(l), WEFT__CALLER);
 }
 
+/* By the writer. Nobody else can have a permit, and none is left, so without the lock: nobody
+ * changes that but the caller. What a downgrade gives back would fit beside many readers too, so
+ * releasing it does not find out. */
+static int check_written(const char *call, const weft_rwlock *l, const void *caller)
+{
+    uint64_t word = weft__a64_load_relaxed(&sem_of(l)->word);
+    if (WEFT__LIKELY(weft__sem_permits(word, limits_of(l)) == 0))
+        return 0;
+    return weft__misuse(call, -EPERM, "nobody writes", caller);
+}
+
 void weft_rwlock_downgrade(weft_rwlock *l)
 {
     /* With one reader at most, nothing is left to give back. */
-    unlock("weft_rwlock_downgrade", l, all_of(l) - 1, WEFT__CALLER);
+    if (check_written("weft_rwlock_downgrade", l, WEFT__CALLER) == 0)
+        unlock("weft_rwlock_downgrade", l, all_of(l) - 1, WEFT__CALLER);
 }
 
 int weft_rwlock_try_downgrade(weft_rwlock *l, bool (*may)(void *arg), void *arg)
 {
+    int rc = check_written("weft_rwlock_try_downgrade", l, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
     if (!may(arg))
         return -EAGAIN;
     unlock("weft_rwlock_try_downgrade", l, all_of(l) - 1, WEFT__CALLER);

@@ -369,6 +369,12 @@ static void ab_15_rwlock_handed_to_an_aborted_task_is_passed_on(struct test_env 
     check_free(&l);
 }
 
+static bool always(void *arg)
+{
+    (void)arg;
+    return true;
+}
+
 static void what_is_not_held_cannot_be_let_go(struct test_env *env)
 {
     weft_rwlock l = WEFT_RWLOCK_INIT;
@@ -386,6 +392,23 @@ static void what_is_not_held_cannot_be_let_go(struct test_env *env)
     weft_rwlock_downgrade(&l);
     EXPECT_LOGGED("weft_rwlock_downgrade");
     check_free(&l);
+    /* Also where what a downgrade gives back would fit. */
+    for (uint32_t readers_max = 1; readers_max < 4; readers_max++) {
+        CHECK_EQ(weft_rwlock_init_with(&l, readers_max), 0);
+        weft_rwlock_downgrade(&l);
+        EXPECT_LOGGED("weft_rwlock_downgrade");
+        for (uint32_t i = 0; i + 1 < readers_max; i++)
+            CHECK_EQ(weft_rwlock_read(&l), 0);
+        weft_rwlock_downgrade(&l);
+        EXPECT_LOGGED("weft_rwlock_downgrade");
+        CHECK_EQ(weft_rwlock_try_downgrade(&l, always, NULL), -EPERM);
+        EXPECT_LOGGED("weft_rwlock_try_downgrade");
+        CHECK_EQ(weft_rwlock_read(&l), 0);
+        CHECK_EQ(weft_rwlock_try_read(&l), -EAGAIN);
+        for (uint32_t i = 0; i < readers_max; i++)
+            weft_rwlock_read_unlock(&l);
+        check_free(&l);
+    }
 }
 
 static void blocking_forms_are_misuse_in_a_task(struct test_env *env)
