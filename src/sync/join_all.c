@@ -92,9 +92,16 @@ static int take_all(weft_join_all_future *j)
     return failed;
 }
 
+static int nothing_to_race(const void *caller)
+{
+    return weft__misuse("weft_race", -EINVAL, "there are no tasks to race", caller);
+}
+
 static int join_all_poll(weft_future *f, weft_waker *waker)
 {
     weft_join_all_future *j = WEFT__CONTAINER_OF(f, weft_join_all_future, future);
+    if (j->mode == MODE_RACE && j->count == 0)
+        return nothing_to_race(NULL);
     if (j->phase == PHASE_WATCH) {
         if (!watch(j, waker))
             return WEFT_PENDING;
@@ -198,7 +205,7 @@ int weft_join_all_ok(weft_task *const *tasks, size_t count, weft_outcome *ret_ou
 int weft_race(weft_task *const *tasks, size_t count, weft_outcome *ret_outcomes)
 {
     if (count == 0)
-        return weft__misuse("weft_race", -EINVAL, "there are no tasks to race", WEFT__CALLER);
+        return nothing_to_race(WEFT__CALLER);
     weft_join_all_future j;
     init(&j, MODE_RACE, tasks, count, ret_outcomes, NULL);
     return join_here("weft_race", &j, WEFT__CALLER);

@@ -258,6 +258,10 @@ static void jo_02_nothing_to_wait_for_returns_at_once(struct test_env *env)
     CHECK_EQ(weft_join_all_ok(NULL, 0, NULL, &failed), 0);
     CHECK_EQ(weft_race(NULL, 0, NULL), -EINVAL);
     EXPECT_LOGGED("weft_race");
+    weft_join_all_future race;
+    weft_race_future_init(&race, NULL, 0, NULL);
+    CHECK_EQ(weft_await(&race.future), -EINVAL);
+    EXPECT_LOGGED("weft_race");
     CHECK_EQ(failed, 99);
 }
 
