@@ -91,12 +91,13 @@ WEFT_API int weft_scope_leave(weft_scope *s, weft_panic_info **ret_panic);
  *
  * Returns 0, or nothing was taken, s has noted it, and leaving it says so (a call may thus ignore
  * it):
- *   -ECANCELED   s was cancelled, or a child has failed; or the calling task was aborted while it
- *                waited for its turn
+ *   -ECANCELED   s was cancelled (of weft_scope_cancel() leaving says nothing), or a child has
+ *                failed; or the calling task was aborted while it waited for its turn
  *   -ETIMEDOUT   a deadline passed while it waited for its turn
  *   -ENOMEM, -EINVAL, -EPERM   as weft_spawn()
  *
- * Context: as weft_await(). Suspends only while options.at_most children live. Cancellation: safe.
+ * Context: as weft_await(). Suspends only while options.at_most children live, of which a child
+ * that spawns is one: where all of them wait to spawn, none ends. Cancellation: safe.
  */
 #define weft_scope_spawn(s, fn, arg) weft__scope_spawn_at((s), NULL, (fn), (arg), WEFT_SITE)
 #define weft_scope_spawn_with(s, options, fn, arg)                                                 \

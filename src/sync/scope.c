@@ -104,9 +104,10 @@ static void cancel_locked(struct scope *s, struct weft__wake_list *wakes)
     weft__waitq_end_all(&s->turn, WEFT__WAITER_ENDED, wakes); /* they find it cancelled */
 }
 
-static void fail_locked(struct scope *s, int error, struct weft__wake_list *wakes)
+/* Those who were told to end may well fail. But they do not panic for that. */
+static void fail_locked(struct scope *s, int error, bool is_panic, struct weft__wake_list *wakes)
 {
-    if (s->error == 0 && !s->is_cancelled)
+    if (s->error == 0 && (is_panic || !s->is_cancelled))
         s->error = error;
     if (!s->keeps_going)
         cancel_locked(s, wakes);
@@ -154,7 +155,7 @@ static void child_ended(struct weft__end_hook *hook, struct weft__task *t)
         c->is_ended = true; /* the spawner has it in hand */
     }
     if (error < 0)
-        fail_locked(s, error, &wakes);
+        fail_locked(s, error, info != NULL, &wakes);
     if (info && s->panic == NULL) {
         s->panic = info;
         info = NULL;
@@ -343,7 +344,7 @@ static int spawn(weft_scope *scope, enum weft__task_kind kind, const weft_spawn_
         return 0;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&s->lock);
-    fail_locked(s, rc, &wakes);
+    fail_locked(s, rc, false, &wakes);
     if (has_turn)
         leave_locked(s, &wakes);
     weft__lock_release(&s->lock);

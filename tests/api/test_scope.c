@@ -351,6 +351,41 @@ static void sco_06_or_handed_out(struct test_env *env)
     EXPECT_LOGGED("a child");
 }
 
+static int begin_and_fail_when_aborted(void *arg)
+{
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return weft_sleep(WEFT_NEVER) < 0 ? -EIO : 0;
+}
+
+static void *panic_when_aborted(void *arg)
+{
+    if (weft_sleep(WEFT_NEVER) == -ECANCELED)
+        weft_panic("%s", (const char *)arg);
+    return NULL;
+}
+
+/* A cancel makes errors expected; a panic never is. */
+static void sco_06_a_panic_counts_after_a_cancel(struct test_env *env)
+{
+    (void)env;
+    int rc = 0;
+    WEFT_SCOPE_INTO(s, &rc) {
+        CHECK_EQ(weft_scope_spawn(s, panic_when_aborted, "a cleanup"), 0);
+        CHECK_EQ(weft_sleep(WEFT_MS), 0);
+        weft_scope_cancel(s);
+    }
+    CHECK_EQ(rc, test_log_took("a cleanup") ? -EOWNERDEAD : 0); /* it may not have begun */
+    weft_panic_info *info;
+    weft_scope s;
+    atomic_int begun = 0;
+    CHECK_EQ(weft_scope_enter(&s, NULL), 0);
+    CHECK_EQ(weft_scope_go(&s, begin_and_fail_when_aborted, &begun), 0);
+    CHECK_SOON(atomic_load(&begun) == 1);
+    weft_scope_cancel(&s);
+    CHECK_EQ(weft_scope_leave(&s, &info), 0); /* while an error is not one then */
+    CHECK(info == NULL);
+}
+
 /* ---- SCO-07: bounded ---- */
 
 struct crowd {
@@ -610,8 +645,9 @@ TEST_MAIN(
     IN_BODY(sco_05_the_first_error_aborts_the_siblings),
     IN_TASK(sco_05_a_failed_scope_takes_no_more_children), IN_TASK(sco_05_keeps_going_when_told_to),
     IN_TASK(sco_06_a_childs_panic_is_raised_in_the_parent), IN_TASK(sco_06_or_handed_out),
-    IN_TASK(sco_07_at_most_so_many_at_a_time), IN_TASK(sco_07_waiting_for_a_turn_can_be_given_up),
-    IN_TASK(sco_07_for_each_concurrent), IN_TASK(sco_08_arguments_and_results_are_dropped_once),
+    IN_TASK(sco_06_a_panic_counts_after_a_cancel), IN_TASK(sco_07_at_most_so_many_at_a_time),
+    IN_TASK(sco_07_waiting_for_a_turn_can_be_given_up), IN_TASK(sco_07_for_each_concurrent),
+    IN_TASK(sco_08_arguments_and_results_are_dropped_once),
     IN_TASK(sco_08_options_for_a_body_that_may_fail), IN_TASK(sco_08_children_spawn_siblings),
     IN_TASK(sco_08_blocking_children), IN_TASK(sco_09_scopes_nest),
     IN_TASK(sco_09_many_rounds_without_growth), ON_MAIN(sco_10_shutdown_ends_scopes),
