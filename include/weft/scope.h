@@ -76,7 +76,8 @@ WEFT_API int weft_scope_enter(weft_scope *s, const weft_scope_options *options);
  *   -ENOMEM, -EPERM...  a child could not be spawned
  *   -ECANCELED   the calling task was aborted, or a token around it cancelled, while it waited
  *   -ETIMEDOUT   a deadline around it passed
- * Closing again returns the same, and no panic.
+ * Closing again returns the same, and no panic. -EPERM (reported) and open still, when called by
+ * another task than opened it.
  *
  * Context: by the task that opened it; scopes and WEFT_DEFER blocks are left in reverse order. May
  * suspend, also after an abort, as long as children take to end. Cancellation: safe.
@@ -113,11 +114,11 @@ WEFT_API int weft_scope_leave(weft_scope *s, weft_panic_info **ret_panic);
     weft__scope_spawn_blocking_at((s), NULL, (fn), (arg), WEFT_SITE)
 
 /* Waits until no child lives, and leaves the scope open. Returns the first error so far, or 0; or
- * -ECANCELED, -ETIMEDOUT, -EPERM, and then children may live. Context: as weft_await(); may
- * suspend. */
+ * -ECANCELED, -ETIMEDOUT, -EPERM, and then children may live. Context: as weft_await(), by the task
+ * that opened it (a child would wait for itself: -EPERM, reported); may suspend. */
 WEFT_API WEFT_MUST_CHECK int weft_scope_wait(weft_scope *s);
-/* Aborts all children, and makes spawning fail from now on. By the owner or a child; never
- * suspends. */
+/* Aborts all children, and makes spawning fail from now on. Errors of children count no more, but
+ * panics do. By the owner or a child; never suspends. */
 WEFT_API void weft_scope_cancel(weft_scope *s);
 /* True once it was cancelled, also by a child's failure. */
 WEFT_API bool weft_scope_is_cancelled(weft_scope *s);

@@ -51,6 +51,7 @@ struct scope {
     size_t at_most;             /* SIZE_MAX: any number */
     uint64_t deadline_ns;       /* around the scope */
     weft_cancel_scope *tokens;  /* around the scope */
+    struct weft__locals *owner; /* who opened it */
     weft_cleanup cleanup;       /* the owner's, when it panics or is unwound */
     int *ret_rc;                /* of the block form */
     int result;                 /* once left */
@@ -481,6 +482,7 @@ int weft_scope_enter(weft_scope *scope, const weft_scope_options *options)
     s->keeps_going = options && options->keeps_going;
     s->deadline_ns = l->timeout ? l->timeout->deadline_ns : WEFT_NEVER;
     s->tokens = l->cancel;
+    s->owner = l;
     s->is_open = true;
     s->cleanup.fn = leave_early;
     s->cleanup.arg = scope;
@@ -488,31 +490,48 @@ int weft_scope_enter(weft_scope *scope, const weft_scope_options *options)
     return 0;
 }
 
-static void pop_cleanup(struct scope *s)
+/* The children point into frames of the owner, and a child would wait for itself. */
+static int check_owner(const struct scope *s, const char *call, const void *caller)
 {
-    struct weft__locals *l = weft__locals_now();
-    if (l->cleanups != &s->cleanup)
-        (void)weft__misuse("weft_scope_leave", -EINVAL,
-                           "scopes and WEFT_DEFER blocks must be left in reverse order, by the "
-                           "task that entered",
-                           WEFT__CALLER);
-    l->cleanups = s->cleanup.below;
+    if (WEFT__LIKELY(weft__locals_now() == s->owner))
+        return 0;
+    return weft__misuse(call, -EPERM, "by the task that opened the scope only", caller);
+}
+
+static void pop_cleanup(struct scope *s, const void *caller)
+{
+    weft_cleanup **top = &s->owner->cleanups, *c = *top;
+    if (WEFT__LIKELY(c == &s->cleanup)) {
+        *top = s->cleanup.below;
+        return;
+    }
+    (void)weft__misuse("weft_scope_leave", -EINVAL,
+                       "scopes and WEFT_DEFER blocks must be left in reverse order; those inside "
+                       "have lost their cleanups",
+                       caller);
+    /* Of those inside this one stands there no more: what is below it may be gone. */
+    while (c != NULL && c != &s->cleanup)
+        c = c->below;
+    if (c != NULL)
+        *top = s->cleanup.below;
 }
 
 int weft_scope_leave(weft_scope *scope, weft_panic_info **ret_panic)
 {
     struct scope *s = scope_of(scope);
-    if (!s->is_open) {
-        if (ret_panic)
-            *ret_panic = NULL;
+    if (ret_panic)
+        *ret_panic = NULL;
+    if (!s->is_open)
         return scope->left ? s->result : -EPERM;
-    }
-    int rc = wait_idle(s, "weft_scope_leave", WEFT__CALLER);
+    int rc = check_owner(s, "weft_scope_leave", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    rc = wait_idle(s, "weft_scope_leave", WEFT__CALLER);
     if (rc < 0)
         cancel_and_wait(scope);
     /* No child lives, so nobody else looks at the scope any more. */
     s->is_open = false;
-    pop_cleanup(s);
+    pop_cleanup(s, WEFT__CALLER);
     free_chunks(s);
     s->result = s->error < 0 ? s->error : rc;
     scope->left = true;
@@ -558,7 +577,9 @@ int weft_scope_wait(weft_scope *scope)
     struct scope *s = scope_of(scope);
     if (scope->left || !s->is_open)
         return weft__misuse("weft_scope_wait", -EINVAL, "the scope is not open", WEFT__CALLER);
-    int rc = wait_idle(s, "weft_scope_wait", WEFT__CALLER);
+    int rc = check_owner(s, "weft_scope_wait", WEFT__CALLER);
+    if (rc == 0)
+        rc = wait_idle(s, "weft_scope_wait", WEFT__CALLER);
     if (rc < 0)
         return rc;
     weft__lock_acquire(&s->lock);

@@ -607,6 +607,59 @@ static void misuse(struct test_env *env)
     EXPECT_LOGGED("weft_scope_wait");
 }
 
+/* A child that waits for itself would do so for ever. */
+static void *wait_for_own_scope(void *arg)
+{
+    EXPECT_EQ(weft_scope_wait(arg), -EPERM);
+    EXPECT_LOGGED("weft_scope_wait");
+    EXPECT_EQ(weft_scope_leave(arg, NULL), -EPERM);
+    EXPECT_LOGGED("weft_scope_leave");
+    return NULL;
+}
+
+static void misuse_by_a_child(struct test_env *env)
+{
+    (void)env;
+    struct watched w = {0};
+    weft_scope s;
+    CHECK_EQ(weft_scope_enter(&s, NULL), 0);
+    CHECK_EQ(weft_scope_spawn(&s, wait_for_own_scope, &s), 0);
+    CHECK_EQ(weft_scope_wait(&s), 0);
+    CHECK_EQ(weft_scope_spawn(&s, wait_for_ever, &w), 0); /* it is open still */
+    weft_scope_cancel(&s);
+    CHECK_EQ(weft_scope_leave(&s, NULL), 0);
+    CHECK_EQ(atomic_load(&w.alive), 0);
+}
+
+/* What lies on the stack is not looked at once its frame has gone. */
+static __attribute__((noinline)) void leave_in_the_wrong_order(void)
+{
+    weft_scope outer, inner;
+    CHECK_EQ(weft_scope_enter(&outer, NULL), 0);
+    CHECK_EQ(weft_scope_enter(&inner, NULL), 0);
+    CHECK_EQ(weft_scope_spawn(&inner, test_noop, NULL), 0);
+    CHECK_EQ(weft_scope_leave(&outer, NULL), 0);
+    EXPECT_LOGGED("reverse order");
+    CHECK_EQ(weft_scope_leave(&inner, NULL), 0);
+    memset(&outer, 0x5a, sizeof outer);
+    memset(&inner, 0x5a, sizeof inner);
+}
+
+static void *leave_in_the_wrong_order_and_panic(void *arg)
+{
+    (void)arg;
+    leave_in_the_wrong_order();
+    weft_panic("later");
+    return NULL;
+}
+
+static void left_in_the_wrong_order(struct test_env *env)
+{
+    (void)env;
+    weft_task *t = SPAWN(leave_in_the_wrong_order_and_panic, NULL);
+    CHECK_EQ(test_join_kind(t), WEFT_OUTCOME_PANICKED);
+}
+
 static void outside_a_runtime(struct test_env *env)
 {
     (void)env;
@@ -651,4 +704,5 @@ TEST_MAIN(
     IN_TASK(sco_08_options_for_a_body_that_may_fail), IN_TASK(sco_08_children_spawn_siblings),
     IN_TASK(sco_08_blocking_children), IN_TASK(sco_09_scopes_nest),
     IN_TASK(sco_09_many_rounds_without_growth), ON_MAIN(sco_10_shutdown_ends_scopes),
-    IN_TASK(misuse), PLAIN(outside_a_runtime))
+    IN_TASK(misuse), IN_TASK(misuse_by_a_child), IN_TASK(left_in_the_wrong_order),
+    PLAIN(outside_a_runtime))
