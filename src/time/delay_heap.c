@@ -4,11 +4,22 @@
 #include "sys/sys.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #define CHILDREN 4
 /* Positions of children are computed in 32 bits. */
 #define CAP_MAX (UINT32_MAX / (2 * CHILDREN))
+/* Items may be of any type: a drop function gets them where they lie. */
+#define ITEM_ALIGN _Alignof(max_align_t)
+
+/* Where the items begin in a block: behind the nodes and the slots. */
+static size_t items_offset(size_t cap, size_t slot_count)
+{
+    size_t used =
+        cap * sizeof(struct weft__delay_node) + slot_count * sizeof(struct weft__delay_slot);
+    return (used + ITEM_ALIGN - 1) / ITEM_ALIGN * ITEM_ALIGN;
+}
 
 static bool is_before(const struct weft__delay_node *a, const struct weft__delay_node *b)
 {
@@ -83,10 +94,7 @@ int weft__delay_block_create(size_t item_bytes, size_t cap, size_t slot_count,
 {
     size_t items, bytes;
     if (cap > CAP_MAX || slot_count > CAP_MAX || __builtin_mul_overflow(cap, item_bytes, &items) ||
-        __builtin_add_overflow(items,
-                               cap * sizeof(struct weft__delay_node) +
-                                   slot_count * sizeof(struct weft__delay_slot),
-                               &bytes))
+        __builtin_add_overflow(items, items_offset(cap, slot_count), &bytes))
         return -ENOMEM;
     void *memory = bytes ? weft__malloc(bytes) : NULL;
     if (bytes && memory == NULL)
@@ -112,7 +120,7 @@ static void use_block(struct weft__delay_heap *h, struct weft__delay_block block
     if (block.memory == NULL)
         return;
     h->slots = (struct weft__delay_slot *)(void *)(h->nodes + block.cap);
-    h->items = (char *)(h->slots + block.slot_count);
+    h->items = (char *)block.memory + items_offset(block.cap, block.slot_count);
 }
 
 /* The lowest is used first: the end is what compact gives back. */

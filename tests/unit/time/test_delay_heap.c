@@ -256,6 +256,23 @@ static void items_may_have_no_size(void **state)
     weft__free(h.block.memory);
 }
 
+/* A drop function gets them where they lie, and they may be of any type. */
+static void items_are_aligned_for_any_type(void **state)
+{
+    (void)state;
+    for (uint32_t cap = 1; cap < 10; cap++) {
+        struct weft__delay_heap h;
+        struct weft__delay_block block;
+        long double item = 1;
+        weft__delay_heap_init(&h, sizeof item);
+        assert_int_equal(weft__delay_block_create(sizeof item, cap, cap, &block), 0);
+        assert_true(weft__delay_heap_swap_block(&h, &block));
+        (void)weft__delay_heap_insert(&h, 1, &item);
+        assert_int_equal((uintptr_t)h.items % _Alignof(max_align_t), 0);
+        weft__free(h.block.memory);
+    }
+}
+
 static void *no_memory(size_t bytes)
 {
     (void)bytes;
@@ -287,6 +304,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(random_operations_agree_with_a_sorted_list, setup,
                                         teardown),
         cmocka_unit_test(items_may_have_no_size),
+        cmocka_unit_test(items_are_aligned_for_any_type),
         cmocka_unit_test(blocks_that_cannot_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
