@@ -111,26 +111,42 @@ static void keyed_cancel(weft_iter *it)
         weft_iter_cancel(k->entries[i].it);
 }
 
+/*
+ * Polls those from `from` on, up to `to`: an item or an error of one, or WEFT_PENDING.
+ *
+ * In the place of one that has ended comes the last that lives, and is next. It lies behind, so none
+ * is left out; in the second of two ranges it may have been polled already, which does no harm, and
+ * happens once for each that ends.
+ */
+static int poll_range(struct keyed *k, size_t from, size_t to, void *item, weft_waker *waker)
+{
+    for (size_t at = from; at < to && at < k->count;) {
+        uint64_t key = k->entries[at].key;
+        int rc = weft__iter_poll(k->entries[at].it, (char *)item + KEY_BYTES, waker);
+        if (rc == 0) {
+            retire(k, at);
+        } else if (rc == WEFT_PENDING) {
+            at++;
+        } else {
+            memcpy(item, &key, sizeof key);
+            return rc;
+        }
+    }
+    return WEFT_PENDING;
+}
+
 static int keyed_poll(weft_iter *it, void *item, weft_waker *waker)
 {
     struct keyed *k = (struct keyed *)it;
     if (k->count == 0)
         return 0;
     size_t start = (size_t)(((weft__random_here() >> 32) * k->count) >> 32);
-    for (size_t i = 0; i < k->count;) {
-        size_t at = (start + i) % k->count;
-        int rc = weft__iter_poll(k->entries[at].it, (char *)item + KEY_BYTES, waker);
-        if (rc == 0) {
-            retire(k, at);
-            i = 0; /* from the start again: the order has changed, and none may be left out */
-        } else if (rc == WEFT_PENDING) {
-            i++;
-        } else {
-            uint64_t key = k->entries[at].key;
-            memcpy(item, &key, sizeof key);
-            keyed_cancel(it);
-            return rc;
-        }
+    int rc = poll_range(k, start, k->count, item, waker);
+    if (rc == WEFT_PENDING)
+        rc = poll_range(k, 0, start, item, waker);
+    if (rc != WEFT_PENDING) {
+        keyed_cancel(it);
+        return rc;
     }
     return k->count ? WEFT_PENDING : 0;
 }

@@ -205,6 +205,59 @@ static bool is_below(const void *item, void *arg)
     return *(const int *)item < *(int *)arg;
 }
 
+struct counting {
+    weft_iter iter;
+    bool ends;
+    long *polls;
+};
+
+static int counting_poll(weft_iter *it, void *item, weft_waker *waker)
+{
+    struct counting *c = (struct counting *)it;
+    (void)item, (void)waker;
+    ++*c->polls;
+    return c->ends ? 0 : WEFT_PENDING;
+}
+
+static void counting_cancel(weft_iter *it)
+{
+    (void)it;
+}
+
+static void counting_destroy(weft_iter *it)
+{
+    free(it);
+}
+
+/* Thousands of connections that end at once, among as many that do not. */
+static void st_01_many_that_end_at_once_cost_a_poll_each(struct test_env *env)
+{
+    (void)env;
+    static const weft_iter_ops ops = {counting_poll, counting_cancel, counting_destroy};
+    long polls = 0;
+    struct {
+        uint64_t key;
+        int value;
+    } item;
+    weft_iter *it = weft_iter_keyed(sizeof item, NULL);
+    for (uint64_t key = 0; key < 1000; key++) {
+        struct counting *c = malloc(sizeof *c);
+        CHECK(c != NULL);
+        *c = (struct counting){{&ops, sizeof(int), NULL}, key % 2 == 0, &polls};
+        CHECK_EQ(weft_iter_keyed_insert(it, key, &c->iter), 0);
+    }
+    CHECK_EQ(weft_iter_try_next(it, &item), -EAGAIN);
+    CHECK_EQ(weft_iter_keyed_len(it), 500);
+    CHECK(polls >= 1000 && polls <= 1500); /* one that changes places may be polled again */
+    for (uint64_t key = 0; key < 1000; key++) {
+        weft_iter *one = weft_iter_keyed_remove(it, key);
+        CHECK_EQ(one != NULL, key % 2);
+        weft_iter_destroy(one);
+    }
+    CHECK_EQ(weft_iter_try_next(it, &item), 0);
+    weft_iter_destroy(it);
+}
+
 static void halve(void *out, void *in, void *arg)
 {
     (void)arg;
@@ -862,7 +915,8 @@ static void co_07_a_filter_lets_a_sibling_run(struct test_env *env)
 }
 
 TEST_MAIN(IN_TASK(st_01_merge_ends_when_both_end_and_is_fair), IN_TASK(st_01_chain_fuse_peekable),
-          IN_TASK(st_01_keyed_is_fair_and_drops_what_has_ended), IN_TASK(st_01_adapters),
+          IN_TASK(st_01_keyed_is_fair_and_drops_what_has_ended),
+          IN_TASK(st_01_many_that_end_at_once_cost_a_poll_each), IN_TASK(st_01_adapters),
           IN_TASK(st_01_every_item_is_destroyed_once),
           IN_TASK_ON(st_01_a_function_that_panics, TEST_MT1),
           IN_TASK(st_02_timeout_reports_once_a_stall), IN_TASK(st_02_the_repeating_form_ticks),
