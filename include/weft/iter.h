@@ -92,8 +92,8 @@ WEFT_API void weft_iter_destroy(weft_iter *it);
  * Cancellation:  safe: no item is lost.
  */
 WEFT_API WEFT_MUST_CHECK int weft_iter_next(weft_iter *it, void *item);
-/* The same without waiting: -EAGAIN when there is no item yet. Context: as weft_iter_next(), also
- * inside a polled future. */
+/* The same without waiting: -EAGAIN when there is no item yet, however many an adapter had to look
+ * at and drop to find out. Context: as weft_iter_next(), also inside a polled future. */
 WEFT_API WEFT_MUST_CHECK int weft_iter_try_next(weft_iter *it, void *item);
 /* The same for plain threads: it blocks the thread. -EPERM inside a task; -ENOMEM. */
 WEFT_API WEFT_MUST_CHECK int weft_iter_blocking_next(weft_iter *it, void *item);

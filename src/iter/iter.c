@@ -3,6 +3,8 @@
 #include "task/panic.h"
 #include "task/task.h"
 
+#include <weft/task.h>
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,7 +191,11 @@ int weft_iter_try_next(weft_iter *it, void *item)
     if (t == NULL)
         return weft__misuse("weft_iter_try_next", -EPERM, "the caller is in no runtime",
                             WEFT__CALLER);
-    rc = weft__iter_poll(it, item, weft__task_waker(t));
+    /* Without the budget: adapters that look at several items would say that there is none when it
+     * is used up, and who drains an iterator before it waits for something else would not come back
+     * for the rest. */
+    WEFT_UNCONSTRAINED
+        rc = weft__iter_poll(it, item, weft__task_waker(t));
     if (rc != WEFT_PENDING)
         return rc;
     weft_iter_cancel(it);

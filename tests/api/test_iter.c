@@ -105,6 +105,12 @@ static weft_iter *script(const char *text, bool *is_destroyed)
     return &s->iter;
 }
 
+static bool is_two(const void *item, void *arg)
+{
+    (void)arg;
+    return *(const int *)item == 2;
+}
+
 /* ---- ST-01 ---- */
 
 static void st_01_merge_ends_when_both_end_and_is_fair(struct test_env *env)
@@ -870,6 +876,28 @@ static void st_03_on_a_plain_thread(struct test_env *env)
     weft_queue_unref(q);
 }
 
+/* Who drains it may wait for something else afterwards, so nothing that is there may be left. */
+static void st_03_trying_finds_what_is_there(struct test_env *env)
+{
+    (void)env;
+    int many[2000] = {0};
+    weft_chunk c;
+    weft_iter *it = weft_iter_chunks(weft_iter_array(many, 2000, sizeof many[0]), 10);
+    for (int i = 0; i < 200; i++) {
+        CHECK_EQ(weft_iter_try_next(it, &c), 1);
+        CHECK_EQ(c.count, 10);
+        weft_chunk_fini(&c);
+    }
+    CHECK_EQ(weft_iter_try_next(it, &c), 0);
+    weft_iter_destroy(it);
+    many[1999] = 2;
+    it = weft_iter_filter(weft_iter_array(many, 2000, sizeof many[0]), is_two, NULL);
+    int v = 0;
+    CHECK_EQ(weft_iter_try_next(it, &v), 1);
+    CHECK_EQ(v, 2);
+    weft_iter_destroy(it);
+}
+
 static atomic_bool sibling_ran;
 
 static void *set_ran(void *arg)
@@ -917,7 +945,7 @@ static void co_07_a_filter_lets_a_sibling_run(struct test_env *env)
 TEST_MAIN(IN_TASK(st_01_merge_ends_when_both_end_and_is_fair), IN_TASK(st_01_chain_fuse_peekable),
           IN_TASK(st_01_keyed_is_fair_and_drops_what_has_ended),
           IN_TASK(st_01_many_that_end_at_once_cost_a_poll_each), IN_TASK(st_01_adapters),
-          IN_TASK(st_01_every_item_is_destroyed_once),
+          IN_TASK(st_03_trying_finds_what_is_there), IN_TASK(st_01_every_item_is_destroyed_once),
           IN_TASK_ON(st_01_a_function_that_panics, TEST_MT1),
           IN_TASK(st_02_timeout_reports_once_a_stall), IN_TASK(st_02_the_repeating_form_ticks),
           IN_TASK(st_02_throttle_spaces_items),
