@@ -126,7 +126,7 @@ WEFT_API WEFT_MUST_CHECK int weft_iter_for_each(weft_iter *it, int (*fn)(void *i
  *   ret_count   returned in every case
  *
  * Returns 0, or the first error, -ENOMEM among them. Cancellation: safe: what was collected is in
- * the array, and the rest still to come.
+ * the array, and the rest still to come. An abort that unwinds destroys what was collected.
  */
 WEFT_API WEFT_MUST_CHECK int weft_iter_collect(weft_iter *it, void **ret_items, size_t *ret_count);
 

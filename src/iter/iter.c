@@ -212,60 +212,79 @@ int weft_iter_blocking_next(weft_iter *it, void *item)
     return weft__wait_blocking("weft_iter_blocking_next", &f.future, WEFT__CALLER);
 }
 
-/* ---- all that is left ---- */
+/* ---- all that is left: an abort that unwinds, or a panic, leaves these by their cleanups ---- */
 
 /* A place for an item of any size: small ones on the stack. */
 #define SMALL_ITEM 256
+
+static void free_memory(void *p)
+{
+    weft__free(p);
+}
 
 int weft_iter_for_each(weft_iter *it, int (*fn)(void *item, void *arg), void *arg)
 {
     if (it == NULL || fn == NULL)
         return weft__misuse("weft_iter_for_each", -EINVAL, "an argument is NULL", WEFT__CALLER);
     _Alignas(max_align_t) char small[SMALL_ITEM];
-    void *item = it->item_bytes <= sizeof small ? small : weft__malloc(it->item_bytes);
+    bool is_small = it->item_bytes <= sizeof small;
+    void *large = is_small ? NULL : weft__malloc(it->item_bytes), *item = is_small ? small : large;
     if (item == NULL)
         return -ENOMEM;
+    WEFT_DEFER(free_memory, large);
     int rc;
     while ((rc = next("weft_iter_for_each", it, item, WEFT__CALLER)) == 1)
         if ((rc = fn(item, arg)) != 0)
             break;
-    if (item != small)
-        weft__free(item);
     return rc;
 }
 
-/* Room for one more; the array is the user's, so it is from malloc(). */
-static int grow(char **items, size_t *cap, size_t count, size_t item_bytes)
+struct collection {
+    struct weft__value_type type;
+    char *items; /* the user's in the end, so it is from malloc() */
+    size_t count, cap;
+};
+
+/* Room for one more. */
+static int grow(struct collection *c)
 {
-    if (count < *cap)
+    if (c->count < c->cap)
         return 0;
-    size_t bytes, wanted = *cap ? 2 * *cap : 8;
-    if (__builtin_mul_overflow(wanted, item_bytes ? item_bytes : 1, &bytes))
+    size_t bytes, wanted = c->cap ? 2 * c->cap : 8;
+    if (__builtin_mul_overflow(wanted, c->type.bytes ? c->type.bytes : 1, &bytes))
         return -ENOMEM;
-    char *p = realloc(*items, bytes);
+    char *p = realloc(c->items, bytes);
     if (p == NULL)
         return -ENOMEM;
-    *items = p;
-    *cap = wanted;
+    c->items = p;
+    c->cap = wanted;
     return 0;
+}
+
+/* What the caller has not been given. */
+static void drop_collection(void *arg)
+{
+    struct collection *c = arg;
+    for (size_t i = 0; i < c->count; i++)
+        weft__value_drop(&c->type, c->items + i * c->type.bytes);
+    free(c->items);
 }
 
 int weft_iter_collect(weft_iter *it, void **ret_items, size_t *ret_count)
 {
     if (it == NULL || ret_items == NULL || ret_count == NULL)
         return weft__misuse("weft_iter_collect", -EINVAL, "an argument is NULL", WEFT__CALLER);
-    char *items = NULL;
-    size_t cap = 0, count = 0;
+    struct collection c = {.type = {it->item_bytes, NULL, it->drop}};
+    WEFT_DEFER(drop_collection, &c);
     int rc;
     /* Room first: an item that came is kept. */
-    while ((rc = grow(&items, &cap, count, it->item_bytes)) == 0 &&
-           (rc = next("weft_iter_collect", it, items + count * it->item_bytes, WEFT__CALLER)) == 1)
-        count++;
-    if (count == 0) {
-        free(items);
-        items = NULL;
-    }
-    *ret_items = items;
-    *ret_count = count;
+    while ((rc = grow(&c)) == 0 &&
+           (rc = next("weft_iter_collect", it, c.items + c.count * it->item_bytes, WEFT__CALLER)) ==
+               1)
+        c.count++;
+    *ret_items = c.count ? c.items : NULL;
+    *ret_count = c.count;
+    if (c.count)
+        c = (struct collection){.count = 0}; /* the caller's now */
     return rc;
 }

@@ -898,6 +898,72 @@ static void st_03_trying_finds_what_is_there(struct test_env *env)
     weft_iter_destroy(it);
 }
 
+/* ---- an abort that unwinds ---- */
+
+static int stop_at_big(void *item, void *arg)
+{
+    (void)item, (void)arg;
+    return 0;
+}
+
+struct big {
+    int n;
+    char rest[1000];
+};
+
+static void make_big(void *out, void *in, void *arg)
+{
+    (void)arg;
+    *(struct big *)out = (struct big){.n = *(int *)in};
+}
+
+static void destroy_iter(void *it)
+{
+    weft_iter_destroy(it);
+}
+
+/* Neither comes back: what they hold is seen to by cleanups. */
+static void *collect_for_ever(void *arg)
+{
+    void *items;
+    size_t count;
+    weft_iter *it = boxes("123-");
+    (void)arg;
+    WEFT_DEFER(destroy_iter, it);
+    EXPECT_EQ(weft_iter_collect(it, &items, &count), -ENOSYS);
+    return NULL;
+}
+
+static void *each_for_ever(void *arg)
+{
+    weft_iter *it = weft_iter_map(script("123-", NULL), sizeof(struct big), NULL, make_big, NULL);
+    WEFT_DEFER(destroy_iter, it);
+    EXPECT_EQ(weft_iter_for_each(it, stop_at_big, arg), -ENOSYS);
+    return NULL;
+}
+
+static void st_01_an_unwinding_abort_leaves_no_items(struct test_env *env)
+{
+    (void)env;
+    static const weft_spawn_options unwind = {.on_abort = WEFT_ON_ABORT_UNWIND};
+    static void *(*const bodies[])(void *) = {collect_for_ever, each_for_ever};
+    for (int i = 0; i < 2; i++) {
+        weft_task *t;
+        weft_outcome o;
+        atomic_store(&alive, 0);
+        CHECK_EQ(weft_spawn_with(&unwind, bodies[i], NULL, &t), 0);
+        if (i == 0)
+            CHECK_SOON(atomic_load(&alive) == 3);
+        else
+            CHECK_EQ(weft_yield(), 0);
+        CHECK_EQ(weft_abort(t), 0);
+        CHECK_EQ(weft_join(t, &o), 0);
+        CHECK_EQ(o.kind, WEFT_OUTCOME_CANCELLED);
+        weft_outcome_fini(&o);
+        CHECK_EQ(atomic_load(&alive), 0);
+    }
+}
+
 static atomic_bool sibling_ran;
 
 static void *set_ran(void *arg)
@@ -945,7 +1011,9 @@ static void co_07_a_filter_lets_a_sibling_run(struct test_env *env)
 TEST_MAIN(IN_TASK(st_01_merge_ends_when_both_end_and_is_fair), IN_TASK(st_01_chain_fuse_peekable),
           IN_TASK(st_01_keyed_is_fair_and_drops_what_has_ended),
           IN_TASK(st_01_many_that_end_at_once_cost_a_poll_each), IN_TASK(st_01_adapters),
-          IN_TASK(st_03_trying_finds_what_is_there), IN_TASK(st_01_every_item_is_destroyed_once),
+          IN_TASK(st_03_trying_finds_what_is_there),
+          IN_TASK(st_01_an_unwinding_abort_leaves_no_items),
+          IN_TASK(st_01_every_item_is_destroyed_once),
           IN_TASK_ON(st_01_a_function_that_panics, TEST_MT1),
           IN_TASK(st_02_timeout_reports_once_a_stall), IN_TASK(st_02_the_repeating_form_ticks),
           IN_TASK(st_02_throttle_spaces_items),
