@@ -23,14 +23,14 @@ int weft_mpsc_permit_send(weft_mpsc_permit *p, const void *elem)
         weft__mpsc_push(ch, elem, &wakes);
     weft__lock_release(&ch->q.lock);
     weft__wake_list_flush(&wakes);
-    p->count--;
-    if (!has_receiver)
-        /* It is taken, as promised: destroyed where it lies. */
-        weft__value_drop(&ch->type, (void *)(uintptr_t)elem);
-    if (p->count == 0) {
+    bool is_last = --p->count == 0;
+    if (is_last)
         p->opaque = NULL;
+    if (!has_receiver)
+        /* It is taken, as promised: destroyed where it lies. p may be gone with it. */
+        weft__value_drop(&ch->type, (void *)(uintptr_t)elem);
+    if (is_last)
         weft__mpsc_strong_unref(ch);
-    }
     return 0;
 }
 

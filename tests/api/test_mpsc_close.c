@@ -235,6 +235,28 @@ static void mp_19_sent_to_nobody_is_destroyed_by_the_sender(struct test_env *env
     CHECK_EQ(atomic_load(&dropped), 2);
 }
 
+static weft_mpsc_permit dropped_with;
+
+static void drop_the_permit(void *elem)
+{
+    count_drop(elem);
+    weft_mpsc_permit_release(&dropped_with);
+}
+
+/* The element owned the permit that it was sent through. */
+static void mp_19_the_permit_goes_with_the_element(struct test_env *env)
+{
+    (void)env;
+    struct ends e = make_with(3, drop_the_permit);
+    CHECK_EQ(weft_mpsc_try_reserve_many(e.tx, 2, &dropped_with), 0);
+    weft_mpsc_receiver_unref(e.rx);
+    CHECK_EQ(permit_send(&dropped_with, 4), 0);
+    CHECK_EQ(atomic_load(&dropped), 1);
+    CHECK_EQ(dropped_with.count, 0);
+    CHECK_EQ(weft_mpsc_sender_strong_count(e.tx), 1);
+    weft_mpsc_sender_unref(e.tx);
+}
+
 /* ---- MW: weak senders ---- */
 
 static void mw_01_upgrade_while_a_sender_lives(struct test_env *env)
@@ -343,5 +365,6 @@ TEST_MAIN(IN_TASK(mp_07_close_refuses_and_keeps), IN_TASK(mp_07_close_wakes_who_
           IN_TASK(mp_11_a_panic_in_drop_spares_the_others),
           IN_TASK(mp_11_each_is_received_or_destroyed),
           IN_TASK(mp_19_sent_to_nobody_is_destroyed_by_the_sender),
+          PLAIN(mp_19_the_permit_goes_with_the_element),
           IN_TASK(mw_01_upgrade_while_a_sender_lives), IN_TASK(mw_02_counts_from_both_ends),
           IN_TASK(mw_03_an_actor_ends))
