@@ -19,8 +19,8 @@ static int create(size_t elem_bytes, size_t capacity, void (*drop)(void *elem),
     ch->type = (struct weft__value_type){.bytes = elem_bytes, .drop = drop};
     ch->capacity = capacity;
     weft__a64_store_relaxed(&ch->strong, 1);
-    weft__a32_store_relaxed(&ch->receivers, 1);
-    weft__a32_store_relaxed(&ch->refs, 2); /* all senders, the receiver */
+    weft__a64_store_relaxed(&ch->receivers, 1);
+    weft__a64_store_relaxed(&ch->refs, 2); /* all senders, the receiver */
     *ret_tx = (weft_mpsc_sender *)ch;
     *ret_rx = (weft_mpsc_receiver *)ch;
     return 0;
@@ -50,7 +50,7 @@ int weft_mpsc_create_unbounded(size_t elem_bytes, void (*drop)(void *elem),
 void weft__mpsc_unref(struct weft__mpsc *ch)
 {
     /* acq_rel: the last one sees all that the others did */
-    if (weft__a32_sub_acq_rel(&ch->refs, 1) != 1)
+    if (weft__a64_sub_acq_rel(&ch->refs, 1) != 1)
         return;
     weft__mpsc_queue_fini(&ch->q);
     weft__free(ch);
@@ -98,7 +98,7 @@ static struct weft__mpsc *of_weak(const weft_mpsc_weak_sender *weak)
 static weft_mpsc_weak_sender *weak_ref(struct weft__mpsc *ch)
 {
     weft__a64_add_relaxed(&ch->weak, 1);
-    weft__a32_add_relaxed(&ch->refs, 1); /* the caller's own keeps it above zero */
+    weft__a64_add_relaxed(&ch->refs, 1); /* the caller's own keeps it above zero */
     return (weft_mpsc_weak_sender *)ch;
 }
 
@@ -200,7 +200,7 @@ static void destroy_elements(struct weft__mpsc *ch)
 
 weft_mpsc_receiver *weft_mpsc_receiver_ref(weft_mpsc_receiver *rx)
 {
-    weft__a32_add_relaxed(&weft__mpsc_of_rx(rx)->receivers, 1); /* the caller's own keeps it */
+    weft__a64_add_relaxed(&weft__mpsc_of_rx(rx)->receivers, 1); /* the caller's own keeps it */
     return rx;
 }
 
@@ -208,7 +208,7 @@ void weft_mpsc_receiver_unref(weft_mpsc_receiver *rx)
 {
     struct weft__mpsc *ch = weft__mpsc_of_rx(rx);
     /* acq_rel: who gave up the others before us is done with the reader's side */
-    if (rx == NULL || weft__a32_sub_acq_rel(&ch->receivers, 1) != 1)
+    if (rx == NULL || weft__a64_sub_acq_rel(&ch->receivers, 1) != 1)
         return;
     close_with(ch, WEFT__MPSC_CLOSED | WEFT__MPSC_NO_RECEIVER);
     destroy_elements(ch);

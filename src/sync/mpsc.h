@@ -52,8 +52,8 @@ struct weft__mpsc {
 
     weft__a64 strong; /* senders, and permits with slots */
     weft__a64 weak;
-    weft__a32 receivers;
-    weft__a32 refs;
+    weft__a64 receivers;
+    weft__a64 refs;
 };
 
 /* A wait for slots: behind send and reserve futures. */
