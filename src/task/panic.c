@@ -73,6 +73,9 @@ static WEFT__NORETURN void raise_panic(weft_panic_info *info)
         weft__panic_report(more, "in a cleanup of a panicking callback");
         weft_panic_free(more);
     }
+    /* Before the jump, which gives up the frames in which they lie. */
+    weft__timeouts_drop(l, b->timeout_top);
+    weft__cancel_scopes_drop(l, b->cancel_top);
     longjmp(b->env, 1);
 }
 
@@ -218,11 +221,13 @@ static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool le
     struct weft__boundary b;
     b.lets_unwind = lets_unwind && (l->boundary == NULL || l->boundary->lets_unwind);
     b.cleanups = l->cleanups;
+    b.timeout_top = l->timeout_top;
+    b.cancel_top = l->cancel_top;
     b.outer = l->boundary;
     b.panic = NULL;
     bool was_panicking = l->is_panicking;
-    struct weft_timeout *top = l->timeout_top, *timeout = l->timeout;
-    struct weft_cancel_scope *cancel_top = l->cancel_top, *cancel = l->cancel;
+    struct weft_timeout *timeout = l->timeout;
+    struct weft_cancel_scope *cancel = l->cancel;
     struct weft_task_local_binding *bindings = l->bindings;
     uint16_t shield = l->shield_depth, no_wait = l->no_wait_depth;
     uint16_t unconstrained = l->unconstrained_depth;
@@ -233,9 +238,7 @@ static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool le
     l->boundary = b.outer;
     if (ok)
         return NULL;
-    weft__timeouts_drop(l, top);
     l->timeout = timeout;
-    weft__cancel_scopes_drop(l, cancel_top);
     l->cancel = cancel;
     l->bindings = bindings;
     l->shield_depth = shield;

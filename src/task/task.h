@@ -105,7 +105,10 @@ struct weft__end_hook {
  * of a thread task has one as well; the body of a fiber has none, it ends by leaving its stack. */
 struct weft__boundary {
     jmp_buf env;
-    weft_cleanup *cleanups; /* those registered before belong to the outside */
+    /* what was registered before belongs to the outside */
+    weft_cleanup *cleanups;
+    struct weft_timeout *timeout_top;
+    struct weft_cancel_scope *cancel_top;
     struct weft__boundary *outer;
     weft_panic_info *panic; /* what arrived here */
     bool lets_unwind;       /* an unwinding abort goes through: nothing but weft is in between */

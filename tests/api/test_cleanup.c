@@ -2,10 +2,13 @@
 #include "harness.h"
 #include "sync.h"
 
+#include <weft/cancel.h>
+
 #include <errno.h>
 #include <setjmp.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 /* What happened, a letter each. */
 struct trace {
@@ -165,6 +168,34 @@ static void *panic_inside_a_poll_of_ours(void *arg)
             weft_panic("inside blocks");
     }
     return NULL;
+}
+
+/* A body on a thread is left by longjmp: its timers and what its scopes have registered lie in frames
+ * that are given up, and must be gone before. */
+static void *panic_while_scopes_are_armed(void *arg)
+{
+    weft_cancel_token *token = arg;
+    WEFT_TIMEOUT(20 * WEFT_MS) {
+        WEFT_CANCEL_SCOPE(token) {
+            CHECK_EQ(weft_sleep(WEFT_MS), 0);
+            weft_panic("inside scopes that are armed");
+        }
+    }
+    return NULL;
+}
+
+static void panic_of_a_body_disarms_its_scopes(struct test_env *env)
+{
+    weft_cancel_token *token;
+    CHECK_EQ(weft_cancel_token_create(&token), 0);
+    for (int i = 0; i < 20; i++) {
+        weft_outcome o;
+        CHECK_EQ(weft_handle_block_on(env->handle, panic_while_scopes_are_armed, token, &o), 0);
+        CHECK_EQ(o.kind, WEFT_OUTCOME_PANICKED);
+        weft_outcome_fini(&o);
+    }
+    weft_cancel_token_unref(token); /* nobody waits for it */
+    usleep(30000);                  /* the timers would have fired */
 }
 
 static void panic_leaves_shields_and_timeouts(struct test_env *env)
@@ -469,6 +500,7 @@ TEST_MAIN(IN_TASK(handlers_run_last_to_first_however_the_block_is_left),
           IN_TASK(panic_runs_handlers_which_may_wait),
           IN_TASK(panic_in_a_handler_goes_on_with_the_next),
           IN_TASK(panic_leaves_shields_and_timeouts),
+          ON_MAIN_ON(panic_of_a_body_disarms_its_scopes, TEST_MT1),
           IN_TASK(rewind_runs_handlers_before_a_longjmp), PLAIN(defer_works_outside_tasks),
           IN_TASK(shield_holds_an_abort_back), IN_TASK(shield_holds_outer_deadlines_back),
           IN_TASK(shield_may_be_left_by_return_break_and_goto),
