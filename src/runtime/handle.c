@@ -4,7 +4,6 @@
 #include "runtime/runtime_internal.h"
 
 #include "task/spawn.h"
-#include "task/timeout.h"
 
 #include <errno.h>
 #include <string.h>
@@ -102,7 +101,6 @@ static void leave_innermost(struct weft__ctx *c)
     weft_enter_guard *g = c->guards;
     struct weft__core *core = g->opaque[0];
     weft__thread_task_drop(c);
-    weft__timeouts_forget_core(&c->locals, core);
     c->core = g->opaque[1];
     c->guards = g->opaque[2];
     c->local = g->opaque[3];

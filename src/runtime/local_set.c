@@ -242,12 +242,13 @@ static void driver_fini(struct driver *d)
     if (d->was_current)
         return;
     c->current = NULL;
-    if (d->is_guest)
+    if (d->is_guest) {
         d->task->locals = NULL;
-    else if (c->core == d->task->core && c->thread_task == NULL)
-        c->thread_task = d->task;
-    else
-        weft__thread_task_destroy(d->task);
+        return;
+    }
+    c->thread_task = d->task; /* nobody made another one: the thread was a task */
+    if (c->core != d->task->core)
+        weft__thread_task_drop(c); /* the body has left the runtime */
 }
 
 static void end_driving(void *arg)

@@ -5,6 +5,7 @@
 #include "task/slab.h"
 #include "task/state.h"
 #include "task/task_local.h"
+#include "task/timeout.h"
 
 #include <weft/local.h>
 
@@ -81,7 +82,9 @@ void weft__thread_task_drop(struct weft__ctx *c)
 {
     struct weft__task *t = c->thread_task;
     c->thread_task = NULL;
-    weft__cancel_scopes_forget(&c->locals); /* they would wake t */
+    /* They would wake t. */
+    weft__cancel_scopes_forget(&c->locals);
+    weft__timeouts_forget(&c->locals);
     if (t)
         weft__thread_task_destroy(t);
 }

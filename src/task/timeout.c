@@ -91,11 +91,10 @@ void weft__timeouts_drop(struct weft__locals *l, weft_timeout *until)
     l->timeout = NULL;
 }
 
-void weft__timeouts_forget_core(struct weft__locals *l, struct weft__core *core)
+void weft__timeouts_forget(struct weft__locals *l)
 {
     for (weft_timeout *t = l->timeout_top; t; t = t->outer)
-        if (t->opaque[1] == core)
-            disarm(t);
+        disarm(t);
 }
 
 bool weft__timeout_check_now(struct weft__task *self)

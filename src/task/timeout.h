@@ -13,9 +13,9 @@
  * otherwise. */
 void weft__timeouts_drop(struct weft__locals *l, weft_timeout *until);
 
-/* A thread leaves a runtime: scopes armed on its wheel are disarmed, to be armed again where the
- * thread waits next. */
-void weft__timeouts_forget_core(struct weft__locals *l, struct weft__core *core);
+/* The task that the timers wake goes: they are disarmed, to be armed again by the one that waits
+ * next. */
+void weft__timeouts_forget(struct weft__locals *l);
 
 /* In a wait that is pending: arms the scope that ends first when that was not done yet. True when
  * it has expired: then it is marked. */

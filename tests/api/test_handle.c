@@ -369,6 +369,31 @@ static void entered_thread_spawns_joins_and_waits(struct test_env *env)
     CHECK_EQ(weft_leave(&g), 0);
 }
 
+/* What a thread waits as changes when it enters or leaves. A deadline and a token around that go on
+ * to count. */
+static void scopes_outlive_what_the_thread_waits_as(struct test_env *env)
+{
+    weft_runtime *other = test_runtime_create(env->flavour);
+    weft_handle *h = weft_runtime_handle(other);
+    weft_enter_guard a, b;
+    CHECK_EQ(weft_enter(env->handle, &a), 0);
+    for (int waits_inside = 0; waits_inside < 2; waits_inside++) {
+        uint64_t begun_ns = weft_now();
+        WEFT_TIMEOUT(40 * WEFT_MS) {
+            EXPECT_EQ(weft_sleep(WEFT_MS), 0); /* arms it */
+            CHECK_EQ(weft_enter(h, &b), 0);
+            if (waits_inside)
+                EXPECT_EQ(weft_sleep(20 * WEFT_SEC), -ETIMEDOUT);
+            CHECK_EQ(weft_leave(&b), 0);
+            EXPECT_EQ(weft_sleep(20 * WEFT_SEC), -ETIMEDOUT);
+        }
+        EXPECT(test_elapsed_ms(begun_ns) < 10000);
+    }
+    CHECK_EQ(weft_leave(&a), 0);
+    CHECK_EQ(weft_runtime_destroy(other), 0);
+    weft_handle_unref(h);
+}
+
 TEST_MAIN(ON_MAIN(hb_01_guards_nest), ON_MAIN(hb_01_guards_left_in_the_wrong_order),
           IN_TASK(hb_01_enter_inside_a_task_is_misuse),
           ON_MAIN(hb_02_handle_block_on_from_plain_threads),
@@ -379,4 +404,5 @@ TEST_MAIN(ON_MAIN(hb_01_guards_nest), ON_MAIN(hb_01_guards_left_in_the_wrong_ord
           ON_MAIN(hb_06_sleep_on_a_dead_runtime_fails),
           ON_MAIN(hb_07_a_wake_of_its_own_does_not_hang_the_thread),
           PLAIN(hb_08_current_handle_outside_is_misuse), IN_TASK(hb_08_current_handle_inside),
-          ON_MAIN_ON(entered_thread_spawns_joins_and_waits, TEST_MT4))
+          ON_MAIN_ON(entered_thread_spawns_joins_and_waits, TEST_MT4),
+          ON_MAIN_ON(scopes_outlive_what_the_thread_waits_as, TEST_MT4))
