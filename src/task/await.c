@@ -209,6 +209,9 @@ int weft__wait_for_held(weft_future *f)
         return -EPERM;
     if (WEFT__UNLIKELY(weft__sys_is_forked_child()))
         return refuse(t, "weft_await", WEFT__CALLER);
+    /* A task that drives a local set would not park any more once the set is shut, and go round here
+     * while the one that makes f ready waits for its turn. */
+    t->locals->shield_depth++;
     int rc;
     while ((rc = f->ops->poll(f, weft__task_waker(t))) == WEFT_PENDING) {
         weft__aptr_store_relaxed(&t->waiting_for, (void *)(uintptr_t)f->ops);
@@ -216,6 +219,7 @@ int weft__wait_for_held(weft_future *f)
         weft__aptr_store_relaxed(&t->waiting_for, NULL);
         weft__task_clear_notified(t);
     }
+    t->locals->shield_depth--;
     return rc;
 }
 

@@ -8,6 +8,8 @@
 #include "sync.h"
 
 #include <weft/clock.h>
+#include <weft/cond.h>
+#include <weft/mutex.h>
 #include <weft/net.h>
 
 #include <errno.h>
@@ -224,6 +226,55 @@ static void up_02_the_set_shuts_down_on_an_unhandled_panic(struct test_env *env)
     CHECK_EQ(weft_spawn_local_on(set, panic_now, NULL, NULL), 0);
     CHECK_EQ(weft_spawn_local_on(set, test_forever, NULL, NULL), 0);
     EXPECT_EQ(weft_local_set_wait(set), -ESHUTDOWN);
+    set_destroy(set);
+}
+
+/* The driver must have its mutex back before it hears that the set is shut; until then the tasks of
+ * its runtime go on, or the one that has the mutex would never give it up. */
+struct contended {
+    weft_mutex mutex;
+    weft_cond cond;
+    bool is_waiting;
+};
+
+static void *hold_mutex(void *arg)
+{
+    struct contended *c = arg;
+    while (!c->is_waiting)
+        CHECK_EQ(weft_yield(), 0);
+    CHECK_EQ(weft_mutex_lock(&c->mutex), 0);
+    EXPECT_EQ(weft_sleep(20 * WEFT_MS), 0);
+    weft_mutex_unlock(&c->mutex);
+    return NULL;
+}
+
+static void *panic_later(void *arg)
+{
+    (void)arg;
+    CHECK_EQ(weft_sleep(5 * WEFT_MS), 0);
+    weft_panic("local trouble");
+    return NULL;
+}
+
+static void *wait_with_mutex(void *arg)
+{
+    struct contended *c = arg;
+    CHECK_EQ(weft_spawn_local(panic_later, NULL, NULL), 0);
+    CHECK_EQ(weft_mutex_lock(&c->mutex), 0);
+    c->is_waiting = true;
+    EXPECT_EQ(weft_cond_wait(&c->cond, &c->mutex), -ECANCELED);
+    weft_mutex_unlock(&c->mutex);
+    return NULL;
+}
+
+static void a_driver_whose_set_is_shut_gets_its_mutex_back(struct test_env *env)
+{
+    (void)env;
+    struct contended c = {WEFT_MUTEX_INIT, WEFT_COND_INIT, false};
+    weft_local_set *set = set_that_shuts_down();
+    weft_task *holder = SPAWN(hold_mutex, &c);
+    CHECK_EQ(weft_local_set_run_until(set, wait_with_mutex, &c, NULL), 0);
+    (void)test_join_value(holder);
     set_destroy(set);
 }
 
@@ -832,10 +883,11 @@ TEST_MAIN(IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
           IN_BODY(co_06_the_body_shares_the_budget_of_its_driver),
           IN_BODY(co_06_neither_starves_the_other), PLAIN(co_06_neither_starves_the_other),
           IN_BODY(up_02_the_set_shuts_down_on_an_unhandled_panic),
-          IN_BODY(up_02_by_default_the_others_go_on), IN_BODY(a_panic_of_the_body_is_its_outcome),
-          PLAIN(a_panic_of_the_body_is_its_outcome), IN_BODY_ON(the_driver_is_aborted, TEST_CT),
-          IN_BODY_ON(the_driver_is_unwound, TEST_CT), IN_BODY(a_deadline_ends_the_wait),
-          IN_BODY_ON(two_tasks_drive_one_set, TEST_CT),
+          IN_BODY(up_02_by_default_the_others_go_on),
+          IN_BODY_ON(a_driver_whose_set_is_shut_gets_its_mutex_back, TEST_CT),
+          IN_BODY(a_panic_of_the_body_is_its_outcome), PLAIN(a_panic_of_the_body_is_its_outcome),
+          IN_BODY_ON(the_driver_is_aborted, TEST_CT), IN_BODY_ON(the_driver_is_unwound, TEST_CT),
+          IN_BODY(a_deadline_ends_the_wait), IN_BODY_ON(two_tasks_drive_one_set, TEST_CT),
           ON_MAIN_ON(a_thread_inside_a_runtime_drives, TEST_MT1),
           ON_MAIN(a_body_that_does_not_drive_its_runtime_drives_a_set),
           IN_TASK(a_blocking_job_drives), IN_TASK_ON(a_thread_blocked_in_place_drives, TEST_MT4),
