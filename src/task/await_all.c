@@ -47,7 +47,7 @@ static int await_all_poll(weft_future *f, weft_waker *waker)
 static void await_all_cancel(weft_future *f)
 {
     weft_await_all_future *a = WEFT__CONTAINER_OF(f, weft_await_all_future, future);
-    weft__cases_end(a->cases, a->count);
+    weft__cases_cancel(a->cases, a->count);
 }
 
 static const weft_future_ops await_all_ops = {await_all_poll, await_all_cancel, "await_all"};

@@ -103,8 +103,16 @@ void weft__cases_end(weft_case *cases, size_t count)
     }
 }
 
+void weft__cases_cancel(weft_case *cases, size_t count)
+{
+    struct weft__cases_guard guard;
+    struct weft__locals *l = weft__cases_guard_enter(&guard, cases, count);
+    weft__cases_end(cases, count);
+    weft__cases_guard_leave(&guard, l);
+}
+
 void weft__cases_end_at_unwind(void *guard)
 {
     struct weft__cases_guard *g = guard;
-    weft__cases_end(g->cases, g->count);
+    weft__cases_cancel(g->cases, g->count); /* there may be another one that panics */
 }

@@ -34,13 +34,15 @@ static inline bool weft__case_is_live(const weft_case *c)
 int weft__cases_begin(const char *call, weft_case *cases, size_t count, const void *caller);
 /* Polls a live case, after starting it if need be. False: it is pending. Else rc is set. */
 WEFT_MUST_CHECK bool weft__case_poll(weft_case *c, weft_waker *waker);
-/* Cancels what is held by value and pending. Again does nothing. */
+/* Cancels what is held by value and pending. Again does nothing. With a guard entered: */
 void weft__cases_end(weft_case *cases, size_t count);
+/* The same without one. */
+void weft__cases_cancel(weft_case *cases, size_t count);
 
 /*
- * A start, a poll or a predicate of the user's may panic, and the frame be given up: what other
- * cases have registered must not outlive it. So ending them is a cleanup of the task while they are
- * polled.
+ * A start, a poll, a cancel or a predicate of the user's may panic, and the frame be given up: what
+ * other cases have registered must not outlive it. So ending them is a cleanup of the task while
+ * they are polled or ended.
  */
 struct weft__cases_guard {
     weft_cleanup cleanup;

@@ -89,7 +89,7 @@ static int select_poll(weft_future *f, weft_waker *waker)
 static void select_cancel(weft_future *f)
 {
     weft_select_future *s = WEFT__CONTAINER_OF(f, weft_select_future, future);
-    weft__cases_end(s->cases, s->count);
+    weft__cases_cancel(s->cases, s->count);
 }
 
 static const weft_future_ops select_ops = {select_poll, select_cancel, "select"};

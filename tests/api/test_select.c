@@ -20,6 +20,7 @@ struct probe {
     int result;
     bool is_ready, panics;
     bool panics_again; /* in the second poll, which it sees to */
+    bool cancel_panics;
     int polls, cancels;
 };
 
@@ -44,6 +45,8 @@ static int poll_probe(weft_future *f, weft_waker *waker)
 static void cancel_probe(weft_future *f)
 {
     struct probe *p = (struct probe *)f;
+    if (p->cancel_panics)
+        weft_panic("in cancel");
     EXPECT(p->waker != NULL);
     p->waker = NULL;
     p->cancels++;
@@ -686,6 +689,33 @@ static void a_panic_in_a_poll_cancels_the_others(struct test_env *env)
     sema_fini(&a.sema);
 }
 
+static void *select_and_panic_in_cancel(void *arg)
+{
+    struct aborted *a = arg;
+    weft_case inner[] = {case_of(&a->held), case_sema(&a->sema)};
+    weft_case c[] = {case_of(&a->held), case_of(&a->held), case_sema(&a->sema),
+                     weft_case_select_biased(inner, 2)};
+    (void)!weft_select_biased(c, 4);
+    return NULL;
+}
+
+/* Nor if it is a cancel that panics. */
+static void a_panic_in_a_cancel_cancels_the_others(struct test_env *env)
+{
+    (void)env;
+    struct aborted a = {.rc = 1};
+    sema_init(&a.sema, 0);
+    probe_init(&a.held);
+    a.held.cancel_panics = true;
+    weft_task *t = SPAWN(select_and_panic_in_cancel, &a);
+    while (sema_waiters(&a.sema) < 2)
+        CHECK_EQ(weft_yield(), 0);
+    CHECK_EQ(weft_abort(t), 0);
+    CHECK_EQ(test_join_kind(t), WEFT_OUTCOME_PANICKED);
+    CHECK_EQ(sema_waiters(&a.sema), 0);
+    sema_fini(&a.sema);
+}
+
 static int start_all(weft_case *c)
 {
     weft_await_all_future_init(weft_case_storage(c), 0, c->arg[0].ptr, 3);
@@ -1013,6 +1043,7 @@ TEST_MAIN(IN_TASK(sel_01_one_wins_and_the_losers_are_cancelled),
           IN_TASK(an_abort_cancels_what_the_select_holds),
           IN_TASK(a_deadline_cancels_what_the_select_holds),
           IN_TASK(a_panic_in_a_poll_cancels_the_others),
+          IN_TASK(a_panic_in_a_cancel_cancels_the_others),
           IN_TASK(a_panic_in_a_nested_poll_cancels_all), ON_MAIN(a_body_and_a_thread_may_select),
           ON_MAIN_ON(a_thread_without_a_runtime_blocks, TEST_MT1), IN_TASK(misuse_is_reported),
           IN_TASK(a_start_that_fails_is_a_result), IN_TASK(joins_and_sleeps_are_cases))
