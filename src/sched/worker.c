@@ -265,7 +265,8 @@ void weft__sched_exit(struct weft__core *core, struct weft__stack *stack)
  * come. */
 static WEFT__COLD void fail_without_stack(struct weft__worker *w, struct weft__task *t)
 {
-    struct weft__locals l = {0};
+    /* What it has registered to be dropped stands on the loop's stack, and cannot wait. */
+    struct weft__locals l = {.no_wait_depth = 1};
     char label[96];
     /* In a shortage there are many: the first, the second, the fourth... are named. */
     uint64_t count = weft__a64_add_relaxed(&w->sched->stackless_tasks, 1) + 1;

@@ -95,18 +95,22 @@ struct weft__task *weft__wait_task(void)
     return c->current ? c->current : thread_task(c);
 }
 
+int weft__wait_refused(const char *call, const void *caller)
+{
+    const struct weft__ctx *c = weft__ctx_now();
+    if (c && c->core && !c->in_hook)
+        return -ENOMEM; /* for the task that a thread waits as */
+    return weft__misuse(call, -EPERM,
+                        c && c->in_hook
+                            ? "a hook must not wait"
+                            : "the caller is in no runtime (a task, or inside weft_enter())",
+                        caller);
+}
+
 static WEFT__NOINLINE int refuse(struct weft__task *t, const char *call, const void *caller)
 {
-    if (t == NULL) {
-        struct weft__ctx *c = weft__ctx_now();
-        if (c && c->core && !c->in_hook)
-            return -ENOMEM;
-        return weft__misuse(call, -EPERM,
-                            c && c->in_hook
-                                ? "a hook must not wait"
-                                : "the caller is in no runtime (a task, or inside weft_enter())",
-                            caller);
-    }
+    if (t == NULL)
+        return weft__wait_refused(call, caller);
     if (weft__core_is_ancestral(t->core))
         return weft__misuse(call, -EPERM, "this is a forked child; start a runtime of its own",
                             caller);

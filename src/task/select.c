@@ -175,15 +175,14 @@ static int try_here(const char *call, weft_case *cases, size_t count, bool is_bi
         return rc;
     struct weft__task *t = weft__wait_task();
     if (t == NULL)
-        return weft__misuse(call, -EPERM,
-                            "the caller is in no runtime (a task, or inside weft_enter())", caller);
+        return weft__wait_refused(call, caller);
     weft_select_future s;
     future_init(&s, cases, count, is_biased, caller);
     s.is_begun = true;
     rc = select_poll(&s.future, weft__task_waker(t));
     if (rc != WEFT_PENDING)
         return rc;
-    weft__cases_end(cases, count);
+    weft__cases_cancel(cases, count);
     return -EAGAIN;
 }
 

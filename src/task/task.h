@@ -457,6 +457,8 @@ void weft__wait_after_fork(void);
 /* For functions that are told apart from their callers: the task the caller waits as, NULL where
  * nothing can wait. */
 struct weft__task *weft__wait_task(void);
+/* Why it is NULL: -ENOMEM; or -EPERM, reported. */
+int weft__wait_refused(const char *call, const void *caller);
 /* Then the operation is tried. If it would block, this waits for its future: as weft_await()
  * without begin. */
 int weft__wait_for(weft_future *f);
