@@ -52,7 +52,8 @@ WEFT_API bool weft_cancel_token_is_cancelled(const weft_cancel_token *token);
  * Context: as weft_await(); may suspend. Cancellation: safe.
  */
 WEFT_API WEFT_MUST_CHECK int weft_cancel_token_wait(weft_cancel_token *token);
-/* The same on a plain thread, which it blocks; in no runtime need it be. -EPERM inside a task. */
+/* The same on a plain thread, which it blocks; in no runtime need it be. -EPERM inside a task;
+ * -ENOMEM. */
 WEFT_API WEFT_MUST_CHECK int weft_cancel_token_blocking_wait(weft_cancel_token *token);
 
 /* The wait as a future; its result is 0. token is borrowed until the future has completed or was

@@ -145,11 +145,12 @@ WEFT_API void weft_case_cancel(weft_case *c);
  *   cases, count   borrowed; as many as desired. All futures in it are the calling task's
  *
  * Returns the index of the case that won, whose result is in its rc. Otherwise none did, and it is
- *   -ECANCELED  the task was aborted
+ *   -ECANCELED  the task was aborted, or a token around the call cancelled
  *   -ETIMEDOUT  a timeout scope around the call expired
- *   -ENOENT     every case is disabled, and there is none of weft_case_else() (logged)
+ *   -ENOENT     every case is disabled, or had a result that does not match, and there is none of
+ *               weft_case_else() (logged)
  *   -EINVAL     cases is NULL, or holds a future without operations (logged)
- *   -EPERM      nothing here can wait, see weft_await()
+ *   -EPERM, -ENOMEM   as weft_await()
  *
  * Context:       as weft_await(). May suspend. Spends the task's budget: a loop over ready cases
  *                yields.

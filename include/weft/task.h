@@ -160,12 +160,12 @@ WEFT_API int weft_outcome_describe(const weft_outcome *o, char *buf, size_t cap)
  *
  * Returns 0 when the task has ended, however it ended. Otherwise it goes on and the handle stays
  * valid:
- *   -ECANCELED  the calling task was aborted
+ *   -ECANCELED  the calling task was aborted, or a token around the call cancelled
  *   -ETIMEDOUT  a timeout scope around the call expired
  *   -EINVAL     the handle is NULL, or was joined or detached before (found while its runtime
  *               lives, unless the slot has been used again exactly a multiple of 4 million times
  *               since)
- *   -EPERM      the caller may not wait, see weft_await()
+ *   -EPERM, -ENOMEM   the caller cannot wait, see weft_await()
  *   -EDEADLK    a task joins itself
  *
  * Context:       as weft_await(). May suspend.
