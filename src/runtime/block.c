@@ -87,6 +87,7 @@ static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, 
     c->current = t;
     weft_panic_info *info = weft__call_contained(call_body, &body);
     weft__locals_end(&locals);
+    locals.bindings = NULL;
     weft__inherited_drop(inherited);
     c->current = NULL;
     c->core = core_before;
@@ -277,6 +278,7 @@ int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value)
     c->core = &s->core;
     c->current = t;
     c->worker = w;
+    c->rng = &w->rng;
     c->slab_cache = &w->tasks;
     c->cache_core = &s->core;
     weft__a32_sub_seq_cst(&s->in_place, 1);
