@@ -232,13 +232,21 @@ static void *run_job(void *arg)
     return malloc(16);
 }
 
-/* The root tasks: as many as there is room for, aborted and joined at random. */
+static void release_roots(void *root)
+{
+    for (int i = 0; i < ROOTS; i++)
+        weft_task_abort_detach(((weft_task **)root)[i]);
+}
+
+/* The root tasks: as many as there is room for, aborted and joined at random. The handles are
+ * released by a cleanup: when the grace is over before this body has noticed, it is unwound. */
 static void *blow(void *arg)
 {
     uint64_t seed = *(uint64_t *)arg;
     static weft_task *root[ROOTS];
     for (int i = 0; i < ROOTS; i++)
         root[i] = NULL;
+    WEFT_DEFER(release_roots, root);
     while (!atomic_load(&storm.over)) {
         weft_task **slot = &root[test_random(&seed) % ROOTS];
         if (*slot == NULL)
@@ -250,8 +258,6 @@ static void *blow(void *arg)
         if (test_random(&seed) % 8 == 0 && weft_yield() < 0)
             break;
     }
-    for (int i = 0; i < ROOTS; i++)
-        weft_task_abort_detach(root[i]);
     return NULL;
 }
 
