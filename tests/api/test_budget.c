@@ -337,7 +337,7 @@ static void served_beside(weft_task_fn busy)
     for (int i = 0; i < 30; i++) {
         uint64_t start = weft_now();
         CHECK_EQ(weft_sleep(WEFT_MS), 0);
-        CHECK(test_elapsed_ms(start) < 1000);
+        CHECK(test_elapsed_ms(start) < 20000); /* who starves waits for ever */
         CHECK_EQ(weft_yield(), 0);
     }
     atomic_store(&stop_yielding, true);

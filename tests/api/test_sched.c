@@ -11,6 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* The load does not end by itself: who starves waits for ever. */
+#define LONG_MS 20000
+
 static atomic_bool stop;
 static atomic_long rounds;
 
@@ -70,7 +73,7 @@ static void sc_03_endless_yielders_do_not_starve_timers(struct test_env *env)
     for (int i = 0; i < 20; i++) {
         uint64_t start = weft_now();
         CHECK_EQ(weft_sleep(2 * WEFT_MS), 0);
-        CHECK(test_elapsed_ms(start) < 2000);
+        CHECK(test_elapsed_ms(start) < LONG_MS);
     }
     stop_busy(BUSY);
 }
@@ -102,7 +105,7 @@ static void exchange_bytes(void)
         uint64_t start = weft_now();
         CHECK_EQ(weft_tcp_write(conn, &byte, 1), 1);
         CHECK_EQ(weft_tcp_read(conn, &byte, 1), 1);
-        CHECK(test_elapsed_ms(start) < 2000);
+        CHECK(test_elapsed_ms(start) < LONG_MS);
     }
     CHECK_EQ(weft_tcp_close(conn), 0);
     (void)test_join_value(server);
@@ -163,7 +166,7 @@ static void sc_06_task_that_rewakes_itself_does_not_starve_timers(struct test_en
     start_rewakers(4);
     uint64_t start = weft_now();
     CHECK_EQ(weft_sleep(10 * WEFT_MS), 0);
-    CHECK(test_elapsed_ms(start) < 2000);
+    CHECK(test_elapsed_ms(start) < LONG_MS);
     stop_busy(4);
     CHECK(atomic_load(&rounds) > 0);
 }
@@ -220,7 +223,7 @@ static void sc_04_ping_pong_does_not_starve_a_newcomer(struct test_env *env)
     for (int i = 0; i < 10; i++) {
         uint64_t start = weft_now();
         CHECK(test_join_value(SPAWN(yield_five_times, env)) == env);
-        CHECK(test_elapsed_ms(start) < 2000);
+        CHECK(test_elapsed_ms(start) < LONG_MS);
     }
     atomic_store(&stop, true);
     for (int i = 0; i < 2 * PAIRS; i++)
@@ -255,7 +258,7 @@ static void sc_05_endless_chain_of_spawns_starves_nobody(struct test_env *env)
     CHECK(test_join_value(SPAWN(yield_some, env)) == env);
     uint64_t start = weft_now();
     CHECK_EQ(weft_sleep(2 * WEFT_MS), 0);
-    CHECK(test_elapsed_ms(start) < 2000);
+    CHECK(test_elapsed_ms(start) < LONG_MS);
     atomic_store(&stop, true);
     CHECK_EQ(gate_wait(&last_gate), 0);
     gate_fini(&last_gate);
@@ -279,7 +282,7 @@ static void *block_thread_for_child(void *arg)
     uint64_t start = weft_now();
     while (!atomic_load(&ran)) {
         usleep(100);
-        CHECK(test_elapsed_ms(start) < 20000);
+        CHECK(test_elapsed_ms(start) < LONG_MS);
     }
     (void)test_join_value(t);
     return NULL;
@@ -325,7 +328,7 @@ static void *block_thread_for_timer(void *arg)
     uint64_t start = weft_now();
     while (!atomic_load(&timer_fired)) {
         usleep(100);
-        CHECK(test_elapsed_ms(start) < 20000);
+        CHECK(test_elapsed_ms(start) < LONG_MS);
     }
     (void)test_join_value(t);
     return NULL;

@@ -66,7 +66,7 @@ static void sl_01_never_early_in_block_on(struct test_env *env)
     (void)env;
     CHECK_EQ(weft_sleep(20 * WEFT_MS), 0);
     CHECK(weft_now() - start >= 20 * WEFT_MS);
-    CHECK(test_elapsed_ms(start) < 2000); /* and it does end */
+    CHECK(test_elapsed_ms(start) < 20000); /* and it does end */
 }
 
 static void sl_02_past_deadline_returns_at_once(struct test_env *env)
