@@ -43,11 +43,29 @@ static void uncount_locked(struct weft__members *g, const struct weft__member *m
         weft__waitq_end_all(&g->next, WEFT__WAITER_ENDED, wakes);
 }
 
-/* Waiters look again, which is what their result means. */
+struct end_wait {
+    weft_future future;
+    struct weft__members *group;
+    struct weft__waiter waiter;
+    bool or_failed;
+};
+
+static bool is_over_locked(const struct weft__members *g, bool or_failed)
+{
+    if (or_failed)
+        return g->failed > 0 || weft__list_is_empty(&g->running);
+    return weft__list_is_empty(&g->running) && weft__list_is_empty(&g->awaited);
+}
+
+/* Those whose wait is over look again, which is what their result means: one wake for the end of
+ * all, not one for each end. */
 static void tell_locked(struct weft__members *g, struct weft__wake_list *wakes)
 {
-    if (weft__list_is_empty(&g->running) || g->failed > 0)
-        weft__waitq_end_all(&g->ended, WEFT__WAITER_ENDED, wakes);
+    for (struct weft__waiter *w = g->ended.first, *next; w; w = next) {
+        next = w->next;
+        if (is_over_locked(g, WEFT__CONTAINER_OF(w, struct end_wait, waiter)->or_failed))
+            weft__waitq_end(&g->ended, w, WEFT__WAITER_ENDED, wakes);
+    }
 }
 
 static void next_locked(struct weft__members *g, struct weft__wake_list *wakes)
@@ -344,20 +362,6 @@ void weft__members_detach_all(struct weft__members *g)
 }
 
 /* ---- waiting for the end ---- */
-
-struct end_wait {
-    weft_future future;
-    struct weft__members *group;
-    struct weft__waiter waiter;
-    bool or_failed;
-};
-
-static bool is_over_locked(const struct weft__members *g, bool or_failed)
-{
-    if (or_failed)
-        return g->failed > 0 || weft__list_is_empty(&g->running);
-    return weft__list_is_empty(&g->running) && weft__list_is_empty(&g->awaited);
-}
 
 static int end_poll(weft_future *f, weft_waker *waker)
 {
