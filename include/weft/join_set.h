@@ -14,7 +14,8 @@
  * waits for their end, so they may point into the frame of the owner.
  *
  * Unless they say otherwise the functions may be called from any thread, by several at a time, also
- * by tasks in the set; none but the destroyer may use the set any more when it is destroyed.
+ * by tasks in the set. When the set is destroyed none but the destroyer and those tasks may use it
+ * any more, and what they spawn into it is aborted.
  *
  * Source: the interface is that of JoinSet in Tokio.
  */
@@ -155,6 +156,7 @@ WEFT_API weft_case weft_case_join_set_join_next(weft_join_set *set, weft_outcome
  *
  * Returns how many there were; the set is empty. Otherwise nothing was taken:
  *   -ENOSPC                          there are more than values_max
+ *   -EDEADLK                         the calling task is one of them (logged)
  *   -ECANCELED, -ETIMEDOUT, -EPERM   as weft_await()
  *
  * Context:       as weft_await(). May suspend.
@@ -168,7 +170,8 @@ WEFT_API WEFT_MUST_CHECK long weft_join_set_join_all(weft_join_set *set, void **
 WEFT_API void weft_join_set_abort_all(weft_join_set *set);
 
 /*
- * Aborts all tasks, waits until they have ended, and drops their outcomes.
+ * Aborts all tasks, also those that are spawned during the call, waits until they have ended, and
+ * drops their outcomes.
  *
  * Returns 0, and the set is empty. -ECANCELED, -ETIMEDOUT, -EPERM as weft_await(): the tasks are
  * aborted, but may be in the set. Context: as weft_await(). May suspend.

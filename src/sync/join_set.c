@@ -27,7 +27,6 @@ static void finish(void *arg)
 {
     struct weft__members *g = arg;
     (void)weft__members_abort_and_wait(g); /* false: those left run on, aborted and detached */
-    weft__members_detach_all(g);
     weft__members_release(g);
 }
 
@@ -180,6 +179,9 @@ long weft_join_set_join_all(weft_join_set *set, void **ret_values, size_t values
     if (rc == 0 && weft__task_current() == NULL)
         rc = weft__misuse("weft_join_set_join_all", -EPERM,
                           "a thread that runs no task cannot panic", WEFT__CALLER);
+    if (rc == 0 && weft__members_has_caller(g))
+        rc = weft__misuse("weft_join_set_join_all", -EDEADLK, "a task of the set joins itself",
+                          WEFT__CALLER);
     if (rc < 0)
         return rc;
     struct weft__node all;
@@ -210,14 +212,7 @@ void weft_join_set_abort_all(weft_join_set *set)
 
 int weft_join_set_shutdown(weft_join_set *set)
 {
-    struct weft__members *g = &set->members;
-    weft__members_abort_all(g);
-    int rc = weft__wait_begin("weft_join_set_shutdown", WEFT__CALLER);
-    if (rc == 0)
-        rc = weft__members_wait(g, false);
-    if (rc == 0)
-        weft__members_detach_all(g);
-    return rc;
+    return weft__members_shutdown(&set->members, "weft_join_set_shutdown", WEFT__CALLER);
 }
 
 void weft_join_set_detach_all(weft_join_set *set)

@@ -94,6 +94,29 @@ static struct weft__member *take_locked(struct weft__members *g, struct weft__wa
     return member_of(n);
 }
 
+/* The handle is given up after unlocking, since it may drop an outcome. A member that runs is then
+ * no more than a detached task, which drops its outcome by itself before the hook is called. */
+static weft_task *give_up_locked(struct weft__members *g, struct weft__member *m, bool is_awaited,
+                                 struct weft__wake_list *wakes)
+{
+    weft_task *task = m->task;
+    weft__list_remove(&m->node);
+    uncount_locked(g, m, wakes);
+    if (m->state == WEFT__MEMBER_DONE) {
+        weft__list_push_front(&g->free, &m->node);
+        return task;
+    }
+    if (is_awaited) {
+        m->state = WEFT__MEMBER_AWAITED;
+        weft__list_push_back(&g->awaited, &m->node);
+        weft__wake_list_abort(wakes, weft__task_address(task));
+    } else {
+        m->state = WEFT__MEMBER_DETACHED;
+    }
+    tell_locked(g, wakes);
+    return task;
+}
+
 /* ---- the end of a member ---- */
 
 /* The end hook. After unlocking the group may be gone: destroyed by who joined this member. */
@@ -178,7 +201,8 @@ enum weft__task_kind weft__member_task_kind(enum weft_member_kind kind)
     return WEFT__TASK_FIBER;
 }
 
-/* After the spawn: the member is known by its task, which may have ended since. */
+/* After the spawn: the member is known by its task, which may have ended since. Whoever spawns it
+ * is a member, or the owner, so the group is there. */
 static void settle(struct weft__member *m, weft_task *task, struct weft__core *core)
 {
     struct weft__members *g = m->group;
@@ -193,9 +217,16 @@ static void settle(struct weft__member *m, weft_task *task, struct weft__core *c
         g->refs++;
         m->state = WEFT__MEMBER_RUNNING;
         weft__list_push_back(&g->running, &m->node);
+        if (g->enders > 0 || g->is_ownerless)
+            weft__wake_list_abort(&wakes, weft__task_address(task));
     }
+    bool must_detach = g->is_ownerless;
+    if (must_detach)
+        (void)give_up_locked(g, m, false, &wakes);
     weft__lock_release(&g->lock);
     weft__wake_list_flush(&wakes);
+    if (must_detach)
+        weft_task_detach(task);
 }
 
 int weft__member_spawn(struct weft__member *m, struct weft__core *core, enum weft_member_kind kind,
@@ -307,29 +338,6 @@ void weft__members_abort_all(struct weft__members *g)
     weft__wake_list_flush(&wakes);
 }
 
-/* The handle is given up after unlocking, since it may drop an outcome. A member that runs is then
- * no more than a detached task, which drops its outcome by itself before the hook is called. */
-static weft_task *give_up_locked(struct weft__members *g, struct weft__member *m, bool is_awaited,
-                                 struct weft__wake_list *wakes)
-{
-    weft_task *task = m->task;
-    weft__list_remove(&m->node);
-    uncount_locked(g, m, wakes);
-    if (m->state == WEFT__MEMBER_DONE) {
-        weft__list_push_front(&g->free, &m->node);
-        return task;
-    }
-    if (is_awaited) {
-        m->state = WEFT__MEMBER_AWAITED;
-        weft__list_push_back(&g->awaited, &m->node);
-        weft__wake_list_abort(wakes, weft__task_address(task));
-    } else {
-        m->state = WEFT__MEMBER_DETACHED;
-    }
-    tell_locked(g, wakes);
-    return task;
-}
-
 void weft__member_give_up(struct weft__member *m, bool is_awaited)
 {
     struct weft__members *g = m->group;
@@ -344,13 +352,14 @@ void weft__member_give_up(struct weft__member *m, bool is_awaited)
     weft_task_detach(task);
 }
 
-void weft__members_detach_all(struct weft__members *g)
+static void detach(struct weft__members *g, bool only_done)
 {
     for (;;) {
         struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
         weft_task *task = NULL;
         weft__lock_acquire(&g->lock);
-        struct weft__node *list = weft__list_is_empty(&g->running) ? &g->done : &g->running;
+        struct weft__node *list =
+            only_done || weft__list_is_empty(&g->running) ? &g->done : &g->running;
         if (!weft__list_is_empty(list))
             task = give_up_locked(g, member_of(list->next), false, &wakes);
         weft__lock_release(&g->lock);
@@ -359,6 +368,11 @@ void weft__members_detach_all(struct weft__members *g)
             return;
         weft_task_detach(task);
     }
+}
+
+void weft__members_detach_all(struct weft__members *g)
+{
+    detach(g, false);
 }
 
 /* ---- waiting for the end ---- */
@@ -456,9 +470,27 @@ static void let_go(struct weft__members *g)
     weft__lock_release(&g->lock);
 }
 
+/* From here to there all members are being ended: who spawns one aborts it. */
+static void begin_to_end(struct weft__members *g)
+{
+    weft__lock_acquire(&g->lock);
+    g->enders++;
+    weft__lock_release(&g->lock);
+    weft__members_abort_all(g);
+}
+
+static void stop_ending(void *group)
+{
+    struct weft__members *g = group;
+    weft__lock_acquire(&g->lock);
+    g->enders--;
+    weft__lock_release(&g->lock);
+}
+
 bool weft__members_abort_and_wait(struct weft__members *g)
 {
-    weft__members_abort_all(g);
+    begin_to_end(g);
+    WEFT_DEFER(stop_ending, g);
     if (is_over(g))
         return true;
     if (!weft__can_wait_for_ends())
@@ -470,8 +502,41 @@ bool weft__members_abort_and_wait(struct weft__members *g)
     return true;
 }
 
+int weft__members_shutdown(struct weft__members *g, const char *call, const void *caller)
+{
+    begin_to_end(g);
+    WEFT_DEFER(stop_ending, g);
+    int rc = weft__wait_begin(call, caller);
+    while (rc == 0) {
+        rc = weft__members_wait(g, false);
+        if (rc < 0)
+            break;
+        detach(g, true);
+        if (weft__members_len(g) == 0)
+            break;
+    }
+    return rc;
+}
+
+bool weft__members_has_caller(struct weft__members *g)
+{
+    const struct weft__task *self = weft__task_current();
+    bool has_caller = false;
+    weft__lock_acquire(&g->lock);
+    for (struct weft__node *n = g->running.next; n != &g->running && !has_caller; n = n->next)
+        has_caller = weft__task_address(member_of(n)->task) == self;
+    weft__lock_release(&g->lock);
+    return has_caller;
+}
+
 void weft__members_release(struct weft__members *g)
 {
+    weft__lock_acquire(&g->lock);
+    g->is_ownerless = true;
+    weft__lock_release(&g->lock);
+    /* Those that members have spawned since the owner looked. */
+    weft__members_abort_all(g);
+    weft__members_detach_all(g);
     weft__lock_acquire(&g->lock);
     bool is_last = --g->refs == 0;
     weft__lock_release(&g->lock);

@@ -49,9 +49,11 @@ struct weft__member {
 
 struct weft__members {
     struct weft__lock lock;
-    size_t refs;   /* under lock: the owner, and members that have not ended */
-    size_t len;    /* under lock: RUNNING and DONE */
-    size_t failed; /* under lock: members that has_failed */
+    size_t refs;       /* under lock: the owner, and members that have not ended */
+    size_t len;        /* under lock: RUNNING and DONE */
+    size_t failed;     /* under lock: members that has_failed */
+    size_t enders;     /* under lock: callers that end all members, those spawned meanwhile too */
+    bool is_ownerless; /* under lock: whoever is spawned is aborted, and detached at once */
     /* under lock, by state */
     struct weft__node running, done, awaited, free;
     struct weft__waitq next;  /* under lock: wait for one that is DONE, or for none to be left */
@@ -121,10 +123,16 @@ bool weft__can_wait_for_end_of(const weft_task *task, const struct weft__core *c
 /* Aborts all, and waits for them if the caller can, whatever else is asked of it. False: members
  * may be left. */
 bool weft__members_abort_and_wait(struct weft__members *g);
+/* Aborts all, waits for them, and drops their outcomes: 0, and there is none left; or what a wait
+ * ends with. */
+int weft__members_shutdown(struct weft__members *g, const char *call, const void *caller);
+/* True when the calling task is a member. */
+bool weft__members_has_caller(struct weft__members *g);
 /* Destroys a group: aborts, waits, and calls finish(g), which is to do so again, give up what is
  * left, and release g. As a cleanup, if the caller is unwound while it waits. */
 void weft__members_destroy(struct weft__members *g, void (*finish)(void *group));
-/* The owner is done with it; `g` begins what was allocated. */
+/* The owner is done with it; `g` begins what was allocated. Members that have not ended may go on
+ * using it: whom they spawn is aborted, and detached. */
 void weft__members_release(struct weft__members *g);
 
 /* Panics with what o is, on behalf of `call`; takes the panic. */

@@ -510,6 +510,102 @@ static void js_09_shutdown_waits_for_cleanup(struct test_env *env)
     weft_join_set_destroy(set);
 }
 
+/* Members that spawn others into their set, when they are aborted at the latest: as a crawler
+ * does. */
+struct family {
+    weft_join_set *set;
+    atomic_int parents_begun, parents_ended, begun, ended;
+};
+
+static void *grow_up(void *arg)
+{
+    struct family *f = arg;
+    atomic_fetch_add(&f->begun, 1);
+    (void)weft_sleep(WEFT_NEVER);
+    atomic_fetch_add(&f->ended, 1);
+    return NULL;
+}
+
+static void *spawn_when_aborted(void *arg)
+{
+    struct family *f = arg;
+    atomic_fetch_add(&f->parents_begun, 1);
+    EXPECT_EQ(weft_sleep(WEFT_NEVER), -ECANCELED);
+    for (int i = 0; i < 3; i++)
+        EXPECT_EQ(weft_join_set_spawn(f->set, grow_up, f, NULL), 0);
+    atomic_fetch_add(&f->parents_ended, 1);
+    return NULL;
+}
+
+static void family_spawn(struct family *f, const weft_spawn_options *options)
+{
+    memset(f, 0, sizeof *f);
+    f->set = set_create();
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(weft_join_set_spawn_with(f->set, options, spawn_when_aborted, f, NULL), 0);
+}
+
+static void js_09_what_is_spawned_meanwhile_ends_too(struct test_env *env)
+{
+    (void)env;
+    struct family f;
+    int rc = -1;
+    family_spawn(&f, NULL);
+    CHECK_SOON(atomic_load(&f.parents_begun) == 4);
+    WEFT_TIMEOUT(20 * WEFT_SEC)
+        rc = weft_join_set_shutdown(f.set);
+    CHECK_EQ(rc, 0);
+    CHECK_EQ(weft_join_set_len(f.set), 0);
+    CHECK_EQ(atomic_load(&f.parents_ended), 4);
+    CHECK_EQ(atomic_load(&f.begun), atomic_load(&f.ended));
+    /* and no longer */
+    int value;
+    weft_outcome o;
+    CHECK_EQ(weft_join_set_spawn(f.set, return_arg, &value, NULL), 0);
+    CHECK_EQ(weft_join_set_join_next(f.set, &o), 0);
+    CHECK(o.value == &value);
+    weft_join_set_destroy(f.set);
+}
+
+static void js_04_what_is_spawned_meanwhile_ends_too(struct test_env *env)
+{
+    (void)env;
+    struct family f;
+    family_spawn(&f, NULL);
+    CHECK_SOON(atomic_load(&f.parents_begun) == 4);
+    weft_join_set_destroy(f.set);
+    CHECK_EQ(atomic_load(&f.parents_ended), 4);
+    CHECK_EQ(atomic_load(&f.begun), atomic_load(&f.ended));
+}
+
+static void *see_them_begin(void *arg)
+{
+    struct family *f = arg;
+    CHECK_SOON(atomic_load(&f->parents_begun) == 4);
+    return NULL;
+}
+
+static void *see_them_end(void *arg)
+{
+    struct family *f = arg;
+    CHECK_SOON(atomic_load(&f->parents_ended) == 4);
+    for (int i = 0; i < 10; i++)
+        CHECK_EQ(weft_yield(), 0);
+    CHECK_SOON(atomic_load(&f->begun) == atomic_load(&f->ended));
+    return NULL;
+}
+
+/* Here nobody waits, and the set is gone but for them. */
+static void js_04_what_is_spawned_into_nothing_ends_too(struct test_env *env)
+{
+    weft_spawn_options options = {.runtime = env->handle};
+    struct family f;
+    family_spawn(&f, &options);
+    (void)test_block_on(env->rt, see_them_begin, &f);
+    weft_join_set_destroy(f.set);
+    (void)test_block_on(env->rt, see_them_end, &f);
+}
+
 /* ---- JS-10, JS-11 ---- */
 
 #define READY 1000
@@ -873,6 +969,23 @@ static void a_plain_thread_joins(struct test_env *env)
     weft_join_set_destroy(set);
 }
 
+static void *join_all_of_own_set(void *set)
+{
+    EXPECT_EQ(weft_join_set_join_all(set, NULL, 0), -EDEADLK);
+    EXPECT_LOGGED("weft_join_set_join_all");
+    return NULL;
+}
+
+static void misuse_by_a_member(struct test_env *env)
+{
+    (void)env;
+    weft_join_set *set = set_create();
+    CHECK_EQ(weft_join_set_spawn(set, join_all_of_own_set, set, NULL), 0);
+    WEFT_TIMEOUT(20 * WEFT_SEC)
+        CHECK_EQ(weft_join_set_join_all(set, NULL, 0), 1);
+    weft_join_set_destroy(set);
+}
+
 static void misuse_is_reported(struct test_env *env)
 {
     (void)env;
@@ -898,9 +1011,12 @@ TEST_MAIN(IN_TASK(js_01_len_counts_what_was_not_taken), IN_TASK(js_02_in_the_ord
           IN_TASK(js_05_one_member_is_aborted), IN_TASK(js_06_abort_all_leaves_entries),
           IN_TASK(js_07_who_has_ended_keeps_its_value), IN_TASK(js_08_join_all_returns_all_values),
           IN_TASK(js_08_a_panic_of_a_member_panics_in_the_caller),
-          IN_BODY(js_09_shutdown_waits_for_cleanup), IN_TASK(js_10_try_join_next_is_not_cut_short),
-          IN_TASK(js_11_join_next_spends_budget), IN_TASK(js_12_outcomes_have_the_ids),
-          ON_MAIN(js_13_members_of_a_runtime_that_is_gone),
+          IN_BODY(js_09_shutdown_waits_for_cleanup),
+          IN_TASK(js_09_what_is_spawned_meanwhile_ends_too),
+          IN_TASK(js_04_what_is_spawned_meanwhile_ends_too),
+          ON_MAIN(js_04_what_is_spawned_into_nothing_ends_too),
+          IN_TASK(js_10_try_join_next_is_not_cut_short), IN_TASK(js_11_join_next_spends_budget),
+          IN_TASK(js_12_outcomes_have_the_ids), ON_MAIN(js_13_members_of_a_runtime_that_is_gone),
           IN_TASK(js_14_a_local_task_needs_a_local_context),
           PLAIN(js_14_a_local_task_needs_a_local_context),
           IN_TASK_ON(js_14_on_a_set_that_is_not_driven_yet, TEST_CT),
@@ -908,4 +1024,5 @@ TEST_MAIN(IN_TASK(js_01_len_counts_what_was_not_taken), IN_TASK(js_02_in_the_ord
           IN_TASK(js_16_blocking_jobs_and_futures_are_members), IN_TASK(js_17_a_list_of_bodies),
           IN_TASK(js_18_one_in_one_out), IN_TASK(every_value_goes_somewhere),
           IN_TASK(aborts_lose_no_wake), IN_TASK(deadlines_and_selects),
-          ON_MAIN_ON(a_plain_thread_joins, TEST_MT1), IN_TASK(misuse_is_reported))
+          ON_MAIN_ON(a_plain_thread_joins, TEST_MT1), IN_TASK(misuse_is_reported),
+          IN_TASK(misuse_by_a_member))

@@ -253,6 +253,47 @@ static void replace_and_forget(void)
     weft__members_release(g);
 }
 
+/* One member spawns another while the set is being ended. */
+static void init_spawning_second(void)
+{
+    init_new(2);
+    settle_member(0);
+}
+
+static void spawn_second_and_end(void)
+{
+    settle_member(1);
+    end(0, WEFT_OUTCOME_VALUE);
+}
+
+/* As weft__members_shutdown(). */
+static void shut_down(void)
+{
+    begin_to_end(g);
+    do {
+        wait_for_ends(false);
+        detach(g, true);
+    } while (weft__members_len(g) > 0);
+    stop_ending(g);
+    MODEL_CHECK(has_ended[0] && has_ended[1]);
+    weft__members_release(g);
+}
+
+/* Where it cannot wait. */
+static void destroy_and_go(void)
+{
+    weft__members_abort_all(g);
+    weft__members_release(g);
+}
+
+/* Seeded: aborts those that it finds. */
+static void shut_down_at_a_glance(void)
+{
+    weft__members_abort_all(g);
+    wait_for_ends(false);
+    weft__members_release(g);
+}
+
 /* ---- what must hold ---- */
 
 static void tasks_are_free(void)
@@ -300,6 +341,23 @@ MODEL(a_failure_ends_the_wait, .init = init_two,
       .thread = {wait_for_a_failure, end_first_failing, end_second_when_aborted},
       .check = tasks_are_free)
 
+MODEL(what_is_spawned_meanwhile_ends, .init = init_spawning_second,
+      .thread = {shut_down, spawn_second_and_end, end_second_when_aborted}, .check = tasks_are_free)
+MODEL(what_is_spawned_into_nothing_ends, .init = init_spawning_second,
+      .thread = {destroy_and_go, spawn_second_and_end, end_second_when_aborted},
+      .check = tasks_are_free)
+
+static void missing_who_is_spawned_meanwhile_is_found(void **state)
+{
+    (void)state;
+    static const struct model m = {
+        .name = "join set: glancing",
+        .init = init_spawning_second,
+        .thread = {shut_down_at_a_glance, spawn_second_and_end, end_second_when_aborted},
+        .check = tasks_are_free};
+    model_fails(&m, MODEL_DEADLOCK);
+}
+
 static void keeping_the_wake_is_found(void **state)
 {
     (void)state;
@@ -332,6 +390,9 @@ int main(void)
         cmocka_unit_test(the_last_member_frees),
         cmocka_unit_test(a_replaced_one_is_waited_for),
         cmocka_unit_test(a_failure_ends_the_wait),
+        cmocka_unit_test(what_is_spawned_meanwhile_ends),
+        cmocka_unit_test(what_is_spawned_into_nothing_ends),
+        cmocka_unit_test(missing_who_is_spawned_meanwhile_is_found),
         cmocka_unit_test(keeping_the_wake_is_found),
         cmocka_unit_test(forgetting_the_replaced_is_found),
     };
