@@ -150,13 +150,14 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_accept_from(weft_tcp_listener *l, weft_tcp
 /* Without waiting: -EAGAIN when there is none; exhaustion is returned always. Any thread of a
  * runtime; never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn);
-/* weft_tcp_accept() as a future, and as a case of a select. Exhaustion is a result, as in
- * weft_tcp_try_accept(): wait a little before the next. l and ret_conn are borrowed until it has
+/* weft_tcp_accept() as a future, and as a case of a select: when descriptors or memory run out it
+ * stays pending and tries again by itself, likewise. (In no runtime, and with time switched off,
+ * that is a result as with options.report_exhaustion.) l and ret_conn are borrowed until it has
  * completed or was cancelled; a connection is accepted by a poll that returns 0, and by nothing
  * else. */
 typedef struct weft_tcp_accept_future {
     weft_future future;
-    void *opaque[12];
+    void *opaque[13];
 } weft_tcp_accept_future;
 WEFT_API void weft_tcp_accept_future_init(weft_tcp_accept_future *f, weft_tcp_listener *l,
                                           weft_tcp **ret_conn);

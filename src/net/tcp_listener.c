@@ -9,6 +9,7 @@
 #include "net/lookup.h"
 #include "net/tcp.h"
 #include "task/task.h"
+#include "time/timers.h"
 
 #include <weft/time.h>
 
@@ -167,12 +168,27 @@ static void unpin(void *arg)
     weft__source_unpin(arg);
 }
 
-/* Sleeps, without keeping the listener open meanwhile. The hold is handed over, and back with 0. */
-static int back_off(struct weft__source *s, uint32_t generation, ssize_t why, uint64_t sleep_ns)
+static void log_exhaustion(struct weft__source *s, ssize_t why)
 {
     if (weft__a32_swap_relaxed(&s->in_exhaustion, 1) == 0)
         weft__log(WEFT_LOG_WARN, "weft_tcp_accept: %s; trying again until it succeeds",
                   exhaustion_text(why));
+}
+
+static bool reports_exhaustion(const struct weft__source *s)
+{
+    return s->flags & WEFT__SOURCE_REPORT_EXHAUSTION; /* flags: this one is fixed */
+}
+
+static uint64_t next_retry_ns(uint64_t sleep_ns)
+{
+    return sleep_ns * 2 < RETRY_MAX_NS ? sleep_ns * 2 : RETRY_MAX_NS;
+}
+
+/* Sleeps, without keeping the listener open meanwhile. The hold is handed over, and back with 0. */
+static int back_off(struct weft__source *s, uint32_t generation, ssize_t why, uint64_t sleep_ns)
+{
+    log_exhaustion(s, why);
     weft__source_pin(s);
     weft__source_unhold(s);
     WEFT_DEFER(unpin, s);
@@ -216,13 +232,12 @@ static int accept_one(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *ret_
         n = weft__source_io_held(s, generation, WEFT__IN, call_accept, &a, 0, &held);
         if (!held)
             return (int)n;
-        /* flags: this one is fixed */
-        if (!is_exhaustion(n) || (s->flags & WEFT__SOURCE_REPORT_EXHAUSTION))
+        if (!is_exhaustion(n) || reports_exhaustion(s))
             break;
         rc = back_off(s, generation, n, sleep_ns);
         if (rc < 0)
             return rc;
-        sleep_ns = sleep_ns * 2 < RETRY_MAX_NS ? sleep_ns * 2 : RETRY_MAX_NS;
+        sleep_ns = next_retry_ns(sleep_ns);
     }
     weft__source_unhold(s);
     if (n < 0)
@@ -243,64 +258,149 @@ int weft_tcp_accept_from(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *r
     return accept_one(l, ret_conn, ret_peer, "weft_tcp_accept_from", WEFT__CALLER);
 }
 
-int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
+/* One try. ret_is_exhausted: it failed for want of descriptors or memory, and the connection is in
+ * the kernel's queue still. */
+static int try_one(weft_tcp_listener *l, weft_tcp **ret_conn, const char *call, const void *caller,
+                   bool *ret_is_exhausted)
 {
-    if (ret_conn == NULL)
-        return weft__misuse("weft_tcp_try_accept", -EINVAL, "no place for the result",
-                            WEFT__CALLER);
     struct weft__source *s;
     uint32_t generation;
-    int rc = weft__source_enter(l, "weft_tcp_try_accept", WEFT__CALLER, &s, &generation);
+    *ret_is_exhausted = false;
+    int rc = weft__source_enter(l, call, caller, &s, &generation);
     if (rc < 0)
         return rc;
     struct accepted a = {.source = s};
     ssize_t n = weft__source_try_io(s, WEFT__IN, call_accept, &a, 0);
-    return n < 0 ? (int)n : wrap((int)n, "weft_tcp_try_accept", WEFT__CALLER, ret_conn);
+    *ret_is_exhausted = is_exhaustion(n);
+    return n < 0 ? (int)n : wrap((int)n, call, caller, ret_conn);
+}
+
+int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
+{
+    bool is_exhausted;
+    if (ret_conn == NULL)
+        return weft__misuse("weft_tcp_try_accept", -EINVAL, "no place for the result",
+                            WEFT__CALLER);
+    return try_one(l, ret_conn, "weft_tcp_try_accept", WEFT__CALLER, &is_exhausted);
 }
 
 /* ---- accepting as a future ---- */
+
+static const char future_call[] = "weft_tcp_accept_future";
+
+enum accept_step {
+    ACCEPT_TRIES,
+    ACCEPT_WAITS,    /* for the listener to be ready */
+    ACCEPT_BACKS_OFF /* descriptors or memory ran out; the slot of the listener is pinned */
+};
 
 struct accept_wait {
     weft_future future;
     weft_tcp_listener *listener;
     weft_tcp **ret_conn;
-    struct weft__io_wait wait;
-    bool is_waiting; /* wait is pending */
+    union {
+        struct weft__io_wait ready; /* of ACCEPT_WAITS */
+        struct weft__timer timer;   /* of ACCEPT_BACKS_OFF */
+    } on;
+    struct weft__source *source;
+    uint32_t generation;
+    uint32_t step; /* enum accept_step */
+    uint64_t sleep_ns;
 };
 _Static_assert(sizeof(struct accept_wait) <= sizeof(weft_tcp_accept_future) &&
                    sizeof(weft_tcp_accept_future) <= WEFT_CASE_BYTES,
                "weft_tcp_accept_future.opaque");
 
-/* Tries; where that would block it waits for readiness and tries again. */
+/* False where no timer can be armed: in no runtime, or time is switched off. */
+static bool begin_back_off(struct accept_wait *a, weft_waker *waker)
+{
+    struct weft__core *core = weft__core_waiting();
+    if (core == NULL || !core->has_time)
+        return false;
+    weft__source_pin(a->source);
+    weft__timer_init(&a->on.timer);
+    weft__timer_arm_here(core, &a->on.timer, weft__add_sat(weft__now(), a->sleep_ns), waker);
+    a->sleep_ns = next_retry_ns(a->sleep_ns);
+    a->step = ACCEPT_BACKS_OFF;
+    return true;
+}
+
+/* After a try in vain. 0: poll what it waits for now. */
+static int begin_wait(struct accept_wait *a, weft_waker *waker, int why, bool is_exhausted)
+{
+    int rc = weft__source_enter(a->listener, future_call, WEFT__CALLER, &a->source, &a->generation);
+    if (rc < 0)
+        return rc;
+    if (!is_exhausted) {
+        weft__io_wait_init(&a->on.ready, a->source, a->generation, WEFT__READY_READ);
+        a->step = ACCEPT_WAITS;
+    } else if (reports_exhaustion(a->source) || !begin_back_off(a, waker)) {
+        rc = why;
+    } else {
+        log_exhaustion(a->source, why);
+    }
+    weft__source_unhold(a->source);
+    return rc;
+}
+
+static int poll_ready(struct accept_wait *a, weft_waker *waker)
+{
+    int rc = a->on.ready.future.ops->poll(&a->on.ready.future, waker);
+    if (rc == WEFT_PENDING)
+        return rc;
+    a->step = ACCEPT_TRIES;
+    if (rc < 0)
+        return rc;
+    a->on.ready.held = false;
+    weft__source_unhold(a->source);
+    return 0;
+}
+
+static int poll_back_off(struct accept_wait *a, weft_waker *waker)
+{
+    weft__timer_set_waker(&a->on.timer, waker);
+    enum weft__timer_fired fired = weft__timer_fired(&a->on.timer);
+    if (fired == WEFT__TIMER_WAITS)
+        return WEFT_PENDING;
+    a->step = ACCEPT_TRIES;
+    /* Closed meanwhile is no misuse. */
+    int rc = weft__source_rehold(a->source, a->generation);
+    if (rc == 0)
+        weft__source_unhold(a->source);
+    weft__source_unpin(a->source);
+    return rc == 0 && fired == WEFT__TIMER_CLOSED ? -ESHUTDOWN : rc;
+}
+
+/* Tries; where that would block it waits for readiness, or for better times, and tries again. */
 static int accept_poll(weft_future *f, weft_waker *waker)
 {
     struct accept_wait *a = WEFT__CONTAINER_OF(f, struct accept_wait, future);
     for (;;) {
-        if (!a->is_waiting) {
-            int rc = weft_tcp_try_accept(a->listener, a->ret_conn);
-            if (rc != -EAGAIN)
-                return rc;
-            struct weft__source *s;
-            uint32_t generation;
-            rc = weft__source_enter(a->listener, "weft_tcp_accept_future", WEFT__CALLER, &s,
-                                    &generation);
-            if (rc < 0)
-                return rc;
-            weft__io_wait_init(&a->wait, s, generation, WEFT__READY_READ);
-            weft__source_unhold(s);
-        }
-        int rc = a->wait.future.ops->poll(&a->wait.future, waker);
-        a->is_waiting = rc == WEFT_PENDING;
+        int rc = a->step == ACCEPT_WAITS       ? poll_ready(a, waker)
+                 : a->step == ACCEPT_BACKS_OFF ? poll_back_off(a, waker)
+                                               : 0;
         if (rc < 0)
             return rc; /* WEFT_PENDING too */
-        a->wait.held = false;
-        weft__source_unhold(a->wait.source);
+        bool is_exhausted;
+        rc = try_one(a->listener, a->ret_conn, future_call, WEFT__CALLER, &is_exhausted);
+        if (rc != -EAGAIN && !is_exhausted)
+            return rc;
+        rc = begin_wait(a, waker, rc, is_exhausted);
+        if (rc < 0)
+            return rc;
     }
 }
 
 static void accept_cancel(weft_future *f)
 {
-    weft__io_wait_abandon(&WEFT__CONTAINER_OF(f, struct accept_wait, future)->wait);
+    struct accept_wait *a = WEFT__CONTAINER_OF(f, struct accept_wait, future);
+    if (a->step == ACCEPT_WAITS) {
+        weft__io_wait_abandon(&a->on.ready);
+    } else if (a->step == ACCEPT_BACKS_OFF) {
+        weft__timer_disarm(&a->on.timer);
+        weft__source_unpin(a->source);
+    }
+    a->step = ACCEPT_TRIES;
 }
 
 static const weft_future_ops accept_ops = {accept_poll, accept_cancel, "tcp accept"};
@@ -312,7 +412,8 @@ void weft_tcp_accept_future_init(weft_tcp_accept_future *f, weft_tcp_listener *l
     a->future.ops = &accept_ops;
     a->listener = l;
     a->ret_conn = ret_conn;
-    a->is_waiting = false;
+    a->step = ACCEPT_TRIES;
+    a->sleep_ns = RETRY_MIN_NS;
 }
 
 static int start_accept(weft_case *c)

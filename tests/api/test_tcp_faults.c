@@ -5,7 +5,9 @@
 #include "socks.h"
 
 #include <weft/io.h>
+#include <weft/iter.h>
 #include <weft/net.h>
+#include <weft/select.h>
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -144,6 +146,121 @@ static void a_sleeping_accept_can_be_aborted_and_closed(struct test_env *env)
     CHECK_EQ(atomic_load(&a.rc), -EBADF);
     restore_limit();
     close(fd);
+}
+
+/* How accept is waited for: as a call, a case of a select, an iterator. */
+static int select_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
+{
+    weft_case c[] = {weft_case_tcp_accept(l, ret_conn), weft_case_sleep(20 * WEFT_SEC)};
+    int rc = weft_select(c, 2);
+    return rc == 0 ? c[0].rc : rc == 1 ? -ETIME : rc;
+}
+
+static int iterate_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
+{
+    weft_iter *it = weft_iter_accept(l);
+    int rc = weft_iter_next(it, ret_conn);
+    weft_iter_destroy(it);
+    return rc == 1 ? 0 : rc;
+}
+
+struct other_acceptor {
+    struct acceptor a;
+    int (*accept)(weft_tcp_listener *l, weft_tcp **ret_conn);
+};
+
+static void *accept_otherwise(void *arg)
+{
+    struct other_acceptor *o = arg;
+    weft_tcp *conn = NULL;
+    int rc = o->accept(o->a.l, &conn);
+    o->a.conn = conn;
+    atomic_store(&o->a.rc, rc);
+    return NULL;
+}
+
+static int (*const other_accepts[])(weft_tcp_listener *l, weft_tcp **ret_conn) = {select_accept,
+                                                                                  iterate_accept};
+
+static void cases_and_iterators_go_on_when_descriptors_come_back(struct test_env *env)
+{
+    if (!limit_is_the_kernels())
+        return;
+    (void)env;
+    for (int i = 0; i < 2; i++) {
+        struct other_acceptor o = {.a = {.rc = 1}, .accept = other_accepts[i]};
+        uint16_t port;
+        o.a.l = socks_listen(&port);
+        weft_task *t = SPAWN(accept_otherwise, &o);
+        CHECK_EQ(weft_sleep(5 * WEFT_MS), 0); /* it has begun, likely */
+        test_log_clear();
+        limit_fds(1);
+        int fd = socks_raw_connect(port); /* the last one */
+        CHECK_SOON(test_log_count("EMFILE") > 0);
+        CHECK_EQ(weft_sleep(60 * WEFT_MS), 0);
+        CHECK_EQ(atomic_load(&o.a.rc), 1); /* tried, several times, and still at it */
+        CHECK_EQ(test_log_count("EMFILE"), 1);
+        restore_limit();
+        test_join_value(t);
+        CHECK_EQ(atomic_load(&o.a.rc), 0);
+        weft_tcp_close(o.a.conn);
+        close(fd);
+        weft_tcp_listener_close(o.a.l);
+    }
+}
+
+static void cases_and_iterators_report_exhaustion_when_asked_to(struct test_env *env)
+{
+    if (!limit_is_the_kernels())
+        return;
+    (void)env;
+    for (int i = 0; i < 2; i++) {
+        weft_tcp_listener *l;
+        weft_tcp *conn;
+        weft_addr addr;
+        CHECK_EQ(weft_tcp_listen_with(&(weft_tcp_listen_options){.report_exhaustion = true},
+                                      "127.0.0.1:0", &l),
+                 0);
+        CHECK_EQ(weft_tcp_listener_local_addr(l, &addr), 0);
+        limit_fds(1);
+        int fd = socks_raw_connect(weft_addr_port(&addr));
+        int rc = other_accepts[i](l, &conn);
+        restore_limit();
+        CHECK_EQ(rc, -EMFILE);
+        CHECK_EQ(other_accepts[i](l, &conn), 0);
+        weft_tcp_close(conn);
+        close(fd);
+        weft_tcp_listener_close(l);
+    }
+}
+
+static void a_case_that_backs_off_can_be_aborted_and_closed(struct test_env *env)
+{
+    if (!limit_is_the_kernels())
+        return;
+    (void)env;
+    for (int i = 0; i < 2; i++) {
+        struct other_acceptor o = {.a = {.rc = 1}, .accept = other_accepts[i]};
+        uint16_t port;
+        o.a.l = socks_listen(&port);
+        test_log_clear();
+        limit_fds(1);
+        int fd = socks_raw_connect(port);
+        weft_task *t = SPAWN(accept_otherwise, &o);
+        CHECK_SOON(test_log_count("EMFILE") == 1);
+        CHECK_EQ(weft_abort(t), 0);
+        CHECK_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
+        CHECK_EQ(atomic_load(&o.a.rc), -ECANCELED);
+
+        atomic_store(&o.a.rc, 1);
+        t = SPAWN(accept_otherwise, &o);
+        CHECK_EQ(weft_sleep(5 * WEFT_MS), 0);
+        weft_tcp_listener_close(o.a.l);
+        test_join_value(t);
+        CHECK_EQ(atomic_load(&o.a.rc), -EBADF);
+        restore_limit();
+        close(fd);
+    }
 }
 
 static void connect_and_listen_without_descriptors(struct test_env *env)
@@ -829,6 +946,9 @@ static void sh_06_readiness_during_shutdown_is_harmless(struct test_env *env)
 }
 
 TEST_MAIN(IN_TASK(accept_goes_on_when_descriptors_come_back),
+          IN_TASK(cases_and_iterators_go_on_when_descriptors_come_back),
+          IN_TASK(cases_and_iterators_report_exhaustion_when_asked_to),
+          IN_TASK(a_case_that_backs_off_can_be_aborted_and_closed),
           IN_TASK(exhaustion_is_reported_when_asked_for),
           IN_TASK(a_sleeping_accept_can_be_aborted_and_closed),
           IN_TASK(connect_and_listen_without_descriptors), IN_TASK(a_reset_ends_reads_and_writes),
