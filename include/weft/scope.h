@@ -12,7 +12,7 @@
  * Left in the ordinary way, a scope waits until its children have ended by themselves. When the
  * parent is aborted, its deadline passes, or it panics, and when a child fails, the children that
  * are left are aborted first, and then waited for. Deadlines and cancellation tokens around a scope
- * hold for its children too.
+ * hold for its children too, and say so if it was a child that they ended.
  *
  * Source: the nurseries of Nathaniel J. Smith, "Notes on structured concurrency" (2018).
  */

@@ -9,6 +9,7 @@
  * owner looks at `live` under the lock only.
  */
 #include "task/cancel.h"
+#include "task/cancel_token.h"
 #include "task/panic.h"
 #include "task/spawn.h"
 #include "task/timeout.h"
@@ -443,6 +444,29 @@ static void cancel_and_wait(weft_scope *scope)
     weft__locals_now()->no_wait_depth = no_wait; /* the thread may be another one */
 }
 
+/* What ended a child may have been the deadline or a token around the scope. It noticed first, but
+ * it is the owner's scope of that kind that is asked afterwards. */
+static int note_cause(const struct scope *s, int rc)
+{
+    struct weft__core *core = weft__core_waiting();
+    if (rc == -ETIMEDOUT && core && s->deadline_ns <= weft__clock_now(&core->clock)) {
+        weft_timeout *cause = NULL;
+        for (weft_timeout *t = s->owner->timeout_top; t; t = t->outer)
+            if (t->deadline_ns == s->deadline_ns)
+                cause = t; /* of equals the outer one, as always */
+        if (cause)
+            cause->expired = true;
+    }
+    if (rc != -ECANCELED)
+        return rc;
+    weft_cancel_scope *c = s->tokens;
+    while (c && !weft__cancel_token_is_cancelled(c->token))
+        c = weft__cancel_scope_outer(c);
+    if (c)
+        c->cancelled = true;
+    return rc;
+}
+
 /* ---- opening and closing ---- */
 
 static void free_chunks(struct scope *s)
@@ -533,7 +557,7 @@ int weft_scope_leave(weft_scope *scope, weft_panic_info **ret_panic)
     s->is_open = false;
     pop_cleanup(s, WEFT__CALLER);
     free_chunks(s);
-    s->result = s->error < 0 ? s->error : rc;
+    s->result = s->error < 0 ? note_cause(s, s->error) : rc;
     scope->left = true;
     weft_panic_info *info = s->panic;
     s->panic = NULL;
@@ -585,7 +609,7 @@ int weft_scope_wait(weft_scope *scope)
     weft__lock_acquire(&s->lock);
     rc = s->error;
     weft__lock_release(&s->lock);
-    return rc;
+    return note_cause(s, rc);
 }
 
 void weft_scope_cancel(weft_scope *scope)

@@ -245,6 +245,64 @@ static void sco_04_tokens_hold_for_grandchildren(struct test_env *env)
     weft_cancel_token_unref(b);
 }
 
+/* Whichever task notices first: the scope that made it so says so. */
+static void sco_04_the_scope_that_ended_it_says_so(struct test_env *env)
+{
+    (void)env;
+    int seen = 0, rc = 0;
+    weft_timeout outer, inner;
+    weft_timeout_enter(&outer, 60 * WEFT_SEC);
+    weft_timeout_enter(&inner, 5 * WEFT_MS);
+    WEFT_SCOPE_INTO(s, &rc) {
+        CHECK_EQ(weft_scope_go(s, sleep_long, &seen), 0);
+        WEFT_SHIELD /* so it is the child */
+            CHECK_EQ(weft_scope_wait(s), -ETIMEDOUT);
+        CHECK(weft_timeout_is_expired(&inner));
+    }
+    weft_timeout_leave(&inner);
+    weft_timeout_leave(&outer);
+    CHECK_EQ(rc, -ETIMEDOUT);
+    CHECK(weft_timeout_is_expired(&inner));
+    CHECK(!weft_timeout_is_expired(&outer));
+
+    weft_cancel_token *token;
+    weft_cancel_scope cancel;
+    CHECK_EQ(weft_cancel_token_create(&token), 0);
+    weft_cancel_scope_enter(&cancel, token);
+    weft_scope scope;
+    CHECK_EQ(weft_scope_enter(&scope, NULL), 0);
+    CHECK_EQ(weft_scope_go(&scope, sleep_long, &seen), 0);
+    weft_cancel_token_cancel(token);
+    WEFT_SHIELD
+        CHECK_EQ(weft_scope_wait(&scope), -ECANCELED);
+    CHECK_EQ(weft_scope_leave(&scope, NULL), -ECANCELED);
+    CHECK(weft_cancel_scope_is_cancelled(&cancel));
+    weft_cancel_scope_leave(&cancel);
+    weft_cancel_token_unref(token);
+}
+
+/* An error of the child's own is not blamed on them. */
+static int time_out_alone(void *arg)
+{
+    int rc = 0;
+    WEFT_TIMEOUT(WEFT_MS)
+        rc = sleep_long(arg);
+    return rc;
+}
+
+static void sco_04_a_childs_own_deadline_is_not_the_scopes(struct test_env *env)
+{
+    (void)env;
+    int seen = 0, rc = 0;
+    weft_timeout t;
+    weft_timeout_enter(&t, 60 * WEFT_SEC);
+    WEFT_SCOPE_INTO(s, &rc)
+        CHECK_EQ(weft_scope_go(s, time_out_alone, &seen), 0);
+    weft_timeout_leave(&t);
+    CHECK_EQ(rc, -ETIMEDOUT);
+    CHECK(!weft_timeout_is_expired(&t));
+}
+
 /* ---- SCO-05: the first failure ---- */
 
 static int fail_with(void *arg)
@@ -694,6 +752,8 @@ TEST_MAIN(
     IN_TASK(sco_03_a_deadline_reaches_the_children),
     IN_BODY(sco_03_a_deadline_reaches_the_children),
     IN_TASK(sco_04_deadlines_hold_for_grandchildren), IN_TASK(sco_04_tokens_hold_for_grandchildren),
+    IN_TASK(sco_04_the_scope_that_ended_it_says_so),
+    IN_TASK(sco_04_a_childs_own_deadline_is_not_the_scopes),
     IN_TASK(sco_05_the_first_error_aborts_the_siblings),
     IN_BODY(sco_05_the_first_error_aborts_the_siblings),
     IN_TASK(sco_05_a_failed_scope_takes_no_more_children), IN_TASK(sco_05_keeps_going_when_told_to),
