@@ -19,7 +19,7 @@ typedef struct weft_barrier {
 /* A barrier for n tasks. With 0 or 1 nobody ever waits. */
 #define WEFT_BARRIER_INIT(n)                                                                       \
     {                                                                                              \
-        (n), 0,                                                                                    \
+        (uint32_t)(n), 0,                                                                          \
         {                                                                                          \
             NULL, NULL, NULL                                                                       \
         }                                                                                          \

@@ -114,6 +114,9 @@ void use_locks()
     weft_notify_one(&notify);
     CHECK(weft_notify_wait(&notify) == 0);
     CHECK(weft_barrier_wait(&barrier) == 1);
+    int parties = 1; /* no constant */
+    weft_barrier another = WEFT_BARRIER_INIT(parties);
+    CHECK(weft_barrier_wait(&another) == 1);
     CHECK(weft_wait_group_wait(&wait_group) == 0);
     auto make = [](void *arg, void **ret_value) -> int { return *ret_value = arg, 0; };
     CHECK(weft_once_get_or_init(&once, make, &value, &seen) == 0 && seen == &value);
