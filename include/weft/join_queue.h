@@ -40,6 +40,9 @@ WEFT_API void weft_join_queue_destroy(weft_join_queue *queue);
 #define weft_join_queue_spawn_future(queue, options, f, ret_abort)                                 \
     weft__join_queue_spawn_at((queue), WEFT_MEMBER_FUTURE, (options), NULL, (f), (ret_abort),      \
                               WEFT_SITE)
+#define weft_join_queue_spawn_local(queue, options, fn, arg, ret_abort)                            \
+    weft__join_queue_spawn_at((queue), WEFT_MEMBER_LOCAL, (options), (fn), (arg), (ret_abort),     \
+                              WEFT_SITE)
 WEFT_API WEFT_MUST_CHECK int weft__join_queue_spawn_at(
     weft_join_queue *queue, enum weft_member_kind kind, const weft_spawn_options *options,
     weft_task_fn fn, void *arg, weft_abort_handle **ret_abort, const weft_site *site);

@@ -4,6 +4,7 @@
 #include "sync.h"
 
 #include <weft/join_queue.h>
+#include <weft/local.h>
 #include <weft/select.h>
 
 #include <errno.h>
@@ -269,6 +270,36 @@ static void jq_04_shutdown_and_destroy_wait(struct test_env *env)
 
 /* ---- further ---- */
 
+static void *join_two_local(void *q)
+{
+    int value;
+    weft_outcome o;
+    CHECK_EQ(weft_join_queue_spawn_local(q, NULL, return_arg, &value, NULL), 0);
+    CHECK_EQ(weft_join_queue_join_next(q, &o), 0);
+    CHECK(o.value == q);
+    CHECK_EQ(weft_join_queue_join_next(q, &o), 0);
+    CHECK(o.value == &value);
+    return NULL;
+}
+
+static void local_tasks_are_members(struct test_env *env)
+{
+    (void)env;
+    weft_local_set *local;
+    weft_join_queue *q = queue_create();
+    CHECK_EQ(weft_local_set_create(NULL, &local), 0);
+    weft_spawn_options options = {.local_set = local};
+    CHECK_EQ(weft_join_queue_spawn_local(q, NULL, test_noop, NULL, NULL), -EPERM);
+    EXPECT_LOGGED("weft_join_queue_spawn");
+    CHECK_EQ(weft_join_queue_spawn_local(q, &options, return_arg, q, NULL), 0);
+    CHECK_EQ(weft_local_set_run_until(local, join_two_local, q, NULL), 0);
+    CHECK_EQ(weft_join_queue_spawn_local(q, &options, test_forever, NULL, NULL), 0);
+    CHECK_EQ(weft_join_queue_spawn(q, test_forever, NULL, NULL), 0);
+    weft_join_queue_destroy(q); /* does not wait for what nobody drives */
+    CHECK_EQ(weft_local_set_wait(local), 0);
+    CHECK_EQ(weft_local_set_destroy(local), 0);
+}
+
 struct step {
     weft_future future;
     bool was_polled;
@@ -370,4 +401,5 @@ TEST_MAIN(IN_TASK(jq_01_in_the_order_of_spawning),
           IN_TASK(jq_04_join_all_in_the_order_of_spawning),
           IN_TASK(jq_04_a_panic_of_a_member_panics_in_the_caller),
           IN_BODY(jq_04_shutdown_and_destroy_wait), IN_TASK(abort_and_detach),
-          IN_TASK(futures_and_selects), ON_MAIN_ON(a_plain_thread_joins, TEST_MT1))
+          IN_TASK(futures_and_selects), IN_TASK_ON(local_tasks_are_members, TEST_CT),
+          ON_MAIN_ON(a_plain_thread_joins, TEST_MT1))
