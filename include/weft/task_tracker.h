@@ -70,7 +70,8 @@ WEFT_API WEFT_MUST_CHECK int weft__task_tracker_spawn_at(
 WEFT_API void weft_task_tracker_acquire(weft_task_tracker *t);
 WEFT_API void weft_task_tracker_release(weft_task_tracker *t);
 
-/* How many tasks have not ended, and tokens not been released. */
+/* How many tasks have not ended, and tokens not been released. One more while a spawn that returns
+ * an abort handle is under way. At most 2^31 - 1: more is not found out. */
 WEFT_API size_t weft_task_tracker_len(const weft_task_tracker *t);
 
 /* Lets waits end once the count is 0; they end at once if it is. True: it was open. */

@@ -6,8 +6,8 @@
  * count is 0" is made under the lock, together with ending the waits: so exactly those are ended
  * that waited when it happened, and later ones see what holds then.
  *
- * All tasks share the tracker's end hook (task.h). They are detached from the start, so a result is
- * dropped before the hook is called.
+ * All tasks share the tracker's end hook (task.h). They are detached from the start, or their
+ * spawner counts as well until they are, so a result is dropped before the count falls.
  */
 #include <weft/task_tracker.h>
 
@@ -173,14 +173,24 @@ int weft__task_tracker_spawn_at(weft_task_tracker *t, enum weft_member_kind kind
     if (rc < 0)
         return rc;
     enter(t);
-    weft_task *task = NULL;
-    rc = weft__task_spawn_hooked(core, weft__member_task_kind(kind), options, fn, arg,
-                                 ret_abort ? &task : NULL, site, &t->hook);
+    if (ret_abort == NULL) {
+        rc = weft__task_spawn_hooked(core, weft__member_task_kind(kind), options, fn, arg, NULL,
+                                     site, &t->hook);
+    } else {
+        /* There is a handle for a moment. A result that comes in it is left to us to drop, and who
+         * waits has to wait for that too. */
+        weft_task *task;
+        enter(t);
+        rc = weft__task_spawn_hooked(core, weft__member_task_kind(kind), options, fn, arg, &task,
+                                     site, &t->hook);
+        if (rc == 0) {
+            *ret_abort = weft_task_abort_handle(task);
+            weft_task_detach(task);
+        }
+        leave(t);
+    }
     if (rc < 0)
         leave(t);
-    else if (ret_abort)
-        *ret_abort = weft_task_abort_handle(task);
-    weft_task_detach(task);
     return rc;
 }
 

@@ -4,16 +4,21 @@
  * A task tracker under every schedule: closing, reopening, the last exit, waiting, the last
  * reference.
  */
+/* Spawning makes a bare task, which another thread ends. */
+#define weft__task_spawn_hooked spawn_bare
+#define weft__member_find_core find_no_core
 #include "../../src/sync/task_tracker.c"
 
 #include "model.h"
 #include "waits.h"
 
 #include "base/model.h"
+#include "task/panic.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -150,6 +155,80 @@ static void leaves_carelessly(void)
     unref(t);
 }
 
+/* ---- a task of which the spawner wants an abort handle ---- */
+
+static struct weft__core core;
+static struct weft__task bare;
+static bool is_spawned;
+
+int find_no_core(const char *call, enum weft_member_kind kind, const weft_spawn_options *o,
+                 weft_task_fn fn, const void *arg, const weft_site *site, struct weft__core **ret)
+{
+    (void)call, (void)kind, (void)o, (void)fn, (void)arg, (void)site;
+    *ret = &core;
+    return 0;
+}
+
+int spawn_bare(struct weft__core *c, enum weft__task_kind kind, const weft_spawn_options *o,
+               weft_task_fn fn, void *arg, weft_task **ret_task, const weft_site *site,
+               struct weft__end_hook *hook)
+{
+    (void)kind, (void)o, (void)fn, (void)arg, (void)site;
+    memset(&bare, 0, sizeof bare);
+    bare.core = c;
+    bare.join_waker = weft__end_hook_tagged(hook);
+    model_name(&bare, sizeof bare, "task");
+    /* its own, the handle's, and one more so that it is not freed */
+    weft__a64_store_relaxed(&bare.state,
+                            3 * WEFT__TASK_REF | WEFT__TASK_HANDLE | WEFT__TASK_JOINED);
+    *ret_task = weft__task_handle(&bare);
+    is_spawned = true;
+    model_step("it may run now");
+    return 0;
+}
+
+static bool has_been_spawned(void *arg)
+{
+    (void)arg;
+    return is_spawned;
+}
+
+static void init_none(void)
+{
+    init_with(0, 2);
+    is_spawned = false;
+    begun = 1;
+    MODEL_CHECK(weft_task_tracker_close(t));
+}
+
+static void spawns(void)
+{
+    weft_abort_handle *h;
+    MODEL_CHECK(weft__task_tracker_spawn_at(t, WEFT_MEMBER_TASK, NULL, NULL, NULL, &h, NULL) == 0);
+    weft_abort_handle_unref(h);
+    weft_task_tracker_unref(t);
+}
+
+static void ends_with_a_value(void)
+{
+    model_wait(has_been_spawned, NULL, "a task");
+    bare.outcome = WEFT_OUTCOME_VALUE;
+    ended++;
+    weft_waker *joiner;
+    while (!weft__task_set_done(&bare, &joiner))
+        bare.outcome = WEFT__OUTCOME_TAKEN; /* detached by then: it drops its value itself */
+    weft__task_tell_joiner(&bare, joiner);
+}
+
+/* Who has waited finds the value dropped, whoever did so. */
+static void waits_for_the_drop(void)
+{
+    model_wait(has_been_spawned, NULL, "a task");
+    MODEL_CHECK(wait_with(waits_await) == 0);
+    MODEL_CHECK(ended == begun && bare.outcome == WEFT__OUTCOME_TAKEN);
+    weft_task_tracker_unref(t);
+}
+
 static void none_waits(void)
 {
     waits_check(); /* and the explorer finds that all memory is free */
@@ -184,6 +263,9 @@ MODEL(a_count_of_0_while_open, .init = init_two_open, .thread = {looks, leaves, 
 MODEL(closed_for_a_moment, .init = init_two_open,
       .thread = {closes_reopens_and_waits, leaves, leaves}, .check = none_waits)
 
+MODEL(an_abort_handle_holds_no_value_back, .init = init_none,
+      .thread = {waits_for_the_drop, ends_with_a_value, spawns}, .check = none_waits)
+
 static void an_exit_without_the_lock_is_found(void **state)
 {
     (void)state;
@@ -205,6 +287,7 @@ int main(void)
         cmocka_unit_test(a_count_of_0_is_the_end),
         cmocka_unit_test(a_count_of_0_while_open),
         cmocka_unit_test(closed_for_a_moment),
+        cmocka_unit_test(an_abort_handle_holds_no_value_back),
         cmocka_unit_test(an_exit_without_the_lock_is_found),
     };
     return cmocka_run_group_tests_name("model task tracker", tests, NULL, NULL);
