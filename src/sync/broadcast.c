@@ -33,9 +33,9 @@ void weft__broadcast_bury(weft_broadcast_sender *ch, struct weft__broadcast_node
         struct weft__broadcast_node *n = dead;
         dead = n->next;
         weft__value_drop(&ch->type, n->value);
-        weft__lock_acquire(&ch->lock);
+        weft__lock_acquire(&ch->ends.lock);
         put_free(ch, n);
-        weft__lock_release(&ch->lock);
+        weft__lock_release(&ch->ends.lock);
     }
 }
 
@@ -45,11 +45,11 @@ static bool grow(weft_broadcast_sender *ch)
     struct weft__broadcast_extra *e = weft__malloc(sizeof *e + ch->node_bytes);
     if (e == NULL)
         return false;
-    weft__lock_acquire(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
     e->next = ch->extra;
     ch->extra = e;
     put_free(ch, (struct weft__broadcast_node *)(void *)e->node);
-    weft__lock_release(&ch->lock);
+    weft__lock_release(&ch->ends.lock);
     return true;
 }
 
@@ -93,11 +93,10 @@ static weft_broadcast_sender *create(const weft_broadcast_options *o)
     weft_broadcast_sender *ch = bytes ? weft__calloc(1, bytes) : NULL;
     if (ch == NULL)
         return NULL;
-    weft__a64_store_relaxed(&ch->refs, 1); /* published with the pointer */
+    weft__ends_init(&ch->ends);
     ch->type = (struct weft__value_type){o->elem_bytes, o->clone, o->drop};
     ch->capacity = capacity;
     ch->node_bytes = node_bytes;
-    ch->sender_count = 1;
     for (size_t i = 0; i < capacity + NODES_TO_SPARE; i++)
         put_free(ch,
                  (struct weft__broadcast_node *)(void *)((char *)ch + nodes_at + i * node_bytes));
@@ -106,8 +105,7 @@ static weft_broadcast_sender *create(const weft_broadcast_options *o)
 
 static void channel_unref(weft_broadcast_sender *ch)
 {
-    /* acq_rel: the last one sees all that the others did with the channel. */
-    if (weft__a64_sub_acq_rel(&ch->refs, 1) > 1)
+    if (!weft__ends_unref(&ch->ends))
         return;
     /* The last receiver has emptied the slots. */
     while (ch->extra) {
@@ -123,12 +121,12 @@ static int add_receiver(weft_broadcast_sender *ch, weft_broadcast_receiver **ret
     weft_broadcast_receiver *rx = weft__malloc(sizeof *rx);
     if (rx == NULL)
         return -ENOMEM;
-    weft__a64_add_relaxed(&ch->refs, 1); /* the caller's own keeps it alive */
+    weft__ends_ref(&ch->ends);
     rx->ch = ch;
-    weft__lock_acquire(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
     rx->next = ch->tail;
-    ch->receiver_count++;
-    weft__lock_release(&ch->lock);
+    ch->ends.receiver_count++;
+    weft__lock_release(&ch->ends.lock);
     *ret_rx = rx;
     return 0;
 }
@@ -165,10 +163,7 @@ weft_broadcast_sender *weft_broadcast_sender_ref(weft_broadcast_sender *tx)
         (void)weft__misuse("weft_broadcast_sender_ref", -EINVAL, "tx is NULL", WEFT__CALLER);
         return NULL;
     }
-    weft__a64_add_relaxed(&tx->refs, 1); /* the caller's own keeps it alive */
-    weft__lock_acquire(&tx->lock);
-    tx->sender_count++;
-    weft__lock_release(&tx->lock);
+    weft__ends_add_sender(&tx->ends);
     return tx;
 }
 
@@ -176,12 +171,7 @@ void weft_broadcast_sender_unref(weft_broadcast_sender *tx)
 {
     if (tx == NULL)
         return;
-    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
-    weft__lock_acquire(&tx->lock);
-    if (--tx->sender_count == 0)
-        weft__waitq_end_all(&tx->receivers, WEFT__WAITER_ENDED, &wakes);
-    weft__lock_release(&tx->lock);
-    weft__wake_list_flush(&wakes);
+    weft__ends_remove_sender(&tx->ends);
     channel_unref(tx);
 }
 
@@ -197,7 +187,7 @@ weft_broadcast_weak_sender *weft_broadcast_sender_downgrade(weft_broadcast_sende
         (void)weft__misuse("weft_broadcast_sender_downgrade", -EINVAL, "tx is NULL", WEFT__CALLER);
         return NULL;
     }
-    weft__a64_add_relaxed(&tx->refs, 1); /* the caller's own keeps it alive */
+    weft__ends_ref(&tx->ends);
     return (weft_broadcast_weak_sender *)tx;
 }
 
@@ -208,13 +198,13 @@ weft_broadcast_sender *weft_broadcast_weak_upgrade(weft_broadcast_weak_sender *w
         return NULL;
     }
     weft_broadcast_sender *ch = channel_of(weak);
-    weft__lock_acquire(&ch->lock);
-    bool is_open = ch->sender_count > 0;
-    ch->sender_count += is_open;
-    weft__lock_release(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
+    bool is_open = ch->ends.sender_count > 0;
+    ch->ends.sender_count += is_open;
+    weft__lock_release(&ch->ends.lock);
     if (!is_open)
         return NULL;
-    weft__a64_add_relaxed(&ch->refs, 1); /* the weak one's keeps it alive */
+    weft__ends_ref(&ch->ends); /* the weak one's keeps it alive */
     return ch;
 }
 
@@ -247,14 +237,13 @@ void weft_broadcast_receiver_destroy(weft_broadcast_receiver *rx)
     weft_broadcast_sender *ch = rx->ch;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     struct weft__broadcast_node *dead = NULL;
-    weft__lock_acquire(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
     /* Up to a capacity of items in one go: who leaves is mostly not that far behind. */
     uint64_t first = rx->next > weft__broadcast_oldest(ch) ? rx->next : weft__broadcast_oldest(ch);
     for (uint64_t p = first; p < ch->tail; p++)
         weft__broadcast_mark_read(ch, p, &dead);
-    if (--ch->receiver_count == 0)
-        weft__waitq_end_all(&ch->closed, WEFT__WAITER_ENDED, &wakes);
-    weft__lock_release(&ch->lock);
+    weft__ends_remove_receiver(&ch->ends, &wakes);
+    weft__lock_release(&ch->ends.lock);
     weft__wake_list_flush(&wakes);
     weft__broadcast_bury(ch, dead);
     weft__free(rx);
@@ -269,16 +258,16 @@ int weft_broadcast_send(weft_broadcast_sender *tx, const void *elem)
         return weft__misuse("weft_broadcast_send", -EINVAL, "an argument is NULL", WEFT__CALLER);
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     struct weft__broadcast_node *dead = NULL;
-    weft__lock_acquire(&tx->lock);
-    while (tx->receiver_count > 0 && tx->free == NULL) {
-        weft__lock_release(&tx->lock);
+    weft__lock_acquire(&tx->ends.lock);
+    while (tx->ends.receiver_count > 0 && tx->free == NULL) {
+        weft__lock_release(&tx->ends.lock);
         if (!grow(tx))
             return -ENOMEM;
-        weft__lock_acquire(&tx->lock);
+        weft__lock_acquire(&tx->ends.lock);
     }
-    size_t count = tx->receiver_count;
+    size_t count = tx->ends.receiver_count;
     if (count == 0) {
-        weft__lock_release(&tx->lock);
+        weft__lock_release(&tx->ends.lock);
         return -EPIPE;
     }
     struct weft__broadcast_node *n = tx->free;
@@ -291,8 +280,8 @@ int weft_broadcast_send(weft_broadcast_sender *tx, const void *elem)
         weft__broadcast_unref_node(tx, *slot, &dead);
     *slot = n;
     tx->tail++;
-    weft__waitq_end_all(&tx->receivers, WEFT__WAITER_ENDED, &wakes);
-    weft__lock_release(&tx->lock);
+    weft__waitq_end_all(&tx->ends.waiting, WEFT__WAITER_ENDED, &wakes);
+    weft__lock_release(&tx->ends.lock);
     weft__wake_list_flush(&wakes);
     weft__broadcast_bury(tx, dead);
     return count < INT_MAX ? (int)count : INT_MAX;
@@ -302,7 +291,7 @@ size_t weft_broadcast_sender_len(weft_broadcast_sender *tx)
 {
     if (tx == NULL)
         return 0;
-    weft__lock_acquire(&tx->lock);
+    weft__lock_acquire(&tx->ends.lock);
     /* The slots in use are the last ones: search for the first of them. */
     uint64_t low = weft__broadcast_oldest(tx), high = tx->tail;
     while (low < high) {
@@ -313,7 +302,7 @@ size_t weft_broadcast_sender_len(weft_broadcast_sender *tx)
             low = middle + 1;
     }
     size_t len = (size_t)(tx->tail - low);
-    weft__lock_release(&tx->lock);
+    weft__lock_release(&tx->ends.lock);
     return len;
 }
 
@@ -324,22 +313,12 @@ size_t weft_broadcast_capacity(const weft_broadcast_sender *tx)
 
 size_t weft_broadcast_receiver_count(weft_broadcast_sender *tx)
 {
-    if (tx == NULL)
-        return 0;
-    weft__lock_acquire(&tx->lock);
-    size_t count = tx->receiver_count;
-    weft__lock_release(&tx->lock);
-    return count;
+    return weft__ends_receiver_count(weft__broadcast_ends(tx));
 }
 
 size_t weft_broadcast_sender_count(weft_broadcast_receiver *rx)
 {
-    if (rx == NULL)
-        return 0;
-    weft__lock_acquire(&rx->ch->lock);
-    size_t count = rx->ch->sender_count;
-    weft__lock_release(&rx->ch->lock);
-    return count;
+    return rx ? weft__ends_sender_count(&rx->ch->ends) : 0;
 }
 
 bool weft_broadcast_is_same(const weft_broadcast_sender *tx, const weft_broadcast_receiver *rx)

@@ -19,8 +19,8 @@
 #ifndef WEFT_SYNC_BROADCAST_H
 #define WEFT_SYNC_BROADCAST_H
 
+#include "sync/ends.h"
 #include "sync/value.h"
-#include "task/waitq.h"
 
 #include <weft/broadcast.h>
 
@@ -38,15 +38,14 @@ struct weft__broadcast_extra {
 
 /* The channel; all handles of senders are this pointer. */
 struct weft_broadcast_sender {
-    weft__a64 refs; /* senders, weak ones too, and receivers: for the memory alone */
+    struct weft__ends ends;
+    /* Fixed. */
     struct weft__value_type type;
     size_t capacity; /* a power of two */
     size_t node_bytes;
 
-    struct weft__lock lock; /* guards the rest, and `next` of the receivers */
-    size_t sender_count, receiver_count;
-    uint64_t tail;                        /* the position sent next */
-    struct weft__waitq receivers, closed; /* who waits for an item; for no receiver */
+    /* Under the lock of the ends, which guards `next` of the receivers as well. */
+    uint64_t tail; /* the position sent next */
     struct weft__broadcast_node *free;
     struct weft__broadcast_extra *extra; /* nodes allocated later than the channel */
     struct weft__broadcast_node *slot[];
@@ -56,6 +55,13 @@ struct weft_broadcast_receiver {
     weft_broadcast_sender *ch;
     uint64_t next; /* the position read next; under the lock */
 };
+
+/* NULL for NULL. */
+static inline struct weft__ends *weft__broadcast_ends(const weft_broadcast_sender *ch)
+{
+    return (struct weft__ends *)(uintptr_t)ch;
+}
+_Static_assert(offsetof(struct weft_broadcast_sender, ends) == 0, "a channel begins with its ends");
 
 /* All of these under the lock. */
 

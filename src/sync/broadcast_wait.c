@@ -8,55 +8,16 @@
 
 /* ---- waiting for no receiver ---- */
 
-struct closed_wait {
-    weft_broadcast_sender *ch; /* NULL: misuse, reported when it was initialised */
-    struct weft__waiter waiter;
-};
+_Static_assert(sizeof(struct weft__ends_closed) <= sizeof(weft_broadcast_closed_future),
+               "weft_broadcast_closed_future is too small");
 
-_Static_assert(sizeof(struct closed_wait) <= sizeof(((weft_broadcast_closed_future *)0)->opaque),
-               "weft_broadcast_closed_future.opaque is too small");
-
-static struct closed_wait *closed_wait_of(weft_future *f)
-{
-    return (void *)WEFT__CONTAINER_OF(f, weft_broadcast_closed_future, future)->opaque;
-}
-
-static int closed_poll(weft_future *f, weft_waker *waker)
-{
-    struct closed_wait *c = closed_wait_of(f);
-    if (c->ch == NULL)
-        return -EINVAL;
-    int rc = 0;
-    weft__lock_acquire(&c->ch->lock);
-    if (c->ch->receiver_count == 0) {
-        (void)weft__waitq_leave(&c->ch->closed, &c->waiter); /* it may not have been queued */
-    } else {
-        weft__waitq_wait(&c->ch->closed, &c->waiter, waker);
-        rc = WEFT_PENDING;
-    }
-    weft__lock_release(&c->ch->lock);
-    return rc;
-}
-
-static void closed_cancel(weft_future *f)
-{
-    struct closed_wait *c = closed_wait_of(f);
-    weft__lock_acquire(&c->ch->lock);
-    (void)weft__waitq_leave(&c->ch->closed, &c->waiter); /* or it has been woken: nothing is owed */
-    weft__lock_release(&c->ch->lock);
-}
-
-static const weft_future_ops closed_ops = {closed_poll, closed_cancel, "broadcast closed"};
+static const weft_future_ops closed_ops = {weft__ends_closed_poll, weft__ends_closed_cancel,
+                                           "broadcast closed"};
 
 void weft_broadcast_closed_future_init(weft_broadcast_closed_future *f, weft_broadcast_sender *tx)
 {
-    if (tx == NULL)
-        (void)weft__misuse("weft_broadcast_closed_future_init", -EINVAL, "tx is NULL",
-                           WEFT__CALLER); /* said by the poll */
-    f->future.ops = &closed_ops;
-    struct closed_wait *c = closed_wait_of(&f->future);
-    c->ch = tx;
-    weft__waiter_init(&c->waiter);
+    weft__ends_closed_init((struct weft__ends_closed *)f, &closed_ops, weft__broadcast_ends(tx),
+                           "weft_broadcast_closed_future_init", WEFT__CALLER);
 }
 
 static int start_closed(weft_case *c)
@@ -72,29 +33,20 @@ weft_case weft_case_broadcast_closed(weft_broadcast_sender *tx)
 
 int weft_broadcast_closed(weft_broadcast_sender *tx)
 {
-    if (tx == NULL)
-        return weft__misuse("weft_broadcast_closed", -EINVAL, "tx is NULL", WEFT__CALLER);
-    int rc = weft__wait_begin("weft_broadcast_closed", WEFT__CALLER);
-    if (rc < 0)
-        return rc;
-    weft_broadcast_closed_future f;
-    weft_broadcast_closed_future_init(&f, tx);
-    return weft__wait_for(&f.future);
+    return weft__ends_wait_closed(&closed_ops, weft__broadcast_ends(tx), "weft_broadcast_closed",
+                                  WEFT__CALLER);
 }
 
 int weft_broadcast_blocking_closed(weft_broadcast_sender *tx)
 {
-    if (tx == NULL)
-        return weft__misuse("weft_broadcast_blocking_closed", -EINVAL, "tx is NULL", WEFT__CALLER);
-    weft_broadcast_closed_future f;
-    weft_broadcast_closed_future_init(&f, tx);
-    return weft__wait_blocking("weft_broadcast_blocking_closed", &f.future, WEFT__CALLER);
+    return weft__ends_blocking_wait_closed(&closed_ops, weft__broadcast_ends(tx),
+                                           "weft_broadcast_blocking_closed", WEFT__CALLER);
 }
 
 /* ---- receive ---- */
 
 struct recv_wait {
-    weft_broadcast_receiver *rx; /* NULL: as above */
+    weft_broadcast_receiver *rx; /* NULL: misuse, reported when it was initialised */
     void *elem;
     uint64_t *ret_lost; /* may be NULL */
     struct weft__waiter waiter;
@@ -115,7 +67,7 @@ static int look(weft_broadcast_receiver *rx, uint64_t *ret_lost)
         return -EOVERFLOW;
     }
     if (rx->next == ch->tail)
-        return ch->sender_count ? -EAGAIN : -EPIPE;
+        return ch->ends.sender_count ? -EAGAIN : -EPIPE;
     return 0;
 }
 
@@ -126,9 +78,9 @@ static int clone_next(weft_broadcast_receiver *rx, void *elem, struct weft__broa
     weft_broadcast_sender *ch = rx->ch;
     struct weft__broadcast_node *n = *weft__broadcast_slot(ch, rx->next);
     n->refs++;
-    weft__lock_release(&ch->lock);
+    weft__lock_release(&ch->ends.lock);
     int rc = weft__value_clone(&ch->type, elem, n->value);
-    weft__lock_acquire(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
     if (rc == 0 || rc == -EOWNERDEAD) {
         if (*weft__broadcast_slot(ch, rx->next) == n)
             weft__broadcast_mark_read(ch, rx->next, dead);
@@ -154,11 +106,11 @@ static int try_recv(weft_broadcast_receiver *rx, void *elem, uint64_t *ret_lost)
 {
     weft_broadcast_sender *ch = rx->ch;
     struct weft__broadcast_node *dead = NULL;
-    weft__lock_acquire(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
     int rc = look(rx, ret_lost);
     if (rc == 0)
         rc = take_next(rx, elem, &dead);
-    weft__lock_release(&ch->lock);
+    weft__lock_release(&ch->ends.lock);
     weft__broadcast_bury(ch, dead);
     return rc;
 }
@@ -175,17 +127,17 @@ static int recv_poll(weft_future *f, weft_waker *waker)
         return -EINVAL;
     weft_broadcast_sender *ch = r->rx->ch;
     struct weft__broadcast_node *dead = NULL;
-    weft__lock_acquire(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
     int rc = look(r->rx, r->ret_lost);
     if (rc == -EAGAIN) {
-        weft__waitq_wait(&ch->receivers, &r->waiter, waker);
+        weft__waitq_wait(&ch->ends.waiting, &r->waiter, waker);
         rc = WEFT_PENDING;
     } else {
-        (void)weft__waitq_leave(&ch->receivers, &r->waiter); /* it may not have been queued */
+        (void)weft__waitq_leave(&ch->ends.waiting, &r->waiter); /* it may not have been queued */
         if (rc == 0)
             rc = take_next(r->rx, r->elem, &dead);
     }
-    weft__lock_release(&ch->lock);
+    weft__lock_release(&ch->ends.lock);
     weft__broadcast_bury(ch, dead);
     return rc;
 }
@@ -195,9 +147,9 @@ static void recv_cancel(weft_future *f)
 {
     struct recv_wait *r = recv_wait_of(f);
     weft_broadcast_sender *ch = r->rx->ch;
-    weft__lock_acquire(&ch->lock);
-    (void)weft__waitq_leave(&ch->receivers, &r->waiter); /* or it has been woken */
-    weft__lock_release(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
+    (void)weft__waitq_leave(&ch->ends.waiting, &r->waiter); /* or it has been woken */
+    weft__lock_release(&ch->ends.lock);
 }
 
 static const weft_future_ops recv_ops = {recv_poll, recv_cancel, "broadcast receive"};
@@ -271,8 +223,8 @@ uint64_t weft_broadcast_receiver_len(weft_broadcast_receiver *rx)
 {
     if (rx == NULL)
         return 0;
-    weft__lock_acquire(&rx->ch->lock);
+    weft__lock_acquire(&rx->ch->ends.lock);
     uint64_t len = rx->ch->tail - rx->next;
-    weft__lock_release(&rx->ch->lock);
+    weft__lock_release(&rx->ch->ends.lock);
     return len;
 }

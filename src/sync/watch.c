@@ -18,27 +18,27 @@ static struct weft__watch_node *node_create(const weft_watch_sender *ch)
  * same time, and two; from then on nothing is allocated. */
 static struct weft__watch_node *node_get(weft_watch_sender *ch)
 {
-    weft__lock_acquire(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
     struct weft__watch_node *n = ch->free;
     if (n)
         ch->free = n->next;
-    weft__lock_release(&ch->lock);
+    weft__lock_release(&ch->ends.lock);
     return n ? n : node_create(ch);
 }
 
 static void node_put(weft_watch_sender *ch, struct weft__watch_node *n)
 {
-    weft__lock_acquire(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
     n->next = ch->free;
     ch->free = n;
-    weft__lock_release(&ch->lock);
+    weft__lock_release(&ch->ends.lock);
 }
 
 void weft__watch_unpin(weft_watch_sender *ch, struct weft__watch_node *n)
 {
-    weft__lock_acquire(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
     bool is_last = --n->refs == 0;
-    weft__lock_release(&ch->lock);
+    weft__lock_release(&ch->ends.lock);
     if (!is_last)
         return;
     weft__value_drop(&ch->type, n->value);
@@ -49,8 +49,7 @@ void weft__watch_unpin(weft_watch_sender *ch, struct weft__watch_node *n)
 
 static void channel_unref(weft_watch_sender *ch)
 {
-    /* acq_rel: the last one sees all that the others did with the channel. */
-    if (weft__a64_sub_acq_rel(&ch->refs, 1) > 1)
+    if (!weft__ends_unref(&ch->ends))
         return;
     weft__value_drop(&ch->type, ch->current->value);
     weft__free(ch->current);
@@ -68,12 +67,12 @@ static int add_receiver(weft_watch_sender *ch, const uint64_t *seen, weft_watch_
     weft_watch_receiver *rx = weft__malloc(sizeof *rx);
     if (rx == NULL)
         return -ENOMEM;
-    weft__a64_add_relaxed(&ch->refs, 1); /* the caller's own keeps it alive */
+    weft__ends_ref(&ch->ends);
     rx->ch = ch;
-    weft__lock_acquire(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
     rx->seen = seen ? *seen : ch->version;
-    ch->receiver_count++;
-    weft__lock_release(&ch->lock);
+    ch->ends.receiver_count++;
+    weft__lock_release(&ch->ends.lock);
     *ret_rx = rx;
     return 0;
 }
@@ -87,9 +86,8 @@ int weft_watch_create(const weft_watch_options *options, const void *value,
     if (ch == NULL)
         return -ENOMEM;
     ch->type = (struct weft__value_type){options->elem_bytes, options->clone, options->drop};
-    ch->sender_count = 1;
     ch->version = 1;
-    weft__a64_store_relaxed(&ch->refs, 1); /* published with the pointer */
+    weft__ends_init(&ch->ends);
     ch->current = node_create(ch);
     if (ch->current == NULL)
         goto err_channel;
@@ -114,10 +112,7 @@ weft_watch_sender *weft_watch_sender_ref(weft_watch_sender *tx)
         (void)weft__misuse("weft_watch_sender_ref", -EINVAL, "tx is NULL", WEFT__CALLER);
         return NULL;
     }
-    weft__a64_add_relaxed(&tx->refs, 1); /* the caller's own keeps it alive */
-    weft__lock_acquire(&tx->lock);
-    tx->sender_count++;
-    weft__lock_release(&tx->lock);
+    weft__ends_add_sender(&tx->ends);
     return tx;
 }
 
@@ -125,12 +120,7 @@ void weft_watch_sender_unref(weft_watch_sender *tx)
 {
     if (tx == NULL)
         return;
-    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
-    weft__lock_acquire(&tx->lock);
-    if (--tx->sender_count == 0)
-        weft__waitq_end_all(&tx->changed, WEFT__WAITER_ENDED, &wakes);
-    weft__lock_release(&tx->lock);
-    weft__wake_list_flush(&wakes);
+    weft__ends_remove_sender(&tx->ends);
     channel_unref(tx);
 }
 
@@ -155,10 +145,9 @@ void weft_watch_receiver_destroy(weft_watch_receiver *rx)
         return;
     weft_watch_sender *ch = rx->ch;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
-    weft__lock_acquire(&ch->lock);
-    if (--ch->receiver_count == 0)
-        weft__waitq_end_all(&ch->closed, WEFT__WAITER_ENDED, &wakes);
-    weft__lock_release(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
+    weft__ends_remove_receiver(&ch->ends, &wakes);
+    weft__lock_release(&ch->ends.lock);
     weft__wake_list_flush(&wakes);
     weft__free(rx);
     channel_unref(ch);
@@ -166,22 +155,12 @@ void weft_watch_receiver_destroy(weft_watch_receiver *rx)
 
 size_t weft_watch_receiver_count(weft_watch_sender *tx)
 {
-    if (tx == NULL)
-        return 0;
-    weft__lock_acquire(&tx->lock);
-    size_t count = tx->receiver_count;
-    weft__lock_release(&tx->lock);
-    return count;
+    return weft__ends_receiver_count(weft__watch_ends(tx));
 }
 
 size_t weft_watch_sender_count(weft_watch_receiver *rx)
 {
-    if (rx == NULL)
-        return 0;
-    weft__lock_acquire(&rx->ch->lock);
-    size_t count = rx->ch->sender_count;
-    weft__lock_release(&rx->ch->lock);
-    return count;
+    return rx ? weft__ends_sender_count(&rx->ch->ends) : 0;
 }
 
 bool weft_watch_is_same(const weft_watch_sender *tx, const weft_watch_receiver *rx)
@@ -224,14 +203,14 @@ static void publish(weft_watch_sender *tx, struct weft__watch_node *n, bool tell
 {
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     n->refs = 1;
-    weft__lock_acquire(&tx->lock);
+    weft__lock_acquire(&tx->ends.lock);
     struct weft__watch_node *old = tx->current;
     tx->current = n;
     if (tell) {
         tx->version++;
-        weft__waitq_end_all(&tx->changed, WEFT__WAITER_ENDED, &wakes);
+        weft__waitq_end_all(&tx->ends.waiting, WEFT__WAITER_ENDED, &wakes);
     }
-    weft__lock_release(&tx->lock);
+    weft__lock_release(&tx->ends.lock);
     weft__lock_release(&tx->writing);
     weft__wake_list_flush(&wakes);
     weft__watch_unpin(tx, old);
@@ -363,12 +342,12 @@ int weft_watch_send_if_modified(weft_watch_sender *tx, bool (*fn)(void *value, v
 
 static const void *borrow(weft_watch_sender *ch, weft_watch_receiver *update, weft_watch_ref *ref)
 {
-    weft__a64_add_relaxed(&ch->refs, 1); /* the caller's own keeps it alive */
-    weft__lock_acquire(&ch->lock);
+    weft__ends_ref(&ch->ends);
+    weft__lock_acquire(&ch->ends.lock);
     struct weft__watch_node *n = weft__watch_pin(ch);
     if (update)
         update->seen = ch->version;
-    weft__lock_release(&ch->lock);
+    weft__lock_release(&ch->ends.lock);
     ref->value = n->value;
     ref->opaque[0] = ch;
     ref->opaque[1] = n;
@@ -420,10 +399,10 @@ static int get(const char *call, weft_watch_receiver *rx, weft_watch_receiver *u
     if (!weft__watch_can_copy(rx->ch))
         return cannot_copy(call, caller);
     weft_watch_sender *ch = rx->ch;
-    weft__lock_acquire(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
     struct weft__watch_node *n = weft__watch_pin(ch);
     uint64_t version = ch->version;
-    weft__lock_release(&ch->lock);
+    weft__lock_release(&ch->ends.lock);
     int rc = weft__value_clone(&ch->type, ret_value, n->value);
     weft__watch_unpin(ch, n);
     if (rc == 0 && update)

@@ -2,16 +2,16 @@
  * Watch: a counted value that is replaced, never changed. watch.c has the value, its senders and
  * receivers, watch_wait.c what they wait for.
  *
- * Two locks. `lock` guards the fields, for a few instructions. `writing` is held by the one sender
- * that makes a new value, also while the user's function changes its copy: two that changed copies
- * of one value at the same time would undo each other's change. It is taken before `lock`, and
- * receivers never take it.
+ * Two locks. That of the ends guards the fields, for a few instructions. `writing` is held by the
+ * one sender that makes a new value, also while the user's function changes its copy: two that
+ * changed copies of one value at the same time would undo each other's change. It is taken before
+ * the other, and receivers never take it.
  */
 #ifndef WEFT_SYNC_WATCH_H
 #define WEFT_SYNC_WATCH_H
 
+#include "sync/ends.h"
 #include "sync/value.h"
-#include "task/waitq.h"
 
 #include <weft/watch.h>
 
@@ -23,7 +23,7 @@ struct weft__watch_node {
 
 /* The channel; all handles of senders are this pointer. */
 struct weft_watch_sender {
-    weft__a64 refs; /* senders, receivers and borrows, for the memory alone */
+    struct weft__ends ends; /* borrows hold references too */
     struct weft__value_type type;
 
     struct weft__lock writing;
@@ -31,18 +31,23 @@ struct weft_watch_sender {
      * written by that thread, and only compared by others */
     weft__aptr writer;
 
-    struct weft__lock lock; /* guards the rest */
-    size_t sender_count, receiver_count;
+    /* Under the lock of the ends. */
     uint64_t version; /* from 1: one less is always unseen */
     struct weft__watch_node *current;
     struct weft__watch_node *free;
-    struct weft__waitq changed, closed; /* who waits for a version; for no receiver */
 };
 
 struct weft_watch_receiver {
     weft_watch_sender *ch;
     uint64_t seen; /* version; by the owner */
 };
+
+/* NULL for NULL. */
+static inline struct weft__ends *weft__watch_ends(const weft_watch_sender *ch)
+{
+    return (struct weft__ends *)(uintptr_t)ch;
+}
+_Static_assert(offsetof(struct weft_watch_sender, ends) == 0, "a channel begins with its ends");
 
 /* Under the lock. */
 static inline struct weft__watch_node *weft__watch_pin(weft_watch_sender *ch)

@@ -28,7 +28,7 @@ static int take_change(weft_watch_receiver *rx)
 {
     weft_watch_sender *ch = rx->ch;
     if (rx->seen == ch->version)
-        return ch->sender_count ? -EAGAIN : -EPIPE;
+        return ch->ends.sender_count ? -EAGAIN : -EPIPE;
     rx->seen = ch->version;
     return 0;
 }
@@ -44,15 +44,15 @@ static int changed_poll(weft_future *f, weft_waker *waker)
     if (c->rx == NULL)
         return -EINVAL;
     weft_watch_sender *ch = c->rx->ch;
-    weft__lock_acquire(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
     int rc = take_change(c->rx);
     if (rc == -EAGAIN) {
-        weft__waitq_wait(&ch->changed, &c->waiter, waker);
+        weft__waitq_wait(&ch->ends.waiting, &c->waiter, waker);
         rc = WEFT_PENDING;
     } else {
-        (void)weft__waitq_leave(&ch->changed, &c->waiter); /* it may not have been queued */
+        (void)weft__waitq_leave(&ch->ends.waiting, &c->waiter); /* it may not have been queued */
     }
-    weft__lock_release(&ch->lock);
+    weft__lock_release(&ch->ends.lock);
     return rc;
 }
 
@@ -60,9 +60,10 @@ static void changed_cancel(weft_future *f)
 {
     struct changed_wait *c = changed_wait_of(f);
     weft_watch_sender *ch = c->rx->ch;
-    weft__lock_acquire(&ch->lock);
-    (void)weft__waitq_leave(&ch->changed, &c->waiter); /* or it has been woken: nothing is owed */
-    weft__lock_release(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
+    (void)weft__waitq_leave(&ch->ends.waiting,
+                            &c->waiter); /* or it has been woken: nothing is owed */
+    weft__lock_release(&ch->ends.lock);
 }
 
 static const weft_future_ops changed_ops = {changed_poll, changed_cancel, "watch changed"};
@@ -91,9 +92,9 @@ weft_case weft_case_watch_changed(weft_watch_receiver *rx)
 
 static int try_changed(weft_watch_receiver *rx)
 {
-    weft__lock_acquire(&rx->ch->lock);
+    weft__lock_acquire(&rx->ch->ends.lock);
     int rc = take_change(rx);
-    weft__lock_release(&rx->ch->lock);
+    weft__lock_release(&rx->ch->ends.lock);
     return rc;
 }
 
@@ -132,9 +133,9 @@ int weft_watch_has_changed(weft_watch_receiver *rx)
 {
     if (rx == NULL)
         return weft__misuse("weft_watch_has_changed", -EINVAL, "rx is NULL", WEFT__CALLER);
-    weft__lock_acquire(&rx->ch->lock);
-    int rc = rx->ch->sender_count == 0 ? -EPIPE : rx->seen != rx->ch->version;
-    weft__lock_release(&rx->ch->lock);
+    weft__lock_acquire(&rx->ch->ends.lock);
+    int rc = rx->ch->ends.sender_count == 0 ? -EPIPE : rx->seen != rx->ch->version;
+    weft__lock_release(&rx->ch->ends.lock);
     return rc;
 }
 
@@ -144,9 +145,9 @@ static void mark(const char *call, weft_watch_receiver *rx, uint64_t behind, con
         (void)weft__misuse(call, -EINVAL, "rx is NULL", caller);
         return;
     }
-    weft__lock_acquire(&rx->ch->lock);
+    weft__lock_acquire(&rx->ch->ends.lock);
     rx->seen = rx->ch->version - behind;
-    weft__lock_release(&rx->ch->lock);
+    weft__lock_release(&rx->ch->ends.lock);
 }
 
 void weft_watch_mark_changed(weft_watch_receiver *rx)
@@ -214,19 +215,19 @@ static int value_fits(const struct fit_wait *w, const void *value)
 static int look_until_it_fits(struct fit_wait *w)
 {
     weft_watch_sender *ch = w->rx->ch;
-    weft__lock_acquire(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
     for (int looks = 0; looks < LOOKS_MAX; looks++) {
         struct weft__watch_node *n = weft__watch_pin(ch);
         uint64_t version = ch->version;
-        weft__lock_release(&ch->lock);
+        weft__lock_release(&ch->ends.lock);
         int rc = value_fits(w, n->value);
         weft__watch_unpin(ch, n);
         w->rx->seen = version;
-        weft__lock_acquire(&ch->lock);
+        weft__lock_acquire(&ch->ends.lock);
         if (rc != 0)
             return rc < 0 ? rc : 0;
         if (ch->version == version)
-            return ch->sender_count ? -EAGAIN : -EPIPE;
+            return ch->ends.sender_count ? -EAGAIN : -EPIPE;
     }
     return CHANGED_AGAIN;
 }
@@ -240,10 +241,10 @@ static int fit_poll(weft_future *f, weft_waker *waker)
     int rc = look_until_it_fits(w);
     bool is_pending = rc == -EAGAIN || rc == CHANGED_AGAIN;
     if (is_pending)
-        weft__waitq_wait(&ch->changed, &w->waiter, waker);
+        weft__waitq_wait(&ch->ends.waiting, &w->waiter, waker);
     else
-        (void)weft__waitq_leave(&ch->changed, &w->waiter); /* it may not have been queued */
-    weft__lock_release(&ch->lock);
+        (void)weft__waitq_leave(&ch->ends.waiting, &w->waiter); /* it may not have been queued */
+    weft__lock_release(&ch->ends.lock);
     if (rc == CHANGED_AGAIN)
         weft_waker_wake(waker);
     return is_pending ? WEFT_PENDING : rc;
@@ -253,9 +254,10 @@ static void fit_cancel(weft_future *f)
 {
     struct fit_wait *w = fit_wait_of(f);
     weft_watch_sender *ch = w->rx->ch;
-    weft__lock_acquire(&ch->lock);
-    (void)weft__waitq_leave(&ch->changed, &w->waiter); /* or it has been woken: nothing is owed */
-    weft__lock_release(&ch->lock);
+    weft__lock_acquire(&ch->ends.lock);
+    (void)weft__waitq_leave(&ch->ends.waiting,
+                            &w->waiter); /* or it has been woken: nothing is owed */
+    weft__lock_release(&ch->ends.lock);
 }
 
 static const weft_future_ops fit_ops = {fit_poll, fit_cancel, "watch value"};
@@ -309,7 +311,7 @@ int weft_watch_try_wait_for(weft_watch_receiver *rx, weft_watch_pred pred, void 
         return rc;
     struct fit_wait w = {.rx = rx, .pred = pred, .arg = arg, .ret_value = ret_value};
     rc = look_until_it_fits(&w);
-    weft__lock_release(&rx->ch->lock);
+    weft__lock_release(&rx->ch->ends.lock);
     return rc == CHANGED_AGAIN ? -EAGAIN : rc;
 }
 
@@ -336,57 +338,18 @@ int weft_watch_blocking_wait_for(weft_watch_receiver *rx, weft_watch_pred pred, 
     return weft__wait_blocking("weft_watch_blocking_wait_for", &f.future, WEFT__CALLER);
 }
 
-/* ---- no receiver ---- */
+/* ---- waiting for no receiver ---- */
 
-struct closed_wait {
-    weft_watch_sender *ch; /* NULL: as above */
-    struct weft__waiter waiter;
-};
+_Static_assert(sizeof(struct weft__ends_closed) <= sizeof(weft_watch_closed_future),
+               "weft_watch_closed_future is too small");
 
-_Static_assert(sizeof(struct closed_wait) <= sizeof(((weft_watch_closed_future *)0)->opaque),
-               "weft_watch_closed_future.opaque is too small");
-
-static struct closed_wait *closed_wait_of(weft_future *f)
-{
-    return (void *)WEFT__CONTAINER_OF(f, weft_watch_closed_future, future)->opaque;
-}
-
-static int closed_poll(weft_future *f, weft_waker *waker)
-{
-    struct closed_wait *c = closed_wait_of(f);
-    if (c->ch == NULL)
-        return -EINVAL;
-    int rc = 0;
-    weft__lock_acquire(&c->ch->lock);
-    if (c->ch->receiver_count == 0) {
-        (void)weft__waitq_leave(&c->ch->closed, &c->waiter); /* it may not have been queued */
-    } else {
-        weft__waitq_wait(&c->ch->closed, &c->waiter, waker);
-        rc = WEFT_PENDING;
-    }
-    weft__lock_release(&c->ch->lock);
-    return rc;
-}
-
-static void closed_cancel(weft_future *f)
-{
-    struct closed_wait *c = closed_wait_of(f);
-    weft__lock_acquire(&c->ch->lock);
-    (void)weft__waitq_leave(&c->ch->closed, &c->waiter); /* or it has been woken: nothing is owed */
-    weft__lock_release(&c->ch->lock);
-}
-
-static const weft_future_ops closed_ops = {closed_poll, closed_cancel, "watch closed"};
+static const weft_future_ops closed_ops = {weft__ends_closed_poll, weft__ends_closed_cancel,
+                                           "watch closed"};
 
 void weft_watch_closed_future_init(weft_watch_closed_future *f, weft_watch_sender *tx)
 {
-    if (tx == NULL)
-        (void)weft__misuse("weft_watch_closed_future_init", -EINVAL, "tx is NULL",
-                           WEFT__CALLER); /* said by the poll */
-    f->future.ops = &closed_ops;
-    struct closed_wait *c = closed_wait_of(&f->future);
-    c->ch = tx;
-    weft__waiter_init(&c->waiter);
+    weft__ends_closed_init((struct weft__ends_closed *)f, &closed_ops, weft__watch_ends(tx),
+                           "weft_watch_closed_future_init", WEFT__CALLER);
 }
 
 static int start_closed(weft_case *c)
@@ -402,21 +365,12 @@ weft_case weft_case_watch_closed(weft_watch_sender *tx)
 
 int weft_watch_closed(weft_watch_sender *tx)
 {
-    if (tx == NULL)
-        return weft__misuse("weft_watch_closed", -EINVAL, "tx is NULL", WEFT__CALLER);
-    int rc = weft__wait_begin("weft_watch_closed", WEFT__CALLER);
-    if (rc < 0)
-        return rc;
-    weft_watch_closed_future f;
-    weft_watch_closed_future_init(&f, tx);
-    return weft__wait_for(&f.future);
+    return weft__ends_wait_closed(&closed_ops, weft__watch_ends(tx), "weft_watch_closed",
+                                  WEFT__CALLER);
 }
 
 int weft_watch_blocking_closed(weft_watch_sender *tx)
 {
-    if (tx == NULL)
-        return weft__misuse("weft_watch_blocking_closed", -EINVAL, "tx is NULL", WEFT__CALLER);
-    weft_watch_closed_future f;
-    weft_watch_closed_future_init(&f, tx);
-    return weft__wait_blocking("weft_watch_blocking_closed", &f.future, WEFT__CALLER);
+    return weft__ends_blocking_wait_closed(&closed_ops, weft__watch_ends(tx),
+                                           "weft_watch_blocking_closed", WEFT__CALLER);
 }
