@@ -11,6 +11,8 @@
 #define AT_ONCE 100
 
 static atomic_int running, most, done;
+/* Not in the frame of who spawns: if that gives up, jobs are left that hold permits of it. */
+static weft_semaphore semaphore = WEFT_SEMAPHORE_INIT(AT_ONCE);
 
 static void *job(void *arg)
 {
@@ -33,7 +35,6 @@ static void give_back(void *permit)
 static int spawn_all(void *arg)
 {
     (void)arg;
-    weft_semaphore semaphore = WEFT_SEMAPHORE_INIT(AT_ONCE);
     const weft_spawn_options options = {.arg_bytes = sizeof(weft_permit), .drop_arg = give_back};
     int rc = 0;
     for (int i = 0; i < JOBS && rc == 0; i++) {

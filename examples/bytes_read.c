@@ -12,14 +12,10 @@
 #include <string.h>
 #include <sys/signalfd.h>
 
-static void *count(void *arg)
+static void count_until_closed(weft_mpsc_receiver *rx, weft_interval *each_second)
 {
-    weft_mpsc_receiver *rx = arg;
-    weft_interval each_second;
     size_t len = 0, total = 0;
-    if (weft_interval_init(&each_second, WEFT_SEC) < 0)
-        return NULL;
-    weft_case c[] = {weft_case_mpsc_recv(rx, &len), weft_case_tick(&each_second, NULL)};
+    weft_case c[] = {weft_case_mpsc_recv(rx, &len), weft_case_tick(each_second, NULL)};
     for (bool is_open = true; is_open;)
         switch (weft_select(c, 2)) {
         case 0:
@@ -37,7 +33,16 @@ static void *count(void *arg)
             is_open = false; /* aborted */
         }
     printf("bytes read = %zu, all senders are gone\n", total);
-    weft_interval_fini(&each_second);
+}
+
+static void *count(void *arg)
+{
+    weft_mpsc_receiver *rx = arg;
+    weft_interval each_second;
+    if (weft_interval_init(&each_second, WEFT_SEC) == 0) {
+        count_until_closed(rx, &each_second);
+        weft_interval_fini(&each_second);
+    }
     weft_mpsc_receiver_unref(rx);
     return NULL;
 }
@@ -84,7 +89,6 @@ static void *accept_all(void *arg)
             if (weft_scope_spawn_with(s, &options, serve, &c) < 0)
                 connection_close(&c);
         }
-    weft_mpsc_sender_unref(server->tx);
     return NULL;
 }
 
@@ -118,11 +122,13 @@ static int serve_until_signal(struct args *args, struct server *server, weft_mps
     if (rc == 0) {
         rc = wait_for_signal(&args->signals);
         (void)weft_abort(accepter); /* and with it its connections */
+        int joined = 0;
         WEFT_SHIELD
-            rc = weft_join(accepter, NULL);
-    } else {
-        weft_mpsc_sender_unref(server->tx);
+            joined = weft_join(accepter, NULL);
+        rc = rc < 0 ? rc : joined;
     }
+    /* The last one. Here and not in accept_all(), which never runs if it is aborted first. */
+    weft_mpsc_sender_unref(server->tx);
     WEFT_SHIELD /* the counter ends by itself: nobody can send any more */
         if (weft_join(counter, NULL) < 0)
             puts("the counter is lost");

@@ -173,8 +173,10 @@ static int chat(void *arg)
         if (rc == 0) {
             rc = wait_for_signal(&args->signals);
             (void)weft_abort(accepter);
+            int joined = 0;
             WEFT_SHIELD /* also when this task is aborted itself */
-                rc = weft_join(accepter, NULL);
+                joined = weft_join(accepter, NULL);
+            rc = rc < 0 ? rc : joined;
         }
         weft_broadcast_sender_unref(server.tx);
     }

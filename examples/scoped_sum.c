@@ -29,11 +29,14 @@ static int sum_all(void *arg)
 {
     (void)arg;
     struct part part[PARTS];
-    WEFT_SCOPE(s)
+    int rc = 0;
+    WEFT_SCOPE_INTO(s, &rc) /* not 0 when a child could not be spawned */
         for (uint32_t i = 0; i < PARTS; i++) {
             part[i] = (struct part){.from = NUMBERS / PARTS * i, .to = NUMBERS / PARTS * (i + 1)};
             weft_scope_spawn(s, sum_part, &part[i]);
         }
+    if (rc < 0)
+        return rc;
     uint64_t total = 0;
     for (int i = 0; i < PARTS; i++) {
         printf("part %d: %" PRIu64 "\n", i, part[i].sum);

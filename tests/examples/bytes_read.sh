@@ -45,3 +45,10 @@ pid=
 grep -q ', all senders are gone$' <(tail -n 1 "$dir/out") || fail 'the end was not seen'
 has_read 15012 || fail "$(sum) bytes in all"
 [ ! -s "$dir/err" ] || fail 'something on stderr'
+
+# A signal that was there before the program ends it too, whichever of its tasks has run by then.
+for try in $(seq 20); do
+    workers=$((try % 4 + 1))
+    WEFT_WORKERS=$workers timeout -s KILL 20 env --block-signal=INT sh -c 'kill -s INT $$; exec "$@"' sh "$program" 127.0.0.1:0 \
+        >"$dir/out" 2>"$dir/err" || fail "with $workers workers and a signal that waits: exit status $?"
+done

@@ -57,3 +57,10 @@ wait "$pid" || status=$?
 pid=
 [ "$status" = 0 ] || fail "exit status $status"
 [ ! -s "$dir/err" ] || fail 'something on stderr'
+
+# A signal that was there before the program ends it too, whichever of its tasks has run by then.
+for try in $(seq 3); do
+    workers=$((try % 4 + 1))
+    WEFT_WORKERS=$workers timeout -s KILL 20 env --block-signal=INT sh -c 'kill -s INT $$; exec "$@"' sh "$program" 127.0.0.1:0 \
+        >"$dir/out" 2>"$dir/err" || fail "with $workers workers and a signal that waits: exit status $?"
+done
