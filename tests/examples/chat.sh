@@ -46,7 +46,10 @@ expect 3 '* 2 leaves'
 expect 5 '* 2 leaves'
 # A fourth one, by nc itself.
 if command -v nc >/dev/null; then
-    printf 'by nc\n' | timeout 10 nc -q 1 127.0.0.1 "$port" >"$dir/nc" || true
+    : >"$dir/nc"
+    # Its input stays open until it has heard something: who hangs up is told no more.
+    { printf 'by nc\n'; for_a_while grep -q '^\* 4 joins$' "$dir/nc"; } |
+        timeout 20 nc -q 1 127.0.0.1 "$port" >"$dir/nc" || true
     expect 3 '* 4 joins'
     expect 3 '4: by nc'
     grep -q '^\* 4 joins$' "$dir/nc" || fail "nc heard: $(cat "$dir/nc")"
