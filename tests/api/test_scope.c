@@ -249,12 +249,13 @@ static void sco_04_tokens_hold_for_grandchildren(struct test_env *env)
 static void sco_04_the_scope_that_ended_it_says_so(struct test_env *env)
 {
     (void)env;
-    int seen = 0, rc = 0;
+    struct grandchild g = {0};
+    int rc = 0;
     weft_timeout outer, inner;
     weft_timeout_enter(&outer, 60 * WEFT_SEC);
     weft_timeout_enter(&inner, 5 * WEFT_MS);
     WEFT_SCOPE_INTO(s, &rc) {
-        CHECK_EQ(weft_scope_go(s, sleep_long, &seen), 0);
+        CHECK_EQ(weft_scope_go(s, sleep_long, &g), 0);
         WEFT_SHIELD /* so it is the child */
             CHECK_EQ(weft_scope_wait(s), -ETIMEDOUT);
         CHECK(weft_timeout_is_expired(&inner));
@@ -271,7 +272,7 @@ static void sco_04_the_scope_that_ended_it_says_so(struct test_env *env)
     weft_cancel_scope_enter(&cancel, token);
     weft_scope scope;
     CHECK_EQ(weft_scope_enter(&scope, NULL), 0);
-    CHECK_EQ(weft_scope_go(&scope, sleep_long, &seen), 0);
+    CHECK_EQ(weft_scope_go(&scope, sleep_long, &g), 0);
     weft_cancel_token_cancel(token);
     WEFT_SHIELD
         CHECK_EQ(weft_scope_wait(&scope), -ECANCELED);
@@ -293,11 +294,12 @@ static int time_out_alone(void *arg)
 static void sco_04_a_childs_own_deadline_is_not_the_scopes(struct test_env *env)
 {
     (void)env;
-    int seen = 0, rc = 0;
+    struct grandchild g = {0};
+    int rc = 0;
     weft_timeout t;
     weft_timeout_enter(&t, 60 * WEFT_SEC);
     WEFT_SCOPE_INTO(s, &rc)
-        CHECK_EQ(weft_scope_go(s, time_out_alone, &seen), 0);
+        CHECK_EQ(weft_scope_go(s, time_out_alone, &g), 0);
     weft_timeout_leave(&t);
     CHECK_EQ(rc, -ETIMEDOUT);
     CHECK(!weft_timeout_is_expired(&t));
