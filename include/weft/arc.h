@@ -21,7 +21,8 @@ WEFT_BEGIN_DECLS
  * Makes a box with `bytes` of zeroed memory, aligned as malloc would.
  *
  *   drop   called once with the value when the last reference goes, by whoever gives it up; then
- *          the memory is freed. NULL: nothing to do but free it
+ *          the memory is freed. A panic in it goes on in the caller; the memory is freed all the
+ *          same. NULL: nothing to do but free it
  *
  * Returns the value, with one reference, which is the caller's; NULL when out of memory.
  */

@@ -8,6 +8,7 @@
 #include "sys/sys.h"
 
 #include <weft/arc.h>
+#include <weft/panic.h>
 
 #include <stdalign.h>
 
@@ -48,8 +49,9 @@ void *weft_arc_ref(void *value)
     return value;
 }
 
-static void weak_unref(struct box *b)
+static void weak_unref(void *box)
 {
+    struct box *b = box;
     /* acq_rel: who frees comes after what all others did */
     if (weft__a64_sub_acq_rel(&b->weak, 1) == 1)
         weft__free(b);
@@ -65,9 +67,12 @@ void weft_arc_unref(void *value)
     WEFT_ASSERT(before > 0); /* given up more often than taken */
     if (before > 1)
         return;
-    if (b->drop)
-        b->drop(value);
-    weak_unref(b);
+    if (b->drop == NULL) {
+        weak_unref(b);
+        return;
+    }
+    WEFT_DEFER(weak_unref, b); /* also when drop panics */
+    b->drop(value);
 }
 
 size_t weft_arc_count(const void *value)
@@ -110,5 +115,5 @@ weft_arc_weak *weft_arc_weak_ref(weft_arc_weak *weak)
 void weft_arc_weak_unref(weft_arc_weak *weak)
 {
     if (weak)
-        weak_unref((struct box *)weak);
+        weak_unref(weak);
 }

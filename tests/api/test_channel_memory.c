@@ -1,8 +1,10 @@
 /* ctest: parallel not-under=address,thread,memcheck (they bring a malloc of their own) */
-/* Oneshots and mpsc channels: each allocation fails once; none is made in steady state. */
+/* Oneshots, mpsc channels, counted boxes: each allocation fails once; none is made in steady state;
+ * none is lost in a panic. */
 #include "harness.h"
 #include "own_malloc.h"
 
+#include <weft/arc.h>
 #include <weft/mpsc.h>
 #include <weft/oneshot.h>
 
@@ -195,5 +197,32 @@ static void steady_state_calls_no_malloc(struct test_env *env)
     expect_no_malloc("oneshots in the frame", oneshot_in_the_frame, NULL);
 }
 
+/* ---- panics ---- */
+
+static void panic_in_drop(void *value)
+{
+    (void)value;
+    weft_panic("in the destructor of a box");
+}
+
+static void *let_go(void *box)
+{
+    weft_arc_unref(box);
+    return NULL;
+}
+
+static void arc_01_freed_though_drop_panics(struct test_env *env)
+{
+    (void)env;
+    void *box = weft_arc_create(100, panic_in_drop);
+    weft_arc_weak *weak = weft_arc_downgrade(box);
+    CHECK_EQ(test_join_kind(SPAWN(let_go, box)), WEFT_OUTCOME_PANICKED);
+    CHECK(weft_arc_upgrade(weak) == NULL);
+    long before = atomic_load(&alive);
+    weft_arc_weak_unref(weak);
+    CHECK_EQ(atomic_load(&alive), before - 1);
+}
+
 TEST_MAIN(PLAIN(creating_without_memory), IN_TASK_ON(sending_without_memory, TEST_MT1),
-          IN_TASK(steady_state_calls_no_malloc))
+          IN_TASK(steady_state_calls_no_malloc),
+          IN_TASK_ON(arc_01_freed_though_drop_panics, TEST_CT))
