@@ -38,10 +38,10 @@ static void count_drop(void *elem)
     drops[*(int *)elem]++;
 }
 
-static void init(int receivers)
+static void init(int receivers, size_t capacity)
 {
     waits_init();
-    weft_broadcast_options o = {1, sizeof(int), clone_item, count_drop};
+    weft_broadcast_options o = {capacity, sizeof(int), clone_item, count_drop};
     MODEL_CHECK(weft_broadcast_create(&o, &tx, NULL) == 0);
     model_name(tx, sizeof *tx, "channel");
     memset(drops, 0, sizeof drops);
@@ -56,12 +56,12 @@ static void init(int receivers)
 
 static void init_one(void)
 {
-    init(1);
+    init(1, 1);
 }
 
 static void init_two(void)
 {
-    init(2);
+    init(2, 1);
 }
 
 /* ---- what the threads do ---- */
@@ -167,6 +167,30 @@ PASSES(the_last_receiver_against_kept_items, init_two, 1, send_two, leave_first,
 PASSES(leaving_against_sends, init_one, 0, send_two, leave_first)
 PASSES(closed_against_the_last_receivers, init_two, 0, wait_for_closed, leave_first, leave_second)
 
+/* Two items are there already, which neither has read: they are overwritten while it leaves. */
+static void init_behind(void)
+{
+    init(2, 2);
+    for (; sent < 2; sent++)
+        MODEL_CHECK(weft_broadcast_send(tx, &sent) == 2);
+}
+
+static void the_other_leaves_too(void)
+{
+    weft_broadcast_receiver_destroy(rx[1]);
+    each_item_once();
+}
+
+static void leaving_while_it_is_behind(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "leaving_while_it_is_behind",
+                                   .init = init_behind,
+                                   .thread = {send_two, leave_first},
+                                   .check = the_other_leaves_too};
+    model_passes(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -175,6 +199,7 @@ int main(void)
         cmocka_unit_test(overrun_against_a_reader_that_gives_up),
         cmocka_unit_test(the_last_receiver_against_kept_items),
         cmocka_unit_test(leaving_against_sends),
+        cmocka_unit_test(leaving_while_it_is_behind),
         cmocka_unit_test(closed_against_the_last_receivers),
     };
     return cmocka_run_group_tests_name("model broadcast", tests, NULL, NULL);
