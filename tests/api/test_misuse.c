@@ -262,7 +262,8 @@ static void dump_lists_every_task(struct test_env *env)
         weft_spawn_options o = {.name = "dumped"};
         CHECK_EQ(weft_spawn_with(&o, test_forever, &g, &t[i]), 0);
     }
-    CHECK_EQ(weft_sleep(2 * WEFT_MS), 0);
+    for (int i = 0; i < 3; i++)
+        CHECK_SOON(test_waits(env->handle, t[i]));
     int n = weft_dump(env->handle, pipe_fds[1]);
     CHECK(n >= 4); /* they and we; the body of weft_block_on() may be among them */
     ssize_t len = read(pipe_fds[0], text, sizeof(text) - 1);
