@@ -3,6 +3,7 @@
  * only while a poll is pending, as everything inside an iterator.
  */
 #include "iter/iter.h"
+#include "time/timers.h"
 
 #include <weft/time.h>
 
@@ -18,7 +19,9 @@ struct alarm {
 
 static int alarm_set(struct alarm *a, uint64_t duration_ns)
 {
-    uint64_t deadline_ns = weft__add_sat(weft_now(), duration_ns);
+    /* On the clock that the timer goes by, also when a plain thread asks. */
+    uint64_t now_ns = a->is_made ? weft__timer_now(&a->timer) : weft_now();
+    uint64_t deadline_ns = weft__add_sat(now_ns, duration_ns);
     if (!a->is_made) {
         int rc = weft_timer_init(&a->timer, deadline_ns);
         if (rc < 0)
