@@ -85,7 +85,8 @@ WEFT_API void weft_iter_destroy(weft_iter *it);
  *   item      borrowed for the call; item_bytes are written to it when 1 is returned
  *
  * Returns 1 with an item, which is the caller's; 0 at the end; or a negative errno:
- *   one of the iterator's own, see where it was made
+ *   one of the iterator's own, see where it was made; of those that go by time, or run a generator,
+ *   also -EPERM outside a runtime or with time switched off, -ESHUTDOWN, -ENOMEM
  *   -ECANCELED, -ETIMEDOUT, -EPERM   as weft_await(); -EINVAL
  *
  * Context:       as weft_await(); may suspend, and may resume on another thread.
@@ -99,7 +100,7 @@ WEFT_API WEFT_MUST_CHECK int weft_iter_try_next(weft_iter *it, void *item);
 WEFT_API WEFT_MUST_CHECK int weft_iter_blocking_next(weft_iter *it, void *item);
 
 /* The same as a future, and as a case of a select: rc is 1, 0 or an error. it and item must outlive
- * it. */
+ * it; NULL is misuse, -EINVAL. */
 typedef struct weft_iter_next_future {
     weft_future future;
     weft_iter *it;
@@ -198,7 +199,8 @@ WEFT_API weft_iter *weft_iter_fuse(weft_iter *it);
 /* An iterator that can be looked ahead in. */
 WEFT_API weft_iter *weft_iter_peekable(weft_iter *it);
 /* Waits for the next item and leaves it where it is; as weft_iter_next(). *ret_item is borrowed
- * until it is taken. -EINVAL, logged, for one that is not peekable. */
+ * until it is taken. An error is not kept: the next call goes on behind it. -EINVAL, logged, for
+ * one that is not peekable. */
 WEFT_API WEFT_MUST_CHECK int weft_iter_peek(weft_iter *it, const void **ret_item);
 
 /* Items of either as they come, to the end of both. Of two that are always ready, every other item

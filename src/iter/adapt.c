@@ -301,7 +301,7 @@ weft_iter *weft_iter_chain(weft_iter *a, weft_iter *b)
 
 struct peekable {
     struct weft__iter_adapter a;
-    int peeked; /* what comes next: 1 with an item, 0, an error; WEFT_PENDING: not known */
+    int peeked; /* what comes next: 1 with an item, 0; WEFT_PENDING: not known */
     _Alignas(max_align_t) char item[];
 };
 

@@ -120,6 +120,13 @@ void weft_iter_cancel(weft_iter *it)
     it->ops->cancel(it);
 }
 
+static int check(const char *call, const weft_iter *it, const void *item, const void *caller)
+{
+    if (it == NULL || (item == NULL && it->item_bytes))
+        return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
+    return 0;
+}
+
 static int next_poll(weft_future *f, weft_waker *waker)
 {
     weft_iter_next_future *n = WEFT__CONTAINER_OF(f, weft_iter_next_future, future);
@@ -128,15 +135,18 @@ static int next_poll(weft_future *f, weft_waker *waker)
 
 static void next_cancel(weft_future *f)
 {
-    weft_iter_cancel(WEFT__CONTAINER_OF(f, weft_iter_next_future, future)->it);
+    weft_iter_next_future *n = WEFT__CONTAINER_OF(f, weft_iter_next_future, future);
+    if (n->it)
+        weft_iter_cancel(n->it);
 }
 
 static const weft_future_ops next_ops = {next_poll, next_cancel, "next item"};
 
 void weft_iter_next_future_init(weft_iter_next_future *f, weft_iter *it, void *item)
 {
+    int rc = check("weft_iter_next_future_init", it, item, WEFT__CALLER);
     f->future.ops = &next_ops;
-    f->it = it;
+    f->it = rc < 0 ? NULL : it;
     f->item = item;
 }
 
@@ -156,13 +166,6 @@ int weft_iter_poll_next(weft_iter *it, void *item, weft_waker *waker)
     weft_iter_next_future f;
     weft_iter_next_future_init(&f, it, item);
     return weft_future_poll(&f.future, waker); /* the budget is charged there */
-}
-
-static int check(const char *call, const weft_iter *it, const void *item, const void *caller)
-{
-    if (it == NULL || (item == NULL && it->item_bytes))
-        return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
-    return 0;
 }
 
 static int next(const char *call, weft_iter *it, void *item, const void *caller)

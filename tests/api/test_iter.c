@@ -806,6 +806,23 @@ static void st_03_as_a_future(struct test_env *env)
     weft_iter_destroy(it);
 }
 
+static void st_03_a_future_reports_null(struct test_env *env)
+{
+    (void)env;
+    int v;
+    weft_iter *it = count_from(1, 2);
+    weft_iter_next_future f;
+    weft_iter_next_future_init(&f, NULL, &v);
+    EXPECT_LOGGED("weft_iter_next_future_init");
+    CHECK_EQ(weft_await(&f.future), -EINVAL);
+    weft_future_cancel(&f.future);
+    weft_case c = weft_case_iter_next(it, NULL);
+    CHECK_EQ(weft_select(&c, 1), 0);
+    EXPECT_LOGGED("weft_iter_next_future_init");
+    CHECK_EQ(c.rc, -EINVAL);
+    check_rest(it, "12"); /* nothing was lost */
+}
+
 /* A future of one's own over an iterator: sums it up. */
 struct summing {
     weft_future future;
@@ -1023,5 +1040,6 @@ TEST_MAIN(IN_TASK(st_01_merge_ends_when_both_end_and_is_fair), IN_TASK(st_01_cha
           IN_TASK(st_03_watch_shows_no_version_twice), IN_TASK(st_03_interval),
           IN_TASK(st_03_accept), IN_TASK(st_03_lines), IN_TASK(st_03_generators),
           IN_TASK(st_03_no_poll_waits_for_a_generator), IN_TASK(st_03_in_a_select),
-          IN_TASK(st_03_as_a_future), IN_TASK(st_03_in_a_polled_task),
-          PLAIN(st_03_on_a_plain_thread), IN_TASK_ON(co_07_a_filter_lets_a_sibling_run, TEST_CT))
+          IN_TASK(st_03_as_a_future), IN_TASK_ON(st_03_a_future_reports_null, TEST_MT1),
+          IN_TASK(st_03_in_a_polled_task), PLAIN(st_03_on_a_plain_thread),
+          IN_TASK_ON(co_07_a_filter_lets_a_sibling_run, TEST_CT))
