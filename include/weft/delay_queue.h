@@ -136,6 +136,8 @@ WEFT_API void weft_delay_queue_next_future_init(weft_delay_queue_next_future *f,
 WEFT_API weft_case weft_case_delay_queue_next(weft_delay_queue *q, void *ret_item,
                                               weft_delay_entry *ret_entry);
 
+/* The rest: any thread; never suspends. */
+
 /* The item that comes next, due or not, which stays: 0; -ENODATA when the queue is empty. */
 WEFT_API WEFT_MUST_CHECK int weft_delay_queue_peek(weft_delay_queue *q,
                                                    weft_delay_entry *ret_entry);

@@ -48,6 +48,7 @@ expect 5 '* 2 leaves'
 if command -v nc >/dev/null; then
     : >"$dir/nc"
     # Its input stays open until it has heard something: who hangs up is told no more.
+    # shellcheck disable=SC2094 # it is read to see it grow
     { printf 'by nc\n'; for_a_while grep -q '^\* 4 joins$' "$dir/nc"; } |
         timeout 20 nc -q 1 127.0.0.1 "$port" >"$dir/nc" || true
     expect 3 '* 4 joins'
