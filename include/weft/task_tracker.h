@@ -93,8 +93,8 @@ WEFT_API WEFT_MUST_CHECK int weft_task_tracker_wait(weft_task_tracker *t);
 /* The same on a plain thread, in a runtime or in none. -EPERM in a task (logged); -ENOMEM. */
 WEFT_API WEFT_MUST_CHECK int weft_task_tracker_blocking_wait(weft_task_tracker *t);
 
-/* The same as a future, whose result is 0. t is borrowed until it has completed or was cancelled.
- * */
+/* The same as a future, whose result is 0. t is borrowed until the first poll; a pending one has a
+ * reference of its own. The wait begins with the first poll. */
 typedef struct weft_task_tracker_wait_future {
     weft_future future;
     void *opaque[6];

@@ -2,9 +2,9 @@
  * Task trackers.
  *
  * One word has the bit "closed", the count, and the references; what is counted is a reference too,
- * so a task begins and ends with one read-modify-write each. Only the change to "closed, and the
- * count is 0" is made under the lock, together with ending the waits: so exactly those are ended
- * that waited when it happened, and later ones see what holds then.
+ * so a task begins and ends with one read-modify-write each. Who waits has one as well. Only the
+ * change to "closed, and the count is 0" is made under the lock, together with ending the waits: so
+ * exactly those are ended that waited when it happened, and later ones see what holds then.
  *
  * All tasks share the tracker's end hook (task.h). They are detached from the start, or their
  * spawner counts as well until they are, so a result is dropped before the count falls.
@@ -204,27 +204,36 @@ struct wait {
 _Static_assert(sizeof(struct wait) <= sizeof(weft_task_tracker_wait_future),
                "weft_task_tracker_wait_future.opaque is too small");
 
+/* As long as it waits it has a reference: for the lock that it leaves, or wakes up, by. */
 static int wait_poll(weft_future *f, weft_waker *waker)
 {
     struct wait *w = WEFT__CONTAINER_OF(f, struct wait, future);
     weft_task_tracker *t = w->tracker;
-    if (weft__waiter_result(&w->waiter))
+    if (weft__waiter_result(&w->waiter)) {
+        unref(t);
         return 0;
+    }
     weft__lock_acquire(&t->lock);
+    bool is_new = weft__waiter_is_idle(&w->waiter);
     /* relaxed: whoever closed it, or left as the last one, has had the lock */
-    bool must_wait =
-        !(weft__waiter_is_idle(&w->waiter) && is_over(weft__a64_load_relaxed(&t->word))) &&
-        weft__waiter_must_wait(&t->waiters, &w->waiter, waker);
+    bool must_wait = !(is_new && is_over(weft__a64_load_relaxed(&t->word))) &&
+                     weft__waiter_must_wait(&t->waiters, &w->waiter, waker);
+    if (must_wait && is_new)
+        (void)weft_task_tracker_ref(t);
     weft__lock_release(&t->lock);
+    if (!must_wait && !is_new)
+        unref(t);
     return must_wait ? WEFT_PENDING : 0;
 }
 
 static void wait_cancel(weft_future *f)
 {
     struct wait *w = WEFT__CONTAINER_OF(f, struct wait, future);
-    weft__lock_acquire(&w->tracker->lock);
-    (void)weft__waitq_leave(&w->tracker->waiters, &w->waiter); /* all are ended together */
-    weft__lock_release(&w->tracker->lock);
+    weft_task_tracker *t = w->tracker;
+    weft__lock_acquire(&t->lock);
+    (void)weft__waitq_leave(&t->waiters, &w->waiter); /* all are ended together */
+    weft__lock_release(&t->lock);
+    unref(t);
 }
 
 static const weft_future_ops wait_ops = {wait_poll, wait_cancel, "task_tracker"};

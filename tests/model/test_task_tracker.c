@@ -111,6 +111,57 @@ static void looks(void)
     weft_task_tracker_unref(t);
 }
 
+/* Nobody's reference but its own, once it waits. */
+static bool has_begun_to_wait;
+
+static int say_so_and_await(weft_future *f)
+{
+    int rc = f->ops->poll(f, waits_waker());
+    has_begun_to_wait = true;
+    return rc == WEFT_PENDING ? waits_await(f) : rc;
+}
+
+static int say_so_and_leave(weft_future *f)
+{
+    int rc = f->ops->poll(f, waits_waker());
+    has_begun_to_wait = true;
+    if (rc != WEFT_PENDING)
+        return rc;
+    model_step("before it leaves");
+    f->ops->cancel(f);
+    return -ECANCELED;
+}
+
+static void says_so_and_waits(void)
+{
+    MODEL_CHECK(wait_with(say_so_and_await) == 0);
+    MODEL_CHECK(ended == begun);
+}
+
+static void says_so_and_leaves(void)
+{
+    int rc = wait_with(say_so_and_leave);
+    MODEL_CHECK(rc == -ECANCELED || ended == begun);
+}
+
+static bool somebody_waits(void *arg)
+{
+    (void)arg;
+    return has_begun_to_wait;
+}
+
+static void closes_when_waited_for(void)
+{
+    model_wait(somebody_waits, NULL, "a wait");
+    closes();
+}
+
+static void init_one_task_one_ref(void)
+{
+    init_with(1, 1);
+    has_begun_to_wait = false;
+}
+
 static void closes_and_waits(void)
 {
     MODEL_CHECK(weft_task_tracker_close(t));
@@ -263,6 +314,10 @@ MODEL(a_count_of_0_while_open, .init = init_two_open, .thread = {looks, leaves, 
 MODEL(closed_for_a_moment, .init = init_two_open,
       .thread = {closes_reopens_and_waits, leaves, leaves}, .check = none_waits)
 
+MODEL(a_wait_outlives_the_last_reference, .init = init_one_task_one_ref,
+      .thread = {says_so_and_waits, leaves, closes_when_waited_for}, .check = none_waits)
+MODEL(a_wait_is_abandoned_after_it, .init = init_one_task_one_ref,
+      .thread = {says_so_and_leaves, leaves, closes_when_waited_for}, .check = none_waits)
 MODEL(an_abort_handle_holds_no_value_back, .init = init_none,
       .thread = {waits_for_the_drop, ends_with_a_value, spawns}, .check = none_waits)
 
@@ -287,6 +342,8 @@ int main(void)
         cmocka_unit_test(a_count_of_0_is_the_end),
         cmocka_unit_test(a_count_of_0_while_open),
         cmocka_unit_test(closed_for_a_moment),
+        cmocka_unit_test(a_wait_outlives_the_last_reference),
+        cmocka_unit_test(a_wait_is_abandoned_after_it),
         cmocka_unit_test(an_abort_handle_holds_no_value_back),
         cmocka_unit_test(an_exit_without_the_lock_is_found),
     };
