@@ -47,8 +47,8 @@ WEFT_API bool weft_clock_is_paused(void);
  * instead, with every timer at its own time, sleep: weft_sleep() under a paused clock.
  *
  * Returns 0, or
- *   -ECANCELED  the calling task was aborted, or a token around the call cancelled: before the call,
- *               and nothing was done, or in it, and the clock has moved all the same
+ *   -ECANCELED  the calling task was aborted, or a token around the call cancelled: before the
+ *               call, and nothing was done, or in it, and the clock has moved all the same
  *   -EPERM      as weft_clock_pause(), and where nothing may wait; nothing was done
  *   -EINVAL     the clock is not paused, or would arrive at the end of time; nothing was done
  * Timeout scopes around the call do not end it; the next wait in one that it made expire does so.

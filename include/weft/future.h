@@ -51,8 +51,8 @@ struct weft_future {
  *
  * Returns what poll() returned when it was ready. Otherwise the future has been cancelled, and it
  * is
- *   -ECANCELED  the task was aborted, or a token around the call cancelled (also when the future was
- *               ready: after that no wait succeeds)
+ *   -ECANCELED  the task was aborted, or a token around the call cancelled (also when the future
+ *               was ready: after that no wait succeeds)
  *   -ETIMEDOUT  a timeout scope around the call expired; a future that is ready wins over it
  *   -EPERM      nothing here can wait: no runtime, a polled future's poll(), or inside WEFT_NO_WAIT
  *   -ENOMEM     only on a thread inside weft_enter(): for what it waits as; f was not polled

@@ -162,8 +162,8 @@ WEFT_API WEFT_MUST_CHECK int weft_select(weft_case *cases, size_t count);
 WEFT_API WEFT_MUST_CHECK int weft_select_biased(weft_case *cases, size_t count);
 
 /* The same without waiting: -EAGAIN when no case is ready yet. Futures of the caller's that were
- * not ready stay pending. Context: as weft_select(), also inside a polled future. Never suspends.
- * */
+ * not ready stay pending. Context: as weft_select(), also inside a polled future. Never
+ * suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_try_select(weft_case *cases, size_t count);
 WEFT_API WEFT_MUST_CHECK int weft_try_select_biased(weft_case *cases, size_t count);
 

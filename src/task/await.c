@@ -65,8 +65,7 @@ static WEFT__NOINLINE int aborted(struct weft__task *t)
     return -ECANCELED;
 }
 
-/* A token around the wait is cancelled: as an abort, but for the outcome, which stays the body's.
- * */
+/* A token around the wait is cancelled: as an abort, but the outcome stays the body's. */
 static WEFT__NOINLINE int cancelled(struct weft__task *t)
 {
     if (t->kind <= WEFT__TASK_FUTURE && (t->budget == 0 || --t->budget == 0))
@@ -213,8 +212,8 @@ int weft__wait_for_held(weft_future *f)
         return -EPERM;
     if (WEFT__UNLIKELY(weft__sys_is_forked_child()))
         return refuse(t, "weft_await", WEFT__CALLER);
-    /* A task that drives a local set would not park any more once the set is shut, and go round here
-     * while the one that makes f ready waits for its turn. */
+    /* A task that drives a local set would not park any more once the set is shut, and go round
+     * here while the one that makes f ready waits for its turn. */
     t->locals->shield_depth++;
     int rc;
     while ((rc = f->ops->poll(f, weft__task_waker(t))) == WEFT_PENDING) {

@@ -14,8 +14,7 @@ struct weft__task *weft__task_of_handle(const weft_task *handle)
     if ((uintptr_t)t < 4096)
         return NULL;
     /* mutation: finds out spent handles, as well as that can be. What is read of a task whose
-     * handle one has was written before one had it; the outcome is looked for by a load of its own.
-     * */
+     * handle one has was written before one had it; the outcome is looked for by another load. */
     uint64_t s = weft__a64_load_acquire(&t->state);
     if ((s & WEFT__TASK_REFS_MASK) == 0 || !(s & WEFT__TASK_HANDLE) ||
         weft__task_handle(t) != handle)

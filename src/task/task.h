@@ -14,12 +14,11 @@
  *        +------------- DONE        last reference gone
  *
  *   RUNNABLE  neither bit: queued, running, or still switching away. A wake sets NOTIFIED only. A
- *   yield does not
- *             touch the word: the task stays runnable, and the context after it pushes it.
+ *             yield does not touch the word: the task stays runnable, and the context after it
+ *             pushes it.
  *   PARKED    in no queue, on no thread; its context is saved.
  *   DONE      result or panic readable, cleanup over; the runtime's reference was given up in the
- *   same
- *             operation that set the bit.
+ *             same operation that set the bit, or right after it when there is a joiner.
  *
  * "Woken while still switching away" is RUNNABLE|NOTIFIED: the context that the leaving task
  * switched to finds the bit when it tries to set PARKED, and enqueues the task itself. A NOTIFIED
@@ -152,8 +151,8 @@ struct weft__task_cold {
     void (*drop_arg)(void *);
     void (*drop_result)(void *);
     size_t stack_bytes;
-    uint64_t
-        serial; /* on a seeded runtime: of its tasks, in the order in which they were spawned */
+    /* on a seeded runtime: of its tasks, in the order in which they were spawned */
+    uint64_t serial;
     uint64_t ready_ns;                 /* under WEFT__ROUTE_STAMPED: when it was last queued */
     void *arg_block;                   /* heap copy of an argument too large for the task */
     struct weft__inherited *inherited; /* task-locals; dropped at the end, before DONE */
@@ -442,8 +441,8 @@ int weft__wait_begin_slow(const char *call, const void *caller);
 static inline int weft__wait_begin(const char *call, const void *caller)
 {
     struct weft__task *t = weft__task_current();
-    /* Inline: a task about which nothing is unusual. In a forked child the budget is used up. relaxed: an abort that arrives this moment is
-     * as good as one that arrives after the wait. */
+    /* Inline: a task about which nothing is unusual. In a forked child the budget is used up.
+     * relaxed: an abort that arrives this moment is as good as one that arrives after the wait. */
     if (WEFT__UNLIKELY(
             t == NULL || t->kind == WEFT__TASK_FUTURE || t->budget <= 1 ||
             (weft__a64_load_relaxed(&t->state) & (WEFT__TASK_ABORT | WEFT__TASK_UNWIND)) ||

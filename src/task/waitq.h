@@ -36,8 +36,7 @@
 
 /* ---- waking after the lock ---- */
 
-/* Tasks claimed under a lock, in order, linked through qnode: in no queue, they have it to spare.
- * */
+/* Tasks claimed under a lock, in order; in no queue, they have their qnode to spare. */
 struct weft__wake_list {
     struct weft__qnode *first, *last;
 };

@@ -170,8 +170,8 @@ static void *panic_inside_a_poll_of_ours(void *arg)
     return NULL;
 }
 
-/* A body on a thread is left by longjmp: its timers and what its scopes have registered lie in frames
- * that are given up, and must be gone before. */
+/* A body on a thread is left by longjmp: its timers and what its scopes have registered lie in
+ * frames that are given up, and must be gone before. */
 static void *panic_while_scopes_are_armed(void *arg)
 {
     weft_cancel_token *token = arg;
