@@ -95,6 +95,7 @@ asan:
 # Without the synchronization that TSan assumes at a switch, two tasks that happen to share a worker
 # race like any two, so tsan-no-sync sees what tsan calls ordered.
 tsan tsan-no-sync: CC = clang
+tsan-no-sync: export TSAN_OPTIONS = suppressions=$(CURDIR)/tests/tsan-no-sync.supp
 tsan tsan-no-sync:
 	@mkdir -p $(BUILD)
 	@$(call configure,$(BUILD)/$@,-DCMAKE_BUILD_TYPE=Debug \

@@ -10,6 +10,14 @@ target_compile_definitions(weft_objects PRIVATE _GNU_SOURCE)
 if(WEFT_FIBER_UCONTEXT)
     target_compile_definitions(weft_objects PRIVATE WEFT__FIBER_UCONTEXT)
 endif()
+# Where a switch orders nothing (make tsan-no-sync), what a worker keeps for itself looks shared among
+# its fibers. So the library's plain accesses are not watched there, its atomics are, and with them
+# the order that it promises to programs.
+if(CMAKE_C_FLAGS MATCHES WEFT_TSAN_NO_SYNC)
+    target_compile_options(weft_objects PRIVATE
+        "SHELL:-mllvm -tsan-instrument-memory-accesses=0"
+        "SHELL:-mllvm -tsan-instrument-memintrinsics=0")
+endif()
 target_include_directories(weft_objects PRIVATE
     ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
 target_link_libraries(weft_objects PRIVATE weft_warnings weft_hardening Threads::Threads)

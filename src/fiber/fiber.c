@@ -17,7 +17,7 @@ void *__tsan_get_current_fiber(void);
 void *__tsan_create_fiber(unsigned flags);
 void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 /* With this flag a switch orders nothing, so that two tasks that only happened to share a worker
- * still race; the scheduler's functions are then built with no_sanitize_thread. */
+ * still race. The library's own plain accesses are then not watched (cmake/WeftLibrary.cmake). */
 #ifdef WEFT_TSAN_NO_SYNC
 #define TSAN_FLAGS 1u
 #else
