@@ -59,9 +59,12 @@ bool weft__timer_arm(struct weft__timers *ts, struct weft__timer *t, uint64_t de
 
 void weft__timer_set_waker(struct weft__timer *t, weft_waker *waker)
 {
-    weft__lock_acquire(&t->timers->lock);
+    struct weft__timers *ts = t->timers;
+    if (ts == NULL) /* it was armed where all is closed, and has fired */
+        return;
+    weft__lock_acquire(&ts->lock);
     t->waker = waker;
-    weft__lock_release(&t->timers->lock);
+    weft__lock_release(&ts->lock);
 }
 
 void weft__timer_disarm(struct weft__timer *t)
