@@ -198,11 +198,23 @@ static void mark(struct receiver *r, bool changed)
     r->seen = version - changed;
 }
 
+/* Subscribes, or is a clone of the neighbour, and has seen what that has. */
+static void begin(struct receiver *r, unsigned i, uint8_t how)
+{
+    const struct receiver *other = &receivers[(i + 1) % RECEIVERS];
+    if (how % 2 && other->rx) {
+        FUZZ_CHECK(weft_watch_receiver_clone(other->rx, &r->rx) == 0);
+        r->seen = other->seen;
+    } else {
+        FUZZ_CHECK(weft_watch_subscribe(tx, &r->rx) == 0);
+        r->seen = version;
+    }
+}
+
 static void act_on(struct receiver *r, unsigned i, unsigned what, uint8_t how)
 {
     if (r->rx == NULL) {
-        FUZZ_CHECK(weft_watch_subscribe(tx, &r->rx) == 0);
-        r->seen = version;
+        begin(r, i, how);
         return;
     }
     switch (what) {
