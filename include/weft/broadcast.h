@@ -73,11 +73,13 @@ WEFT_API void weft_broadcast_sender_unref(weft_broadcast_sender *tx);
 
 /* A weak sender does not keep the channel from ending. downgrade returns one, for
  * weft_broadcast_weak_unref(); tx stays. upgrade returns a sender, for
- * weft_broadcast_sender_unref(); NULL when none is left. weak stays. unref(NULL) does nothing. */
+ * weft_broadcast_sender_unref(); NULL when none is left. weak stays. ref makes one weak sender
+ * more, and returns it. unref(NULL) does nothing. */
 typedef struct weft_broadcast_weak_sender weft_broadcast_weak_sender;
 WEFT_API weft_broadcast_weak_sender *weft_broadcast_sender_downgrade(weft_broadcast_sender *tx);
 WEFT_API WEFT_MUST_CHECK weft_broadcast_sender *weft_broadcast_weak_upgrade(
     weft_broadcast_weak_sender *weak);
+WEFT_API weft_broadcast_weak_sender *weft_broadcast_weak_ref(weft_broadcast_weak_sender *weak);
 WEFT_API void weft_broadcast_weak_unref(weft_broadcast_weak_sender *weak);
 
 /*

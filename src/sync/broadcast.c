@@ -5,8 +5,8 @@
 
 #define CAPACITY_MAX ((size_t)1 << 30)
 #define NODES_TO_SPARE 2
-/* Items that a receiver which leaves passes over in one hold of the lock: it may be a whole capacity
- * behind, and senders wait meanwhile. */
+/* Items that a receiver which leaves passes over in one hold of the lock: it may be a whole
+ * capacity behind, and senders wait meanwhile. */
 #ifdef WEFT_MODEL
 #define LEAVE_STEP 1
 #else
@@ -213,6 +213,16 @@ weft_broadcast_sender *weft_broadcast_weak_upgrade(weft_broadcast_weak_sender *w
         return NULL;
     weft__ends_ref(&ch->ends); /* the weak one's keeps it alive */
     return ch;
+}
+
+weft_broadcast_weak_sender *weft_broadcast_weak_ref(weft_broadcast_weak_sender *weak)
+{
+    if (weak == NULL) {
+        (void)weft__misuse("weft_broadcast_weak_ref", -EINVAL, "weak is NULL", WEFT__CALLER);
+        return NULL;
+    }
+    weft__ends_ref(&channel_of(weak)->ends);
+    return weak;
 }
 
 void weft_broadcast_weak_unref(weft_broadcast_weak_sender *weak)

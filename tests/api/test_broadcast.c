@@ -749,6 +749,8 @@ static void weak_senders_let_the_channel_end(struct test_env *env)
     send(again, 1, 1);
     weft_broadcast_sender_unref(again);
     CHECK(weft_broadcast_weak_upgrade(weak) == NULL);
+    CHECK(weft_broadcast_weak_ref(weak) == weak);
+    weft_broadcast_weak_unref(weak);
     CHECK_EQ(take(rx), 1);
     CHECK_EQ(take(rx), -EPIPE);
     weft_broadcast_receiver_destroy(rx);
