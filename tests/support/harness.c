@@ -258,6 +258,22 @@ weft_runtime *test_runtime_create(enum test_flavour flavour)
     return rt;
 }
 
+#ifdef WEFT_TSAN_NO_SYNC
+void __sanitizer_symbolize_pc(void *pc, const char *fmt, char *buf, size_t bytes);
+
+/* To look whether a report is suppressed TSan starts a process that names functions, and keeps the
+ * pipes: now, not in the middle of a test. */
+static void start_symbolizer(void)
+{
+    char name[64];
+    __sanitizer_symbolize_pc((void *)(uintptr_t)start_symbolizer, "%f", name, sizeof name);
+}
+#else
+static void start_symbolizer(void)
+{
+}
+#endif
+
 int test_setup(void **state)
 {
     struct test_env *env = *state;
@@ -267,6 +283,7 @@ int test_setup(void **state)
     the.running = true;
     the.main_thread = pthread_self();
     weft_log_set(keep_line, NULL);
+    start_symbolizer();
     env->fds_before = test_count_fds();
     if (env->flavour != TEST_NONE) {
         env->rt = test_runtime_create(env->flavour);
