@@ -3,6 +3,7 @@
  * never runs further ahead than to its next item.
  */
 #include "iter/iter.h"
+#include "sync/members.h"
 #include "task/task.h"
 
 #include <weft/task.h>
@@ -103,7 +104,8 @@ static void generator_cancel(weft_iter *it)
 }
 
 /* What fn uses may go once this has returned, so the end of the task is waited for where something
- * can wait. */
+ * can wait: also by a task that a shutdown unwinds, whose frame fn's argument may lie in. It unwinds
+ * fn as well. */
 static void wait_for_end(weft_task *task)
 {
     struct weft__task *self = weft__task_current();
@@ -114,7 +116,7 @@ static void wait_for_end(weft_task *task)
     int rc = 0;
     WEFT_SHIELD {
         if (self && self->kind != WEFT__TASK_BLOCKING)
-            rc = weft_await(&f.future);
+            rc = weft__can_wait_for_ends() ? weft__wait_for_held(&f.future) : weft_await(&f.future);
         else
             rc = weft__wait_blocking("weft_iter_destroy", &f.future, WEFT__CALLER);
     }

@@ -737,6 +737,56 @@ static void st_03_generators(struct test_env *env)
     EXPECT_LOGGED("no more");
 }
 
+/* ---- a shutdown that unwinds who waits for a generator ---- */
+
+static atomic_bool is_destroying, generator_is_done;
+
+static int emit_and_compute(weft_iter_out *out, void *arg)
+{
+    int v = 1;
+    EXPECT(weft_iter_emit(out, &v) == 0 && weft_iter_emit(out, &v) < 0);
+    usleep(200000); /* uses arg, without a wait */
+    atomic_store((atomic_bool *)arg, true);
+    return 0;
+}
+
+/* The frame in which the generator's argument may lie goes. */
+static void expect_done(void *arg)
+{
+    (void)arg;
+    EXPECT(atomic_load(&generator_is_done));
+}
+
+static void *destroy_in_the_middle(void *arg)
+{
+    weft_iter *it = weft_iter_generate(sizeof(int), NULL, emit_and_compute, &generator_is_done);
+    WEFT_DEFER(expect_done, NULL);
+    EXPECT_EQ(next(it), 1);
+    atomic_store(&is_destroying, true);
+    weft_iter_destroy(it);
+    return arg;
+}
+
+static void st_03_unwinding_waits_for_a_generator(struct test_env *env)
+{
+    (void)env;
+    weft_config c;
+    weft_runtime *rt;
+    weft_handle *h;
+    atomic_store(&is_destroying, false);
+    atomic_store(&generator_is_done, false);
+    weft_config_init(&c);
+    c.workers = 2;
+    c.shutdown_grace_ns = 20 * WEFT_MS;
+    CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+    h = weft_runtime_handle(rt);
+    weft_task_detach(test_spawn(h, destroy_in_the_middle, NULL, WEFT_SITE));
+    CHECK_SOON(atomic_load(&is_destroying));
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    CHECK(atomic_load(&generator_is_done));
+    weft_handle_unref(h);
+}
+
 /* A generator that has not ended is inside what has: nothing waits for it in a poll, where the
  * wake-up of the sleep beside it would be lost. */
 static int emit_slowly(weft_iter_out *out, void *arg)
@@ -1042,4 +1092,5 @@ TEST_MAIN(IN_TASK(st_01_merge_ends_when_both_end_and_is_fair), IN_TASK(st_01_cha
           IN_TASK(st_03_no_poll_waits_for_a_generator), IN_TASK(st_03_in_a_select),
           IN_TASK(st_03_as_a_future), IN_TASK_ON(st_03_a_future_reports_null, TEST_MT1),
           IN_TASK(st_03_in_a_polled_task), PLAIN(st_03_on_a_plain_thread),
+          PLAIN(st_03_unwinding_waits_for_a_generator),
           IN_TASK_ON(co_07_a_filter_lets_a_sibling_run, TEST_CT))
