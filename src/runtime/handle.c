@@ -160,7 +160,7 @@ int weft_metrics_get(weft_handle *h, weft_metrics *m)
     m->global_queue_depth = weft__inject_len(&s->inject);
     m->urgent_queue_depth = weft__lanes_len(&s->lanes, WEFT__CLASS_URGENT);
     m->background_queue_depth = weft__lanes_len(&s->lanes, WEFT__CLASS_BACKGROUND);
-    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    uint32_t count = weft__sched_worker_high(s);
     for (uint32_t i = 0; i < count; i++) {
         struct weft__worker *w = weft__sched_worker(s, i);
         m->spawned_tasks += weft__a64_load_relaxed(&w->spawned);

@@ -67,7 +67,7 @@ static size_t describe_owner(void *owner, char *buf, size_t cap)
 static void free_core(struct weft__core *core)
 {
     struct weft_runtime *rt = weft__runtime_of(core);
-    uint32_t count = weft__a32_load_acquire(&rt->sched.worker_high);
+    uint32_t count = weft__sched_worker_high(&rt->sched);
     for (uint32_t i = 0; i < count; i++)
         weft__free(weft__sched_worker(&rt->sched, i));
     weft__driver_destroy(core->driver);
@@ -175,12 +175,12 @@ static void stop_threads(struct weft_runtime *rt)
     }
     /* Under the lock nobody adds a worker any more: adding looks at stop. */
     weft__lock_acquire(&s->lock);
-    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    uint32_t count = weft__sched_worker_high(s);
     weft__lock_release(&s->lock);
     weft__sched_wake_all(s);
     for (uint32_t i = 0; i < count; i++) {
         struct weft__worker *w = weft__sched_worker(s, i);
-        if (!weft__a32_load_acquire(&w->has_no_thread))
+        if (!weft__a32_load_relaxed(&w->has_no_thread))
             weft__sys_thread_join(&w->thread);
     }
 }
@@ -197,7 +197,7 @@ void weft__runtime_teardown(struct weft_runtime *rt)
     if (core->driver)
         weft__driver_shutdown(core->driver);
     weft__timers_close(&s->outer_timers);
-    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    uint32_t count = weft__sched_worker_high(s);
     for (uint32_t i = 0; i < count; i++) {
         struct weft__worker *w = weft__sched_worker(s, i);
         weft__timers_close(&w->timers);
@@ -244,10 +244,10 @@ int weft_runtime_create(const weft_config *config, weft_runtime **ret_rt)
     for (uint32_t i = 0; s->is_multi && i < s->worker_count; i++) {
         struct weft__worker *w = weft__sched_worker(s, i);
         weft__core_ref(&s->core);
-        weft__a32_store_release(&w->has_no_thread, 0);
+        weft__a32_store_relaxed(&w->has_no_thread, 0);
         rc = weft__sys_thread_start(&w->thread, s->core.name, worker_main, w);
         if (rc < 0) {
-            weft__a32_store_release(&w->has_no_thread, 1);
+            weft__a32_store_relaxed(&w->has_no_thread, 1);
             weft__core_unref(&s->core);
             goto err;
         }

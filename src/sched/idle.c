@@ -7,6 +7,11 @@
  * four seq_cst: one sees the other. A claimer exchanges `sleep` and owes exactly one wake-up; it
  * counts the worker as a searcher already, so that a burst of work wakes one worker, which wakes
  * the next when it finds something.
+ *
+ * idle_count and searchers are looked at by who has made work visible, and only what makes him do
+ * nothing needs an order. That a count has grown to 1 (idle_count) or fallen to 0 (searchers) is
+ * seq_cst, and who makes it so looks for work afterwards. The other way round the count may be as
+ * old as it likes: he looks for a sleeper in vain, or wakes one more than was needed.
  */
 #include "sched/sched.h"
 
@@ -35,21 +40,25 @@ static bool claim(struct weft__worker *w, enum weft__sleep as)
     uint32_t slept = weft__a32_load_seq_cst(&w->sleep);
     if (slept != WEFT__SLEEPS_ON_FUTEX && slept != WEFT__SLEEPS_IN_DRIVER)
         return false;
-    if (!weft__a32_cas_seq_cst(&w->sleep, &slept, as))
+    /* acquire: w counted itself idle before it stored `sleep`, so neither count falls below zero.
+     * release pairs with the swap in wake_self(): it is counted as a searcher before it uncounts
+     * itself. mutation: in the explorer counts change in the order in which they are carried out */
+    if (!weft__a32_cas_acq_rel(&w->sleep, &slept, as))
         return false;
-    weft__a32_sub_seq_cst(&w->sched->idle_count, 1);
+    weft__a32_sub_relaxed(&w->sched->idle_count, 1); /* see the top */
     wake_up(w, slept);
     return true;
 }
 
 static bool claim_any(struct weft__sched *s)
 {
-    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    uint32_t count = weft__sched_worker_high(s);
     /* On a futex first: who sleeps in the driver is there to be found by events. */
     for (int pass = 0; pass < 2; pass++)
         for (uint32_t i = 0; i < count; i++) {
             struct weft__worker *w = weft__sched_worker(s, i);
-            if (pass == 0 && weft__a32_load_seq_cst(&w->sleep) != WEFT__SLEEPS_ON_FUTEX)
+            /* relaxed: no more than a preference, the second pass asks all of them */
+            if (pass == 0 && weft__a32_load_relaxed(&w->sleep) != WEFT__SLEEPS_ON_FUTEX)
                 continue;
             if (claim(w, WEFT__CLAIMED_TO_SEARCH))
                 return true;
@@ -62,7 +71,7 @@ static bool claim_any(struct weft__sched *s)
  * CPU. */
 static bool is_anyone_asleep(struct weft__sched *s)
 {
-    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    uint32_t count = weft__sched_worker_high(s);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t sleep = weft__a32_load_seq_cst(&weft__sched_worker(s, i)->sleep);
         if (sleep == WEFT__SLEEPS_ON_FUTEX || sleep == WEFT__SLEEPS_IN_DRIVER)
@@ -75,11 +84,12 @@ bool weft__sched_claim_one(struct weft__sched *s)
 {
     for (;;) {
         /* Counted before the claim: the claimed worker may be running, and uncount itself, before
-         * we get to it. */
-        weft__a32_add_seq_cst(&s->searchers, 1);
+         * we get to it. relaxed: see the top. */
+        weft__a32_add_relaxed(&s->searchers, 1);
         if (claim_any(s))
             return true;
-        /* Who pushed meanwhile saw a searcher that there never was. */
+        /* Who pushed meanwhile saw a searcher that there never was. seq_cst: either he sees it gone
+         * or we see what he pushed. */
         if (weft__a32_sub_seq_cst(&s->searchers, 1) != 1 || !weft__sched_has_work(s) ||
             !is_anyone_asleep(s))
             return false;
@@ -107,14 +117,14 @@ void weft__sched_wake_worker(struct weft__worker *w)
 
 void weft__sched_wake_all(struct weft__sched *s)
 {
-    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    uint32_t count = weft__sched_worker_high(s);
     for (uint32_t i = 0; i < count; i++)
         weft__sched_wake_worker(weft__sched_worker(s, i));
 }
 
 void weft__sched_wake_extras(struct weft__sched *s)
 {
-    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    uint32_t count = weft__sched_worker_high(s);
     for (uint32_t i = s->worker_count; i < count; i++)
         (void)claim(weft__sched_worker(s, i), WEFT__CLAIMED);
 }
@@ -156,12 +166,15 @@ bool weft__worker_look(struct weft__worker *w)
     unsigned woken = expire(w);
     /* The events of more than fits the queue stay in the kernel, which hands them out in turn: so a
      * thousand busy connections share one worker evenly, where a queue that overflows would not. */
+    /* acquire pairs with the store of who sat there before: what the driver keeps for who polls */
     if (s->core.driver && weft__a32_load_relaxed(&s->polling) == 0 &&
-        weft__a32_swap_seq_cst(&s->polling, 1) == 0) {
+        weft__a32_swap_acquire(&s->polling, 1) == 0) {
         int events;
         if (try_poll_driver(w, 0, &events))
             woken++;
-        /* this worker is awake: no need to look for sleepers */
+        /* This worker is awake: no need to look for sleepers, unless it goes out of service.
+         * seq_cst for that: see be_dormant(). mutation: check_quiescent() in between, there and by
+         * the sleeper, would do. */
         weft__a32_store_seq_cst(&s->polling, 0);
     }
     return woken > 0;
@@ -171,14 +184,15 @@ bool weft__sched_has_work(struct weft__sched *s)
 {
     if (!weft__inject_is_empty_seq_cst(&s->inject) || !weft__lanes_are_empty_seq_cst(&s->lanes))
         return true;
-    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    uint32_t count = weft__sched_worker_high(s);
     for (uint32_t i = 0; i < count; i++) {
         struct weft__worker *w = weft__sched_worker(s, i);
         bool is_stuck = weft__a32_load_seq_cst(&w->slot_is_open);
         unsigned len = weft__runq_len_seq_cst(&w->runq);
         if (len >= WEFT__WAKE_LEN || (is_stuck && len > 0))
             return true;
-        if (is_stuck && weft__aptr_load_seq_cst(&w->slot))
+        /* relaxed: what the worker puts there now is for the monitor's next round to see */
+        if (is_stuck && weft__aptr_load_relaxed(&w->slot))
             return true;
     }
     return false;
@@ -187,17 +201,19 @@ bool weft__sched_has_work(struct weft__sched *s)
 /* After announcing: is there anything for us after all? */
 static bool has_work(struct weft__worker *w)
 {
-    return weft__sched_has_work(w->sched) || !weft__runq_is_empty_seq_cst(&w->runq) ||
-           weft__aptr_load_seq_cst(&w->slot) != NULL || !weft__lanes_are_empty_seq_cst(&w->pinned);
+    return weft__sched_has_work(w->sched) || weft__runq_len(&w->runq) != 0 ||
+           weft__aptr_load_relaxed(&w->slot) != NULL || /* nobody else puts anything into these */
+           !weft__lanes_are_empty_seq_cst(&w->pinned);
 }
 
 /* Sleeps no longer: by itself, or because somebody claimed it. */
 static void wake_self(struct weft__worker *w, enum weft__sleep how)
 {
     struct weft__sched *s = w->sched;
+    /* seq_cst: awake first, then the look at the monitor; see look_at() there */
     uint32_t found = weft__a32_swap_seq_cst(&w->sleep, WEFT__AWAKE);
     if (found == (uint32_t)how) {
-        weft__a32_sub_seq_cst(&s->idle_count, 1);
+        weft__a32_sub_relaxed(&s->idle_count, 1); /* see the top */
         return;
     }
     /* Claimed: on the futex exactly one permit is owed to us. In the driver it is a wake of the
@@ -223,7 +239,7 @@ static uint64_t quiet_until(struct weft__worker *w)
 {
     struct weft__sched *s = w->sched;
     uint64_t tick = weft__a64_load_relaxed(&w->tick);
-    if (!s->detects_deadlock || weft__a64_load_seq_cst(&w->timers.next_ns) != WEFT_NEVER)
+    if (!s->detects_deadlock || weft__a64_load_relaxed(&w->timers.next_ns) != WEFT_NEVER)
         return WEFT_NEVER;
     if (tick != w->quiet_tick) {
         w->quiet_tick = tick;
@@ -238,7 +254,8 @@ static void wait_in_kernel(struct weft__worker *w, bool polls)
 {
     struct weft__sched *s = w->sched;
     weft__a64_store_relaxed(&w->parks, weft__a64_load_relaxed(&w->parks) + 1);
-    uint64_t timer_ns = weft__a64_load_seq_cst(&w->timers.next_ns);
+    /* relaxed: timers are put into this wheel by this thread alone */
+    uint64_t timer_ns = weft__a64_load_relaxed(&w->timers.next_ns);
     /* Timers of threads that are no workers: whoever polls sees to them, or worker 0 without a
      * driver. */
     if (polls || (s->core.driver == NULL && w->index == 0))
@@ -275,7 +292,8 @@ void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), 
 {
     struct weft__sched *s = w->sched;
     weft__worker_hook(w, s->hooks.thread_park);
-    bool polls = s->core.driver && weft__a32_swap_seq_cst(&s->polling, 1) == 0;
+    /* acquire: as in weft__worker_look() */
+    bool polls = s->core.driver && weft__a32_swap_acquire(&s->polling, 1) == 0;
     enum weft__sleep how = polls ? WEFT__SLEEPS_IN_DRIVER : WEFT__SLEEPS_ON_FUTEX;
     weft__a32_add_seq_cst(&s->idle_count, 1);
     weft__a32_store_seq_cst(&w->sleep, how);
@@ -286,11 +304,19 @@ void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), 
      * the seat is ours on the next round. It lets go and then looks for sleepers; we announce and
      * then look whether it let go. */
     bool seat_is_free = !polls && s->core.driver && weft__a32_load_seq_cst(&s->polling) == 0;
-    if (!seat_is_free && !has_work(w) && !should_stop(arg)) {
+    bool must_look = seat_is_free || has_work(w);
+    if (!must_look && !should_stop(arg)) {
         if (!weft__clock_is_paused(&s->core.clock) || !jump(w, polls))
             wait_in_kernel(w, polls);
     }
     wake_self(w, how);
+    /* Who pushed while this worker still counted as a searcher relied on it, also to wake the next
+     * one: it is one again. */
+    if (must_look && !w->is_searching) {
+        weft__a32_add_relaxed(&s->searchers, 1); /* see the top */
+        w->is_searching = true;
+    }
+    /* seq_cst: as in weft__worker_look(). mutation: as there */
     if (polls)
         weft__a32_store_seq_cst(&s->polling, 0);
     weft__monitor_poke(s);
@@ -303,14 +329,19 @@ void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), 
 uint64_t weft__sched_alive(struct weft__sched *s)
 {
     /* Ended first, then spawned: both only grow, so equal sums mean that nobody was alive in
-     * between. */
+     * between. Hence acquire, which pairs with the release of who counts an end: what the task has
+     * spawned is counted too.
+     * seq_cst of outer_ended: who drives announces that it sleeps, then looks here; the end is
+     * counted, then the sleeper looked for. mutation: check_quiescent() in between, on both sides,
+     * would do. */
     uint64_t ended = weft__a64_load_seq_cst(&s->outer_ended), spawned = 0;
-    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    uint32_t count = weft__sched_worker_high(s);
     for (uint32_t i = 0; i < count; i++)
-        ended += weft__a64_load_seq_cst(&weft__sched_worker(s, i)->ended);
-    count = weft__a32_load_acquire(&s->worker_high);
+        ended += weft__a64_load_acquire(&weft__sched_worker(s, i)->ended);
+    count = weft__sched_worker_high(s);
     for (uint32_t i = 0; i < count; i++)
-        spawned += weft__a64_load_seq_cst(&weft__sched_worker(s, i)->spawned);
+        spawned += weft__a64_load_relaxed(&weft__sched_worker(s, i)->spawned);
+    /* seq_cst pairs with weft__sched_admit() */
     spawned += weft__a64_load_seq_cst(&s->outer_spawned);
     return spawned - ended;
 }
@@ -329,20 +360,21 @@ void weft__sched_check_quiescent(struct weft__sched *s)
      * are. */
     if (weft__a32_add_acq_rel(&s->quiesce_waiters, 0) == 0 || !weft__sched_is_quiescent(s))
         return;
-    weft__a32_add_seq_cst(&s->quiesce, 1);
+    /* release pairs with the load in wait_quiescent: who is told sees the counts that we saw */
+    weft__a32_add_release(&s->quiesce, 1);
     weft__sys_futex_wake(&s->quiesce, INT32_MAX);
 }
 
 bool weft__sched_wait_quiescent(struct weft__sched *s, uint64_t deadline_ns)
 {
     bool done;
-    weft__a32_add_seq_cst(&s->quiesce_waiters, 1);
+    weft__a32_add_acquire(&s->quiesce_waiters, 1); /* see check_quiescent */
     for (;;) {
-        uint32_t seen = weft__a32_load_seq_cst(&s->quiesce);
+        uint32_t seen = weft__a32_load_acquire(&s->quiesce);
         done = weft__sched_is_quiescent(s);
         if (done || weft__sys_futex_wait(&s->quiesce, seen, deadline_ns) == -ETIMEDOUT)
             break;
     }
-    weft__a32_sub_seq_cst(&s->quiesce_waiters, 1);
+    weft__a32_sub_relaxed(&s->quiesce_waiters, 1);
     return done || weft__sched_is_quiescent(s);
 }

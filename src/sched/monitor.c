@@ -7,6 +7,7 @@
  * the first comes back. And one that sticks for very long is named in the log. When every worker
  * sleeps for a while the monitor looks for a deadlock and sleeps too.
  */
+#include "base/model.h"
 #include "sched/sched.h"
 #include "task/panic.h"
 
@@ -14,7 +15,11 @@
 #include <stdio.h>
 
 #define LOOK_NS (2 * WEFT_MS)
+#ifdef WEFT_MODEL
+#define LOOKS_UNTIL_SLEEP 1
+#else
 #define LOOKS_UNTIL_SLEEP 50
+#endif
 #define REPORT_FACTOR 10 /* named in the log after so many times stuck_after_ns */
 #define TRIM_AFTER_NS (5 * WEFT_SEC)
 #define LINE_BYTES 512
@@ -107,6 +112,7 @@ void weft__sched_check_deadlock(struct weft__sched *s)
     /* Threads that enter no runtime may send to channels all the same; one that has may again. */
     if (weft__a32_load_relaxed(&s->is_woken_outside))
         return;
+    /* mutation: this is looked at when all has been quiet for 100 ms, and is about what lasts */
     if (weft__a32_load_seq_cst(&s->outside) || weft__a32_load_seq_cst(&s->jobs) ||
         weft__a64_load_seq_cst(&s->core.handle_refs))
         return;
@@ -114,7 +120,7 @@ void weft__sched_check_deadlock(struct weft__sched *s)
         return;
     if (weft__a64_load_relaxed(&s->outer_timers.count))
         return;
-    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    uint32_t count = weft__sched_worker_high(s);
     uint64_t runs = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct weft__worker *w = weft__sched_worker(s, i);
@@ -140,28 +146,53 @@ void weft__sched_check_deadlock(struct weft__sched *s)
 
 /* ---- stuck workers ---- */
 
-static void report(struct weft__sched *s, struct weft__worker *w, uint64_t tick, uint64_t age_ns)
+/* The task in which w has been since its tick was this; referenced. NULL: it has left it. */
+static struct weft__task *stuck_task(struct weft__worker *w, uint64_t tick)
 {
+    /* acquire pairs with the release in begin_run(): the tick of its run, or of a later one */
     struct weft__task *t = weft__aptr_load_acquire(&w->running);
     /* Task memory is type-stable: the reference may be tried for even if the task has ended
      * meanwhile. Held, with the tick unchanged, it is the task that sticks. */
     if (t == NULL || weft__task_try_ref(t) == NULL)
+        return NULL;
+    if (weft__a64_load_relaxed(&w->tick) == tick)
+        return t;
+    weft__task_unref(t);
+    return NULL;
+}
+
+static void report(struct weft__sched *s, struct weft__worker *w, uint64_t tick, uint64_t age_ns)
+{
+    struct weft__task *t = stuck_task(w, tick);
+    char line[LINE_BYTES];
+    if (t == NULL)
         return;
-    if (weft__a64_load_acquire(&w->tick) == tick) {
-        char line[LINE_BYTES];
-        describe(t, line, sizeof line);
-        weft__log(WEFT_LOG_WARN,
-                  "worker %u is stuck for %llu ms in %s: it blocks its thread or computes without "
-                  "waiting; other tasks go on beside it",
-                  w->index, (unsigned long long)(age_ns / WEFT_MS), line);
-        weft__a64_add_relaxed(&s->stuck_reports, 1);
-    }
+    describe(t, line, sizeof line);
+    weft__log(WEFT_LOG_WARN,
+              "worker %u is stuck for %llu ms in %s: it blocks its thread or computes without "
+              "waiting; other tasks go on beside it",
+              w->index, (unsigned long long)(age_ns / WEFT_MS), line);
+    weft__a64_add_relaxed(&s->stuck_reports, 1);
     weft__task_unref(t);
 }
 
 static bool has_queued(struct weft__worker *w)
 {
     return weft__runq_len(&w->runq) || weft__aptr_load_relaxed(&w->slot);
+}
+
+/* Sits in the driver's seat for a moment, if it is free. */
+static void poll_in_passing(struct weft__sched *s)
+{
+    /* acquire: as in weft__worker_look() */
+    if (weft__a32_load_relaxed(&s->polling) != 0 || weft__a32_swap_acquire(&s->polling, 1) != 0)
+        return;
+    (void)weft__driver_poll(s->core.driver, 0, WEFT__RUNQ_CAP);
+    /* A worker that went to sleep meanwhile found the seat taken. seq_cst: we let go and look for
+     * sleepers, it announces that it sleeps and looks whether we let go. */
+    weft__a32_store_seq_cst(&s->polling, 0);
+    if (weft__a32_load_seq_cst(&s->idle_count))
+        (void)weft__sched_claim_one(s);
 }
 
 /* Timers and driver on behalf of a worker that has not looked for two of our rounds: because it
@@ -178,14 +209,8 @@ static void look_for(struct weft__sched *s, struct weft__worker *w, uint64_t now
         return;
     (void)weft__timers_expire(&w->timers, now_ns);
     (void)weft__timers_expire(&s->outer_timers, now_ns);
-    if (s->core.driver && weft__a32_load_relaxed(&s->polling) == 0 &&
-        weft__a32_swap_seq_cst(&s->polling, 1) == 0) {
-        (void)weft__driver_poll(s->core.driver, 0, WEFT__RUNQ_CAP);
-        weft__a32_store_seq_cst(&s->polling, 0);
-        /* A worker that went to sleep meanwhile found the seat taken. */
-        if (weft__a32_load_seq_cst(&s->idle_count))
-            (void)weft__sched_claim_one(s);
-    }
+    if (s->core.driver)
+        poll_in_passing(s);
 }
 
 /* Does the task itself keep the worker, by sleeping in the kernel or by computing? Or has the
@@ -200,9 +225,11 @@ static bool is_to_blame(struct weft__sched *s, struct weft__worker *w)
 /* Returns true when w counts as stuck. */
 static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_ns, bool *ret_awake)
 {
-    if (weft__a32_load_acquire(&w->has_no_thread))
+    if (weft__a32_load_relaxed(&w->has_no_thread))
         return false;
-    uint64_t tick = weft__a64_load_acquire(&w->tick);
+    /* relaxed: an old one is taken for the same run only if the task has only just changed, and
+     * the task is named by stuck_task() */
+    uint64_t tick = weft__a64_load_relaxed(&w->tick);
     /* acquire pairs with the release in begin_run: the thread's id and clock are written */
     bool in_task = weft__aptr_load_acquire(&w->running) != NULL;
     /* seq_cst: after monitor_word was set this must not see a worker asleep that has looked at the
@@ -226,6 +253,7 @@ static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_
     if (!weft__a32_load_relaxed(&w->slot_is_open)) {
         /* The first look that finds it in the same task. */
         weft__a32_store_seq_cst(&w->slot_is_open, 1);
+        WEFT__MODEL_READ(&w->cpu_clock); /* a model includes this file, and so is not told */
         w->seen_cpu_ns = weft__sys_cpu_clock_ns(w->cpu_clock);
     }
     if (has_queued(w) || weft__lanes_ready(&s->lanes) || weft__a32_load_relaxed(&s->polling) == 0)
@@ -235,7 +263,7 @@ static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_
     if (!w->seen_stuck) {
         w->seen_stuck = true;
         /* before the substitute looks whether it is needed */
-        weft__a32_add_relaxed(&s->monitor_stuck, 1);
+        weft__a32_add_seq_cst(&s->monitor_stuck, 1);
         weft__sched_add_worker(s);
     }
     if (!w->was_reported && age_ns >= REPORT_FACTOR * s->stuck_after_ns) {
@@ -251,10 +279,10 @@ static void *extra_main(void *arg);
 static void start_extra(struct weft__sched *s, struct weft__worker *w)
 {
     weft__core_ref(&s->core);
-    weft__a32_store_release(&w->has_no_thread, 0);
+    weft__a32_store_relaxed(&w->has_no_thread, 0);
     if (weft__sys_thread_start(&w->thread, s->core.name, extra_main, w) < 0) {
         /* Out of threads: the slot is tried again the next time. */
-        weft__a32_store_release(&w->has_no_thread, 1);
+        weft__a32_store_relaxed(&w->has_no_thread, 1);
         weft__core_unref(&s->core);
     }
 }
@@ -265,6 +293,8 @@ static struct weft__worker *find_unused(struct weft__sched *s)
     uint32_t high = weft__a32_load_relaxed(&s->worker_high);
     for (uint32_t i = s->worker_count; i < high; i++) {
         struct weft__worker *w = weft__sched_worker(s, i);
+        /* seq_cst: the caller has counted one more; a worker on its way out of service announces
+         * that and looks at the count */
         if (weft__a32_load_relaxed(&w->has_no_thread) || weft__a32_load_seq_cst(&w->is_dormant))
             return w;
     }
@@ -278,11 +308,12 @@ void weft__sched_add_worker(struct weft__sched *s)
 {
     weft__lock_acquire(&s->lock);
     struct weft__worker *w = NULL;
-    if (s->is_multi && !weft__a32_load_seq_cst(&s->stop))
+    /* relaxed: who stops takes the lock after he has set it, and counts the workers then */
+    if (s->is_multi && !weft__a32_load_relaxed(&s->stop))
         w = find_unused(s);
     if (w && weft__a32_load_relaxed(&w->has_no_thread)) {
         start_extra(s, w);
-    } else if (w && weft__a32_swap_seq_cst(&w->is_dormant, 0)) {
+    } else if (w && weft__a32_swap_relaxed(&w->is_dormant, 0)) { /* one of several wakes it */
         weft__sys_futex_wake(&w->is_dormant, 1);
     }
     weft__lock_release(&s->lock);
@@ -303,7 +334,7 @@ static bool look_at_all(struct weft__sched *s)
     bool is_awake = false;
     uint32_t stuck = 0;
     uint64_t now_ns = weft__sys_now_ns();
-    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    uint32_t count = weft__sched_worker_high(s);
     for (uint32_t i = 0; i < count; i++)
         stuck += look_at(s, weft__sched_worker(s, i), now_ns, &is_awake);
     if (weft__a32_swap_relaxed(&s->monitor_stuck, stuck) > stuck)
@@ -323,23 +354,28 @@ static void sleep_long(struct weft__sched *s)
     (void)weft__sys_futex_wait(&s->monitor_word, 1, WEFT_NEVER);
 }
 
+static void sleep_unless_awake(struct weft__sched *s)
+{
+    /* seq_cst, as a worker going to sleep: we announce, then look whether anybody is awake; they
+     * wake up, then look at us. */
+    weft__a32_store_seq_cst(&s->monitor_word, 1);
+    if (!look_at_all(s) && !weft__a32_load_seq_cst(&s->stop))
+        sleep_long(s);
+    weft__a32_store_relaxed(&s->monitor_word, 0);
+}
+
 static void *monitor_main(void *arg)
 {
     struct weft__sched *s = arg;
     unsigned quiet = 0;
-    while (!weft__a32_load_seq_cst(&s->stop)) {
+    while (!weft__a32_load_relaxed(&s->stop)) { /* looked at again before it sleeps for long */
         quiet = look_at_all(s) ? 0 : quiet + 1;
         if (quiet < LOOKS_UNTIL_SLEEP) {
             (void)weft__sys_futex_wait(&s->monitor_word, 0, weft__sys_now_ns() + LOOK_NS);
             continue;
         }
         weft__sched_check_deadlock(s);
-        /* seq_cst, as a worker going to sleep: we announce, then look whether anybody is awake;
-         * they wake up, then look at us. */
-        weft__a32_store_seq_cst(&s->monitor_word, 1);
-        if (!look_at_all(s) && !weft__a32_load_seq_cst(&s->stop))
-            sleep_long(s);
-        weft__a32_store_relaxed(&s->monitor_word, 0);
+        sleep_unless_awake(s);
         quiet = 0;
     }
     weft__core_unref(&s->core);
@@ -348,7 +384,9 @@ static void *monitor_main(void *arg)
 
 void weft__monitor_poke(struct weft__sched *s)
 {
-    if (weft__a32_load_seq_cst(&s->monitor_word) && weft__a32_swap_seq_cst(&s->monitor_word, 0))
+    /* seq_cst, after the swap of `sleep`: see sleep_unless_awake(). The swap only makes one of
+     * several wake it. */
+    if (weft__a32_load_seq_cst(&s->monitor_word) && weft__a32_swap_relaxed(&s->monitor_word, 0))
         weft__sys_futex_wake(&s->monitor_word, 1);
 }
 
@@ -367,7 +405,9 @@ void weft__monitor_stop(struct weft__sched *s)
     if (!s->has_monitor)
         return;
     s->has_monitor = false;
-    /* differs from what it waits for in either sleep */
+    /* Differs from what it waits for in either sleep. seq_cst: it may store 1 over this, and looks
+     * at `stop` then. mutation: the explorer has the stores of two threads in the order in which
+     * they are carried out */
     weft__a32_store_seq_cst(&s->monitor_word, 2);
     weft__sys_futex_wake(&s->monitor_word, 1);
     weft__sys_thread_join(&s->monitor);

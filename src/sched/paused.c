@@ -37,7 +37,8 @@ unsigned weft__sched_expire_paused(struct weft__worker *w, uint64_t now_ns)
 uint64_t weft__sched_next_jump(struct weft__worker *w)
 {
     /* seq_cst: the end of the last job wakes us if it does not find us awake; we have announced
-     * that we sleep. */
+     * that we sleep. mutation: weft__sched_check_quiescent() in between, on both sides, would do.
+     */
     if (weft__a32_load_seq_cst(&w->sched->jobs) != 0)
         return WEFT_NEVER;
     uint64_t deadline_ns;

@@ -111,7 +111,8 @@ void weft__sched_enqueue(struct weft__core *core, struct weft__task *task)
     /* A task woken by a task runs next, while what it needs is in the cache; one woken by an event
      * waits its turn. */
     if (s->has_slot && c->current != NULL) {
-        struct weft__task *before = weft__aptr_swap_acq_rel(&w->slot, task);
+        /* release pairs with the acquire in take_slot, of a thief; what lies there is our own */
+        struct weft__task *before = weft__aptr_swap_release(&w->slot, task);
         if (before)
             weft__worker_push(w, before);
         return;

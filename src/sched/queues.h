@@ -68,7 +68,9 @@ static inline struct weft__task *weft__worker_take_slot(struct weft__worker *w)
 {
     if (weft__aptr_load_relaxed(&w->slot) == NULL)
         return NULL;
-    return weft__aptr_swap_acq_rel(&w->slot, NULL); /* another one may have been faster */
+    /* acquire pairs with the release of the worker's enqueue; nothing is published by taking.
+     * Another one may have been faster. */
+    return weft__aptr_swap_acquire(&w->slot, NULL);
 }
 
 /* The next task of the normal class. */

@@ -100,21 +100,14 @@ unsigned weft__runq_take_half(struct weft__runq *q, struct weft__task **tasks, u
 
 unsigned weft__runq_len_seq_cst(const struct weft__runq *q)
 {
-    /* As is_empty_seq_cst below. */
+    /* head first. Then tail is not behind it, and 0 means that the queue was empty when tail was
+     * read: head had not passed tail then and cannot be behind what was read before. A head that
+     * has moved on since makes the queue look fuller than it is, which costs the caller one more
+     * search; so does one that is old, hence acquire is enough. seq_cst on tail pairs with the
+     * stores of tail in push_seq_cst and steal_half. */
     uint32_t head = weft__a32_load_acquire(&q->head);
     uint32_t count = weft__runq_between(head, weft__a32_load_seq_cst(&q->tail));
     return count <= WEFT__RUNQ_CAP ? count : WEFT__RUNQ_CAP;
-}
-
-bool weft__runq_is_empty_seq_cst(const struct weft__runq *q)
-{
-    /* head first. Then equality means that the queue was empty when tail was read: head had not
-     * passed tail then and cannot be behind what was read before. A head that has moved on since
-     * makes an empty queue look used, which costs the caller one more search; so does one that is
-     * old, hence acquire is enough. seq_cst on tail pairs with the stores of tail in push_seq_cst
-     * and steal_half. */
-    uint32_t head = weft__a32_load_acquire(&q->head);
-    return head == weft__a32_load_seq_cst(&q->tail);
 }
 
 void weft__runq_check(const struct weft__runq *q)

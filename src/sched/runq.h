@@ -77,7 +77,7 @@ static inline bool weft__runq_push(struct weft__runq *q, struct weft__task *task
 
 /*
  * The same, for a caller that looks for idle workers afterwards: the push is ordered before the
- * caller's later seq_cst load of an idle flag, as weft__runq_is_empty_seq_cst() is ordered after an
+ * caller's later seq_cst load of an idle flag, as weft__runq_len_seq_cst() is ordered after an
  * idle worker's seq_cst store to it. Of the two sides at least one sees the other.
  */
 WEFT_MUST_CHECK
@@ -88,7 +88,7 @@ static inline bool weft__runq_push_seq_cst(struct weft__runq *q, struct weft__ta
     if (weft__runq_room(q, tail) == 0)
         return false;
     weft__aptr_store_relaxed(&q->slot[tail & WEFT__RUNQ_MASK], task);
-    /* seq_cst: release as above, and pairs with is_empty_seq_cst: store the task, then look for the
+    /* seq_cst: release as above, and pairs with len_seq_cst: store the task, then look for the
      * idle; announce idleness, then look for tasks. Weaker, both may miss. */
     weft__a32_store_seq_cst(&q->tail, tail + 1);
     return true;
@@ -141,12 +141,9 @@ static inline unsigned weft__runq_len(const struct weft__runq *q)
     return count <= WEFT__RUNQ_CAP ? count : WEFT__RUNQ_CAP;
 }
 
-/* Any thread. For the look at all queues after announcing idleness, see push_seq_cst. What a thief
- * has taken and not yet put into its own queue is in none: that thief is awake and will. */
-bool weft__runq_is_empty_seq_cst(const struct weft__runq *q);
-
-/* The same for those who care how many: never too few, as seen by who pushed with push_seq_cst; too
- * many when the queue was popped from meanwhile. */
+/* Any thread. For the look at all queues after announcing idleness, see push_seq_cst: never too
+ * few, as seen by who pushed with it; too many when the queue was popped from meanwhile. What a
+ * thief has taken and not yet put into its own queue is in none: that thief is awake and will. */
 unsigned weft__runq_len_seq_cst(const struct weft__runq *q);
 
 /* Asserts the invariants; for tests, while nobody else works on the queue. */

@@ -55,7 +55,8 @@ struct weft__worker {
     bool is_extra;
     struct weft__thread thread; /* multi_thread */
     int thread_id, cpu_clock;   /* of the thread; written before it runs tasks */
-    weft__a32 has_no_thread;    /* not started, or it could not be; written by who starts it */
+    /* not started, or it could not be; written by who starts it, at first or under lock */
+    weft__a32 has_no_thread;
 
     /* ---- the worker's own thread only ---- */
     struct weft__ctx *ctx; /* NULL while no thread is bound to it */
@@ -190,8 +191,17 @@ static inline struct weft__sched *weft__sched_of(struct weft__core *core)
 {
     return (struct weft__sched *)core;
 }
+/* How many workers there are, those out of service included. */
+static inline uint32_t weft__sched_worker_high(const struct weft__sched *s)
+{
+    /* acquire pairs with the release in weft__worker_create(): all below it can be reached. */
+    return weft__a32_load_acquire(&s->worker_high);
+}
 static inline struct weft__worker *weft__sched_worker(struct weft__sched *s, uint32_t i)
 {
+    /* acquire pairs with the release in weft__worker_create(), for who knows i from elsewhere, the
+     * home of a pinned task. mutation: who has counted to worker_high has all this by then; and who
+     * may wake a pinned task has, by the task's state, all that its worker did before. */
     return weft__aptr_load_acquire(&s->worker[i]);
 }
 

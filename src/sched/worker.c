@@ -55,10 +55,10 @@ static inline void begin_run(struct weft__worker *w, struct weft__task *t)
 {
     w->ctx->current = t;
     t->budget = w->sched->core.budget;
-    /* release: the monitor that sees a task running sees of which thread */
+    weft__a64_store_relaxed(&w->tick, weft__a64_load_relaxed(&w->tick) + 1);
+    /* release: the monitor that sees a task running sees of which thread, and the tick of its run,
+     * or a later one. The other way round it would name this task for the one before. */
     weft__aptr_store_release(&w->running, t);
-    /* release: the monitor that sees the new tick sees the task of before, or a later one */
-    weft__a64_store_release(&w->tick, weft__a64_load_relaxed(&w->tick) + 1);
     if (WEFT__UNLIKELY(weft__a32_load_relaxed(&w->slot_is_open)))
         weft__a32_store_relaxed(&w->slot_is_open, 0);
 }
@@ -318,7 +318,7 @@ static struct weft__task *steal_from(struct weft__worker *w, struct weft__worker
 struct weft__task *weft__worker_steal(struct weft__worker *w)
 {
     struct weft__sched *s = w->sched;
-    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    uint32_t count = weft__sched_worker_high(s);
     if (count < 2)
         return NULL;
     uint32_t start = (uint32_t)(weft__random_next(&w->rng) % count);
@@ -340,7 +340,7 @@ static bool start_searching(struct weft__worker *w)
     if (!w->is_searching) {
         if (2 * weft__a32_load_relaxed(&s->searchers) >= weft__a32_load_relaxed(&s->worker_high))
             return false;
-        weft__a32_add_seq_cst(&s->searchers, 1);
+        weft__a32_add_relaxed(&s->searchers, 1); /* see idle.c */
         w->is_searching = true;
     }
     return true;
@@ -352,7 +352,7 @@ static void stop_searching(struct weft__worker *w, bool found)
         return;
     w->is_searching = false;
     /* The last searcher that found work wakes the next one if there is more: who pushed meanwhile
-     * relied on us. */
+     * relied on us: seq_cst, either he sees us gone or we see what he pushed. */
     if (weft__a32_sub_seq_cst(&w->sched->searchers, 1) == 1 && found &&
         weft__sched_has_work(w->sched))
         weft__sched_wake_one(w->sched);
@@ -409,8 +409,9 @@ static bool is_surplus(const struct weft__worker *w)
     if (!w->is_extra)
         return false;
     const struct weft__sched *s = w->sched;
+    /* seq_cst: for the second look, in be_dormant() */
     uint32_t needed =
-        weft__a32_load_relaxed(&s->monitor_stuck) + weft__a32_load_relaxed(&s->in_place);
+        weft__a32_load_seq_cst(&s->monitor_stuck) + weft__a32_load_seq_cst(&s->in_place);
     return w->index - s->worker_count >= needed;
 }
 
@@ -421,9 +422,12 @@ static void be_dormant(struct weft__worker *w, bool (*should_stop)(void *), void
     weft__a32_store_seq_cst(&w->is_dormant, 1);
     /* as a worker that goes to sleep: the last task of all may have ended here */
     weft__sched_check_quiescent(s);
+    /* for what was spilled, and for the seat in the driver, in which we may have been */
     weft__sched_wake_one(s);
-    /* Out of service for all but the tasks that are pinned to it: who queues one wakes it up. */
-    while (!should_stop(arg) && weft__a32_load_seq_cst(&w->is_dormant) &&
+    /* Out of service for all but the tasks that are pinned to it: who queues one wakes it up. Who
+     * needs one more worker counts first and looks for a dormant one then; we have announced that
+     * we are one, and look whether we are needed after all. relaxed: the futex compares again. */
+    while (!should_stop(arg) && weft__a32_load_relaxed(&w->is_dormant) && is_surplus(w) &&
            weft__lanes_are_empty_seq_cst(&w->pinned)) {
         /* Tasks that ran here have left timers on our wheel. */
         (void)weft__sys_futex_wait(&w->is_dormant, 1, weft__a64_load_relaxed(&w->timers.next_ns));
@@ -432,7 +436,9 @@ static void be_dormant(struct weft__worker *w, bool (*should_stop)(void *), void
             weft__sched_wake_one(s);
         }
     }
-    weft__a32_store_relaxed(&w->is_dormant, 0);
+    /* seq_cst: in service first, then the look at the monitor, as in weft__worker_sleep() */
+    weft__a32_store_seq_cst(&w->is_dormant, 0);
+    weft__monitor_poke(s);
 }
 
 void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg)
@@ -483,6 +489,8 @@ bool weft__sched_admit(struct weft__core *core)
     if (WEFT__LIKELY(c && c->worker && c->worker->sched == s))
         weft__count_up(&c->worker->spawned);
     else
+        /* seq_cst, and then the phase: who ends the runtime changes that first and looks at the
+         * counts then */
         weft__a64_add_seq_cst(&s->outer_spawned, 1);
     /* A task that slips through while shutdown begins is found by a later round of its walk: it is
      * counted as alive, by its own worker before the spawning task ends. */
@@ -494,6 +502,7 @@ bool weft__sched_admit(struct weft__core *core)
 void weft__sched_ended_outside(struct weft__core *core)
 {
     struct weft__sched *s = weft__sched_of(core);
+    /* seq_cst: see weft__sched_alive(). mutation: as there */
     weft__a64_add_seq_cst(&s->outer_ended, 1);
     weft__sched_check_quiescent(s);
     /* Who drives may wait for just that; or for the end of a job, to let time pass. */
@@ -516,6 +525,7 @@ int weft__worker_create(struct weft__sched *s, uint32_t index, bool is_extra)
     weft__lanes_init(&w->pinned, false);
     weft__runq_init(&w->runq);
     weft__timers_init(&w->timers, weft__clock_now(&s->core.clock));
+    /* mutation: see weft__sched_worker() */
     weft__aptr_store_release(&s->worker[index], w);
     if (weft__a32_load_relaxed(&s->worker_high) <= index)
         weft__a32_store_release(&s->worker_high, index + 1);

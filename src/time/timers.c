@@ -16,14 +16,14 @@ void weft__timers_init(struct weft__timers *ts, uint64_t now_ns)
     ts->is_closed = false;
 }
 
-/* Under the lock. seq_cst: a worker that announced idleness reads next_ns of all wheels afterwards,
- * while who arms looks for sleepers after this store; one of them sees the other. */
+/* Under the lock. relaxed: after timers have fired the next one comes later, never sooner, and who
+ * does not see that yet looks in vain. */
 static void publish(struct weft__timers *ts)
 {
     weft__a64_store_relaxed(&ts->count, ts->wheel.count);
     uint64_t next_ns = weft__wheel_next_deadline(&ts->wheel);
     if (next_ns != weft__a64_load_relaxed(&ts->next_ns))
-        weft__a64_store_seq_cst(&ts->next_ns, next_ns);
+        weft__a64_store_relaxed(&ts->next_ns, next_ns);
 }
 
 void weft__timer_init(struct weft__timer *t)
@@ -51,8 +51,10 @@ bool weft__timer_arm(struct weft__timers *ts, struct weft__timer *t, uint64_t de
     bool is_earliest = deadline_ns < before;
     weft__wheel_insert(&ts->wheel, &t->entry, deadline_ns);
     weft__a64_store_relaxed(&ts->count, ts->wheel.count);
+    /* seq_cst: a worker that announced idleness reads next_ns afterwards, while who arms looks for
+     * sleepers after this store; one of them sees the other. */
     if (is_earliest)
-        weft__a64_store_seq_cst(&ts->next_ns, deadline_ns); /* as in publish */
+        weft__a64_store_seq_cst(&ts->next_ns, deadline_ns);
     weft__lock_release(&ts->lock);
     return is_earliest;
 }

@@ -3,10 +3,10 @@
 /*
  * Workers that search, sleep and are woken, under every schedule.
  */
-#include "workers.h"
+#include "driver.h"
 
-#include "io/driver.h"
-#include "sys/table.h"
+/* for the seat in the driver */
+#include "../../src/sched/monitor.c"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -183,78 +183,6 @@ static void the_slot_of_a_stuck_worker_is_emptied(void **state)
 
 /* ---- the seat in the driver ---- */
 
-static bool is_signalled, has_event, event_was_seen;
-
-static bool something_happened(void *arg)
-{
-    (void)arg;
-    return is_signalled || has_event;
-}
-static int fake_epoll_create1(int flags)
-{
-    (void)flags;
-    return 1000;
-}
-static int fake_eventfd(unsigned initial, int flags)
-{
-    (void)initial, (void)flags;
-    return 1001;
-}
-static int fake_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
-{
-    (void)epfd, (void)op, (void)fd, (void)event;
-    return 0;
-}
-static ssize_t fake_write(int fd, const void *buf, size_t len)
-{
-    (void)fd, (void)buf;
-    model_step("eventfd write");
-    is_signalled = true;
-    return (ssize_t)len;
-}
-static int fake_close(int fd)
-{
-    (void)fd;
-    return 0;
-}
-/* An event of a socket is shown as one of the eventfd as well: the poll returns, and that is all
- * there is to see. */
-static int fake_epoll_pwait2(int epfd, struct epoll_event *events, int max,
-                             const struct timespec *timeout)
-{
-    (void)epfd, (void)max;
-    if (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)
-        model_step("epoll_wait, no waiting");
-    else
-        model_wait(something_happened, NULL, "epoll_wait");
-    if (!something_happened(NULL))
-        return 0;
-    if (has_event)
-        event_was_seen = true;
-    is_signalled = has_event = false;
-    events[0].data.u64 = UINT64_MAX;
-    events[0].events = EPOLLIN;
-    return 1;
-}
-static int fake_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms)
-{
-    static const struct timespec none;
-    return fake_epoll_pwait2(epfd, events, max, timeout_ms == 0 ? &none : NULL);
-}
-
-static void init_driver_with(uint32_t workers)
-{
-    init_with(workers);
-    is_signalled = has_event = event_was_seen = false;
-    weft__sys_table.epoll_create1 = fake_epoll_create1;
-    weft__sys_table.eventfd = fake_eventfd;
-    weft__sys_table.epoll_ctl = fake_epoll_ctl;
-    weft__sys_table.write = fake_write;
-    weft__sys_table.close = fake_close;
-    weft__sys_table.epoll_pwait2 = fake_epoll_pwait2;
-    weft__sys_table.epoll_wait = fake_epoll_wait;
-    MODEL_CHECK(weft__driver_create(&sched.core.driver) == 0);
-}
 static void init_driver(void)
 {
     init_driver_with(WORKERS);
@@ -263,34 +191,10 @@ static void init_driver_alone(void)
 {
     init_driver_with(1);
 }
-static void driver_is_left(void)
+/* The monitor, for a worker that does not get to it. */
+static void poll_once(void)
 {
-    weft__driver_destroy(sched.core.driver);
-    all_ran();
-}
-static bool event_is_seen(void *arg)
-{
-    (void)arg;
-    return event_was_seen;
-}
-/* A byte arrives at some moment. Nothing but the driver can tell. */
-static void send_event(void)
-{
-    model_step("a socket becomes readable");
-    has_event = true;
-    model_wait(event_is_seen, NULL, "the event to be seen");
-    wait_and_stop();
-}
-/* As the monitor polls for a worker that does not get to it. */
-static void poll_in_passing(void)
-{
-    if (weft__a32_load_relaxed(&sched.polling) != 0 ||
-        weft__a32_swap_seq_cst(&sched.polling, 1) != 0)
-        return;
-    (void)weft__driver_poll(sched.core.driver, 0, WEFT__RUNQ_CAP);
-    weft__a32_store_seq_cst(&sched.polling, 0);
-    if (weft__a32_load_seq_cst(&sched.idle_count) != 0)
-        (void)weft__sched_claim_one(&sched);
+    poll_in_passing(&sched);
 }
 /* Seeded: lets go of the seat and tells nobody. */
 static void poll_and_tell_nobody(void)
@@ -318,7 +222,7 @@ static void a_poll_in_passing_leaves_the_seat_to_a_worker(void **state)
     static const struct model m = {.name = "driver: a poll by the monitor, and an event",
                                    .bound_less = 1,
                                    .init = init_driver,
-                                   .thread = {worker_0, worker_1, send_event, poll_in_passing},
+                                   .thread = {worker_0, worker_1, send_event, poll_once},
                                    .check = driver_is_left};
     model_passes(&m);
 }
@@ -330,7 +234,7 @@ static void the_only_worker_finds_the_seat_taken(void **state)
     (void)state;
     static const struct model m = {.name = "driver: one worker, a poll by the monitor, an event",
                                    .init = init_driver_alone,
-                                   .thread = {worker_0, send_event, poll_in_passing},
+                                   .thread = {worker_0, send_event, poll_once},
                                    .check = driver_is_left};
     model_passes(&m);
 }

@@ -50,6 +50,8 @@ static void work(struct weft__worker *w)
         idle_rounds = t ? 0 : idle_rounds + 1;
         if (t)
             run_body(w, t);
+        else if (is_surplus(w))
+            be_dormant(w, is_stopped, w);
         else
             weft__worker_sleep(w, is_stopped, w);
         /* There is work that another worker is about to fetch: this one goes round meanwhile. */
@@ -58,11 +60,11 @@ static void work(struct weft__worker *w)
     }
     stop_searching(w, false);
 }
-static void worker_0(void)
+static inline void worker_0(void)
 {
     work(weft__sched_worker(&sched, 0));
 }
-static void worker_1(void)
+static inline void worker_1(void)
 {
     work(weft__sched_worker(&sched, 1));
 }
@@ -91,11 +93,11 @@ static void init_with(uint32_t workers)
     if (workers > 1)
         model_name(weft__sched_worker(&sched, 1), sizeof(struct weft__worker), "worker1");
 }
-static void init_two_workers(void)
+static inline void init_two_workers(void)
 {
     init_with(2);
 }
-static void init_one_worker(void)
+static inline void init_one_worker(void)
 {
     init_with(1);
 }
@@ -107,7 +109,7 @@ static void all_ran(void)
     MODEL_CHECK(weft__sched_is_quiescent(&sched));
     MODEL_CHECK(weft__a32_load_relaxed(&sched.idle_count) == 0);
     MODEL_CHECK(weft__a32_load_relaxed(&sched.searchers) == 0);
-    for (uint32_t i = 0; i < sched.worker_count; i++) {
+    for (uint32_t i = 0; i < weft__sched_worker_high(&sched); i++) {
         struct weft__worker *w = weft__sched_worker(&sched, i);
         MODEL_CHECK(weft__a32_load_relaxed(&w->sleep) == WEFT__AWAKE);
         MODEL_CHECK(weft__a32_load_relaxed(&w->permit) == 0);
@@ -122,7 +124,7 @@ static void spawn(int i)
     weft__sched_enqueue(&sched.core, &tasks[i]);
 }
 
-static void wait_and_stop(void)
+static inline void wait_and_stop(void)
 {
     MODEL_CHECK(weft__sched_wait_quiescent(&sched, WEFT_NEVER));
     weft__a32_store_seq_cst(&sched.stop, 1);
