@@ -516,6 +516,48 @@ static void bc_10_overwritten_while_it_is_cloned(struct test_env *env)
     CHECK_EQ(atomic_load(&alive), 0);
 }
 
+enum { NESTED = 6 };
+static weft_broadcast_sender *nested_tx;
+static weft_broadcast_receiver *nested_rx[NESTED];
+static int nested_depth;
+
+/* Overwrites what it clones, and has the next receiver clone what it has sent. */
+static int clone_and_go_deeper(void *to, const void *from)
+{
+    int before = *(const int *)from, deeper = -1;
+    if (nested_depth < NESTED) {
+        weft_broadcast_receiver *rx = nested_rx[nested_depth++];
+        int v = 100 + nested_depth;
+        EXPECT_EQ(weft_broadcast_send(nested_tx, &v), NESTED);
+        EXPECT_EQ(weft_broadcast_try_recv(rx, &deeper, NULL), -EOVERFLOW);
+        EXPECT_EQ(weft_broadcast_try_recv(rx, &deeper, NULL), 0);
+        EXPECT_EQ(deeper, v);
+    }
+    EXPECT_EQ(*(const int *)from, before); /* nobody has written over it */
+    *(int *)to = before;
+    return 0;
+}
+
+/* More items are held at once than the channel was made with: one in the slot, one a clone. */
+static void bc_10_as_many_as_are_being_cloned(struct test_env *env)
+{
+    (void)env;
+    weft_broadcast_options o = {
+        .capacity = 1, .elem_bytes = sizeof(int), .clone = clone_and_go_deeper};
+    int v = 100, got = -1;
+    CHECK_EQ(weft_broadcast_create(&o, &nested_tx, NULL), 0);
+    for (int i = 0; i < NESTED; i++)
+        CHECK_EQ(weft_broadcast_subscribe(nested_tx, &nested_rx[i]), 0);
+    CHECK_EQ(weft_broadcast_send(nested_tx, &v), NESTED);
+    nested_depth = 1; /* the first is ours */
+    CHECK_EQ(weft_broadcast_try_recv(nested_rx[0], &got, NULL), 0);
+    CHECK_EQ(got, 100);
+    CHECK_EQ(nested_depth, NESTED);
+    for (int i = 0; i < NESTED; i++)
+        weft_broadcast_receiver_destroy(nested_rx[i]);
+    weft_broadcast_sender_unref(nested_tx);
+}
+
 static void panic_in_drop(void *elem)
 {
     drop_box(elem);
@@ -861,7 +903,8 @@ TEST_MAIN(PLAIN(bc_01_every_receiver_sees_every_item),
           IN_TASK_ON(bc_09_clone_that_fails_takes_nothing, TEST_MT1),
           IN_TASK_ON(bc_10_destroyed_with_the_last_that_needs_it, TEST_MT1),
           IN_TASK_ON(bc_10_overwritten_while_it_is_cloned, TEST_MT1),
-          IN_TASK(bc_10_drop_that_panics_stays_inside), IN_TASK(bc_11_a_woken_receiver_may_send),
+          PLAIN(bc_10_as_many_as_are_being_cloned), IN_TASK(bc_10_drop_that_panics_stays_inside),
+          IN_TASK(bc_11_a_woken_receiver_may_send),
           IN_TASK(bc_12_an_abandoned_receive_loses_nothing),
           IN_TASK(bc_12_a_receive_that_loses_a_select), PLAIN(plain_threads_wait_too),
           PLAIN(plain_threads_wait_for_closed), IN_TASK_ON(misuse_is_reported, TEST_MT1),
