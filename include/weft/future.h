@@ -47,10 +47,11 @@ struct weft_future {
 /*
  * Waits for a future on the calling task's stack.
  *
- *   f         borrowed; not polled before, or polled and still pending (select by reference)
+ *   f         borrowed; not polled before. (One that a select has left pending is awaited by its
+ *             case, which knows that, and given up by weft_case_cancel().)
  *
- * Returns what poll() returned when it was ready. Otherwise the future has been cancelled, and it
- * is
+ * Returns what poll() returned when it was ready. Otherwise the future has been cancelled, or was
+ * never polled, and it is
  *   -ECANCELED  the task was aborted, or a token around the call cancelled (also when the future
  *               was ready: after that no wait succeeds)
  *   -ETIMEDOUT  a timeout scope around the call expired; a future that is ready wins over it

@@ -86,7 +86,9 @@ WEFT_API weft_case weft_case_notify_wait(weft_notify *n);
 
 /*
  * Puts f into the queue now, before it is awaited, so that it counts for weft_notify_one() and
- * weft_notify_last() too. From here on f has to be awaited to its end, or cancelled.
+ * weft_notify_last() too. From here on f has to be awaited to its end, or cancelled: also when
+ * weft_await() fails, since it may have refused to begin, and then f is in the queue still.
+ * Cancelling f more than once is fine.
  *
  * Returns true when f is complete: it took a notification that was remembered, or had got one
  * already. By the owner of f, on any thread; never suspends.

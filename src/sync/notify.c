@@ -208,6 +208,8 @@ static void wait_cancel(weft_future *f)
         leave_waiting_if_empty(n);
     weft__lock_release(&n->lock);
     uint32_t result = weft__waiter_result(&w->waiter);
+    /* In no queue, so it is ours. A second cancel finds nothing to pass on: see the header. */
+    weft__waiter_init(&w->waiter);
     if (result == BY_ONE || result == BY_LAST)
         notify(n, result);
 }

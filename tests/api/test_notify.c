@@ -200,6 +200,54 @@ static void no_04_enable_registers_for_one(struct test_env *env)
     CHECK_EQ(weft_await(&third.future), 0);
 }
 
+struct enabled {
+    weft_notify *n;
+    bool is_notified;
+    atomic_bool is_ready;
+};
+
+/* It was in the queue before the wait that an abort refuses. */
+static void *enable_and_be_aborted(void *arg)
+{
+    struct enabled *e = arg;
+    weft_notify_wait_future f;
+    weft_notify_wait_future_init(&f, e->n);
+    EXPECT(!weft_notify_wait_future_enable(&f));
+    if (e->is_notified)
+        weft_notify_one(e->n);
+    atomic_store(&e->is_ready, true);
+    while (weft_yield() == 0) {
+    }
+    EXPECT_EQ(weft_await(&f.future), -ECANCELED);
+    weft_future_cancel(&f.future);
+    weft_future_cancel(&f.future); /* does nothing */
+    memset(&f, 0x5a, sizeof f);
+    return NULL;
+}
+
+static void no_04_enabled_and_aborted(struct test_env *env)
+{
+    (void)env;
+    for (int is_notified = 0; is_notified < 2; is_notified++) {
+        weft_notify n = WEFT_NOTIFY_INIT;
+        struct enabled e = {.n = &n, .is_notified = is_notified};
+        struct waiter next, last;
+        weft_task *t = SPAWN(enable_and_be_aborted, &e);
+        CHECK_SOON(atomic_load(&e.is_ready));
+        waiter_start(&next, &n);
+        waiter_start(&last, &n);
+        CHECK_EQ(weft_abort(t), 0);
+        (void)test_join_kind(t);
+        if (!is_notified)
+            weft_notify_one(&n); /* is not given to who has gone */
+        waiter_end(&next);
+        let_others_run();
+        CHECK(!atomic_load(&last.is_notified)); /* was passed on once */
+        weft_notify_one(&n);
+        waiter_end(&last);
+    }
+}
+
 /* ---- NO-05 ---- */
 
 static void no_05_all_then_one(struct test_env *env)
@@ -383,7 +431,8 @@ TEST_MAIN(IN_TASK(no_01_one_notification_is_remembered), IN_TASK(no_02_oldest_ne
           IN_TASK_ON(no_03_abandoned_notification_goes_on_in_its_order, TEST_CT),
           IN_TASK(no_03_abandoned_without_others_it_is_remembered),
           IN_TASK(aborted_waiter_leaves_the_queue), IN_TASK(no_04_counts_for_all_from_its_init),
-          IN_TASK(no_04_enable_registers_for_one), IN_TASK(no_05_all_then_one),
-          IN_TASK(no_06_who_is_woken_may_notify), IN_TASK(no_07_the_last_to_wait_is_woken),
-          PLAIN(blocking_wait_on_threads), IN_TASK(blocking_wait_is_misuse_in_a_task),
-          IN_TASK(memory_may_be_freed_by_who_waited), IN_TASK(no_notification_is_lost_or_doubled))
+          IN_TASK(no_04_enable_registers_for_one), IN_TASK(no_04_enabled_and_aborted),
+          IN_TASK(no_05_all_then_one), IN_TASK(no_06_who_is_woken_may_notify),
+          IN_TASK(no_07_the_last_to_wait_is_woken), PLAIN(blocking_wait_on_threads),
+          IN_TASK(blocking_wait_is_misuse_in_a_task), IN_TASK(memory_may_be_freed_by_who_waited),
+          IN_TASK(no_notification_is_lost_or_doubled))
