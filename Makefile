@@ -7,6 +7,7 @@
 #   make bench-instructions   instructions of one operation against bench/instructions.txt (valgrind);
 #                             UPDATE=1 records them
 #   make asan | tsan | tsan-no-sync | memcheck | stress | cross-aarch64   the tests again, under these
+#   make faults [FAULTS="tcp fd"] [FAULTS_ARGS=--depth=0]   fails every call in turn under the tests of the API
 #   make fuzz [NAME=target] [SECONDS=60]   fuzz targets (clang), one or all
 #   make format | lint        clang-format in place; all static checks
 #
@@ -39,7 +40,7 @@ labels = $(subst $(space),|,$(strip $(1)))
 tests_all = $(call labels,unit model api $(if $(SHARED),api-shared) example check install)
 tests_code = $(call labels,unit api example)
 
-.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress cross-aarch64 fuzz format lint clean
+.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress cross-aarch64 fuzz faults format lint clean
 
 all:
 	@mkdir -p $(BUILD)
@@ -124,6 +125,16 @@ fuzz:
 		-DWEFT_SANITIZE=address$(,)undefined -DWEFT_FUZZ=ON)
 	@$(CMAKE) --build $(BUILD)/fuzz -j $(JOBS) --target fuzz_targets -- --no-print-directory
 	@tools/fuzz $(BUILD)/fuzz $(SECONDS) $(NAME)
+
+# The same build as that of asan.
+faults: CC = clang
+faults:
+	@mkdir -p $(BUILD)
+	@$(call configure,$(BUILD)/asan,-DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 \
+		-DCMAKE_CXX_COMPILER=clang++ -DWEFT_SANITIZE=address$(,)undefined \
+		-DWEFT_TEST_UNDER=address -DWEFT_TEST_TIMEOUT_SCALE=3)
+	@$(call build,$(BUILD)/asan)
+	@tools/sweep-faults $(BUILD)/asan $(FAULTS) --jobs $(JOBS) $(FAULTS_ARGS)
 
 stress:
 	@mkdir -p $(BUILD)

@@ -66,7 +66,11 @@ set(support_library "")
 if(support_sources)
     add_library(weft_test_support STATIC ${support_sources})
     weft_test_common(weft_test_support)
-    target_include_directories(weft_test_support PRIVATE ${PROJECT_SOURCE_DIR}/include)
+    target_include_directories(weft_test_support PRIVATE
+        ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+    # Faults are told apart by the stack that led to them.
+    target_compile_options(weft_test_support PRIVATE
+        -fno-omit-frame-pointer -fno-optimize-sibling-calls)
     set(support_library weft_test_support)
 endif()
 

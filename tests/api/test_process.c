@@ -191,7 +191,5 @@ int main(int argc, char **argv)
         alarm(30); /* a hang is a failure */
         return strcmp(argv[2], "exit in a task") == 0 ? exit_in_a_task() : exit_while_workers_run();
     }
-    if (argc > 1)
-        cmocka_set_test_filter(argv[1]);
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return test_main(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);
 }

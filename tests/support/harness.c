@@ -1,5 +1,7 @@
 #include "harness.h"
 
+#include "faults.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
@@ -100,6 +102,7 @@ void test_record(const char *file, int line, const char *fmt, ...)
     if (the.failures++ == 0)
         (void)snprintf(the.first, sizeof(the.first), "%s:%d: %s", file, line, what);
     pthread_mutex_unlock(&the.lock);
+    faults_check_failed();
 }
 
 bool test_equal(const char *file, int line, const char *a_text, const char *b_text, int64_t a,
@@ -109,6 +112,11 @@ bool test_equal(const char *file, int line, const char *a_text, const char *b_te
         test_record(file, line, "%s == %s (%lld, %lld)", a_text, b_text, (long long)a,
                     (long long)b);
     return a == b;
+}
+
+uint64_t test_soon_ns(void)
+{
+    return (faults_was_reached() ? 4 : 20) * WEFT_SEC;
 }
 
 bool test_has_failed(void)
@@ -242,6 +250,18 @@ static void *watch(void *arg)
 
 /* ---- one test ---- */
 
+int test_main(const struct CMUnitTest *tests, size_t count, int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "--list") == 0) {
+        for (size_t i = 0; i < count; i++)
+            (void)printf("%s\n", tests[i].name);
+        return 0;
+    }
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return _cmocka_run_group_tests("tests", tests, count, NULL, NULL);
+}
+
 void test_config(weft_config *c, enum test_flavour flavour)
 {
     weft_config_init(c);
@@ -284,6 +304,7 @@ int test_setup(void **state)
     the.main_thread = pthread_self();
     weft_log_set(keep_line, NULL);
     start_symbolizer();
+    faults_begin_test();
     env->fds_before = test_count_fds();
     if (env->flavour != TEST_NONE) {
         env->rt = test_runtime_create(env->flavour);

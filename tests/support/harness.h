@@ -63,16 +63,16 @@ struct test_env {
 #define ON_MAIN_ON(f, on) TEST__ENTRY(f, TEST_ON_MAIN, on, "")
 #define PLAIN(f) TEST__ENTRY(f, TEST_ON_MAIN, TEST_NONE, "")
 
-/* The whole of main(). An argument is a pattern: only tests whose name matches it run. */
+/* The whole of main(). An argument is a pattern: only tests whose name matches it run; --list prints
+ * the names. */
 #define TEST_MAIN(...)                                                                             \
     static const struct CMUnitTest test_table[] = {__VA_ARGS__};                                   \
     int main(int argc, char **argv)                                                                \
     {                                                                                              \
-        if (argc > 1)                                                                              \
-            cmocka_set_test_filter(argv[1]);                                                       \
-        return cmocka_run_group_tests(test_table, NULL, NULL);                                     \
+        return test_main(test_table, sizeof(test_table) / sizeof(test_table[0]), argc, argv);      \
     }
 
+int test_main(const struct CMUnitTest *tests, size_t count, int argc, char **argv);
 void test_run(void **state);
 int test_setup(void **state);
 int test_teardown(void **state);
@@ -86,10 +86,10 @@ int test_teardown(void **state);
 #define CHECK(cond) ((cond) ? (void)0 : test_stop(__FILE__, __LINE__, #cond))
 #define CHECK_EQ(a, b)                                                                             \
     (test_equal(__FILE__, __LINE__, #a, #b, (int64_t)(a), (int64_t)(b)) ? (void)0 : test_end())
-/* Waits until cond holds, in a task or on a thread; it fails after 20 s. */
+/* Waits until cond holds, in a task or on a thread; it fails after 20 s, sooner if a fault was injected. */
 #define CHECK_SOON(cond)                                                                           \
     do {                                                                                           \
-        for (uint64_t soon_end = weft_now() + 20 * WEFT_SEC; !(cond);) {                           \
+        for (uint64_t soon_end = weft_now() + test_soon_ns(); !(cond);) {                          \
             if (weft_now() > soon_end)                                                             \
                 test_stop(__FILE__, __LINE__, "soon: " #cond);                                     \
             test_pause();                                                                          \
@@ -101,6 +101,7 @@ bool test_equal(const char *file, int line, const char *a_text, const char *b_te
                 int64_t b);
 __attribute__((noreturn)) void test_stop(const char *file, int line, const char *what);
 __attribute__((noreturn)) void test_end(void);
+uint64_t test_soon_ns(void);
 void test_pause(void); /* lets others run, and sleeps for less than a millisecond */
 bool test_has_failed(void);
 
