@@ -37,8 +37,8 @@ test_options = -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) -DWEFT_BUILD_TESTS=ON \
 empty :=
 space := $(empty) $(empty)
 labels = $(subst $(space),|,$(strip $(1)))
-tests_all = $(call labels,unit model api $(if $(SHARED),api-shared) example check install)
-tests_code = $(call labels,unit api example)
+tests_all = $(call labels,unit model sim api $(if $(SHARED),api-shared) example check install)
+tests_code = $(call labels,unit sim api example)
 
 .PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress cross-aarch64 fuzz faults format lint clean
 
@@ -114,7 +114,7 @@ memcheck:
 		-DWEFT_TEST_LAUNCHER="valgrind;-q;--error-exitcode=99;--leak-check=full;--errors-for-leak-kinds=definite;--fair-sched=yes" \
 		-DWEFT_TEST_UNDER=memcheck -DWEFT_TEST_TIMEOUT_SCALE=5)
 	@$(call build,$(BUILD)/memcheck)
-	@$(call run_tests,$(BUILD)/memcheck,$(call labels,unit api))
+	@$(call run_tests,$(BUILD)/memcheck,$(call labels,unit sim api))
 
 SECONDS ?= 60
 fuzz: CC = clang
@@ -151,7 +151,7 @@ cross-aarch64:
 		-DWEFT_SYSROOT_EXTRA=$(abspath $(BUILD))/sysroot-aarch64 \
 		-DWEFT_TEST_UNDER=aarch64 -DWEFT_TEST_TIMEOUT_SCALE=4)
 	@$(call build,$(BUILD)/aarch64)
-	@$(call run_tests,$(BUILD)/aarch64,$(call labels,unit api))
+	@$(call run_tests,$(BUILD)/aarch64,$(call labels,unit sim api))
 
 format:
 	@tools/format

@@ -4,6 +4,7 @@
 #   tests/model/test_<name>.c        src/ compiled with WEFT_MODEL        label model
 #   tests/api/test_<name>.c          static library, public headers       label api
 #                                    again with the shared library        label api-shared
+#   tests/sim/test_<name>.c          static library, public headers       label sim
 #   tests/fuzz/fuzz_<name>.c         replayed on a corpus and a seed       label unit
 #                                    with WEFT_FUZZ a libFuzzer program
 #   tests/stress/test_<name>.c       as api, long                         label stress
@@ -178,7 +179,7 @@ endfunction()
 # The sources of the layer of a unit test and of those below it, all that it can need.
 function(weft_sources_up_to layer ret_sources)
     set(sources "")
-    foreach(lower base atomic sys fiber task time io sync sched blocking net iter runtime)
+    foreach(lower base atomic sys fiber task time io sync sched blocking net iter runtime sim)
         foreach(source IN LISTS weft_sources)
             if(source MATCHES "/src/${lower}/[^/]*$")
                 list(APPEND sources ${source})
@@ -267,6 +268,13 @@ foreach(kind api stress)
                 SERIAL TIMEOUT ${limit})
         endif()
     endforeach()
+endforeach()
+
+file(GLOB sim_tests CONFIGURE_DEPENDS ${tests_dir}/sim/test_*.c)
+foreach(source IN LISTS sim_tests)
+    get_filename_component(name ${source} NAME_WE)
+    string(REGEX REPLACE "^test_" "" name ${name})
+    weft_test(NAME sim.${name} SOURCE ${source} LABEL sim LIBRARY weft_static)
 endforeach()
 
 # Fuzz targets: replayed as plain tests; as libFuzzer programs on request.

@@ -36,6 +36,7 @@
 #include <weft/select.h>
 #include <weft/semaphore.h>
 #include <weft/set_once.h>
+#include <weft/sim.h>
 #include <weft/stream.h>
 #include <weft/task.h>
 #include <weft/task_local.h>

@@ -54,8 +54,19 @@ void weft__fiber_init(struct weft__stack *s, void (*entry)(void *), void *arg)
 #endif
 }
 
+static __thread const struct weft__stack *stands_on;
+
+void weft__fiber_stand_on(const struct weft__stack *fiber)
+{
+    stands_on = fiber;
+}
+
 void weft__fiber_adopt_thread(struct weft__stack *s)
 {
+    if (stands_on != NULL) {
+        weft__fiber_adopt_fiber(s, stands_on);
+        return;
+    }
     memset(s, 0, sizeof(*s));
 #ifdef WEFT__ASAN
     /* ASan alone wants to know where the stack lies. Asking is dear on the main thread. */

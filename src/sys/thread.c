@@ -71,8 +71,8 @@ static void *run_thread(void *arg)
 {
     struct start start = *(struct start *)arg;
     weft__free(arg);
-    if (start.name[0] != '\0')
-        (void)pthread_setname_np(pthread_self(), start.name); /* for debuggers; may be refused */
+    if (start.name[0] != '\0') /* for debuggers; may be refused */
+        (void)weft__sys_table.prctl(PR_SET_NAME, (unsigned long)start.name);
     return start.fn(start.arg);
 }
 
@@ -179,7 +179,7 @@ int weft__sys_thread_cpu_clock(void)
 uint64_t weft__sys_cpu_clock_ns(int clock)
 {
     struct timespec t;
-    if (clock_gettime(clock, &t) != 0)
+    if (weft__sys_table.clock_gettime(clock, &t) != 0)
         return 0;
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }

@@ -1,0 +1,596 @@
+/*
+ * Sockets of the simulation: the calls that programs make. What crosses between the two ends of a
+ * connection is wire.c's.
+ *
+ * A read or write that moves fewer bytes than asked for says, on Linux, that the queue is empty or
+ * full, and that an edge will come: weft relies on it. So where the seed makes one short, the rest
+ * is hidden, or the room closed, until a moment later.
+ */
+#include "sim/world.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+
+static struct weft__sim_side *side_of(const struct weft__sim_file *f)
+{
+    return f->conn == NULL ? NULL : &f->conn->side[f->side];
+}
+
+static bool is_socket(const struct weft__sim_file *f)
+{
+    return f != NULL && f->kind >= WEFT__SIM_SOCKET;
+}
+
+/* ---- making, binding ---- */
+
+int weft__sim_socket(int domain, int type)
+{
+    struct weft__sim *s = weft__sim_here();
+    struct weft__sim_file *f;
+    weft__sim_point(s);
+    if (domain != AF_INET && domain != AF_INET6)
+        return -EAFNOSUPPORT;
+    if ((type & 0xf) != SOCK_STREAM)
+        return -EPROTONOSUPPORT;
+    int rc = weft__sim_file_create(s, WEFT__SIM_SOCKET, &f);
+    if (rc < 0)
+        return rc;
+    f->family = domain;
+    return f->fd;
+}
+
+static void set_addr(struct sockaddr_storage *to, socklen_t *to_len, const struct sockaddr *addr,
+                     socklen_t len)
+{
+    memset(to, 0, sizeof(*to));
+    memcpy(to, addr, len);
+    *to_len = len;
+}
+
+static void set_port(struct sockaddr_storage *addr, unsigned port)
+{
+    if (addr->ss_family == AF_INET)
+        ((struct sockaddr_in *)addr)->sin_port = htons((uint16_t)port);
+    else
+        ((struct sockaddr_in6 *)addr)->sin6_port = htons((uint16_t)port);
+}
+
+static const struct weft__sim_option *find_option(const struct weft__sim_file *f, int level,
+                                                  int name)
+{
+    const struct weft__sim_option *o = f->options;
+    while (o != NULL && (o->level != level || o->name != name))
+        o = o->next;
+    return o;
+}
+
+static bool is_on(const struct weft__sim_file *f, int level, int name)
+{
+    const struct weft__sim_option *o = find_option(f, level, name);
+    int value = 0;
+    if (o != NULL && o->len >= sizeof(value))
+        memcpy(&value, o->value, sizeof(value));
+    return value != 0;
+}
+
+/* Somebody has the address in a way that keeps others from it. */
+static bool is_taken(struct weft__sim *s, const struct weft__sim_file *by,
+                     const struct sockaddr_storage *addr)
+{
+    struct weft__sim_ip ip, other;
+    (void)weft__sim_ip_of((const struct sockaddr *)addr, &ip); /* checked by the caller */
+    unsigned port = weft__sim_port_of((const struct sockaddr *)addr);
+    for (unsigned i = 0; i < s->file_count; i++) {
+        const struct weft__sim_file *f = s->files[i];
+        if (!is_socket(f) || f == by || !f->is_bound || f->family != by->family ||
+            weft__sim_port_of((const struct sockaddr *)&f->addr) != port ||
+            !weft__sim_ip_of((const struct sockaddr *)&f->addr, &other))
+            continue;
+        bool meets = memcmp(&ip, &other, sizeof(ip)) == 0 || weft__sim_ip_is_any(&ip) ||
+                     weft__sim_ip_is_any(&other);
+        bool both_port = is_on(f, SOL_SOCKET, SO_REUSEPORT) && is_on(by, SOL_SOCKET, SO_REUSEPORT);
+        bool both_addr = f->kind != WEFT__SIM_LISTENER && is_on(f, SOL_SOCKET, SO_REUSEADDR) &&
+                         is_on(by, SOL_SOCKET, SO_REUSEADDR);
+        if (meets && !both_port && !both_addr)
+            return true;
+    }
+    return false;
+}
+
+static int take_port(struct weft__sim *s, struct weft__sim_file *f, struct sockaddr_storage *addr)
+{
+    for (int tries = 0; tries < 28000; tries++) {
+        set_port(addr, 32768 + s->port_next++ % 28000);
+        if (!is_taken(s, f, addr))
+            return 0;
+    }
+    return -EADDRINUSE;
+}
+
+int weft__sim_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    struct weft__sim *s = weft__sim_here();
+    struct weft__sim_ip ip;
+    weft__sim_point(s);
+    struct weft__sim_file *f = weft__sim_file_of(s, fd);
+    if (!is_socket(f))
+        return f == NULL ? -EBADF : -ENOTSOCK;
+    if (f->is_bound || f->kind != WEFT__SIM_SOCKET || len > sizeof(f->addr) ||
+        !weft__sim_ip_of(addr, &ip) || addr->sa_family != f->family)
+        return -EINVAL;
+    struct sockaddr_storage to;
+    socklen_t to_len;
+    set_addr(&to, &to_len, addr, len);
+    if (weft__sim_port_of(addr) == 0) {
+        int rc = take_port(s, f, &to);
+        if (rc < 0)
+            return rc;
+    } else if (is_taken(s, f, &to)) {
+        return -EADDRINUSE;
+    }
+    f->addr = to;
+    f->addr_len = to_len;
+    f->is_bound = true;
+    return 0;
+}
+
+int weft__sim_listen(int fd, int backlog)
+{
+    struct weft__sim *s = weft__sim_here();
+    weft__sim_point(s);
+    struct weft__sim_file *f = weft__sim_file_of(s, fd);
+    if (!is_socket(f))
+        return f == NULL ? -EBADF : -ENOTSOCK;
+    if (f->kind == WEFT__SIM_TCP || !f->is_bound)
+        return -EINVAL;
+    f->kind = WEFT__SIM_LISTENER;
+    f->backlog = backlog < 1 ? 1 : (unsigned)backlog;
+    return 0;
+}
+
+/* ---- connecting ---- */
+
+/* Where a socket speaks from that was not bound. */
+static int bind_near(struct weft__sim *s, struct weft__sim_file *f, const struct sockaddr *to)
+{
+    struct weft__sim_ip ip;
+    if (f->is_bound)
+        return 0;
+    (void)weft__sim_ip_of(to, &ip); /* checked by the caller */
+    memset(&f->addr, 0, sizeof(f->addr));
+    f->addr.ss_family = to->sa_family;
+    if (to->sa_family == AF_INET) {
+        struct sockaddr_in *in = (struct sockaddr_in *)&f->addr;
+        in->sin_addr.s_addr = htonl(ip.byte[12] == 127 ? 0x7f000001 : 0x0a000001);
+        f->addr_len = sizeof(*in);
+    } else {
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&f->addr;
+        in6->sin6_addr = in6addr_loopback;
+        if (memcmp(&ip, &in6addr_loopback, sizeof(ip)) != 0)
+            in6->sin6_addr.s6_addr[0] = 0xfd;
+        f->addr_len = sizeof(*in6);
+    }
+    int rc = take_port(s, f, &f->addr);
+    f->is_bound = rc == 0;
+    return rc;
+}
+
+int weft__sim_connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    struct weft__sim *s = weft__sim_here();
+    struct weft__sim_ip ip;
+    weft__sim_point(s);
+    struct weft__sim_file *f = weft__sim_file_of(s, fd);
+    if (!is_socket(f))
+        return f == NULL ? -EBADF : -ENOTSOCK;
+    if (f->kind != WEFT__SIM_SOCKET)
+        return f->kind == WEFT__SIM_TCP ? -EISCONN : -EINVAL;
+    if (len > sizeof(f->addr) || !weft__sim_ip_of(addr, &ip))
+        return -EINVAL;
+    if (addr->sa_family != f->family)
+        return -EAFNOSUPPORT;
+    int rc = bind_near(s, f, addr);
+    if (rc < 0)
+        return rc;
+    struct weft__sim_conn *c = weft__sim_conn_create(s);
+    if (c == NULL)
+        return -ENOMEM;
+    struct weft__sim_side *client = &c->side[0], *server = &c->side[1];
+    client->addr = f->addr;
+    client->addr_len = f->addr_len;
+    set_addr(&server->addr, &server->addr_len, addr, len);
+    (void)weft__sim_ip_of((const struct sockaddr *)&client->addr, &client->ip);
+    server->ip = ip;
+    client->sock = f;
+    f->conn = c;
+    f->side = 0;
+    f->kind = WEFT__SIM_TCP;
+    rc = weft__sim_send(s, c, 0, WEFT__SIM_SYN, NULL, 0);
+    return rc < 0 ? rc : -EINPROGRESS;
+}
+
+/* ---- accepting ---- */
+
+static struct weft__sim_conn *take_queued(struct weft__sim_file *listener)
+{
+    struct weft__sim_conn *c = listener->queue;
+    listener->queue = c->next;
+    listener->queue_len--;
+    c->queue = NULL;
+    return c;
+}
+
+static int give_addr(struct sockaddr *addr, socklen_t *len, const struct sockaddr_storage *from,
+                     socklen_t from_len)
+{
+    if (addr == NULL || len == NULL)
+        return 0;
+    memcpy(addr, from, *len < from_len ? *len : from_len);
+    *len = from_len;
+    return 0;
+}
+
+int weft__sim_accept(int fd, struct sockaddr *addr, socklen_t *len)
+{
+    static const int exhausted[] = {-EMFILE, -ENFILE, -ENOMEM, -ENOBUFS};
+    struct weft__sim *s = weft__sim_here();
+    weft__sim_point(s);
+    struct weft__sim_file *l = weft__sim_file_of(s, fd), *f;
+    if (!is_socket(l))
+        return l == NULL ? -EBADF : -ENOTSOCK;
+    if (l->kind != WEFT__SIM_LISTENER)
+        return -EINVAL;
+    if (l->queue == NULL)
+        return -EAGAIN;
+    if (weft__sim_chance(s, s->config.accept_exhaust_ppm)) {
+        s->result.accept_errors++;
+        return exhausted[weft__sim_below(s, 4)];
+    }
+    if (weft__sim_chance(s, s->config.accept_abort_ppm)) {
+        s->result.accept_errors++;
+        weft__sim_side_close(s, take_queued(l), 1, true);
+        return -ECONNABORTED;
+    }
+    int rc = weft__sim_file_create(s, WEFT__SIM_TCP, &f);
+    if (rc < 0)
+        return rc;
+    struct weft__sim_conn *c = take_queued(l);
+    struct weft__sim_side *server = &c->side[1];
+    f->family = l->family;
+    f->conn = c;
+    f->side = 1;
+    f->addr = server->addr;
+    f->addr_len = server->addr_len;
+    server->sock = f;
+    (void)give_addr(addr, len, &c->side[0].addr, c->side[0].addr_len);
+    return f->fd;
+}
+
+/* ---- bytes ---- */
+
+static size_t visible(const struct weft__sim_side *side)
+{
+    return side->rx_len - side->hidden;
+}
+
+static int take_error(struct weft__sim_side *side)
+{
+    int error = side->error;
+    side->error = 0;
+    return -error;
+}
+
+static void copy_out(const struct weft__sim_side *side, const struct iovec *iov, int count,
+                     size_t len)
+{
+    size_t at = side->rx_at;
+    for (int i = 0; i < count && len > 0; i++) {
+        char *to = iov[i].iov_base;
+        for (size_t k = 0; k < iov[i].iov_len && len > 0; k++, len--) {
+            to[k] = side->rx[at];
+            at = at + 1 == side->rx_cap ? 0 : at + 1;
+        }
+    }
+}
+
+static ssize_t tcp_read(struct weft__sim *s, struct weft__sim_file *f, const struct iovec *iov,
+                        int count, size_t len, int flags)
+{
+    struct weft__sim_side *side = side_of(f);
+    if (!f->conn->is_established && !side->is_dead)
+        return -EAGAIN;
+    size_t n = visible(side);
+    if (n == 0) {
+        if ((side->has_fin || side->is_read_shut) && side->rx_len == 0)
+            return 0;
+        if (side->error != 0)
+            return take_error(side);
+        return side->is_dead ? 0 : -EAGAIN;
+    }
+    if (n > len)
+        n = len;
+    bool is_peek = flags & MSG_PEEK;
+    bool is_short = n > 1 && weft__sim_chance(s, s->config.short_ppm);
+    if (is_short)
+        n = 1 + weft__sim_below(s, n - 1);
+    copy_out(side, iov, count, n);
+    if (is_peek)
+        return (ssize_t)n;
+    side->rx_at = (side->rx_at + n) % side->rx_cap;
+    side->rx_len -= n;
+    if (is_short && side->rx_len > 0) {
+        side->hidden = side->rx_len;
+        int rc = weft__sim_plan(s, f->conn, f->side, WEFT__SIM_SHOW);
+        if (rc < 0)
+            side->hidden = 0;
+    }
+    weft__sim_side_drained(s, f->conn, f->side);
+    return (ssize_t)n;
+}
+
+static size_t room_of(const struct weft__sim_side *side)
+{
+    return side->is_blocked || side->in_flight >= side->tx_cap ? 0 : side->tx_cap - side->in_flight;
+}
+
+/* Sends the first n bytes, in pieces. */
+static int send_pieces(struct weft__sim *s, struct weft__sim_file *f, const struct iovec *iov,
+                       int count, size_t n)
+{
+    for (int i = 0; i < count && n > 0; i++) {
+        const char *from = iov[i].iov_base;
+        size_t left = iov[i].iov_len < n ? iov[i].iov_len : n;
+        n -= left;
+        while (left > 0) {
+            size_t piece = left;
+            if (piece > 1 && weft__sim_chance(s, s->config.short_ppm))
+                piece = 1 + weft__sim_below(s, piece - 1);
+            int rc = weft__sim_send(s, f->conn, f->side, WEFT__SIM_DATA, from, piece);
+            if (rc < 0)
+                return rc;
+            from += piece;
+            left -= piece;
+        }
+    }
+    return 0;
+}
+
+static ssize_t tcp_write(struct weft__sim *s, struct weft__sim_file *f, const struct iovec *iov,
+                         int count, size_t len)
+{
+    struct weft__sim_side *side = side_of(f);
+    if (side->error != 0)
+        return take_error(side);
+    if (side->is_dead || side->is_write_shut)
+        return -EPIPE;
+    size_t n = f->conn->is_established ? room_of(side) : 0;
+    if (n == 0)
+        return -EAGAIN;
+    if (n > len)
+        n = len;
+    if (n > 1 && weft__sim_chance(s, s->config.short_ppm)) {
+        n = 1 + weft__sim_below(s, n - 1);
+        int rc = weft__sim_plan(s, f->conn, f->side, WEFT__SIM_ROOM);
+        if (rc < 0)
+            return rc;
+        side->is_blocked = true;
+    }
+    int rc = send_pieces(s, f, iov, count, n);
+    return rc < 0 ? rc : (ssize_t)n;
+}
+
+static size_t sum_of(const struct iovec *iov, int count)
+{
+    size_t len = 0;
+    for (int i = 0; i < count; i++)
+        len += iov[i].iov_len;
+    return len;
+}
+
+ssize_t weft__sim_read(int fd, const struct iovec *iov, int count, int flags)
+{
+    struct weft__sim *s = weft__sim_here();
+    weft__sim_point(s);
+    struct weft__sim_file *f = weft__sim_file_of(s, fd);
+    if (f == NULL)
+        return -EBADF;
+    size_t len = sum_of(iov, count);
+    if (f->kind == WEFT__SIM_EVENTFD) {
+        if (f->count == 0)
+            return -EAGAIN;
+        memcpy(iov[0].iov_base, &f->count, sizeof(f->count));
+        f->count = 0;
+        return sizeof(f->count);
+    }
+    if (f->kind != WEFT__SIM_TCP)
+        return is_socket(f) ? -ENOTCONN : -EINVAL;
+    return len == 0 ? 0 : tcp_read(s, f, iov, count, len, flags);
+}
+
+ssize_t weft__sim_write(int fd, const struct iovec *iov, int count)
+{
+    struct weft__sim *s = weft__sim_here();
+    weft__sim_point(s);
+    struct weft__sim_file *f = weft__sim_file_of(s, fd);
+    if (f == NULL)
+        return -EBADF;
+    size_t len = sum_of(iov, count);
+    if (f->kind == WEFT__SIM_EVENTFD) {
+        f->count++;
+        weft__sim_file_edge(s, f);
+        return sizeof(f->count);
+    }
+    if (f->kind != WEFT__SIM_TCP)
+        return is_socket(f) ? -EPIPE : -EINVAL;
+    return len == 0 ? 0 : tcp_write(s, f, iov, count, len);
+}
+
+/* ---- ending ---- */
+
+int weft__sim_shutdown(int fd, int how)
+{
+    struct weft__sim *s = weft__sim_here();
+    weft__sim_point(s);
+    struct weft__sim_file *f = weft__sim_file_of(s, fd);
+    if (!is_socket(f))
+        return f == NULL ? -EBADF : -ENOTSOCK;
+    struct weft__sim_side *side = side_of(f);
+    if (side == NULL || !f->conn->is_established || side->is_dead)
+        return -ENOTCONN;
+    if (how == SHUT_RD || how == SHUT_RDWR)
+        side->is_read_shut = true;
+    if ((how == SHUT_WR || how == SHUT_RDWR) && !side->is_write_shut) {
+        int rc = weft__sim_send(s, f->conn, f->side, WEFT__SIM_FIN, NULL, 0);
+        if (rc < 0)
+            return rc;
+        side->is_write_shut = true;
+    }
+    weft__sim_file_edge(s, f);
+    return 0;
+}
+
+void weft__sim_socket_close(struct weft__sim *s, struct weft__sim_file *f)
+{
+    while (f->queue != NULL)
+        weft__sim_side_close(s, take_queued(f), 1, true);
+    if (f->conn != NULL) {
+        struct linger linger = {0};
+        const struct weft__sim_option *o = find_option(f, SOL_SOCKET, SO_LINGER);
+        if (o != NULL && o->len >= sizeof(linger))
+            memcpy(&linger, o->value, sizeof(linger));
+        bool resets = linger.l_onoff && linger.l_linger == 0;
+        f->conn->side[f->side].sock = NULL;
+        weft__sim_side_close(s, f->conn, f->side, resets);
+        f->conn = NULL;
+    }
+    weft__sim_socket_free(f);
+}
+
+void weft__sim_socket_free(struct weft__sim_file *f)
+{
+    while (f->options != NULL) {
+        struct weft__sim_option *o = f->options;
+        f->options = o->next;
+        weft__free(o);
+    }
+}
+
+/* ---- what it looks like ---- */
+
+uint32_t weft__sim_socket_poll(const struct weft__sim_file *f)
+{
+    const struct weft__sim_side *side = side_of(f);
+    if (f->kind == WEFT__SIM_LISTENER)
+        return f->queue != NULL ? EPOLLIN : 0;
+    if (side == NULL)
+        return f->kind == WEFT__SIM_SOCKET ? EPOLLOUT | EPOLLHUP : 0;
+    uint32_t bits = 0;
+    if (side->error != 0)
+        bits |= EPOLLERR;
+    if (side->is_dead)
+        return bits | EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP;
+    if (!f->conn->is_established)
+        return bits;
+    bool is_ended = (side->has_fin && side->rx_len == 0) || side->is_read_shut;
+    if (visible(side) > 0 || is_ended)
+        bits |= EPOLLIN;
+    if (side->has_fin || side->is_read_shut)
+        bits |= EPOLLRDHUP;
+    if ((side->has_fin || side->is_read_shut) && side->is_write_shut)
+        bits |= EPOLLHUP;
+    if (room_of(side) > 0 || side->is_write_shut)
+        bits |= EPOLLOUT;
+    return bits;
+}
+
+int weft__sim_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
+{
+    struct weft__sim_file *f = weft__sim_file_of(weft__sim_here(), fd);
+    if (!is_socket(f))
+        return f == NULL ? -EBADF : -ENOTSOCK;
+    return give_addr(addr, len, &f->addr, f->addr_len);
+}
+
+int weft__sim_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
+{
+    struct weft__sim_file *f = weft__sim_file_of(weft__sim_here(), fd);
+    if (!is_socket(f))
+        return f == NULL ? -EBADF : -ENOTSOCK;
+    if (f->conn == NULL || !f->conn->is_established || side_of(f)->is_dead)
+        return -ENOTCONN;
+    const struct weft__sim_side *peer = &f->conn->side[1 - f->side];
+    return give_addr(addr, len, &peer->addr, peer->addr_len);
+}
+
+/* ---- options: kept, and given back ---- */
+
+int weft__sim_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+    struct weft__sim_file *f = weft__sim_file_of(weft__sim_here(), fd);
+    if (!is_socket(f))
+        return f == NULL ? -EBADF : -ENOTSOCK;
+    if (len > sizeof(f->options->value))
+        return -EINVAL;
+    struct weft__sim_option *o = (struct weft__sim_option *)find_option(f, level, name);
+    if (o == NULL) {
+        o = weft__calloc(1, sizeof(*o));
+        if (o == NULL)
+            return -ENOMEM;
+        o->level = level;
+        o->name = name;
+        o->next = f->options;
+        f->options = o;
+    }
+    o->len = len;
+    if (len > 0)
+        memcpy(o->value, value, len);
+    if (level == SOL_SOCKET && (name == SO_SNDBUF || name == SO_RCVBUF) && len == sizeof(int)) {
+        int bytes;
+        memcpy(&bytes, value, sizeof(bytes));
+        bytes *= 2; /* as the kernel does */
+        memcpy(o->value, &bytes, sizeof(bytes));
+    }
+    return 0;
+}
+
+static int own_option(struct weft__sim_file *f, int name, int *ret)
+{
+    struct weft__sim_side *side = side_of(f);
+    switch (name) {
+    case SO_TYPE:
+        *ret = SOCK_STREAM;
+        return 0;
+    case SO_ACCEPTCONN:
+        *ret = f->kind == WEFT__SIM_LISTENER;
+        return 0;
+    case SO_ERROR:
+        *ret = side != NULL ? -take_error(side) : 0;
+        return 0;
+    default:
+        return -ENOENT;
+    }
+}
+
+int weft__sim_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+    struct weft__sim_file *f = weft__sim_file_of(weft__sim_here(), fd);
+    if (!is_socket(f))
+        return f == NULL ? -EBADF : -ENOTSOCK;
+    int own = 0;
+    const struct weft__sim_option *o = NULL;
+    if (level != SOL_SOCKET || own_option(f, name, &own) < 0)
+        o = find_option(f, level, name);
+    socklen_t have = o != NULL                                  ? o->len
+                     : name == SO_LINGER && level == SOL_SOCKET ? (socklen_t)sizeof(struct linger)
+                                                                : (socklen_t)sizeof(own);
+    socklen_t n = have < *len ? have : *len;
+    if (o != NULL)
+        memcpy(value, o->value, n);
+    else {
+        memset(value, 0, n);
+        memcpy(value, &own, n < sizeof(own) ? n : sizeof(own));
+    }
+    *len = n;
+    return 0;
+}

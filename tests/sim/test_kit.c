@@ -1,0 +1,567 @@
+/*
+ * The test kit: what <weft/sim.h> promises.
+ */
+/* ctest: parallel */
+#include "harness.h"
+
+#include <weft/weft.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+/* Runs under these settings; the simulation must take place. */
+static weft_sim_result simulate(const weft_sim_config *c, int (*body)(void *arg), void *arg)
+{
+    weft_sim_result r;
+    CHECK_EQ(weft_sim_run(c, body, arg, &r), 0);
+    return r;
+}
+
+static weft_sim_result simulate_calm(int (*body)(void *arg), void *arg)
+{
+    weft_sim_config c;
+    weft_sim_config_init(&c, 1);
+    return simulate(&c, body, arg);
+}
+
+static int join_all(weft_task **tasks, int count)
+{
+    int rc = 0;
+    for (int i = 0; i < count; i++) {
+        weft_outcome o;
+        if (weft_join(tasks[i], &o) < 0)
+            return -ECANCELED;
+        if (o.kind != WEFT_OUTCOME_VALUE || o.value != NULL)
+            rc = -EIO;
+        weft_outcome_fini(&o);
+    }
+    return rc;
+}
+
+/* ---- the run ---- */
+
+static int give_back(void *arg)
+{
+    return weft_sim_is_running() ? *(int *)arg : -1;
+}
+
+static void the_body_runs_and_its_result_comes_back(struct test_env *env)
+{
+    int value = 17;
+    (void)env;
+    CHECK(!weft_sim_is_running());
+    weft_sim_result r = simulate_calm(give_back, &value);
+    EXPECT_EQ(r.end, WEFT_SIM_DONE);
+    EXPECT_EQ(r.rc, 17);
+    EXPECT_EQ(r.seed, 1);
+    EXPECT_EQ(r.fds_left, 0);
+    EXPECT_EQ(r.spawned, 1);
+    EXPECT(r.steps > 0);
+    EXPECT(r.threads >= 4); /* the first, two workers, the monitor */
+    EXPECT(!weft_sim_is_running());
+}
+
+static int panic_in_body(void *arg)
+{
+    weft_panic("the body of %s", (const char *)arg);
+}
+
+static void a_body_that_panics_is_told(struct test_env *env)
+{
+    (void)env;
+    EXPECT_EQ(simulate_calm(panic_in_body, "mine").rc, -EOWNERDEAD);
+}
+
+static int nested(void *arg)
+{
+    weft_sim_config c;
+    weft_sim_result r;
+    weft_sim_config_init(&c, 1);
+    return weft_sim_run(&c, give_back, arg, &r);
+}
+
+static void misuse_is_refused(struct test_env *env)
+{
+    weft_sim_config c;
+    weft_sim_result r;
+    (void)env;
+    weft_sim_config_init(&c, 1);
+    EXPECT_EQ(weft_sim_run(NULL, give_back, NULL, &r), -EINVAL);
+    EXPECT_EQ(weft_sim_run(&c, NULL, NULL, &r), -EINVAL);
+    EXPECT_EQ(weft_sim_run(&c, give_back, NULL, NULL), -EINVAL);
+    c.workers = 0;
+    EXPECT_EQ(weft_sim_run(&c, give_back, NULL, &r), -EINVAL);
+    c.workers = 1;
+    c.reset_ppm = 1000001;
+    EXPECT_EQ(weft_sim_run(&c, give_back, NULL, &r), -EINVAL);
+    c.reset_ppm = 0;
+    c.latency_min_ns = 2 * c.latency_max_ns;
+    EXPECT_EQ(weft_sim_run(&c, give_back, NULL, &r), -EINVAL);
+    EXPECT_EQ(simulate_calm(nested, NULL).rc, -EPERM);
+    EXPECT_EQ(weft_sim_cut("10.0.0.1", NULL), -EPERM);
+    EXPECT_EQ(weft_sim_heal("10.0.0.1", NULL), -EPERM);
+    EXPECT_EQ(weft_sim_reset("10.0.0.1", NULL), -EPERM);
+    EXPECT_EQ(weft_sim_random(), 0);
+    EXPECT_EQ(weft_sim_steps(), 0);
+    weft_sim_trace(1);
+    weft_sim_compute(WEFT_SEC);
+    weft_sim_fail("not in a simulation: %d", 3);
+    EXPECT(test_log_took("not in a simulation: 3") >= 1);
+    test_log_clear();
+}
+
+static void not_from_a_task(struct test_env *env)
+{
+    weft_sim_config c;
+    weft_sim_result r;
+    (void)env;
+    weft_sim_config_init(&c, 1);
+    EXPECT_EQ(weft_sim_run(&c, give_back, NULL, &r), -EPERM);
+    EXPECT_LOGGED("weft_sim_run");
+}
+
+/* ---- time ---- */
+
+static int sleep_a_day(void *arg)
+{
+    uint64_t *slept_ns = arg, began_ns = weft_now();
+    if (weft_sleep(24 * 3600 * WEFT_SEC) < 0)
+        return -ECANCELED;
+    *slept_ns = weft_now() - began_ns;
+    return 0;
+}
+
+static void a_day_passes_at_once(struct test_env *env)
+{
+    weft_sim_config c;
+    uint64_t slept_ns = 0, before_ns = weft_now();
+    (void)env;
+    weft_sim_config_init(&c, 1);
+    c.time_max_ns = 25 * 3600 * WEFT_SEC;
+    weft_sim_result r = simulate(&c, sleep_a_day, &slept_ns);
+    EXPECT_EQ(r.end, WEFT_SIM_DONE);
+    EXPECT(slept_ns >= 24 * 3600 * WEFT_SEC && slept_ns < 24 * 3600 * WEFT_SEC + WEFT_SEC);
+    EXPECT(r.time_ns >= slept_ns);
+    EXPECT(weft_now() - before_ns < 3600 * WEFT_SEC);
+}
+
+static void the_time_limit_ends_it(struct test_env *env)
+{
+    uint64_t slept_ns = 0;
+    (void)env;
+    weft_sim_result r = simulate_calm(sleep_a_day, &slept_ns);
+    EXPECT_EQ(r.end, WEFT_SIM_TIME_LIMIT);
+    EXPECT_EQ(r.rc, -ECANCELED);
+    EXPECT(r.time_ns < 3700 * WEFT_SEC);
+}
+
+static int spin(void *arg)
+{
+    int rc;
+    (void)arg;
+    while ((rc = weft_yield()) == 0)
+        continue;
+    return rc;
+}
+
+static void the_step_limit_ends_it(struct test_env *env)
+{
+    weft_sim_config c;
+    (void)env;
+    weft_sim_config_init(&c, 1);
+    c.steps_max = 1000;
+    weft_sim_result r = simulate(&c, spin, NULL);
+    EXPECT_EQ(r.end, WEFT_SIM_STEP_LIMIT);
+    EXPECT_EQ(r.rc, -ECANCELED);
+}
+
+/* ---- how it ends ---- */
+
+static int wait_for_ever(void *arg)
+{
+    weft_notify n = {0};
+    (void)arg;
+    return weft_notify_wait(&n);
+}
+
+static void a_deadlock_is_found_and_tasks_are_named(struct test_env *env)
+{
+    (void)env;
+    weft_sim_result r = simulate_calm(wait_for_ever, NULL);
+    EXPECT_EQ(r.end, WEFT_SIM_DEADLOCK);
+    EXPECT_EQ(r.rc, -ECANCELED);
+    EXPECT(test_log_took("\"main\"") >= 1);
+    test_log_clear();
+}
+
+static int fail_twice(void *arg)
+{
+    (void)arg;
+    EXPECT(weft_sim_check(1 + 1 == 2));
+    EXPECT(!weft_sim_check(1 + 1 == 3));
+    weft_sim_fail("the second");
+    return weft_sleep(WEFT_SEC);
+}
+
+static void the_first_failure_ends_it(struct test_env *env)
+{
+    (void)env;
+    weft_sim_result r = simulate_calm(fail_twice, NULL);
+    EXPECT_EQ(r.end, WEFT_SIM_FAILED);
+    EXPECT_EQ(r.rc, -ECANCELED);
+    EXPECT(strstr(r.why, "1 + 1 == 3") != NULL);
+}
+
+/* ---- from the seed ---- */
+
+static void *take_turns(void *arg)
+{
+    weft_mutex *m = arg;
+    for (int i = 0; i < 20; i++) {
+        if (weft_mutex_lock(m) < 0)
+            return m;
+        uint64_t r = weft_sim_random();
+        int rc = r % 3 == 0 ? weft_sleep(r % WEFT_MS) : r % 3 == 1 ? weft_yield() : 0;
+        weft_sim_trace(r);
+        weft_mutex_unlock(m);
+        if (rc < 0)
+            return m;
+    }
+    return NULL;
+}
+
+static int many_take_turns(void *arg)
+{
+    weft_mutex m = {0};
+    weft_task *tasks[8];
+    (void)arg;
+    for (int i = 0; i < 8; i++)
+        if (weft_spawn(take_turns, &m, &tasks[i]) < 0)
+            return -ENOMEM;
+    return join_all(tasks, 8);
+}
+
+static void a_seed_does_the_same_again(struct test_env *env)
+{
+    uint64_t last = 0;
+    (void)env;
+    for (uint64_t seed = 1; seed <= test_scaled(50); seed++) {
+        weft_sim_config c;
+        weft_sim_config_draw(&c, seed);
+        weft_sim_result a = simulate(&c, many_take_turns, NULL);
+        weft_sim_result b = simulate(&c, many_take_turns, NULL);
+        EXPECT_EQ(a.end, WEFT_SIM_DONE);
+        EXPECT_EQ(a.rc, 0);
+        EXPECT_EQ(memcmp(&a, &b, sizeof(a)), 0);
+        EXPECT(a.trace_hash != last);
+        last = a.trace_hash;
+    }
+}
+
+/* ---- threads: the monitor, stuck workers, blocking jobs ---- */
+
+static void *compute(void *arg)
+{
+    (void)arg;
+    weft_sim_compute(300 * WEFT_MS);
+    return NULL;
+}
+
+static int stick_and_see(void *arg)
+{
+    uint64_t *waited_ns = arg;
+    weft_task *tasks[2];
+    for (int i = 0; i < 2; i++)
+        if (weft_spawn(compute, NULL, &tasks[i]) < 0)
+            return -ENOMEM;
+    uint64_t began_ns = weft_now();
+    for (int i = 0; i < 20; i++)
+        if (weft_sleep(WEFT_MS) < 0)
+            return -ECANCELED;
+    *waited_ns = weft_now() - began_ns;
+    return join_all(tasks, 2);
+}
+
+/* Both workers compute; the monitor adds one for the rest. */
+static void a_stuck_worker_delays_nobody(struct test_env *env)
+{
+    uint64_t waited_ns = 0;
+    (void)env;
+    weft_sim_result r = simulate_calm(stick_and_see, &waited_ns);
+    EXPECT_EQ(r.end, WEFT_SIM_DONE);
+    EXPECT_EQ(r.rc, 0);
+    EXPECT(waited_ns < 150 * WEFT_MS);
+    EXPECT(test_log_took("is stuck") >= 1);
+    test_log_clear();
+}
+
+static void *send_from_a_job(void *arg)
+{
+    int value = 5;
+    weft_sim_compute(WEFT_SEC);
+    return weft_mpsc_blocking_send(arg, &value) == 0 ? NULL : arg;
+}
+
+static int receive_from_a_job(void *arg)
+{
+    weft_mpsc_sender *tx;
+    weft_mpsc_receiver *rx;
+    weft_task *job;
+    (void)arg;
+    if (weft_mpsc_create(sizeof(int), 1, NULL, &tx, &rx) < 0 ||
+        weft_spawn_blocking(send_from_a_job, tx, &job) < 0)
+        return -ENOMEM;
+    int value = 0, rc = weft_mpsc_recv(rx, &value);
+    if (rc == 0)
+        rc = join_all(&job, 1);
+    weft_mpsc_sender_unref(tx);
+    weft_mpsc_receiver_unref(rx);
+    return rc < 0 ? rc : value;
+}
+
+static void blocking_jobs_take_part(struct test_env *env)
+{
+    (void)env;
+    weft_sim_result r = simulate_calm(receive_from_a_job, NULL);
+    EXPECT_EQ(r.end, WEFT_SIM_DONE);
+    EXPECT_EQ(r.rc, 5);
+    EXPECT(r.time_ns >= WEFT_SEC);
+}
+
+/* ---- the network ---- */
+
+static void *echo(void *arg)
+{
+    weft_tcp *conn = arg;
+    (void)weft_copy(weft_tcp_stream(conn), weft_tcp_stream(conn), NULL);
+    weft_tcp_close(conn);
+    return NULL;
+}
+
+static void *serve(void *arg)
+{
+    weft_tcp_listener *l = arg;
+    for (weft_tcp *conn; weft_tcp_accept(l, &conn) == 0;)
+        if (weft_spawn(echo, conn, NULL) < 0)
+            weft_tcp_close(conn);
+    return NULL;
+}
+
+#define MESSAGE 500
+
+/* Sends a message and reads it back. */
+static int talk(weft_tcp *conn)
+{
+    char out[MESSAGE], in[MESSAGE];
+    for (int i = 0; i < MESSAGE; i++)
+        out[i] = (char)weft_sim_random();
+    int rc = weft_write_all(weft_tcp_stream(conn), out, MESSAGE, NULL);
+    if (rc == 0)
+        rc = weft_read_exact(weft_tcp_stream(conn), in, MESSAGE, NULL);
+    if (rc == 0)
+        (void)weft_sim_check(memcmp(in, out, MESSAGE) == 0);
+    return rc;
+}
+
+struct talks {
+    int count;
+    int rc[32]; /* of each; 1: connecting failed */
+};
+
+struct talk {
+    struct talks *talks;
+    int index;
+};
+
+static void *talk_once(void *arg)
+{
+    struct talk *t = arg;
+    weft_tcp *conn;
+    int rc = 1;
+    WEFT_TIMEOUT(600 * WEFT_SEC) {
+        if (weft_tcp_connect("127.0.0.1:80", &conn) == 0) {
+            rc = talk(conn);
+            weft_tcp_close(conn);
+        }
+    }
+    t->talks->rc[t->index] = rc;
+    return NULL;
+}
+
+static int talk_all(void *arg)
+{
+    struct talks *talks = arg;
+    struct talk each[32];
+    weft_task *tasks[32], *server;
+    weft_tcp_listener *l;
+    int rc = weft_tcp_listen("127.0.0.1:80", &l);
+    if (rc < 0 || (rc = weft_spawn(serve, l, &server)) < 0)
+        return rc;
+    for (int i = 0; i < talks->count; i++) {
+        each[i] = (struct talk){talks, i};
+        if (weft_spawn(talk_once, &each[i], &tasks[i]) < 0)
+            return -ENOMEM;
+    }
+    rc = join_all(tasks, talks->count);
+    weft_tcp_listener_close(l);
+    int rc_server = join_all(&server, 1);
+    return rc < 0 ? rc : rc_server;
+}
+
+static void a_calm_network_loses_nothing(struct test_env *env)
+{
+    struct talks talks = {.count = 32};
+    (void)env;
+    weft_sim_result r = simulate_calm(talk_all, &talks);
+    EXPECT_EQ(r.end, WEFT_SIM_DONE);
+    EXPECT_EQ(r.rc, 0);
+    for (int i = 0; i < talks.count; i++)
+        EXPECT_EQ(talks.rc[i], 0);
+    EXPECT_EQ(r.connections, 32);
+    EXPECT_EQ(r.bytes, 2 * 32 * MESSAGE);
+    EXPECT_EQ(r.fds_left, 0);
+    EXPECT_EQ(r.resets + r.refused + r.accept_errors + r.lost, 0);
+}
+
+/* Bytes arrive in tiny pieces, some late, and are the same in the end. */
+static void pieces_make_up_the_whole(struct test_env *env)
+{
+    struct talks talks = {.count = 8};
+    weft_sim_config c;
+    (void)env;
+    weft_sim_config_init(&c, 3);
+    c.short_ppm = 700000;
+    c.loss_ppm = 10000;
+    c.send_bytes = 600; /* a message: both sides write before they read */
+    c.recv_bytes = 3;
+    weft_sim_result r = simulate(&c, talk_all, &talks);
+    EXPECT_EQ(r.end, WEFT_SIM_DONE);
+    for (int i = 0; i < talks.count; i++)
+        EXPECT_EQ(talks.rc[i], 0);
+    EXPECT(r.lost > 0);
+    EXPECT(r.segments > 8 * 2 * 10);
+}
+
+static void each_fault_happens(struct test_env *env)
+{
+    struct talks talks = {.count = 32};
+    weft_sim_config c;
+    (void)env;
+    weft_sim_config_init(&c, 4);
+    c.refuse_ppm = c.accept_abort_ppm = c.accept_exhaust_ppm = 200000;
+    c.reset_ppm = 50000;
+    weft_sim_result r = simulate(&c, talk_all, &talks);
+    EXPECT_EQ(r.end, WEFT_SIM_DONE);
+    EXPECT_EQ(r.rc, 0);
+    EXPECT(r.refused > 0);
+    EXPECT(r.accept_errors > 0);
+    EXPECT(r.resets > 0);
+    int failed = 0;
+    for (int i = 0; i < talks.count; i++)
+        failed += talks.rc[i] != 0;
+    EXPECT(failed > 0 && failed < talks.count);
+    EXPECT_EQ(r.fds_left, 0);
+    test_log_clear();
+}
+
+/* ---- links ---- */
+
+static int connect_as(const char *from, const char *to, weft_tcp **ret)
+{
+    weft_addr local, remote;
+    weft_tcp_connect_options o = {.local = &local};
+    if (weft_addr_parse(from, &local) < 0 || weft_addr_parse(to, &remote) < 0)
+        return -EINVAL;
+    return weft_tcp_connect_addr(&o, &remote, ret);
+}
+
+static int use_links(void *arg)
+{
+    weft_tcp_listener *l;
+    weft_task *server;
+    weft_tcp *a, *b;
+    char text[64];
+    (void)arg;
+    CHECK_EQ(weft_tcp_listen("0.0.0.0:80", &l), 0);
+    CHECK_EQ(weft_spawn(serve, l, &server), 0);
+    CHECK_EQ(connect_as("10.0.0.2:0", "10.0.0.9:80", &a), 0);
+    CHECK_EQ(connect_as("10.0.0.3:0", "10.0.0.9:80", &b), 0);
+    weft_addr addr;
+    CHECK_EQ(weft_tcp_local_addr(a, &addr), 0);
+    CHECK(weft_addr_format(&addr, text, sizeof(text)) > 0);
+    CHECK(strncmp(text, "10.0.0.2:", 9) == 0);
+    CHECK_EQ(weft_tcp_peer_addr(a, &addr), 0);
+    CHECK(weft_addr_format(&addr, text, sizeof(text)) > 0);
+    EXPECT_EQ(strcmp(text, "10.0.0.9:80"), 0);
+
+    /* A cut holds what is sent, of these two hosts alone; healed, it arrives. */
+    int rc = 0;
+    CHECK_EQ(weft_sim_cut("10.0.0.2", "10.0.0.9"), 0);
+    CHECK_EQ(weft_write_all(weft_tcp_stream(a), "ping", 4, NULL), 0);
+    WEFT_TIMEOUT(WEFT_SEC) {
+        rc = (int)weft_tcp_read(a, text, sizeof(text));
+    }
+    EXPECT_EQ(rc, -ETIMEDOUT);
+    EXPECT_EQ(talk(b), 0);
+    EXPECT_EQ(weft_sim_heal("10.0.0.2", NULL), -ENOENT);
+    CHECK_EQ(weft_sim_heal("10.0.0.2", "10.0.0.9"), 0);
+    EXPECT_EQ(weft_tcp_read(a, text, sizeof(text)), 4);
+    EXPECT_EQ(talk(a), 0);
+
+    /* Cut for good: writing ends as on Linux, connecting too. */
+    uint64_t began_ns = weft_now();
+    weft_tcp *c;
+    CHECK_EQ(weft_sim_cut("10.0.0.9", NULL), 0);
+    CHECK_EQ(weft_write_all(weft_tcp_stream(a), "ping", 4, NULL), 0);
+    EXPECT_EQ(connect_as("10.0.0.2:0", "10.0.0.9:80", &c), -ETIMEDOUT);
+    EXPECT(weft_now() - began_ns >= 127 * WEFT_SEC);
+    EXPECT_EQ(weft_tcp_read(a, text, sizeof(text)), -ETIMEDOUT);
+    EXPECT(weft_now() - began_ns >= 900 * WEFT_SEC);
+    CHECK_EQ(weft_sim_heal("10.0.0.9", NULL), 0);
+
+    /* b lives: it sent nothing. Until it is reset. */
+    EXPECT_EQ(talk(b), 0);
+    CHECK_EQ(weft_sim_reset("10.0.0.3", NULL), 0);
+    EXPECT_EQ(weft_tcp_read(b, text, sizeof(text)), -ECONNRESET);
+    EXPECT_EQ(weft_sim_cut("not an address", NULL), -EINVAL);
+    weft_tcp_close(a);
+    weft_tcp_close(b);
+    weft_tcp_listener_close(l);
+    return join_all(&server, 1);
+}
+
+static void links_are_cut_and_healed(struct test_env *env)
+{
+    (void)env;
+    weft_sim_result r = simulate_calm(use_links, NULL);
+    EXPECT_EQ(r.end, WEFT_SIM_DONE);
+    EXPECT_EQ(r.rc, 0);
+    EXPECT(r.held > 0);
+    test_log_clear();
+}
+
+static weft_tcp_listener *left_open; /* known to whoever looks for leaks */
+
+static int leave_a_socket(void *arg)
+{
+    (void)arg;
+    return weft_tcp_listen("[::]:80", &left_open);
+}
+
+static void a_socket_that_is_left_open_is_counted(struct test_env *env)
+{
+    (void)env;
+    weft_sim_result r = simulate_calm(leave_a_socket, NULL);
+    EXPECT_EQ(r.end, WEFT_SIM_DONE);
+    EXPECT(r.fds_left >= 1);
+}
+
+TEST_MAIN(PLAIN(the_body_runs_and_its_result_comes_back), PLAIN(a_body_that_panics_is_told),
+          PLAIN(misuse_is_refused), IN_TASK(not_from_a_task), PLAIN(a_day_passes_at_once),
+          PLAIN(the_time_limit_ends_it), PLAIN(the_step_limit_ends_it),
+          PLAIN(a_deadlock_is_found_and_tasks_are_named), PLAIN(the_first_failure_ends_it),
+          PLAIN(a_seed_does_the_same_again), PLAIN(a_stuck_worker_delays_nobody),
+          PLAIN(blocking_jobs_take_part), PLAIN(a_calm_network_loses_nothing),
+          PLAIN(pieces_make_up_the_whole), PLAIN(each_fault_happens),
+          PLAIN(links_are_cut_and_healed), PLAIN(a_socket_that_is_left_open_is_counted))
