@@ -115,8 +115,8 @@ void weft_notify_waiters(weft_notify *notify)
     struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&n->lock);
     /* release pairs with the acquire in was_called: futures that are not in the queue yet. acquire
-     * for the queue of those who announced themselves. mutation: the lock, which both sides pass
-     * through, orders the same in a model, where its word is never read late. */
+     * for the queue of those who announced themselves. mutation to release: the lock, which both
+     * sides pass through, orders the same in a model, where its word is never read late. */
     uint64_t word = weft__a64_add_acq_rel(&n->word, CALL);
     if ((word & STATE) == WAITING) {
         weft__waitq_end_all(&n->waiters, BY_ALL, &woken);
