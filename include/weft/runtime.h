@@ -290,10 +290,68 @@ typedef struct weft_metrics {
  * or -EPERM, -EINVAL. Readable after shutdown. Any thread; never suspends. */
 WEFT_API int weft_metrics_get(weft_handle *h, weft_metrics *ret_metrics);
 
-/* Writes one line a task of the runtime to fd: id, name, state, what it waits for, spawn site. h
- * NULL: the caller's. Returns the number of tasks, or -EPERM. Any thread; does not stop the tasks;
- * never suspends. */
+/*
+ * Writes what every task of a runtime is doing to fd, as text:
+ *
+ *     task 17 "session" (fiber) waits for 1200 ms on mpsc recv, spawned at main.c:40 in serve
+ *         #0 weft__wait_for+0x9c (libweft.so.0+0x1f29c)
+ *         #1 weft_mpsc_recv+0x5a (libweft.so.0+0x2318a)
+ *         #2 server+0x1187
+ *     task 18 (fiber) waits for 1200 ms on mpsc recv, spawned at main.c:40 in serve
+ *         as task 17
+ *     task 19 (fiber, background) runs on worker 1, spawned at main.c:52 in main
+ *         #0 ...
+ *
+ * The waiting time is as exact as its worker looks at the clock, mostly to a millisecond or two.
+ * Under the line stands the call chain of a fiber, innermost call first; addr2line and gdb know the
+ * places without a name. Two of one chain refer to the first. Of a future there is no chain, of
+ * threads (blocking jobs, bodies of weft_block_on() on their caller's thread) neither.
+ *
+ * The tasks go on meanwhile: one that waits is held for the few microseconds in which its chain is
+ * read, and one that runs is asked for its chain by a signal to its worker, SIGURG, unless the
+ * program has a handler for that; a system call that it is in may fail with EINTR (calls of weft do
+ * not). One that does not answer in 50 ms is said not to. Tasks that begin or end meanwhile may be
+ * in it or not; each of the others is in it once.
+ *
+ *   h       whose tasks; NULL: those of the caller's runtime
+ *   fd      written to with the thread blocked until it takes all; errors of writing are ignored
+ *
+ * Returns the number of tasks written, or
+ *   -EPERM   h is NULL and the caller is in no runtime
+ *
+ * Any thread, also while workers are stuck; in tasks too. Never suspends. Not for signal handlers:
+ * see weft_dump_on_signal().
+ */
 WEFT_API int weft_dump(weft_handle *h, int fd);
+
+typedef struct weft_dump_options {
+    uint64_t task;       /* the task with this id alone; 0: all */
+    bool without_traces; /* the lines alone: a tenth of the time */
+} weft_dump_options;
+/* The same; options NULL: all that weft_dump() writes. A task may so write its own chain, or a
+ * watchdog that of the task it watches. */
+WEFT_API int weft_dump_with(weft_handle *h, int fd, const weft_dump_options *options);
+
+/*
+ * From now on the signal `signo` makes the process write a dump of each of its runtimes to fd, from
+ * a thread of its own, whatever the workers do: `kill -USR1 PID`.
+ *
+ *   signo   not one that the program has a handler for; every thread that blocks it may go on doing
+ *           so
+ *   fd      borrowed, until it is switched off; -1 switches off, and gives the signal its default
+ *           action back
+ *
+ * Returns 0, or
+ *   -EBUSY            the program handles or ignores signo, or another signal is on
+ *   -EINVAL           there is no such signal, or it cannot be handled; or fd is -1 and it was not
+ *                     on
+ *   -ENOMEM, -EAGAIN  no thread to be had
+ *
+ * Again with another fd: from now on there. Once it returns the former fd is not written to any
+ * more; for that the thread waits until a dump that is being written is done. A forked child asks
+ * for its own. Any thread; never suspends. Local sets are in none of it: weft_local_set_dump().
+ */
+WEFT_API WEFT_MUST_CHECK int weft_dump_on_signal(int signo, int fd);
 
 WEFT_END_DECLS
 

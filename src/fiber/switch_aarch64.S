@@ -137,6 +137,57 @@ weft__fiber_start_landing:
         .cfi_endproc
         .size   weft__fiber_start, .-weft__fiber_start
 
+/*
+ * void weft__fiber_call_above(void *sp [x0], void (*fn)(void *) [x1], void *arg [x2])
+ *
+ * Calls fn(arg). To an unwinder the caller of this frame is the context that was saved at sp, which
+ * is only described: nothing of it is loaded. x19 holds sp, and fn keeps it.
+ */
+        .globl  weft__fiber_call_above
+        .hidden weft__fiber_call_above
+        .type   weft__fiber_call_above, %function
+        .p2align 4
+weft__fiber_call_above:
+        .cfi_startproc
+        BTI_C
+        stp     x29, x30, [sp, #-32]!
+        .cfi_adjust_cfa_offset 32
+        .cfi_rel_offset x29, 0
+        .cfi_rel_offset x30, 8
+        str     x19, [sp, #16]
+        .cfi_rel_offset x19, 16
+        mov     x29, sp
+        mov     x19, x0
+        mov     x0, x2
+        .cfi_remember_state
+        .cfi_def_cfa x19, FRAME
+        .cfi_rel_offset x19, 0
+        .cfi_rel_offset x20, 8
+        .cfi_rel_offset x21, 16
+        .cfi_rel_offset x22, 24
+        .cfi_rel_offset x23, 32
+        .cfi_rel_offset x24, 40
+        .cfi_rel_offset x25, 48
+        .cfi_rel_offset x26, 56
+        .cfi_rel_offset x27, 64
+        .cfi_rel_offset x28, 72
+        .cfi_rel_offset x29, 80
+        .cfi_rel_offset x30, 88
+        blr     x1
+        .globl  weft__fiber_called_above
+        .hidden weft__fiber_called_above
+weft__fiber_called_above:
+        .cfi_restore_state
+        ldr     x19, [sp, #16]
+        .cfi_restore x19
+        ldp     x29, x30, [sp], #32
+        .cfi_adjust_cfa_offset -32
+        .cfi_restore x29
+        .cfi_restore x30
+        ret
+        .cfi_endproc
+        .size   weft__fiber_call_above, .-weft__fiber_call_above
+
 /* Every place that an indirect jump may reach has its landing pad: let the linker keep BTI on. */
 #if defined(__ARM_FEATURE_BTI_DEFAULT)
         .section .note.gnu.property, "a"

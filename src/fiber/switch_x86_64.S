@@ -127,6 +127,45 @@ weft__fiber_start_landing:
         .cfi_endproc
         .size   weft__fiber_start, .-weft__fiber_start
 
+/*
+ * void weft__fiber_call_above(void *sp [rdi], void (*fn)(void *) [rsi], void *arg [rdx])
+ *
+ * Calls fn(arg). To an unwinder the caller of this frame is the context that was saved at sp, which
+ * is only described: nothing of it is loaded. rbx holds sp, and fn keeps it.
+ */
+        .globl  weft__fiber_call_above
+        .hidden weft__fiber_call_above
+        .type   weft__fiber_call_above, @function
+        .p2align 4
+weft__fiber_call_above:
+        .cfi_startproc
+        endbr64
+        pushq   %rbx
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset rbx, 0
+        movq    %rdi, %rbx
+        movq    %rdx, %rdi
+        .cfi_remember_state
+        .cfi_def_cfa rbx, 64
+        .cfi_offset rip, -8
+        .cfi_offset rbp, -16
+        .cfi_offset rbx, -24
+        .cfi_offset r12, -32
+        .cfi_offset r13, -40
+        .cfi_offset r14, -48
+        .cfi_offset r15, -56
+        callq   *%rsi
+        .globl  weft__fiber_called_above
+        .hidden weft__fiber_called_above
+weft__fiber_called_above:
+        .cfi_restore_state
+        popq    %rbx
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore rbx
+        ret
+        .cfi_endproc
+        .size   weft__fiber_call_above, .-weft__fiber_call_above
+
 #endif
 
         .section .note.GNU-stack, "", @progbits

@@ -189,11 +189,3 @@ int weft_metrics_get(weft_handle *h, weft_metrics *m)
     }
     return 0;
 }
-
-int weft_dump(weft_handle *h, int fd)
-{
-    struct weft__core *core = h ? (struct weft__core *)h : weft__core_current();
-    if (core == NULL)
-        return weft__misuse("weft_dump", -EPERM, "the caller is in no runtime", WEFT__CALLER);
-    return (int)weft__sched_dump(weft__sched_of(core), fd);
-}

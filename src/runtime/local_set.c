@@ -481,5 +481,5 @@ int weft_local_set_dump(weft_local_set *set, int fd)
 {
     if (set == NULL)
         return weft__misuse("weft_local_set_dump", -EINVAL, "the set is NULL", WEFT__CALLER);
-    return (int)weft__sched_dump(&set->local.sched, fd);
+    return (int)weft__sched_dump(&set->local.sched, fd, NULL);
 }

@@ -4,10 +4,10 @@
 #include "runtime/runtime_internal.h"
 
 #include "fiber/fiber.h"
+#include "fiber/trace.h"
 #include "task/panic.h"
 
 #include <errno.h>
-#include <execinfo.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -89,9 +89,8 @@ static void init_once(void)
         weft__wait_after_fork); /* each time: in a forked child it starts anew */
     if (weft__a32_load_acquire(&done))
         return;
-    void *frames[2];
     weft__fault_handler_install(describe_owner);
-    (void)backtrace(frames, 2); /* loads its library now, not in the first panic */
+    weft__trace_init();
     weft__a32_store_release(&done, 1);
 }
 
@@ -188,6 +187,7 @@ static void stop_threads(struct weft_runtime *rt)
 /* Everything has ended, or never began: threads go, memory goes with the last reference. */
 void weft__runtime_teardown(struct weft_runtime *rt)
 {
+    weft__runtime_list_remove(rt);
     struct weft__sched *s = &rt->sched;
     struct weft__core *core = &s->core;
     weft__pool_close(&rt->pool);
@@ -257,6 +257,7 @@ int weft_runtime_create(const weft_config *config, weft_runtime **ret_rt)
         if (rc < 0)
             goto err;
     }
+    weft__runtime_list_add(rt);
     *ret_rt = rt;
     return 0;
 

@@ -12,6 +12,7 @@
 struct weft_runtime {
     struct weft__sched sched; /* first: core, scheduler and runtime are one object */
     struct weft__pool pool;
+    struct weft_runtime *next; /* of the process; see dump.c */
 };
 
 static inline struct weft_runtime *weft__runtime_of(struct weft__core *core)
@@ -43,6 +44,11 @@ bool weft__runtime_wait_quiescent(struct weft_runtime *rt, uint64_t deadline_ns)
 bool weft__runtime_drain(struct weft_runtime *rt, uint64_t deadline_ns);
 /* After everything has ended: threads end, memory goes with the last reference. */
 void weft__runtime_teardown(struct weft_runtime *rt);
+
+/* ---- dump.c ---- */
+
+void weft__runtime_list_add(struct weft_runtime *rt);
+void weft__runtime_list_remove(struct weft_runtime *rt); /* one that is not in it: nothing */
 
 /* ---- drive.c: current_thread ---- */
 

@@ -140,9 +140,10 @@ static void follow_clock(struct weft__local *l, struct weft__task *task)
 static void expire(struct weft__worker *w)
 {
     struct weft__clock *clock = &w->sched->core.clock;
+    uint64_t now_ns = weft__clock_now(clock);
+    w->looked_at = weft__coarse(now_ns);
     if (weft__a64_load_relaxed(&w->timers.next_ns) == WEFT_NEVER)
         return;
-    uint64_t now_ns = weft__clock_now(clock);
     if (weft__clock_is_paused(clock))
         (void)weft__sched_expire_paused(w, now_ns);
     else

@@ -22,64 +22,11 @@
 #endif
 #define REPORT_FACTOR 10 /* named in the log after so many times stuck_after_ns */
 #define TRIM_AFTER_NS (5 * WEFT_SEC)
-#define LINE_BYTES 512
-
-/* ---- naming tasks ---- */
-
-static size_t describe(struct weft__task *t, char *buf, size_t cap)
-{
-    static const char *const kinds[] = {"fiber", "future", "blocking job", "thread",
-                                        "body of weft_block_on()"};
-    char label[96];
-    uint64_t state = weft__a64_load_relaxed(&t->state);
-    const weft_future_ops *ops = weft__aptr_load_relaxed(&t->waiting_for);
-    const weft_site *site = t->site;
-    static const char *const classes[] = {"", ", urgent", ", background", ""};
-    const char *status = state & WEFT__TASK_DONE     ? "done"
-                         : state & WEFT__TASK_PARKED ? "waits"
-                                                     : "runnable";
-    char pinned[32] = "";
-    uint32_t route = weft__a32_load_relaxed(&t->route);
-    if (route & WEFT__ROUTE_PINNED)
-        (void)snprintf(pinned, sizeof pinned, ", pinned to worker %u",
-                       route >> WEFT__ROUTE_HOME_SHIFT);
-    int n = snprintf(
-        buf, cap, "%s (%s%s%s) %s%s%s%s%s%s%s:%d%s%s", weft__task_label(t, label, sizeof label),
-        kinds[t->kind], classes[weft__task_class(t)], pinned, status,
-        ops && (state & WEFT__TASK_PARKED) ? " for " : "",
-        ops && (state & WEFT__TASK_PARKED) ? (ops->name ? ops->name : "a future") : "",
-        state & WEFT__TASK_ABORT ? ", aborted" : "", ", spawned at ", site ? site->file : "?", "",
-        site ? site->line : 0, site ? " in " : "", site ? site->func : "");
-    return n < 0 ? 0 : (size_t)n < cap ? (size_t)n : cap - 1;
-}
-
-struct dump {
-    int fd;
-    size_t count;
-};
-
-static void dump_one(struct weft__task *t, void *arg)
-{
-    struct dump *d = arg;
-    char line[LINE_BYTES];
-    if (weft__a64_load_relaxed(&t->state) & WEFT__TASK_DONE)
-        return;
-    size_t n = describe(t, line, sizeof line - 1);
-    line[n++] = '\n';
-    weft__sys_write_all(d->fd, line, n);
-    d->count++;
-}
-
-size_t weft__sched_dump(struct weft__sched *s, int fd)
-{
-    struct dump d = {.fd = fd};
-    weft__slab_walk(s->core.slab, dump_one, &d);
-    return d.count;
-}
 
 /* ---- deadlock ---- */
 
 struct survey {
+    struct weft__sched *sched;
     size_t waiting, runnable, reachable;
     bool print;
 };
@@ -91,9 +38,7 @@ static void survey_one(struct weft__task *t, void *arg)
     if (state & WEFT__TASK_DONE)
         return;
     if (v->print) {
-        char line[LINE_BYTES];
-        describe(t, line, sizeof line);
-        weft__log(WEFT_LOG_ERROR, "    %s", line);
+        weft__dump_log(WEFT_LOG_ERROR, v->sched, t);
         return;
     }
     if (!(state & WEFT__TASK_PARKED))
@@ -130,7 +75,7 @@ void weft__sched_check_deadlock(struct weft__sched *s)
     }
     if (runs == s->deadlock_reported_at || weft__sched_is_quiescent(s))
         return;
-    struct survey v = {0};
+    struct survey v = {.sched = s};
     weft__slab_walk(s->core.slab, survey_one, &v);
     if (v.runnable || v.reachable || v.waiting == 0)
         return;
@@ -164,14 +109,13 @@ static struct weft__task *stuck_task(struct weft__worker *w, uint64_t tick)
 static void report(struct weft__sched *s, struct weft__worker *w, uint64_t tick, uint64_t age_ns)
 {
     struct weft__task *t = stuck_task(w, tick);
-    char line[LINE_BYTES];
     if (t == NULL)
         return;
-    describe(t, line, sizeof line);
     weft__log(WEFT_LOG_WARN,
-              "worker %u is stuck for %llu ms in %s: it blocks its thread or computes without "
-              "waiting; other tasks go on beside it",
-              w->index, (unsigned long long)(age_ns / WEFT_MS), line);
+              "worker %u is stuck for %llu ms: its task blocks the thread or computes without "
+              "waiting; other tasks go on beside it:",
+              w->index, (unsigned long long)(age_ns / WEFT_MS));
+    weft__dump_log(WEFT_LOG_WARN, s, t);
     weft__a64_add_relaxed(&s->stuck_reports, 1);
     weft__task_unref(t);
 }

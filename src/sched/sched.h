@@ -80,6 +80,7 @@ struct weft__worker {
     uint32_t turn;         /* counts picks while classes are in use */
     /* by class: picks until the tasks pinned to this worker have their turn */
     uint32_t until_pinned[WEFT__LANES];
+    uint32_t looked_at;  /* weft__coarse() of the clock, when it looked at timers last */
     uint64_t rng;        /* of weft__random_next() */
     uint64_t quiet_tick; /* tick at the last sleep without an end, current_thread */
     /* with watches_runs: the task whose run has begun, referenced; and what its hooks are told */
@@ -326,7 +327,12 @@ void weft__monitor_poke(struct weft__sched *s);
 void weft__sched_add_worker(struct weft__sched *s);
 /* Reports tasks that all wait with nothing outside to wake them. */
 void weft__sched_check_deadlock(struct weft__sched *s);
-/* One line a task to fd; returns how many. */
-size_t weft__sched_dump(struct weft__sched *s, int fd);
+
+/* ---- dump.c ---- */
+
+/* What weft_dump_with() writes; returns how many tasks. */
+int64_t weft__sched_dump(struct weft__sched *s, int fd, const weft_dump_options *options);
+/* The same for one task, on which the caller holds a reference, to the log. */
+void weft__dump_log(enum weft_log_level level, struct weft__sched *s, struct weft__task *t);
 
 #endif

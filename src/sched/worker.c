@@ -7,6 +7,7 @@
  * stack it stands on, and the worker goes on elsewhere: straight to the next parked task, or
  * through the worker's loop.
  */
+#include "fiber/trace.h"
 #include "sched/queues.h"
 #include "task/panic.h"
 #include "task/task_local.h"
@@ -36,6 +37,7 @@ static inline void after_switch(struct weft__worker *w)
     case WEFT__LEAVING_NOTHING:
         break;
     case WEFT__LEAVING_PARK:
+        weft__a32_store_relaxed(&t->parked_at, w->looked_at);
         if (!weft__task_confirm_parked(t))
             weft__worker_queue(w, t); /* woken while it was leaving */
         break;
@@ -175,6 +177,7 @@ static inline void run_here(struct weft__worker *w, struct weft__task *t, struct
             t->locals = NULL;
             if (WEFT__UNLIKELY(w->sched->watches_runs))
                 weft__worker_run_ended(w); /* the next run may begin at once, elsewhere */
+            weft__a32_store_relaxed(&t->parked_at, w->looked_at);
             if (!weft__task_confirm_parked(t))
                 weft__worker_queue(w, t);
             return;
@@ -439,6 +442,7 @@ static void be_dormant(struct weft__worker *w, bool (*should_stop)(void *), void
     /* seq_cst: in service first, then the look at the monitor, as in weft__worker_sleep() */
     weft__a32_store_seq_cst(&w->is_dormant, 0);
     weft__monitor_poke(s);
+    w->looked_at = weft__coarse(weft__clock_now(&s->core.clock));
 }
 
 void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg)
@@ -524,7 +528,9 @@ int weft__worker_create(struct weft__sched *s, uint32_t index, bool is_extra)
     weft__stack_cache_init(&w->stacks);
     weft__lanes_init(&w->pinned, false);
     weft__runq_init(&w->runq);
-    weft__timers_init(&w->timers, weft__clock_now(&s->core.clock));
+    uint64_t now_ns = weft__clock_now(&s->core.clock);
+    w->looked_at = weft__coarse(now_ns);
+    weft__timers_init(&w->timers, now_ns);
     /* mutation: see weft__sched_worker() */
     weft__aptr_store_release(&s->worker[index], w);
     if (weft__a32_load_relaxed(&s->worker_high) <= index)
@@ -544,6 +550,7 @@ void weft__worker_destroy(struct weft__worker *w)
 void weft__worker_attach(struct weft__worker *w)
 {
     struct weft__ctx *c = weft__ctx_get();
+    w->thread_id = weft__sys_thread_id();
     w->ctx = c;
     c->worker = w;
     c->core = &w->sched->core;
@@ -605,10 +612,10 @@ void weft__worker_thread(struct weft__worker *w)
     if (weft__sigaltstack_init(&signal_stack) < 0)
         weft__log(WEFT_LOG_WARN, "worker %u has no signal stack: an overflow there is not named",
                   w->index);
-    w->thread_id = weft__sys_thread_id();
     w->cpu_clock = weft__sys_thread_cpu_clock();
     if (s->timer_slack_ns)
         (void)weft__sys_timer_slack_set(s->timer_slack_ns); /* refused: as late as it was before */
+    weft__thread_trace_allow();
     weft__worker_attach(w);
     weft__worker_hook(w, s->hooks.thread_start);
     weft__worker_loop(w, is_stopped, w);

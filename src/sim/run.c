@@ -129,7 +129,7 @@ static void report_deadlock(struct weft__sim *s)
         WEFT_LOG_ERROR,
         "simulation, seed %llu: all tasks wait, and nothing is under way that could wake one:",
         (unsigned long long)s->config.seed);
-    (void)weft__sched_dump(sched, 2);
+    (void)weft__sched_dump(sched, 2, NULL);
 }
 
 void weft__sim_end(struct weft__sim *s, enum weft_sim_end why)

@@ -3,7 +3,7 @@
  *
  * One word says whether it is locked and whether somebody waits (QUEUED). Without QUEUED locking
  * is one compare-exchange, from 0 to LOCKED, and unlocking one subtraction, which is cheaper and
- * tells in the same step whether there is more to do. QUEUED is set by a compare-exchange on LOCKED,
+ * tells in the same step whether there is more to do. QUEUED is set by an exchange on LOCKED,
  * under the lock: an unlock that came in between has made that fail. With QUEUED nobody takes the
  * mutex out of the word: it belongs to the holder of the lock, but for the unlocker's subtraction.
  * So there is no store on one side and look on the other, and no wake-up to lose.

@@ -122,6 +122,22 @@ unsigned weft__sys_cpu_count(void);
 int weft__sys_sigaltstack(const stack_t *set, stack_t *ret);
 int weft__sys_sigaction(int signo, const struct sigaction *set, struct sigaction *ret);
 
+/* Signals that weft takes for itself. From now on signo calls fn(signo, ucontext_t *), on the
+ * alternate stack where the thread has one, with errno kept; calls that it interrupts are made
+ * again where the kernel does so. fn must be async-signal-safe. Again with the same fn: 0, nothing
+ * is done. -EBUSY: the program has a handler, or ignores it by its own will (SIG_IGN). */
+int weft__sys_signal_take(int signo, void (*fn)(int signo, const void *ucontext));
+/* The default again, if fn still has it. */
+void weft__sys_signal_give_back(int signo);
+/* True while the program has left signo alone, or weft has taken it. */
+bool weft__sys_signal_is_ours(int signo);
+void weft__sys_signal_unblock(int signo);              /* for the calling thread */
+int weft__sys_signal_thread(int thread_id, int signo); /* -ESRCH: it has ended */
+
+/* "function+0x1f (libx.so+0x12ab)" for a return address; "libx.so+0x12ab" where the loader knows no name;
+ * the bare number at worst. Returns its length, at most cap - 1. */
+size_t weft__sys_symbol(const void *return_address, char *buf, size_t cap);
+
 /* Whole contents of a small file into buf, NUL-terminated; length or error. */
 ssize_t weft__sys_read_file(const char *path, char *buf, size_t cap);
 

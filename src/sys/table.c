@@ -30,6 +30,12 @@ static int real_epoll_pwait2(int epfd, struct epoll_event *events, int max,
     return (int)syscall(SYS_epoll_pwait2, epfd, events, max, timeout, NULL, (size_t)0);
 }
 
+/* By number too. */
+static int real_tgkill(pid_t pid, int thread_id, int signo)
+{
+    return (int)syscall(SYS_tgkill, pid, thread_id, signo);
+}
+
 static int real_eventfd(unsigned initial, int flags)
 {
     return eventfd(initial, flags);
@@ -96,4 +102,5 @@ struct weft__sys_table weft__sys_table = {
     .getrandom = getrandom,
     .sigaltstack = sigaltstack,
     .sigaction = sigaction,
+    .tgkill = real_tgkill,
 };

@@ -75,6 +75,7 @@ struct weft__sys_table {
     ssize_t (*getrandom)(void *buf, size_t len, unsigned flags);
     int (*sigaltstack)(const stack_t *set, stack_t *ret);
     int (*sigaction)(int signo, const struct sigaction *set, struct sigaction *ret);
+    int (*tgkill)(pid_t pid, int thread_id, int signo);
 };
 
 extern struct weft__sys_table weft__sys_table;

@@ -31,6 +31,13 @@ struct weft__clock {
     uint64_t offset_ns;     /* shifted: added to the system's, modulo 2^64 */
 };
 
+/* Times for dumps: 32 bits in units of 2^20 ns, about a millisecond; differences up to 26 days. */
+#define WEFT__COARSE_SHIFT 20
+static inline uint32_t weft__coarse(uint64_t ns)
+{
+    return (uint32_t)(ns >> WEFT__COARSE_SHIFT);
+}
+
 void weft__clock_init(struct weft__clock *c, bool is_paused);
 
 uint64_t weft__clock_adjusted(struct weft__clock *c);

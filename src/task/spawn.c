@@ -188,6 +188,9 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
         weft__a32_or_relaxed(&t->route, core->route_pinned);
     t->fn = fn;
     t->arg = arg;
+    if (kind == WEFT__TASK_FUTURE) /* it waits on one thing all its life */
+        weft__aptr_store_relaxed(&t->waiting_for,
+                                 (void *)(uintptr_t)((const weft_future *)arg)->ops);
     t->site = site;
     t->cold = cold;
     if (o) {

@@ -183,6 +183,7 @@ void weft__task_schedule(struct weft__task *t)
 
 void weft__task_park_thread_until(struct weft__task *self, uint64_t deadline_ns)
 {
+    weft__a32_store_relaxed(&self->parked_at, weft__coarse(weft__clock_now(&self->core->clock)));
     if (!weft__task_confirm_parked(self))
         return;
     while (weft__a32_load_acquire(&self->thread_word) == 0) {

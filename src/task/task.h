@@ -188,6 +188,7 @@ struct weft__task {
     /* WEFT__ROUTE_*. The class is written by anyone, and counts from the next time the task is
      * queued. */
     weft__a32 route;
+    weft__a32 parked_at; /* weft__coarse(), as its worker last saw the clock; for dumps */
     _Alignas(16) char arg_copy[WEFT__TASK_INLINE_ARG]; /* as malloc would align it */
 } WEFT__ALIGNED(WEFT__CACHE_LINE);
 

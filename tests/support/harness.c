@@ -453,11 +453,11 @@ unsigned test_workers(struct test_env *env)
     return env->flavour == TEST_MT4 ? 4 : 1;
 }
 
-char *test_dump(weft_handle *h)
+static char *dump(weft_handle *h, const weft_dump_options *options)
 {
     int fd = memfd_create("dump", MFD_CLOEXEC);
     CHECK(fd >= 0);
-    CHECK(weft_dump(h, fd) >= 0);
+    CHECK(weft_dump_with(h, fd, options) >= 0);
     off_t len = lseek(fd, 0, SEEK_END);
     char *text = calloc(1, (size_t)len + 1);
     CHECK(text != NULL);
@@ -466,17 +466,18 @@ char *test_dump(weft_handle *h)
     return text;
 }
 
+char *test_dump(weft_handle *h)
+{
+    return dump(h, NULL);
+}
+
 bool test_waits(weft_handle *h, weft_task *task)
 {
-    char label[40];
+    weft_dump_options o = {.task = weft_task_id(task), .without_traces = true};
     if (weft_task_is_finished(task))
         return true;
-    int label_len =
-        snprintf(label, sizeof(label), "task %llu ", (unsigned long long)weft_task_id(task));
-    bool waits = false;
-    char *text = test_dump(h), *rest = text;
-    for (char *line; (line = strsep(&rest, "\n")) != NULL && !waits;)
-        waits = strncmp(line, label, (size_t)label_len) == 0 && strstr(line, ") waits") != NULL;
+    char *text = dump(h, &o);
+    bool waits = strstr(text, ") waits") != NULL;
     free(text);
     return waits;
 }

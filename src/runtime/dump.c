@@ -1,0 +1,180 @@
+/*
+ * Dumps for the public: of one runtime when asked, of all of them on a signal.
+ *
+ * The signal's handler only rings a thread, which makes the dump; it takes part in no runtime, so
+ * that nothing the tasks do can keep it from its work.
+ */
+#include "runtime/runtime_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+int weft_dump_with(weft_handle *h, int fd, const weft_dump_options *options)
+{
+    struct weft__core *core = h ? (struct weft__core *)h : weft__core_current();
+    if (core == NULL)
+        return weft__misuse("weft_dump", -EPERM, "the caller is in no runtime", WEFT__CALLER);
+    int64_t count = weft__sched_dump(weft__sched_of(core), fd, options);
+    return count < INT32_MAX ? (int)count : INT32_MAX;
+}
+
+int weft_dump(weft_handle *h, int fd)
+{
+    return weft_dump_with(h, fd, NULL);
+}
+
+/* ---- all runtimes of the process ---- */
+
+static struct weft__lock runtimes_lock;
+static struct weft_runtime *runtimes; /* newest first; under the lock */
+
+void weft__runtime_list_add(struct weft_runtime *rt)
+{
+    weft__lock_acquire(&runtimes_lock);
+    rt->next = runtimes;
+    runtimes = rt;
+    weft__lock_release(&runtimes_lock);
+}
+
+void weft__runtime_list_remove(struct weft_runtime *rt)
+{
+    weft__lock_acquire(&runtimes_lock);
+    struct weft_runtime **link = &runtimes;
+    while (*link != NULL && *link != rt)
+        link = &(*link)->next;
+    if (*link == rt)
+        *link = rt->next;
+    weft__lock_release(&runtimes_lock);
+}
+
+/* The one with the next higher id, with a reference; NULL: none. So the list may change during a
+ * dump, which can take seconds. */
+static struct weft__core *runtime_after(uint64_t id)
+{
+    struct weft__core *found = NULL;
+    weft__lock_acquire(&runtimes_lock);
+    for (struct weft_runtime *rt = runtimes; rt != NULL; rt = rt->next) {
+        struct weft__core *core = &rt->sched.core;
+        if (core->id > id && (found == NULL || core->id < found->id))
+            found = core;
+    }
+    if (found != NULL)
+        weft__core_ref(found);
+    weft__lock_release(&runtimes_lock);
+    return found;
+}
+
+static void dump_all(int fd)
+{
+    struct weft__core *core;
+    char line[256];
+    for (uint64_t id = 0; (core = runtime_after(id)) != NULL; weft__core_unref(core)) {
+        id = core->id;
+        int n = snprintf(line, sizeof line, "runtime %llu \"%s\":\n", (unsigned long long)id,
+                         core->name);
+        weft__sys_write_all(fd, line, n > 0 ? (size_t)n : 0);
+        (void)weft__sched_dump(weft__sched_of(core), fd, NULL);
+    }
+}
+
+/* ---- on a signal ---- */
+
+static struct {
+    struct weft__lock lock; /* guards signo and generation; makes one call at a time */
+    int signo;              /* 0: off */
+    bool has_thread;
+    uint32_t generation;       /* of the process that started the thread */
+    weft__a32 rung;            /* times the signal came; the thread sleeps on it */
+    struct weft__lock writing; /* held during a dump; guards fd */
+    int fd;
+} on_signal;
+
+static void ring(int signo, const void *ucontext)
+{
+    (void)signo, (void)ucontext;
+    weft__a32_add_relaxed(&on_signal.rung, 1); /* nothing is published */
+    weft__sys_futex_wake(&on_signal.rung, 1);
+}
+
+static void *dump_main(void *arg)
+{
+    uint32_t seen = (uint32_t)(uintptr_t)arg; /* before the signal was taken */
+    for (;;) {
+        while (weft__a32_load_relaxed(&on_signal.rung) == seen)
+            (void)weft__sys_futex_wait(&on_signal.rung, seen, WEFT_NEVER);
+        seen = weft__a32_load_relaxed(&on_signal.rung); /* several at once: one dump */
+        weft__lock_acquire(&on_signal.writing);
+        if (on_signal.fd >= 0)
+            dump_all(on_signal.fd);
+        weft__lock_release(&on_signal.writing);
+    }
+    return NULL;
+}
+
+/* After a dump that is being written, if any. */
+static void set_fd(int fd)
+{
+    weft__lock_acquire(&on_signal.writing);
+    on_signal.fd = fd;
+    weft__lock_release(&on_signal.writing);
+}
+
+/* Under the lock. */
+static int start_thread(void)
+{
+    struct weft__thread thread;
+    uint32_t generation = weft__sys_fork_generation();
+    if (on_signal.has_thread && on_signal.generation == generation)
+        return 0;
+    void *seen = (void *)(uintptr_t)weft__a32_load_relaxed(&on_signal.rung);
+    int rc = weft__sys_thread_start(&thread, "weft-dump", dump_main, seen);
+    if (rc < 0)
+        return rc;
+    weft__sys_thread_detach(&thread);
+    on_signal.has_thread = true;
+    on_signal.generation = generation;
+    return 0;
+}
+
+/* Under the lock. */
+static int switch_on(int signo, int fd)
+{
+    if (on_signal.signo != 0 && on_signal.signo != signo)
+        return -EBUSY;
+    int rc = start_thread();
+    if (rc < 0)
+        return rc;
+    set_fd(fd);
+    rc = weft__sys_signal_take(signo, ring);
+    if (rc == 0)
+        on_signal.signo = signo;
+    return rc;
+}
+
+/* Under the lock. */
+static int switch_off(int signo)
+{
+    if (on_signal.signo == 0 || on_signal.signo != signo)
+        return -EINVAL;
+    weft__sys_signal_give_back(signo);
+    set_fd(-1);
+    on_signal.signo = 0;
+    return 0;
+}
+
+int weft_dump_on_signal(int signo, int fd)
+{
+    int rc = weft__runtime_prepare("weft_dump_on_signal", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    weft__lock_acquire(&on_signal.lock);
+    rc = fd < 0 ? switch_off(signo) : switch_on(signo, fd);
+    weft__lock_release(&on_signal.lock);
+    if (rc == -EBUSY || rc == -EINVAL)
+        return weft__misuse("weft_dump_on_signal", rc,
+                            rc == -EBUSY ? "the signal is the program's, or another one is on"
+                                         : "no such signal, or it is not on",
+                            WEFT__CALLER);
+    return rc;
+}

@@ -1,0 +1,568 @@
+/* Dumps: what every task is doing, and where: DM of BEHAVIOURS. */
+#include "harness.h"
+#include "sync.h"
+
+#include <weft/clock.h>
+#include <weft/interval.h>
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* ---- reading a dump ---- */
+
+static char *dump_with(weft_handle *h, const weft_dump_options *options, int *ret_count)
+{
+    int fd = memfd_create("dump", MFD_CLOEXEC);
+    CHECK(fd >= 0);
+    *ret_count = weft_dump_with(h, fd, options);
+    off_t len = lseek(fd, 0, SEEK_END);
+    char *text = calloc(1, (size_t)len + 1);
+    CHECK(text != NULL);
+    CHECK_EQ(pread(fd, text, (size_t)len, 0), len);
+    CHECK_EQ(close(fd), 0);
+    return text;
+}
+
+/* The line of a task, and behind it its chain; NULL: it is not in the dump. */
+static const char *entry_of(const char *text, uint64_t id)
+{
+    char start[40];
+    int len = snprintf(start, sizeof start, "task %llu ", (unsigned long long)id);
+    for (const char *p = text; p != NULL; p = strchr(p, '\n')) {
+        p += *p == '\n';
+        if (strncmp(p, start, (size_t)len) == 0)
+            return p;
+    }
+    return NULL;
+}
+
+static bool line_says(const char *entry, const char *what)
+{
+    const char *found = entry ? strstr(entry, what) : NULL;
+    return found != NULL && found < strchrnul(entry, '\n');
+}
+
+static size_t chain_length(const char *entry)
+{
+    size_t n = 0;
+    for (const char *p = strchr(entry, '\n'); p && strncmp(p, "\n    #", 6) == 0; n++)
+        p = strchr(p + 1, '\n');
+    return n;
+}
+
+/* Functions of ours are found by their place in the program: the loader knows no names of them. */
+#define FUNCTION_BYTES 512
+
+/* Where in the entry's chain fn stands, or that of the entry that it refers to; -1: nowhere. */
+static int depth_of(const char *text, const char *entry, const void *fn)
+{
+    Dl_info here, there;
+    unsigned long long same;
+    if (entry == NULL || dladdr(fn, &here) == 0)
+        return -1;
+    const char *p = strchr(entry, '\n');
+    if (p != NULL && sscanf(p, "\n    as task %llu\n", &same) == 1)
+        return depth_of(text, entry_of(text, same), fn);
+    for (int depth = 0; p != NULL && strncmp(p, "\n    #", 6) == 0; depth++) {
+        const char *end = strchrnul(p + 1, '\n'), *plus = end;
+        while (plus > p && *plus != '+')
+            plus--;
+        uintptr_t at = (uintptr_t)here.dli_fbase + strtoull(plus + 1, NULL, 16);
+        if (dladdr((const void *)at, &there) != 0 && there.dli_fbase == here.dli_fbase &&
+            at > (uintptr_t)fn && at < (uintptr_t)fn + FUNCTION_BYTES)
+            return depth;
+        p = strchr(p + 1, '\n');
+    }
+    return -1;
+}
+
+/* ---- DM-01 ---- */
+
+#define KEPT __attribute__((noinline, aligned(FUNCTION_BYTES)))
+#define NO_TAIL_CALL __asm__ volatile("" ::: "memory")
+
+static KEPT int wait_inside(struct gate *g)
+{
+    int rc = gate_wait(g);
+    NO_TAIL_CALL;
+    return rc;
+}
+
+static KEPT void *call_wait(void *arg)
+{
+    CHECK_EQ(wait_inside(arg), 0);
+    NO_TAIL_CALL;
+    return arg;
+}
+
+static int never(weft_future *f, weft_waker *waker)
+{
+    (void)f;
+    weft_waker_unref(weft_waker_ref(waker));
+    return WEFT_PENDING;
+}
+
+static void nothing(weft_future *f)
+{
+    (void)f;
+}
+
+static void dm_01_every_live_task_once_with_its_chain(struct test_env *env)
+{
+    enum { N = 20 };
+    static const weft_future_ops ops = {never, nothing, "never"};
+    weft_future future = {&ops};
+    weft_task *tasks[N], *polled, *ended = SPAWN(test_noop, env);
+    uint64_t ended_id = weft_task_id(ended);
+    struct gate gate;
+    int count;
+    CHECK(test_join_value(ended) == env);
+    gate_init(&gate);
+    for (int i = 0; i < N; i++) {
+        weft_spawn_options o = {.name = "in depth"};
+        CHECK_EQ(weft_spawn_with(&o, call_wait, &gate, &tasks[i]), 0);
+    }
+    CHECK_EQ(weft_spawn_future(NULL, &future, &polled), 0);
+    for (int i = 0; i < N; i++)
+        CHECK_SOON(test_waits(NULL, tasks[i]));
+    CHECK_SOON(test_waits(NULL, polled));
+    char *text = dump_with(NULL, NULL, &count);
+    CHECK(count >= N + 2); /* and we; the body of weft_block_on() may be among them */
+    for (int i = 0; i < N; i++) {
+        const char *entry = entry_of(text, weft_task_id(tasks[i]));
+        CHECK(entry != NULL);
+        EXPECT(entry_of(entry + 1, weft_task_id(tasks[i])) == NULL); /* once */
+        EXPECT(line_says(entry, "\"in depth\" (fiber) waits for "));
+        EXPECT(line_says(entry, " on test semaphore, spawned at "));
+        EXPECT(line_says(entry, "test_dump.c"));
+        int inner = depth_of(text, entry, (const void *)(uintptr_t)wait_inside);
+        int outer = depth_of(text, entry, (const void *)(uintptr_t)call_wait);
+        EXPECT(inner > 0 && outer == inner + 1);
+    }
+    const char *entry = entry_of(text, weft_task_id(polled));
+    EXPECT(line_says(entry, "(future) waits for "));
+    EXPECT(line_says(entry, " on never"));
+    EXPECT_EQ(chain_length(entry), 0);
+    EXPECT(entry_of(text, ended_id) == NULL);
+    free(text);
+    gate_open(&gate);
+    for (int i = 0; i < N; i++)
+        CHECK(test_join_value(tasks[i]) == &gate);
+    CHECK_EQ(weft_abort(polled), 0);
+    CHECK_EQ(test_join_kind(polled), WEFT_OUTCOME_CANCELLED);
+    gate_fini(&gate);
+}
+
+static void lines_alone_when_asked(struct test_env *env)
+{
+    int count;
+    weft_task *task = SPAWN(test_forever, env);
+    CHECK_SOON(test_waits(NULL, task));
+    weft_dump_options o = {.without_traces = true};
+    char *text = dump_with(NULL, &o, &count);
+    CHECK(count >= 2);
+    EXPECT(strstr(text, "#0") == NULL);
+    EXPECT(entry_of(text, weft_task_id(task)) != NULL);
+    free(text);
+    o = (weft_dump_options){.task = weft_task_id(task)};
+    text = dump_with(NULL, &o, &count);
+    EXPECT_EQ(count, 1);
+    EXPECT(entry_of(text, o.task) == text);
+    EXPECT(chain_length(text) > 0);
+    free(text);
+    o.task = UINT64_MAX;
+    text = dump_with(NULL, &o, &count);
+    EXPECT_EQ(count, 0);
+    EXPECT_EQ(strlen(text), 0);
+    free(text);
+    CHECK_EQ(weft_abort(task), 0);
+    CHECK_EQ(test_join_kind(task), WEFT_OUTCOME_CANCELLED);
+}
+
+/* The clock stands still, so the time that a dump tells is ours. */
+static void the_waiting_time_is_told(struct test_env *env)
+{
+    int count;
+    unsigned long long ms = 0, id;
+    CHECK_EQ(weft_clock_pause(), 0);
+    weft_task *task = SPAWN(test_forever, env);
+    CHECK_EQ(weft_yield(), 0);
+    CHECK_EQ(weft_clock_advance(7 * WEFT_SEC), 0);
+    weft_dump_options o = {.task = weft_task_id(task), .without_traces = true};
+    char *text = dump_with(NULL, &o, &count);
+    EXPECT_EQ(sscanf(text, "task %llu (fiber) waits for %llu ms", &id, &ms), 2);
+    EXPECT(ms > 6990 && ms < 7010);
+    free(text);
+    CHECK_EQ(weft_clock_advance(20 * WEFT_SEC), 0);
+    text = dump_with(NULL, &o, &count);
+    EXPECT(line_says(text, "waits for 26 s") || line_says(text, "waits for 27 s"));
+    free(text);
+    CHECK_EQ(weft_abort(task), 0);
+    CHECK_EQ(test_join_kind(task), WEFT_OUTCOME_CANCELLED);
+}
+
+/* ---- DM-02 ---- */
+
+static KEPT int wait_first(struct sema *s)
+{
+    int rc = sema_acquire(s);
+    NO_TAIL_CALL;
+    return rc;
+}
+
+static KEPT int wait_second(struct sema *s)
+{
+    int rc = sema_acquire(s);
+    NO_TAIL_CALL;
+    return rc;
+}
+
+static void *wait_twice(void *arg)
+{
+    struct sema *s = arg;
+    CHECK_EQ(wait_first(&s[0]), 0);
+    CHECK_EQ(wait_second(&s[1]), 0);
+    return arg;
+}
+
+struct watched {
+    uint64_t id;
+    char *text;
+};
+
+static void *watch(void *arg)
+{
+    struct watched *w = arg;
+    int count;
+    weft_dump_options o = {.task = w->id};
+    w->text = dump_with(NULL, &o, &count);
+    CHECK_EQ(count, 1);
+    return arg;
+}
+
+static void dm_02_a_watchdog_sees_the_wait_it_is_stuck_in(struct test_env *env)
+{
+    struct sema s[2];
+    struct watched w;
+    (void)env;
+    sema_init(&s[0], 0);
+    sema_init(&s[1], 0);
+    weft_task *task = SPAWN(wait_twice, s);
+    sema_release(&s[0]);
+    CHECK_SOON(sema_waiters(&s[1]) == 1 && test_waits(NULL, task));
+    w.id = weft_task_id(task);
+    CHECK(test_join_value(SPAWN(watch, &w)) == &w);
+    EXPECT(depth_of(w.text, w.text, (const void *)(uintptr_t)wait_second) > 0);
+    EXPECT_EQ(depth_of(w.text, w.text, (const void *)(uintptr_t)wait_first), -1);
+    free(w.text);
+    sema_release(&s[1]);
+    CHECK(test_join_value(task) == s);
+    sema_fini(&s[0]);
+    sema_fini(&s[1]);
+}
+
+static KEPT char *dump_self(void)
+{
+    int count;
+    weft_dump_options o = {.task = weft_self_id()};
+    char *text = dump_with(NULL, &o, &count);
+    NO_TAIL_CALL;
+    CHECK_EQ(count, 1);
+    return text;
+}
+
+static void *look_at_self(void *arg)
+{
+    char *text = dump_self();
+    EXPECT(line_says(text, "runs on worker "));
+    EXPECT(depth_of(text, text, (const void *)(uintptr_t)dump_self) > 0);
+    free(text);
+    return arg;
+}
+
+static void dm_02_a_task_may_see_its_own_chain(struct test_env *env)
+{
+    CHECK(test_join_value(SPAWN(look_at_self, env)) == env);
+}
+
+/* ---- DM-03, DM-04 ---- */
+
+static atomic_bool over;
+
+static void *dump_for_ever(void *arg)
+{
+    weft_handle *h = arg;
+    unsigned dumps = 0;
+    while (!atomic_load(&over)) {
+        free(test_dump(h));
+        dumps++;
+    }
+    return (void *)(uintptr_t)dumps;
+}
+
+struct pair {
+    struct sema *mine, *other;
+    unsigned rounds;
+};
+
+static void *bounce(void *arg)
+{
+    struct pair *p = arg;
+    for (unsigned i = 0; i < p->rounds; i++) {
+        CHECK_EQ(sema_acquire(p->mine), 0);
+        sema_release(p->other);
+    }
+    return arg;
+}
+
+/* Wakes, ends, aborts and deadlines arrive while a task is looked at; each is served. */
+static void dm_03_wakes_and_ends_meanwhile_are_not_lost(struct test_env *env)
+{
+    enum { PAIRS = 8 };
+    struct sema s[2 * PAIRS];
+    struct pair p[2 * PAIRS];
+    weft_task *tasks[2 * PAIRS];
+    pthread_t dumper;
+    void *dumps;
+    atomic_store(&over, false);
+    CHECK_EQ(pthread_create(&dumper, NULL, dump_for_ever, env->handle), 0);
+    for (int i = 0; i < 2 * PAIRS; i++)
+        sema_init(&s[i], i % 2 == 0);
+    for (int i = 0; i < 2 * PAIRS; i++) {
+        p[i] = (struct pair){&s[i], &s[i ^ 1], test_scaled(3000)};
+        tasks[i] = SPAWN(bounce, &p[i]);
+    }
+    for (unsigned i = 0; i < test_scaled(2000); i++) {
+        weft_task *brief = SPAWN(test_noop, env), *aborted = SPAWN(test_forever, env);
+        WEFT_TIMEOUT(50 * WEFT_US)
+            CHECK_EQ(weft_sleep(WEFT_NEVER), -ETIMEDOUT);
+        CHECK_EQ(weft_abort(aborted), 0);
+        CHECK_EQ(test_join_kind(aborted), WEFT_OUTCOME_CANCELLED);
+        CHECK(test_join_value(brief) == env);
+    }
+    for (int i = 0; i < 2 * PAIRS; i++) {
+        CHECK(test_join_value(tasks[i]) == &p[i]);
+        sema_fini(&s[i]);
+    }
+    atomic_store(&over, true);
+    CHECK_EQ(pthread_join(dumper, &dumps), 0);
+    EXPECT(dumps != NULL);
+}
+
+static void *tick(void *arg)
+{
+    weft_interval ticks;
+    CHECK_EQ(weft_interval_init(&ticks, 100 * WEFT_US), 0);
+    for (unsigned i = 0; i < test_scaled(1000); i++)
+        CHECK_EQ(weft_interval_tick(&ticks, NULL), 0);
+    weft_interval_fini(&ticks);
+    return arg;
+}
+
+static void dm_04_repeated_dumps_beside_a_busy_timer(struct test_env *env)
+{
+    unsigned dumps = 0;
+    weft_task *ticker = SPAWN(tick, env);
+    uint64_t id = weft_task_id(ticker);
+    while (!weft_task_is_finished(ticker)) {
+        char *text = test_dump(NULL);
+        EXPECT(entry_of(text, id) != NULL || weft_task_is_finished(ticker));
+        free(text);
+        dumps++;
+        CHECK_EQ(weft_yield(), 0);
+    }
+    CHECK(test_join_value(ticker) == env);
+    EXPECT(dumps > 0);
+}
+
+/* ---- DM-05 ---- */
+
+struct blocks {
+    atomic_bool has_begun;
+    atomic_bool may_end;
+};
+
+static KEPT void block_thread(struct blocks *b)
+{
+    struct timespec ts = {0, 1000000};
+    atomic_store(&b->has_begun, true);
+    while (!atomic_load(&b->may_end))
+        (void)nanosleep(&ts, NULL); /* the fault under test */
+    NO_TAIL_CALL;
+}
+
+static KEPT void compute(struct blocks *b)
+{
+    atomic_store(&b->has_begun, true);
+    while (!atomic_load(&b->may_end))
+        ;
+    NO_TAIL_CALL;
+}
+
+static void *block_in_depth(void *arg)
+{
+    block_thread(arg);
+    return arg;
+}
+
+static void *compute_in_depth(void *arg)
+{
+    compute(arg);
+    return arg;
+}
+
+static void expect_stuck_in(weft_handle *h, weft_task_fn body, const void *fn)
+{
+    struct blocks b = {false, false};
+    weft_task *task = SPAWN_ON(h, body, &b);
+    CHECK_SOON(atomic_load(&b.has_begun));
+    uint64_t id = weft_task_id(task);
+    char *text = NULL;
+    /* On a busy machine the thread may not answer in time. */
+    CHECK_SOON((free(text), text = test_dump(h), depth_of(text, entry_of(text, id), fn) >= 0));
+    EXPECT(line_says(entry_of(text, id), "runs on worker "));
+    free(text);
+    atomic_store(&b.may_end, true);
+    CHECK_EQ(test_join_kind_polling(task), WEFT_OUTCOME_VALUE);
+}
+
+static void dm_05_a_stuck_worker_does_not_hold_a_dump(struct test_env *env)
+{
+    expect_stuck_in(env->handle, block_in_depth, (const void *)(uintptr_t)block_thread);
+    expect_stuck_in(env->handle, compute_in_depth, (const void *)(uintptr_t)compute);
+    test_log_clear();
+}
+
+static void of_the_program(int signo)
+{
+    (void)signo;
+}
+
+static void a_program_that_uses_the_signal_keeps_it(struct test_env *env)
+{
+    struct sigaction own = {.sa_handler = of_the_program}, former, now;
+    struct blocks b = {false, false};
+    CHECK_EQ(sigaction(SIGURG, &own, &former), 0);
+    weft_task *task = SPAWN_ON(env->handle, compute_in_depth, &b);
+    CHECK_SOON(atomic_load(&b.has_begun));
+    char *text = test_dump(env->handle);
+    const char *entry = entry_of(text, weft_task_id(task));
+    CHECK(entry != NULL);
+    EXPECT_EQ(chain_length(entry), 0);
+    EXPECT(strstr(entry, "SIGURG is the program's") != NULL);
+    free(text);
+    CHECK_EQ(sigaction(SIGURG, &former, &now), 0);
+    EXPECT(now.sa_handler == of_the_program);
+    atomic_store(&b.may_end, true);
+    CHECK_EQ(test_join_kind_polling(task), WEFT_OUTCOME_VALUE);
+    test_log_clear();
+}
+
+static void reports_show_the_chain(struct test_env *env)
+{
+    struct blocks b = {false, false};
+    test_log_clear();
+    weft_task *task = SPAWN_ON(env->handle, block_in_depth, &b);
+    CHECK_SOON(test_log_count("is stuck for") >= 1);
+    CHECK_SOON(test_log_count("    #") >= 1 || test_log_count("does not answer") >= 1);
+    EXPECT(test_log_count("test_dump.c") >= 1);
+    atomic_store(&b.may_end, true);
+    CHECK_EQ(test_join_kind_polling(task), WEFT_OUTCOME_VALUE);
+    test_log_clear();
+}
+
+/* ---- on a signal ---- */
+
+static size_t size_of(int fd)
+{
+    off_t len = lseek(fd, 0, SEEK_END);
+    return len > 0 ? (size_t)len : 0;
+}
+
+static bool file_has(int fd, const char *what)
+{
+    char text[65536];
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    if (n < 0)
+        return false;
+    text[n] = '\0';
+    return strstr(text, what) != NULL;
+}
+
+static void a_signal_dumps_all_runtimes(struct test_env *env)
+{
+    weft_runtime *other = test_runtime_create(env->flavour);
+    weft_handle *h = weft_runtime_handle(other);
+    char here[40], there[40];
+    weft_task *a = SPAWN_ON(env->handle, test_forever, NULL), *b = SPAWN_ON(h, test_forever, NULL);
+    (void)snprintf(here, sizeof here, "task %llu ", (unsigned long long)weft_task_id(a));
+    (void)snprintf(there, sizeof there, "task %llu ", (unsigned long long)weft_task_id(b));
+    int fd = memfd_create("dump", MFD_CLOEXEC), second = memfd_create("dump", MFD_CLOEXEC);
+    CHECK(fd >= 0 && second >= 0);
+    CHECK_EQ(weft_dump_on_signal(SIGUSR1, fd), 0);
+    CHECK_EQ(raise(SIGUSR1), 0);
+    CHECK_SOON(file_has(fd, here) && file_has(fd, there));
+    EXPECT(file_has(fd, "runtime "));
+    CHECK_EQ(weft_dump_on_signal(SIGUSR1, second), 0); /* from now on there */
+    CHECK_EQ(kill(getpid(), SIGUSR1), 0);
+    CHECK_SOON(file_has(second, there));
+    CHECK_EQ(weft_abort(a), 0);
+    CHECK_EQ(weft_abort(b), 0);
+    weft_task_detach(a);
+    weft_task_detach(b);
+    CHECK_EQ(weft_runtime_destroy(other), 0);
+    weft_handle_unref(h);
+    /* Nothing of a runtime that is gone; and still of the other one. */
+    CHECK_EQ(ftruncate(second, 0), 0);
+    CHECK_EQ(lseek(second, 0, SEEK_SET), 0);
+    CHECK_EQ(raise(SIGUSR1), 0);
+    CHECK_SOON(size_of(second) > 0);
+    EXPECT(!file_has(second, there));
+    CHECK_EQ(weft_dump_on_signal(SIGUSR1, -1), 0);
+    struct sigaction now;
+    CHECK_EQ(sigaction(SIGUSR1, NULL, &now), 0);
+    EXPECT(now.sa_handler == SIG_DFL);
+    CHECK_EQ(close(fd), 0);
+    CHECK_EQ(close(second), 0);
+}
+
+static void what_is_refused_on_a_signal(struct test_env *env)
+{
+    struct sigaction own = {.sa_handler = of_the_program}, former;
+    (void)env;
+    EXPECT_EQ(weft_dump_on_signal(SIGUSR1, -1), -EINVAL); /* it is not on */
+    EXPECT_LOGGED("weft_dump_on_signal");
+    EXPECT_EQ(weft_dump_on_signal(0, 2), -EINVAL);
+    EXPECT_EQ(weft_dump_on_signal(1000, 2), -EINVAL);
+    EXPECT_EQ(weft_dump_on_signal(SIGKILL, 2), -EINVAL);
+    CHECK_EQ(sigaction(SIGUSR1, &own, &former), 0);
+    EXPECT_EQ(weft_dump_on_signal(SIGUSR1, 2), -EBUSY);
+    CHECK_EQ(sigaction(SIGUSR1, &former, NULL), 0);
+    CHECK_EQ(weft_dump_on_signal(SIGUSR1, 2), 0);
+    EXPECT_EQ(weft_dump_on_signal(SIGUSR2, 2), -EBUSY); /* another one is on */
+    EXPECT_EQ(weft_dump_on_signal(SIGUSR2, -1), -EINVAL);
+    CHECK_EQ(weft_dump_on_signal(SIGUSR1, -1), 0);
+    CHECK_EQ(weft_dump_on_signal(SIGUSR2, 2), 0);
+    CHECK_EQ(weft_dump_on_signal(SIGUSR2, -1), 0);
+    test_log_clear();
+}
+
+TEST_MAIN(IN_TASK(dm_01_every_live_task_once_with_its_chain), IN_TASK(lines_alone_when_asked),
+          IN_TASK_ON(the_waiting_time_is_told, TEST_CT),
+          IN_TASK(dm_02_a_watchdog_sees_the_wait_it_is_stuck_in),
+          IN_TASK(dm_02_a_task_may_see_its_own_chain),
+          IN_TASK(dm_03_wakes_and_ends_meanwhile_are_not_lost),
+          IN_TASK(dm_04_repeated_dumps_beside_a_busy_timer),
+          ON_MAIN_ON(dm_05_a_stuck_worker_does_not_hold_a_dump, TEST_MT4),
+          ON_MAIN_ON(a_program_that_uses_the_signal_keeps_it, TEST_MT4),
+          ON_MAIN_ON(reports_show_the_chain, TEST_MT4), ON_MAIN(a_signal_dumps_all_runtimes),
+          PLAIN(what_is_refused_on_a_signal))
