@@ -8,6 +8,7 @@
 #                             UPDATE=1 records them
 #   make asan | tsan | tsan-no-sync | memcheck | stress | cross-aarch64   the tests again, under these
 #   make faults [FAULTS="tcp fd"] [FAULTS_ARGS=--depth=0]   fails every call in turn under the tests of the API
+#   make soak [SECONDS=60] [SEED=n]   random work of every kind for as long as asked; docs/design/soak.md
 #   make fuzz [NAME=target] [SECONDS=60]   fuzz targets (clang), one or all
 #   make format | lint        clang-format in place; all static checks
 #
@@ -40,7 +41,7 @@ labels = $(subst $(space),|,$(strip $(1)))
 tests_all = $(call labels,unit model sim api $(if $(SHARED),api-shared) example check install)
 tests_code = $(call labels,unit sim api example)
 
-.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress cross-aarch64 fuzz faults format lint clean
+.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress soak cross-aarch64 fuzz faults format lint clean
 
 all:
 	@mkdir -p $(BUILD)
@@ -141,6 +142,12 @@ stress:
 	@$(call configure,$(BUILD)/test,$(test_options))
 	@$(call build,$(BUILD)/test)
 	@$(call run_tests,$(BUILD)/test,stress)
+
+soak:
+	@mkdir -p $(BUILD)
+	@$(call configure,$(BUILD)/test,$(test_options))
+	@$(CMAKE) --build $(BUILD)/test -j $(JOBS) --target soak -- --no-print-directory
+	$(BUILD)/test/tests/soak/soak $(SECONDS) $(SEED)
 
 cross-aarch64:
 	@mkdir -p $(BUILD)

@@ -10,6 +10,7 @@
 #   tests/stress/test_<name>.c       as api, long                         label stress
 #   tests/stress/test_<name>.py      scripts that start servers           label stress
 #   tests/stress/servers/*.c         the servers: public headers, their path is $WEFT_LOAD_SERVER
+#   tests/soak/*.c                   one program, for tests/stress/test_soak.py and make soak
 #   tests/examples/<name>.sh or .py  gets the path of examples/<name>     label example
 #   tests/support/*.c                weft_test_support, linked to each of the above
 #   tests/support/tools/*.c          programs without weft; their directory is $WEFT_TEST_TOOLS
@@ -376,6 +377,11 @@ foreach(source IN LISTS server_sources)
     set_target_properties(server_${name} PROPERTIES
         OUTPUT_NAME ${name} RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/stress/servers)
 endforeach()
+file(GLOB soak_sources CONFIGURE_DEPENDS ${tests_dir}/soak/*.c)
+add_executable(soak ${soak_sources})
+weft_test_common(soak)
+target_link_libraries(soak PRIVATE weft_static)
+set_target_properties(soak PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/soak)
 file(GLOB stress_scripts CONFIGURE_DEPENDS ${tests_dir}/stress/test_*.py)
 if(WEFT_TEST_UNDER STREQUAL "aarch64")
     set(stress_scripts "")
@@ -397,7 +403,8 @@ foreach(source IN LISTS stress_scripts)
     set_tests_properties(${said_LABEL}.${name} PROPERTIES
         LABELS "${said_LABEL};script" TIMEOUT ${said_TIMEOUT} RUN_SERIAL ON
         ENVIRONMENT "${weft_test_env};WEFT_LOAD_LAUNCHER=${launcher};\
-WEFT_LOAD_SERVER=${PROJECT_BINARY_DIR}/tests/stress/servers/load_server")
+WEFT_LOAD_SERVER=${PROJECT_BINARY_DIR}/tests/stress/servers/load_server;\
+WEFT_SOAK=${PROJECT_BINARY_DIR}/tests/soak/soak")
 endforeach()
 
 file(GLOB example_scripts CONFIGURE_DEPENDS ${tests_dir}/examples/*.sh ${tests_dir}/examples/*.py)
