@@ -80,12 +80,16 @@ bool weft_cancel_scope_is_cancelled(const weft_cancel_scope *s)
     return s->cancelled;
 }
 
+void weft__cancel_scopes_unwatch(struct weft__locals *l, const weft_cancel_scope *until)
+{
+    for (weft_cancel_scope *s = l->cancel_top; s != until && s != NULL; s = s->outer)
+        unwatch(s);
+}
+
 void weft__cancel_scopes_drop(struct weft__locals *l, weft_cancel_scope *until)
 {
-    while (l->cancel_top != until && l->cancel_top != NULL) {
-        unwatch(l->cancel_top);
+    while (l->cancel_top != until && l->cancel_top != NULL)
         l->cancel_top = l->cancel_top->outer;
-    }
     l->cancel = NULL;
 }
 
@@ -96,8 +100,7 @@ weft_cancel_scope *weft__cancel_scope_outer(weft_cancel_scope *s)
 
 void weft__cancel_scopes_forget(struct weft__locals *l)
 {
-    for (weft_cancel_scope *s = l->cancel_top; s; s = s->outer)
-        unwatch(s);
+    weft__cancel_scopes_unwatch(l, NULL);
 }
 
 bool weft__cancel_check_now(struct weft__task *self)

@@ -14,7 +14,11 @@ bool weft__cancel_check(struct weft__task *self);
 /* The same without the promise of a wake. */
 bool weft__cancel_check_now(struct weft__task *self);
 
-/* Closes the scopes inside `until` (NULL: all), whose frames are given up. */
+/* The frames of the scopes inside `until` (NULL: all) are about to be given up: no token wakes the
+ * task for them any more, nor need it exist any longer. Before the cleanups, which may give up what
+ * the tokens are held by. */
+void weft__cancel_scopes_unwatch(struct weft__locals *l, const weft_cancel_scope *until);
+/* Closes them. */
 void weft__cancel_scopes_drop(struct weft__locals *l, weft_cancel_scope *until);
 
 /* The task that the scopes wake goes: from now on they wake the one that waits next. */

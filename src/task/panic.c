@@ -68,6 +68,7 @@ static WEFT__NORETURN void raise_panic(weft_panic_info *info)
     if (b == NULL)
         weft__task_end_early(t, WEFT_OUTCOME_PANICKED, info);
     b->panic = info;
+    weft__cancel_scopes_unwatch(l, b->cancel_top);
     weft_panic_info *more = weft__run_cleanups(l, b->cleanups);
     if (more) {
         weft__panic_report(more, "in a cleanup of a panicking callback");
@@ -345,6 +346,7 @@ void weft__task_end_early(struct weft__task *self, enum weft_outcome_kind kind,
     struct weft__locals *l = self->locals;
     l->is_panicking = kind == WEFT_OUTCOME_PANICKED;
     l->is_unwinding = kind == WEFT_OUTCOME_CANCELLED;
+    weft__cancel_scopes_unwatch(l, NULL);
     weft_panic_info *more = weft__run_cleanups(l, NULL);
     weft__timeouts_drop(l, NULL);
     weft__cancel_scopes_drop(l, NULL);

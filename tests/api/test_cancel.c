@@ -440,6 +440,36 @@ static void a_panic_closes_the_scopes_of_its_task(struct test_env *env)
     weft_cancel_token_unref(token);
 }
 
+static void unref_token(void *token)
+{
+    weft_cancel_token_unref(token);
+}
+
+/* The only reference is given up by a cleanup, while the scope stands in a frame above. */
+static void *wait_in_a_scope_of_its_own(void *panics)
+{
+    weft_cancel_token *token = token_new();
+    WEFT_DEFER(unref_token, token);
+    WEFT_CANCEL_SCOPE(token) {
+        (void)weft_sleep(panics ? WEFT_MS : WEFT_NEVER);
+        weft_panic("after a wait that made the token watch");
+    }
+    return NULL;
+}
+
+static void a_cleanup_may_give_the_token_up(struct test_env *env)
+{
+    const weft_spawn_options o = {.on_abort = WEFT_ON_ABORT_UNWIND};
+    weft_task *t;
+    (void)env;
+    CHECK_EQ(weft_spawn_with(&o, wait_in_a_scope_of_its_own, NULL, &t), 0);
+    CHECK_EQ(weft_sleep(WEFT_MS), 0);
+    CHECK_EQ(weft_abort(t), 0);
+    EXPECT_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
+    t = SPAWN(wait_in_a_scope_of_its_own, env);
+    EXPECT_EQ(test_join_kind(t), WEFT_OUTCOME_PANICKED);
+}
+
 /* A body that ignores the error and goes on calling must not keep the worker. */
 static void *ignore_it(void *arg)
 {
@@ -526,5 +556,6 @@ TEST_MAIN(IN_TASK(ct_01_cancel_wakes_all_and_stays), IN_TASK(ct_02_descendants_a
           IN_TASK(ct_11_guard_cancels_unless_disarmed), IN_TASK(scopes_nest_and_any_token_will_do),
           IN_BODY(scopes_nest_and_any_token_will_do),
           IN_TASK(a_shield_hides_the_scopes_outside_only), IN_TASK(the_outcome_stays_the_bodys),
-          IN_TASK(a_panic_closes_the_scopes_of_its_task), IN_TASK(who_ignores_it_is_made_to_yield),
-          PLAIN(plain_threads_wait_and_cancel), IN_TASK(misuse))
+          IN_TASK(a_panic_closes_the_scopes_of_its_task), IN_TASK(a_cleanup_may_give_the_token_up),
+          IN_TASK(who_ignores_it_is_made_to_yield), PLAIN(plain_threads_wait_and_cancel),
+          IN_TASK(misuse))
