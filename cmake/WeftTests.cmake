@@ -278,6 +278,21 @@ foreach(source IN LISTS sim_tests)
     weft_test(NAME sim.${name} SOURCE ${source} LABEL sim LIBRARY weft_static)
 endforeach()
 
+# Random programs in the simulation: weft-simulate, see tests/sim/simulate/simulate.c.
+file(GLOB simulate_sources CONFIGURE_DEPENDS ${tests_dir}/sim/simulate/*.c)
+add_executable(test_sim_simulate ${simulate_sources})
+weft_test_common(test_sim_simulate)
+target_link_libraries(test_sim_simulate PRIVATE weft_static)
+set_target_properties(test_sim_simulate PROPERTIES
+    OUTPUT_NAME weft-simulate RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/sim)
+set(seeds 500)
+if(WEFT_TEST_UNDER)
+    set(seeds 40)
+endif()
+add_test(NAME sim.simulate COMMAND ${WEFT_TEST_LAUNCHER} $<TARGET_FILE:test_sim_simulate> ${seeds})
+math(EXPR limit "120 * ${WEFT_TEST_TIMEOUT_SCALE}")
+set_tests_properties(sim.simulate PROPERTIES LABELS sim TIMEOUT ${limit})
+
 # Fuzz targets: replayed as plain tests; as libFuzzer programs on request.
 file(GLOB fuzz_targets CONFIGURE_DEPENDS ${tests_dir}/fuzz/fuzz_*.c)
 add_custom_target(fuzz_targets)

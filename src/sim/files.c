@@ -77,7 +77,7 @@ void weft__sim_files_free(struct weft__sim *s)
         struct weft__sim_file *f = s->files[i];
         if (f == NULL)
             continue;
-        s->result.fds_left++;
+        s->result.fds_left += f->kind >= WEFT__SIM_SOCKET;
         weft__sim_socket_free(f);
         forget(s, f);
     }
