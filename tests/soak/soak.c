@@ -49,9 +49,11 @@ uint64_t soak_random(uint64_t *state)
 /* Panics that nobody joins and tasks that stick are part of the play. Anything else is not. */
 static void count_line(enum weft_log_level level, const char *line, void *arg)
 {
-    static const char *const usual[] = {"as it happens", "it blocks its thread"};
+    static const char *const usual[] = {"as it happens", "is stuck for"};
     (void)level, (void)arg;
     atomic_fetch_add(&soak.log_lines, 1);
+    if (line[0] == ' ')
+        return; /* belongs to the line before: which task it is, and where it stands */
     for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
         if (strstr(line, usual[i]))
             return;
