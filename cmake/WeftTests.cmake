@@ -436,6 +436,18 @@ foreach(example IN LISTS weft_examples)
         COMMAND ${command} $<TARGET_FILE:example_${example}>)
 endforeach()
 
+# The debugger's commands, on a program with optimizations and its debug information. The tools would
+# stand between gdb and the program.
+if(NOT WEFT_TEST_UNDER)
+    add_executable(gdb_parked ${tests_dir}/gdb/parked.c)
+    weft_test_common(gdb_parked)
+    target_compile_options(gdb_parked PRIVATE -O2 -g)
+    target_link_libraries(gdb_parked PRIVATE weft_static)
+    weft_script_test(NAME api.gdb LABEL api
+        COMMAND ${Python3_EXECUTABLE} ${tests_dir}/gdb/test_gdb.py $<TARGET_FILE:gdb_parked>
+                ${PROJECT_SOURCE_DIR}/tools/weft-gdb.py)
+endif()
+
 # The checks of the tree do not depend on how it is built: once, natively.
 if(NOT WEFT_TEST_UNDER)
     set(tools ${PROJECT_SOURCE_DIR}/tools)

@@ -26,26 +26,26 @@ int weft_dump(weft_handle *h, int fd)
 
 /* ---- all runtimes of the process ---- */
 
-static struct weft__lock runtimes_lock;
-static struct weft_runtime *runtimes; /* newest first; under the lock */
+static struct weft__lock list_lock;
+static struct weft_runtime *weft__runtimes; /* newest first; under the lock */
 
 void weft__runtime_list_add(struct weft_runtime *rt)
 {
-    weft__lock_acquire(&runtimes_lock);
-    rt->next = runtimes;
-    runtimes = rt;
-    weft__lock_release(&runtimes_lock);
+    weft__lock_acquire(&list_lock);
+    rt->next = weft__runtimes;
+    weft__runtimes = rt;
+    weft__lock_release(&list_lock);
 }
 
 void weft__runtime_list_remove(struct weft_runtime *rt)
 {
-    weft__lock_acquire(&runtimes_lock);
-    struct weft_runtime **link = &runtimes;
+    weft__lock_acquire(&list_lock);
+    struct weft_runtime **link = &weft__runtimes;
     while (*link != NULL && *link != rt)
         link = &(*link)->next;
     if (*link == rt)
         *link = rt->next;
-    weft__lock_release(&runtimes_lock);
+    weft__lock_release(&list_lock);
 }
 
 /* The one with the next higher id, with a reference; NULL: none. So the list may change during a
@@ -53,15 +53,15 @@ void weft__runtime_list_remove(struct weft_runtime *rt)
 static struct weft__core *runtime_after(uint64_t id)
 {
     struct weft__core *found = NULL;
-    weft__lock_acquire(&runtimes_lock);
-    for (struct weft_runtime *rt = runtimes; rt != NULL; rt = rt->next) {
+    weft__lock_acquire(&list_lock);
+    for (struct weft_runtime *rt = weft__runtimes; rt != NULL; rt = rt->next) {
         struct weft__core *core = &rt->sched.core;
         if (core->id > id && (found == NULL || core->id < found->id))
             found = core;
     }
     if (found != NULL)
         weft__core_ref(found);
-    weft__lock_release(&runtimes_lock);
+    weft__lock_release(&list_lock);
     return found;
 }
 

@@ -1,0 +1,92 @@
+/*
+ * What tests/gdb/test_gdb.py looks at: tasks parked at known depths, one of each kind that the
+ * commands tell apart. Calls stop_here() when all of them wait; then, if the environment says so,
+ * abort().
+ */
+#include <weft/weft.h>
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define KEPT __attribute__((noinline, noclone))
+#define NO_TAIL_CALL __asm__ volatile("" ::: "memory")
+
+static weft_notify never = WEFT_NOTIFY_INIT;
+
+static KEPT int third(int depth)
+{
+    int rc = weft_notify_wait(&never);
+    NO_TAIL_CALL;
+    return rc + depth;
+}
+
+static KEPT int second(int depth)
+{
+    int rc = third(depth + 1);
+    NO_TAIL_CALL;
+    return rc + depth;
+}
+
+static void *first(void *arg)
+{
+    int rc = second((int)(intptr_t)arg);
+    NO_TAIL_CALL;
+    return (void *)(intptr_t)rc;
+}
+
+static KEPT void *sleeper(void *arg)
+{
+    (void)weft_sleep(WEFT_NEVER); /* ends with the process */
+    NO_TAIL_CALL;
+    return arg;
+}
+
+static int pend(weft_future *f, weft_waker *waker)
+{
+    (void)f, (void)waker;
+    return WEFT_PENDING;
+}
+
+static void cancel(weft_future *f)
+{
+    (void)f;
+}
+
+/* Where the debugger stops. */
+static KEPT void stop_here(uint64_t parked)
+{
+    printf("%llu wait\n", (unsigned long long)parked);
+    NO_TAIL_CALL;
+}
+
+static int run(void *arg)
+{
+    static const weft_future_ops ops = {pend, cancel, "a future of the test"};
+    static weft_future future = {&ops};
+    uint64_t count = *(uint64_t *)arg;
+    for (uint64_t i = 0; i < count; i++) {
+        weft_spawn_options o = {.name = i == 0 ? "the first" : NULL};
+        if (weft_spawn_with(&o, first, (void *)(intptr_t)(100 + i), NULL) < 0)
+            return 1;
+    }
+    weft_spawn_options named = {.name = "sleeper", .priority = WEFT_PRIORITY_BACKGROUND};
+    if (weft_spawn_with(&named, sleeper, NULL, NULL) < 0 ||
+        weft_spawn_future(NULL, &future, NULL) < 0)
+        return 1;
+    if (weft_sleep(50 * WEFT_MS) < 0)
+        return 1;
+    stop_here(count);
+    if (getenv("PARKED_ABORTS") != NULL)
+        abort();
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t count = argc > 1 ? strtoull(argv[1], NULL, 10) : 3;
+    weft_config config;
+    weft_config_init(&config);
+    config.shutdown_grace_ns = 0;
+    return weft_run_with(&config, run, &count);
+}

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""test_gdb.py PROGRAM SCRIPT: the gdb commands on a live process and on a core file of it.
+
+PROGRAM is tests/gdb/parked.c, SCRIPT tools/weft-gdb.py. Prints what differs; exit status 1 then.
+"""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+
+failures = []
+
+
+def check(condition, what, output):
+    if not condition:
+        failures.append(what)
+        print("FAILED: %s\n---- gdb said\n%s\n----" % (what, output))
+
+
+def gdb(arguments, commands):
+    line = ["gdb", "-nx", "-batch", "-iex", "set debuginfod enabled off", "-ex", "set confirm off",
+            "-ex", "set pagination off"]
+    for command in commands:
+        line += ["-ex", command]
+    result = subprocess.run(line + arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            timeout=120, text=True, errors="replace")
+    return result.stdout
+
+
+def entry(output, pattern):
+    """The line of a task that matches, and its chain: the names of the functions, innermost first."""
+    lines = output.splitlines()
+    for i, line in enumerate(lines):
+        if line.startswith("task ") and re.search(pattern, line):
+            chain = []
+            for below in lines[i + 1:]:
+                match = re.match(r"    #\d+ +0x[0-9a-f]+ in (\S+)", below)
+                if not match:
+                    break
+                chain.append(match.group(1))
+            return line, chain
+    return None, []
+
+
+def follows(chain, names):
+    """The names stand in the chain one after the other."""
+    return any(chain[i:i + len(names)] == names for i in range(len(chain)))
+
+
+def check_tasks(output, where, runs):
+    for pattern in [r'"the first" \(fiber\) waits on \S+.*, spawned at .*parked\.c:\d+ in run$',
+                    r'"sleeper" \(fiber, background\) waits on sleep',
+                    r"\(future\) waits on a future of the test"]:
+        check(entry(output, pattern)[0] is not None, "%s: weft tasks shows %s" % (where, pattern), output)
+    if runs:
+        check(entry(output, r"runs on worker \d+, thread \d+")[0] is not None,
+              "%s: weft tasks shows who runs" % where, output)
+    count = re.search(r"^(\d+) tasks$", output, re.M)
+    check(count is not None and int(count.group(1)) >= 6, "%s: tasks are counted" % where, output)
+
+
+def check_chains(output, where, innermost):
+    line, chain = entry(output, r'"the first"')
+    check(follows(chain, ["third", "second", "first"]), "%s: the chain of the first" % where, output)
+    check("weft_notify_wait" in chain[:chain.index("third") if "third" in chain else 0],
+          "%s: the wait stands above" % where, output)
+    line, chain = entry(output, r'"sleeper"')
+    check("sleeper" in chain, "%s: the chain of the sleeper" % where, output)
+    line, chain = entry(output, r"runs on worker")
+    check(follows(chain, [innermost, "run"]), "%s: the chain of who runs" % where, output)
+
+
+def core_pattern():
+    with open("/proc/sys/kernel/core_pattern", encoding="utf-8") as file:
+        return file.read().strip()
+
+
+def make_core(program, folder):
+    """The kernel's core of the program, which aborts. (gdb's own generate-core-file stops at the
+    guards of stacks, which cannot be read.) None: the kernel writes cores elsewhere."""
+    if "/" in core_pattern() or "|" in core_pattern():
+        return None
+    resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    subprocess.run([program, "3"], cwd=folder, env=dict(os.environ, PARKED_ABORTS="1"),
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, check=False)
+    cores = [name for name in os.listdir(folder) if name.startswith("core")]
+    check(len(cores) == 1, "the program leaves a core", " ".join(os.listdir(folder)))
+    return os.path.join(folder, cores[0]) if cores else None
+
+
+def main(program, script):
+    with tempfile.TemporaryDirectory() as folder:
+        live = gdb(["--args", program, "3"],
+                   ["break stop_here", "run", "source " + script, "weft tasks",
+                    "echo ==== all\\n", "weft bt all",
+                    "echo ==== one\\n", "python FIRST = min(t.id for t in all_tasks() if t.name() == 'the first')",
+                    "python gdb.execute('weft bt %d' % FIRST)",
+                    "echo ==== chosen\\n", "python gdb.execute('weft task %d' % FIRST)",
+                    "bt", "weft task", "echo ==== back\\n", "bt 2",
+                    "echo ==== wrong\\n", "weft bt 99999999", "weft bt x"])
+        parts = re.split(r"^==== (\w+)\n", live, flags=re.M)
+        part = dict(zip(parts[1::2], parts[2::2]))
+        check_tasks(parts[0], "live", True)
+        check_chains(part.get("all", ""), "live", "stop_here")
+        one = part.get("one", "")
+        check(follows(entry(one, r'"the first"')[1], ["third", "second", "first"]), "weft bt ID", live)
+        check(len(re.findall(r"^task ", one, re.M)) == 1, "weft bt ID shows one task", one)
+        chosen = part.get("chosen", "")
+        check(re.search(r"in third \(depth=(?:depth@entry=)?101\).*in second \(depth=(?:depth@entry=)?100\)", chosen, re.S) is not None,
+              "bt of a chosen task shows arguments", chosen)
+        check("third" not in part.get("back", "third"), "bt is the thread's again", live)
+        wrong = part.get("wrong", "")
+        check("no task 99999999 lives" in wrong and "is no id of a task" in wrong,
+              "wrong ids are named", wrong)
+
+        core = make_core(program, folder)
+        if core is None:
+            print("not on a core: the kernel hands cores to %s" % core_pattern())
+            return 1 if failures else 0
+        post = gdb([program, core], ["source " + script, "weft tasks", "echo ==== all\\n", "weft bt all"])
+        parts = post.split("==== all\n")
+        check_tasks(parts[0], "core", True)
+        check_chains(parts[-1], "core", "__GI_abort")
+    print("%d failures" % len(failures))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -1,0 +1,321 @@
+"""gdb commands for the tasks of weft: on a live process and on a core file.
+
+    source weft-gdb.py
+
+    weft tasks          a line a task: id, name, what it is doing, where it was spawned
+    weft bt ID          the call chain of a task
+    weft bt all         of every task
+    weft task ID        the commands that walk frames (bt, frame 2, up, info locals) see this task's
+                        chain, below one frame of the selected thread; `weft task` alone: no longer
+
+The library must have its debug information (any build type but Release has it).
+
+How: the tasks of a runtime stand in slabs, and the state word of a free slot counts no references.
+A parked fiber has its registers on its stack, where the switch put them. An unwinder that is
+registered here answers gdb, when it asks for the caller of the innermost frame, with those
+registers; so nothing is written to the process and nothing of it runs.
+"""
+
+import gdb
+import gdb.unwinder
+
+# Bits of the state word: src/task/task.h, whose macros are not in the debug information.
+PARKED, NOTIFIED, DONE, ABORT = 0x1, 0x2, 0x4, 0x8
+REFS_MASK = ~0xFFFF & 0xFFFFFFFFFFFFFFFF
+
+KINDS = ["fiber", "future", "blocking job", "thread", "body of weft_block_on()"]
+CLASSES = ["", ", urgent", ", background", ""]
+ROUTE_PINNED, ROUTE_HOME_SHIFT = 16, 16
+
+# Where the switch saves what (src/fiber/switch_*.S), from the saved stack pointer up; and by how
+# much the stack pointer goes up with the return.
+CONTEXTS = {
+    "x86-64": ("rsp", "rip", 64, 56, {"r15": 8, "r14": 16, "r13": 24, "r12": 32, "rbx": 40,
+                                      "rbp": 48}),
+    "aarch64": ("sp", "pc", 176, 88, dict([("x%d" % (19 + i), 8 * i) for i in range(10)]
+                                          + [("x29", 80), ("x30", 88)])),
+}
+
+
+def text(value):
+    """A char * or char array; "" for NULL."""
+    if value.type.code == gdb.TYPE_CODE_PTR and int(value) == 0:
+        return ""
+    return value.string(errors="replace")
+
+
+def atomic(value):
+    """What stands in a weft__a32, weft__a64 or weft__aptr."""
+    return int(value["v"])
+
+
+def pointer(value, type_name):
+    return gdb.Value(value).cast(gdb.lookup_type(type_name).pointer())
+
+
+class Task:
+    def __init__(self, value, runtime):
+        self.value = value  # struct weft__task
+        self.runtime = runtime
+        self.state = atomic(value["state"])
+        self.id = atomic(value["id"])
+        self.kind = int(value["kind"])
+
+    def name(self):
+        cold = self.value["cold"]
+        return text(cold["name"]) if int(cold) != 0 else ""
+
+    def waits_for(self):
+        ops = atomic(self.value["waiting_for"])
+        return text(pointer(ops, "weft_future_ops")["name"]) if ops else ""
+
+    def worker(self):
+        """The struct weft__worker that runs it, or None."""
+        for worker in self.runtime.workers():
+            if atomic(worker["running"]) == int(self.value.address):
+                return worker
+        return None
+
+    def status(self):
+        if self.state & PARKED:
+            what = self.waits_for()
+            return "waits on %s" % what if what else "waits"
+        worker = self.worker()
+        if worker is not None:
+            return "runs on worker %d, thread %d" % (int(worker["index"]), int(worker["thread_id"]))
+        return "runs" if self.kind >= 2 else "is runnable"
+
+    def line(self):
+        site = self.value["site"]
+        place = "?"
+        if int(site) != 0:
+            place = "%s:%d in %s" % (text(site["file"]), int(site["line"]), text(site["func"]))
+        route = atomic(self.value["route"])
+        pinned = ""
+        if route & ROUTE_PINNED:
+            pinned = ", pinned to worker %d" % (route >> ROUTE_HOME_SHIFT)
+        name = self.name()
+        return "task %d%s (%s%s%s) %s%s, spawned at %s" % (
+            self.id, ' "%s"' % name if name else "", KINDS[self.kind], CLASSES[route & 3], pinned,
+            self.status(), ", aborted" if self.state & ABORT else "", place)
+
+
+class Runtime:
+    def __init__(self, value):
+        self.value = value  # struct weft_runtime
+        self.sched = value["sched"]
+        self.core = self.sched["core"]
+
+    def workers(self):
+        for i in range(atomic(self.sched["worker_high"])):
+            yield pointer(atomic(self.sched["worker"][i]), "struct weft__worker").dereference()
+
+    def tasks(self):
+        """Those that live; the memory of the slots is read in one go, for there may be millions."""
+        slab = self.core["slab"].dereference()
+        task_type = gdb.lookup_type("struct weft__task")
+        state_at = next(f.bitpos // 8 for f in task_type.fields() if f.name == "state")
+        for i in range(atomic(slab["chunk_count"])):
+            first = atomic(slab["chunk"][i]["first"])
+            count = int(slab["chunk"][i]["slot_count"])
+            memory = gdb.selected_inferior().read_memory(first, count * task_type.sizeof)
+            for k in range(count):
+                at = k * task_type.sizeof + state_at
+                state = int.from_bytes(bytes(memory[at:at + 8]), "little")
+                if state & REFS_MASK and not state & DONE:
+                    value = pointer(first + k * task_type.sizeof, "struct weft__task")
+                    yield Task(value.dereference(), self)
+
+
+def runtimes():
+    try:
+        at = gdb.parse_and_eval("weft__runtimes")
+    except gdb.error as error:
+        raise gdb.GdbError("weft: no runtimes found: %s (is the library there, with its debug "
+                           "information?)" % error)
+    while int(at) != 0:
+        yield Runtime(at.dereference())
+        at = at["next"]
+
+
+def all_tasks():
+    for runtime in runtimes():
+        yield from runtime.tasks()
+
+
+# ---- call chains ----
+
+
+class FiberUnwinder(gdb.unwinder.Unwinder):
+    """While a fiber is chosen the caller of the innermost frame is where that fiber parked."""
+
+    def __init__(self):
+        super().__init__("weft fiber")
+        self.saved = None
+
+    def choose(self, task):
+        """None: nobody. Returns False when the task has no saved context."""
+        self.saved = None
+        gdb.invalidate_cached_frames()
+        if task is None:
+            return True
+        if task.kind != 0 or not task.state & PARKED or int(task.value["stack"]) == 0:
+            return False
+        frame = gdb.newest_frame()
+        context = CONTEXTS.get(frame.architecture().name().split(":")[-1].replace("i386:", ""))
+        if context is None:
+            raise gdb.GdbError("weft: call chains are not known on " + frame.architecture().name())
+        sp_name, pc_name, size, pc_at, registers = context
+        sp = int(task.value["stack"]["sp"])
+        memory = bytes(gdb.selected_inferior().read_memory(sp, size))
+        word = gdb.lookup_type("unsigned long")
+
+        def at(offset):
+            return gdb.Value(int.from_bytes(memory[offset:offset + 8], "little")).cast(word)
+
+        saved = {name: at(offset) for name, offset in registers.items()}
+        saved[sp_name] = gdb.Value(sp + size).cast(word)
+        saved[pc_name] = at(pc_at)
+        self.innermost = (int(frame.read_register(sp_name)), frame.pc())
+        self.sp_name, self.pc_name, self.sp = sp_name, pc_name, sp
+        self.saved = saved
+        gdb.invalidate_cached_frames()
+        return True
+
+    def __call__(self, pending):
+        if self.saved is None:
+            return None
+        sp = pending.read_register(self.sp_name)
+        pc = pending.read_register(self.pc_name)
+        if (int(sp), int(pc)) != self.innermost:
+            return None
+
+        class Id:
+            pass
+
+        frame_id = Id()
+        # gdb refuses a caller that lies below its callee, so the frame is said to lie on the fiber.
+        frame_id.sp = gdb.Value(self.sp).cast(sp.type)
+        frame_id.pc = pc
+        info = pending.create_unwind_info(frame_id)
+        for name, value in self.saved.items():
+            info.add_saved_register(name, value)
+        return info
+
+
+UNWINDER = FiberUnwinder()
+gdb.unwinder.register_unwinder(None, UNWINDER, replace=True)
+
+
+def print_frames(frame):
+    level = 0
+    while frame is not None:
+        place = frame.find_sal()
+        where = ""
+        if place.symtab is not None:
+            where = " at %s:%d" % (place.symtab.filename, place.line)
+        else:
+            library = gdb.solib_name(frame.pc())
+            where = " from %s" % library if library else ""
+        print("    #%-2d %#x in %s%s" % (level, frame.pc(), frame.name() or "??", where))
+        try:
+            frame = frame.older()
+        except gdb.error as error:
+            print("    (%s)" % error)
+            break
+        level += 1
+
+
+def print_chain(task):
+    if UNWINDER.choose(task):
+        try:
+            print_frames(gdb.newest_frame().older())
+        finally:
+            UNWINDER.choose(None)
+        return
+    worker = task.worker()
+    if worker is None:
+        return  # a future, a thread, or one that stands in a queue
+    thread_id = int(worker["thread_id"])
+    chosen = gdb.selected_thread()
+    for thread in gdb.selected_inferior().threads():
+        if thread.ptid[1] == thread_id:
+            thread.switch()
+            print_frames(gdb.newest_frame())
+            chosen.switch()
+
+
+# ---- commands ----
+
+
+class Weft(gdb.Command):
+    """Tasks of weft: weft tasks, weft bt ID, weft bt all, weft task [ID]."""
+
+    def __init__(self):
+        super().__init__("weft", gdb.COMMAND_STACK, prefix=True)
+
+
+class WeftTasks(gdb.Command):
+    """Lists the tasks of all runtimes, a line each."""
+
+    def __init__(self):
+        super().__init__("weft tasks", gdb.COMMAND_STACK)
+
+    def invoke(self, argument, from_tty):
+        for runtime in runtimes():
+            print('runtime %d "%s":' % (int(runtime.core["id"]), text(runtime.core["name"])))
+            count = 0
+            for task in runtime.tasks():
+                print(task.line())
+                count += 1
+            print("%d tasks" % count)
+
+
+def find(argument):
+    try:
+        wanted = int(argument)
+    except ValueError:
+        raise gdb.GdbError("weft: %r is no id of a task; see weft tasks" % argument)
+    for task in all_tasks():
+        if task.id == wanted:
+            return task
+    raise gdb.GdbError("weft: no task %d lives" % wanted)
+
+
+class WeftBt(gdb.Command):
+    """Prints the call chain of a task: weft bt ID, or of every one: weft bt all."""
+
+    def __init__(self):
+        super().__init__("weft bt", gdb.COMMAND_STACK)
+
+    def invoke(self, argument, from_tty):
+        if argument.strip() == "all":
+            tasks = all_tasks()
+        else:
+            tasks = [find(argument.strip())]
+        for task in tasks:
+            print(task.line())
+            print_chain(task)
+
+
+class WeftTask(gdb.Command):
+    """Makes bt, frame, up and down walk the chain of a parked task; without an id: no longer."""
+
+    def __init__(self):
+        super().__init__("weft task", gdb.COMMAND_STACK)
+
+    def invoke(self, argument, from_tty):
+        if argument.strip() == "":
+            UNWINDER.choose(None)
+            return
+        task = find(argument.strip())
+        if not UNWINDER.choose(task):
+            raise gdb.GdbError("weft: task %d has no saved context: it %s"
+                               % (task.id, task.status()))
+        print(task.line())
+
+
+Weft()
+WeftTasks()
+WeftBt()
+WeftTask()
