@@ -9,6 +9,8 @@
 #   make asan | tsan | tsan-no-sync | memcheck | stress | cross-aarch64   the tests again, under these
 #   make faults [FAULTS="tcp fd"] [FAULTS_ARGS=--depth=0]   fails every call in turn under the tests of the API
 #   make soak [SECONDS=60] [SEED=n]   random work of every kind for as long as asked; docs/design/soak.md
+#   make coverage             lines and branches of src/ that the tests run (clang); CHECK=1 compares with
+#                             docs/design/coverage.md, UPDATE=1 records there, UNCOVERED=1 lists the rest
 #   make fuzz [NAME=target] [SECONDS=60]   fuzz targets (clang), one or all
 #   make format | lint        clang-format in place; all static checks
 #
@@ -41,7 +43,7 @@ labels = $(subst $(space),|,$(strip $(1)))
 tests_all = $(call labels,unit model sim api $(if $(SHARED),api-shared) example check install)
 tests_code = $(call labels,unit sim api example)
 
-.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress soak cross-aarch64 fuzz faults format lint clean
+.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress soak coverage cross-aarch64 fuzz faults format lint clean
 
 all:
 	@mkdir -p $(BUILD)
@@ -116,6 +118,19 @@ memcheck:
 		-DWEFT_TEST_UNDER=memcheck -DWEFT_TEST_TIMEOUT_SCALE=5)
 	@$(call build,$(BUILD)/memcheck)
 	@$(call run_tests,$(BUILD)/memcheck,$(call labels,unit sim api))
+
+# Not the models: they run a library of their own. Not the scripts: minutes of load, nothing else.
+coverage: CC = clang
+coverage: export LLVM_PROFILE_FILE = $(abspath $(BUILD))/coverage/profiles/%c%m-%p.profraw
+coverage:
+	@mkdir -p $(BUILD)
+	@$(call configure,$(BUILD)/coverage,-DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 \
+		-DCMAKE_CXX_COMPILER=clang++ -DWEFT_COVERAGE=ON)
+	@$(call build,$(BUILD)/coverage)
+	@rm -rf $(BUILD)/coverage/profiles
+	@($(call run_tests,$(BUILD)/coverage,$(tests_code)) -LE script)
+	@tools/coverage $(BUILD)/coverage $(if $(CHECK),--check) $(if $(UPDATE),--update) \
+		$(if $(UNCOVERED),--uncovered)
 
 SECONDS ?= 60
 fuzz: CC = clang

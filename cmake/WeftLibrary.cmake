@@ -18,6 +18,15 @@ if(CMAKE_C_FLAGS MATCHES WEFT_TSAN_NO_SYNC)
         "SHELL:-mllvm -tsan-instrument-memory-accesses=0"
         "SHELL:-mllvm -tsan-instrument-memintrinsics=0")
 endif()
+# Counters that lie in a mapped file while the program runs, added to atomically: neither _exit(), a
+# signal nor abort() loses what was counted, a forked child counts in the same file, and branches,
+# which are differences of counters, come out right with any number of threads.
+if(WEFT_COVERAGE)
+    target_compile_options(weft_objects PRIVATE $<$<COMPILE_LANGUAGE:C>:-fprofile-instr-generate>
+        $<$<COMPILE_LANGUAGE:C>:-fcoverage-mapping> $<$<COMPILE_LANGUAGE:C>:-fprofile-update=atomic>
+        "$<$<COMPILE_LANGUAGE:C>:SHELL:-mllvm -runtime-counter-relocation>")
+    add_link_options(-fprofile-instr-generate)
+endif()
 target_include_directories(weft_objects PRIVATE
     ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
 target_link_libraries(weft_objects PRIVATE weft_warnings weft_hardening Threads::Threads)

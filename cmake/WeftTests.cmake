@@ -332,7 +332,7 @@ endforeach()
 # Model tests: every atomic operation of src/ is a scheduling point of the explorer.
 file(GLOB model_tests CONFIGURE_DEPENDS ${tests_dir}/model/test_*.c)
 file(GLOB model_support CONFIGURE_DEPENDS ${tests_dir}/model/support/*.c)
-if(model_tests AND NOT WEFT_SANITIZE)
+if(model_tests AND NOT WEFT_SANITIZE AND NOT WEFT_COVERAGE)
     # The explorer has locks of its own, and catches assertions, in every build type.
     set(model_sources ${weft_sources})
     list(FILTER model_sources EXCLUDE REGEX "/src/sys/lock\\.c$")
