@@ -35,7 +35,8 @@ typedef struct weft_oneshot_receiver weft_oneshot_receiver;
  *   ret_tx         returned: to weft_oneshot_send() or weft_oneshot_sender_destroy()
  *   ret_rx         returned: to weft_oneshot_receiver_destroy()
  *
- * Returns 0 or -ENOMEM. Context: anywhere, also without a runtime; never suspends.
+ * Returns 0, -ENOMEM, or -EINVAL without a place for an end. Context: anywhere, also without a
+ * runtime; never suspends.
  */
 WEFT_API WEFT_MUST_CHECK int weft_oneshot_create(size_t value_bytes, void (*drop)(void *value),
                                                  weft_oneshot_sender **ret_tx,

@@ -92,6 +92,8 @@ static void set_up(struct oneshot *o, void *value, size_t value_bytes, void (*dr
 int weft_oneshot_create(size_t value_bytes, void (*drop)(void *value), weft_oneshot_sender **ret_tx,
                         weft_oneshot_receiver **ret_rx)
 {
+    if (ret_tx == NULL || ret_rx == NULL)
+        return weft__misuse("weft_oneshot_create", -EINVAL, "an argument is NULL", WEFT__CALLER);
     size_t head_bytes = (sizeof(struct oneshot) + 15) & ~(size_t)15, bytes;
     if (__builtin_add_overflow(head_bytes, value_bytes, &bytes))
         return -ENOMEM;
