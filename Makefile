@@ -11,6 +11,7 @@
 #   make soak [SECONDS=60] [SEED=n]   random work of every kind for as long as asked; docs/design/soak.md
 #   make coverage             lines and branches of src/ that the tests run (clang); CHECK=1 compares with
 #                             docs/design/coverage.md, UPDATE=1 records there, UNCOVERED=1 lists the rest
+#   make simulate [SEEDS=10000] [FIRST=1]   random programs in the simulation, one a seed
 #   make fuzz [NAME=target] [SECONDS=60]   fuzz targets (clang), one or all
 #   make format | lint        clang-format in place; all static checks
 #
@@ -43,7 +44,7 @@ labels = $(subst $(space),|,$(strip $(1)))
 tests_all = $(call labels,unit model sim api $(if $(SHARED),api-shared) example check install)
 tests_code = $(call labels,unit sim api example)
 
-.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress soak coverage cross-aarch64 fuzz faults format lint clean
+.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress soak coverage cross-aarch64 simulate fuzz faults format lint clean
 
 all:
 	@mkdir -p $(BUILD)
@@ -131,6 +132,14 @@ coverage:
 	@($(call run_tests,$(BUILD)/coverage,$(tests_code)) -LE script)
 	@tools/coverage $(BUILD)/coverage $(if $(CHECK),--check) $(if $(UPDATE),--update) \
 		$(if $(UNCOVERED),--uncovered)
+
+SEEDS ?= 10000
+FIRST ?= 1
+simulate:
+	@mkdir -p $(BUILD)
+	@$(call configure,$(BUILD)/test,$(test_options))
+	@$(CMAKE) --build $(BUILD)/test -j $(JOBS) --target test_sim_simulate -- --no-print-directory
+	$(BUILD)/test/tests/sim/weft-simulate $(SEEDS) $(FIRST) -j $(JOBS)
 
 SECONDS ?= 60
 fuzz: CC = clang

@@ -293,6 +293,25 @@ add_test(NAME sim.simulate COMMAND ${WEFT_TEST_LAUNCHER} $<TARGET_FILE:test_sim_
 math(EXPR limit "120 * ${WEFT_TEST_TIMEOUT_SCALE}")
 set_tests_properties(sim.simulate PROPERTIES LABELS sim TIMEOUT ${limit})
 
+# The same with parts of the library replaced by broken ones, which must be found.
+set(simulate_parts ${simulate_sources})
+list(FILTER simulate_parts EXCLUDE REGEX "/simulate\\.c$")
+add_executable(test_sim_bugs ${tests_dir}/sim/bugs/bugs.c ${simulate_parts})
+weft_test_common(test_sim_bugs)
+target_include_directories(test_sim_bugs PRIVATE ${PROJECT_SOURCE_DIR}/src)
+target_link_libraries(test_sim_bugs PRIVATE weft_static)
+foreach(name weft__task_confirm_parked weft__waker_wake_release weft__sys_futex_wake
+        weft__runq_steal_half weft__source_deliver weft__wheel_take_due weft__timeout_disarm
+        weft__fifo_push weft_semaphore_release)
+    target_link_options(test_sim_bugs PRIVATE -Wl,--wrap=${name})
+endforeach()
+set_target_properties(test_sim_bugs PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/sim)
+if(NOT WEFT_TEST_UNDER)
+    add_test(NAME sim.bugs COMMAND test_sim_bugs)
+    set_tests_properties(sim.bugs PROPERTIES LABELS sim TIMEOUT 240)
+endif()
+
 # Fuzz targets: replayed as plain tests; as libFuzzer programs on request.
 file(GLOB fuzz_targets CONFIGURE_DEPENDS ${tests_dir}/fuzz/fuzz_*.c)
 add_custom_target(fuzz_targets)

@@ -12,7 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What the end of tasks may take, after the limits: they clean up, and are unwound a second later. */
+/* What the end of tasks may take, after the limits: they clean up, and are unwound a second
+ * later. */
 #define END_STEPS 2000000
 #define END_NS (60 * WEFT_SEC)
 

@@ -4,8 +4,8 @@
  *
  * Everything that will happen is an event in a heap, by time. In each direction of a connection
  * segments arrive in the order in which they were sent, as TCP makes it look: one that is "lost"
- * holds up those behind it for as long as a retransmission takes. A cut link holds everything, until
- * it is healed or the sender gives up.
+ * holds up those behind it for as long as a retransmission takes. A cut link holds everything,
+ * until it is healed or the sender gives up.
  */
 #include "sim/world.h"
 

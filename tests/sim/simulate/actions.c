@@ -82,11 +82,14 @@ static int send_value(struct dice *d)
     if (id == 0)
         return 0;
     int rc;
+    uint64_t i = roll(d, CHANNELS);
     WEFT_DEFER(value_drop_held, &id);
-    if (roll(d, 2))
-        rc = weft_mpsc_send(shared.tx[roll(d, CHANNELS)], &id);
+    /* One who is unwound in the middle of a rendezvous does not get to know whether it took
+     * place. */
+    if (roll(d, 2) || (i == 0 && d->unwinds))
+        rc = weft_mpsc_send(shared.tx[i], &id);
     else
-        rc = weft_queue_send(shared.queue[roll(d, CHANNELS)], &id);
+        rc = weft_queue_send(shared.queue[i], &id);
     if (rc == 0)
         id = 0;
     return rc;
@@ -357,7 +360,7 @@ static int with_scope(struct dice *d, unsigned depth)
     weft_scope_options o = {.at_most = roll(d, 3), .keeps_going = roll(d, 2)};
     WEFT_SCOPE_WITH(s, &o, &failed) {
         for (uint64_t n = roll(d, 4); n > 0 && rc == 0; n--) {
-            struct member m = {{roll(d, UINT64_MAX)}, depth + 1};
+            struct member m = {{.state = roll(d, UINT64_MAX)}, depth + 1};
             weft_spawn_options spawn = {.arg_bytes = sizeof(m), .drop_arg = actor_dropped};
             rc = weft_scope_spawn_with(s, &spawn, member, &m);
             shared.born += rc == 0;
@@ -383,7 +386,7 @@ static int with_set(struct dice *d, unsigned depth)
     WEFT_DEFER(destroy_set, &set);
     int rc = 0;
     for (uint64_t n = 1 + roll(d, 4); n > 0; n--) {
-        struct member m = {{roll(d, UINT64_MAX)}, depth + 1};
+        struct member m = {{.state = roll(d, UINT64_MAX)}, depth + 1};
         weft_spawn_options spawn = {.arg_bytes = sizeof(m), .drop_arg = actor_dropped};
         shared.born += weft_join_set_spawn_with(set, &spawn, member, &m, NULL) == 0;
     }

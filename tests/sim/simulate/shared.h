@@ -26,7 +26,7 @@ struct shared {
     weft_mpsc_sender *tx[CHANNELS];
     weft_mpsc_receiver *rx[CHANNELS];
     weft_mutex rx_lock[CHANNELS]; /* one may receive at a time */
-    weft_queue *queue[CHANNELS];
+    weft_queue *queue[CHANNELS];  /* the first one for rendezvous */
     weft_delay_queue *delayed;
     weft_broadcast_sender *broadcast;
     uint32_t broadcast_next;
@@ -44,6 +44,7 @@ struct shared {
     int inside, readers, writers, permits_out;
 
     weft_tcp_listener *listener;
+    uint64_t length;                      /* actions of a task, at most */
     uint64_t late_max_ns, late_max_steps; /* what a wake-up may take */
 
     /* Tasks: born = run + dropped, run = left; results: made = freed. */
@@ -55,6 +56,7 @@ extern struct shared shared;
 /* The random numbers of a task: what it does does not depend on what others do. */
 struct dice {
     uint64_t state;
+    bool unwinds; /* the task is unwound by an abort */
 };
 uint64_t roll(struct dice *d, uint64_t n); /* below n */
 
@@ -89,6 +91,11 @@ void *serve(void *arg);
 int talk(struct dice *d);
 /* Cuts a host off for a while, or resets its connections. */
 int disturb(struct dice *d);
+
+/* ---- memory.c ---- */
+
+/* Blocks that are allocated; 0 where that is not known. */
+long memory_alive(void);
 
 /* ---- program.c ---- */
 

@@ -6,9 +6,9 @@
  *         -d        in this process: for a debugger
  *         -v        log lines of weft go to stderr, and the result of each seed to stdout
  *
- * Each seed runs in a child, so that one that crashes or hangs is told like any other. A seed that
- * fails is printed with the command that runs it again; every eighth is run twice, and must take the
- * same steps. Exit status 1 when one failed.
+ * Seeds run in children, so that one that crashes or hangs is told like any other. A seed that fails
+ * is printed with the command that runs it again; every eighth is run twice, and must take the same
+ * steps. Exit status 1 when one failed.
  */
 #include "program.h"
 
@@ -67,10 +67,13 @@ static bool run_seed(uint64_t seed, struct progress *p)
                first.segments, first.resets);
     if (seed % REPLAY_EVERY != 0)
         return true;
-    if (program_run(seed, &again, why, sizeof(why)) && again.trace_hash == first.trace_hash)
-        return true;
-    report(seed, "a second run took other steps");
-    return false;
+    if (!program_run(seed, &again, why, sizeof(why))) {
+        report(seed, why);
+        return false;
+    }
+    if (again.trace_hash != first.trace_hash)
+        report(seed, "a second run took other steps");
+    return again.trace_hash == first.trace_hash;
 }
 
 /* Seeds from *seed on, in steps; how many failed. */

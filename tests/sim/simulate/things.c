@@ -73,7 +73,7 @@ int things_create(struct dice *d)
 {
     int rc = 0;
     for (int i = 0; i < CHANNELS && rc == 0; i++) {
-        weft_queue_options o = {roll(d, 3), sizeof(uint32_t), value_drop};
+        weft_queue_options o = {i == 0 ? 0 : 1 + roll(d, 3), sizeof(uint32_t), value_drop};
         rc = i == 2 ? weft_mpsc_create_unbounded(sizeof(uint32_t), value_drop, &shared.tx[i],
                                                  &shared.rx[i])
                     : weft_mpsc_create(sizeof(uint32_t), 1 + roll(d, 4), value_drop, &shared.tx[i],
