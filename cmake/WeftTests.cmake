@@ -5,6 +5,7 @@
 #   tests/api/test_<name>.c          static library, public headers       label api
 #                                    again with the shared library        label api-shared
 #   tests/sim/test_<name>.c          static library, public headers       label sim
+#   tests/faults/test_<name>.c       as api, plays scenes while calls fail  label faults
 #   tests/fuzz/fuzz_<name>.c         replayed on a corpus and a seed       label unit
 #                                    with WEFT_FUZZ a libFuzzer program
 #   tests/stress/test_<name>.c       as api, long                         label stress
@@ -311,6 +312,18 @@ if(NOT WEFT_TEST_UNDER)
     add_test(NAME sim.bugs COMMAND test_sim_bugs)
     set_tests_properties(sim.bugs PROPERTIES LABELS sim TIMEOUT 240)
 endif()
+
+# Scenes, linked with what plays them.
+file(GLOB fault_tests CONFIGURE_DEPENDS ${tests_dir}/faults/test_*.c)
+add_library(weft_test_scene STATIC ${tests_dir}/faults/scene.c)
+weft_test_common(weft_test_scene)
+target_link_libraries(weft_test_scene PUBLIC ${support_library} weft_static)
+foreach(source IN LISTS fault_tests)
+    get_filename_component(name ${source} NAME_WE)
+    string(REGEX REPLACE "^test_" "" name ${name})
+    weft_test(NAME faults.${name} SOURCE ${source} LABEL faults
+        LIBRARY weft_test_scene)
+endforeach()
 
 # Fuzz targets: replayed as plain tests; as libFuzzer programs on request.
 file(GLOB fuzz_targets CONFIGURE_DEPENDS ${tests_dir}/fuzz/fuzz_*.c)

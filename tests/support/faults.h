@@ -37,6 +37,8 @@ void faults_be_strict(void);
 
 /* A call was made to fail. */
 bool faults_was_reached(void);
+/* From here on nothing is explained by it. */
+void faults_forget(void);
 /* With one that was, rc is an error that it may have led to at the caller of the API: the error
  * itself, or what weft makes of it by its documentation. */
 bool faults_explain(long rc);
@@ -46,6 +48,8 @@ void faults_check_failed(void);
 /* What weft has allocated, and mapped, and not given back. 0 without WEFT_FAULT. */
 long faults_allocated(void);
 long faults_mapped_bytes(void);
+/* p came from weft and is about to be freed by free(). */
+void faults_freed(const void *p);
 
 #ifdef __cplusplus
 }
