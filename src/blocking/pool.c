@@ -1,6 +1,7 @@
 #include "blocking/pool.h"
 
 #include "fiber/stack.h"
+#include "task/ending.h"
 #include "task/panic.h"
 #include "task/task_local.h"
 #include "task/state.h"
@@ -46,6 +47,7 @@ static void run(struct weft__pool *p, struct weft__task *job)
         struct call call = {.job = job};
         job->started = true;
         weft_panic_info *info = weft__call_contained(call_body, &call);
+        weft__task_body_returned(job);
         weft__locals_end(&locals);
         weft__task_complete(job, info ? WEFT_OUTCOME_PANICKED : WEFT_OUTCOME_VALUE, call.value,
                             info);

@@ -683,6 +683,20 @@ static void unmap_slab(struct slab *slab)
     weft__sys_unmap(base, (uint32_t)geometry * bytes);
 }
 
+void weft__stack_pool_forget(void)
+{
+    weft__lock_init(&pool.lock);
+    memset(pool.of_class, 0, sizeof(pool.of_class));
+    /* The entries stay, in use for ever: so the fault handler knows the stack that we may stand
+     * on. */
+    uint32_t used = weft__a32_load_relaxed(&slabs_used);
+    for (uint32_t i = 0; i < used; i++) {
+        slabs[i].head = NULL;
+        slabs[i].pooled = 0;
+        slabs[i].retiring = weft__a64_load_relaxed(&slabs[i].base) != 0; /* for good */
+    }
+}
+
 void weft__stack_pool_trim(void)
 {
     weft__lock_acquire(&pool.lock);

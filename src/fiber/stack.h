@@ -62,6 +62,9 @@ void weft__stack_put(struct weft__stack_cache *c, struct weft__stack *s);
 /* Returns pages of pooled stacks, and whole slabs that are free, to the kernel. Called at the end
  * of a runtime. */
 void weft__stack_pool_trim(void);
+/* In a forked child that starts anew: nothing of the pool is used any more, since other threads may
+ * have been at it; what the parent had mapped stays. */
+void weft__stack_pool_forget(void);
 
 /* What the process holds, for tests and metrics. */
 struct weft__stack_stats {

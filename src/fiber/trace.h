@@ -36,6 +36,9 @@ int weft__thread_trace(int thread_id, uint64_t timeout_ns, struct weft__trace *r
 /* The calling thread may be asked; unless SIGURG is the program's. */
 void weft__thread_trace_allow(void);
 
+/* In a forked child that starts anew: who asked is gone. */
+void weft__trace_forget(void);
+
 /* Loads what taking a trace needs, so that the first one in a handler or in a panic need not. */
 void weft__trace_init(void);
 

@@ -243,8 +243,9 @@ static bool deregister(struct weft__source *s, int fd)
 {
     struct weft__driver *d = s->driver;
     /* epoll is shared with the parent of a forked child: its registration would go. */
-    int rc =
-        weft__sys_is_forked_child() ? 0 : weft__sys_epoll_ctl(d->epfd, EPOLL_CTL_DEL, fd, 0, 0);
+    bool is_parents =
+        weft__sys_is_forked_child() || d->fork_generation != weft__sys_fork_generation();
+    int rc = is_parents ? 0 : weft__sys_epoll_ctl(d->epfd, EPOLL_CTL_DEL, fd, 0, 0);
     /* release: see weft__driver_source_count */
     weft__a64_add_release(&d->deregistered, 1);
     if (rc == 0)

@@ -4,6 +4,7 @@
  */
 #include "runtime/runtime_internal.h"
 
+#include "task/ending.h"
 #include "task/panic.h"
 #include "task/spawn.h"
 #include "task/task_local.h"
@@ -86,6 +87,7 @@ static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, 
     c->core = core;
     c->current = t;
     weft_panic_info *info = weft__call_contained(call_body, &body);
+    weft__task_body_returned(t);
     weft__locals_end(&locals);
     locals.bindings = NULL;
     weft__inherited_drop(inherited);
@@ -149,6 +151,9 @@ static int block_on(const char *call, struct weft_runtime *rt, weft_task_fn body
     if (weft__a32_load_acquire(&rt->sched.core.phase) != WEFT__PHASE_RUNNING)
         return -ESHUTDOWN;
     weft__core_ref(&rt->sched.core);
+    /* A thread that pthread_cancel() ended in here would leave the runtime undriven. */
+    int held = weft__sys_cancel_hold();
+    weft__sys_thread_watch_end();
     weft_outcome o;
     int rc = drives && !rt->sched.is_multi ? block_on_fiber(rt, body, arg, &o)
                                            : block_on_thread(rt, body, arg, &o);
@@ -157,6 +162,7 @@ static int block_on(const char *call, struct weft_runtime *rt, weft_task_fn body
         hand_over(ret_outcome, &o);
     }
     weft__core_unref(&rt->sched.core);
+    weft__sys_cancel_restore(held);
     return rc;
 }
 
@@ -184,12 +190,8 @@ static void *main_body(void *arg)
     return (void *)(intptr_t)m->fn(m->arg);
 }
 
-int weft_run_with(const weft_config *config, int (*main_fn)(void *arg), void *arg)
+static int run_main(const weft_config *config, int (*main_fn)(void *arg), void *arg)
 {
-    if (main_fn == NULL)
-        return weft__misuse("weft_run", -EINVAL, "main_fn is NULL", WEFT__CALLER);
-    if (!weft__may_block())
-        return weft__misuse("weft_run", -EPERM, "the caller is a task already", WEFT__CALLER);
     weft_runtime *rt;
     int rc = weft_runtime_create(config, &rt);
     if (rc < 0)
@@ -221,6 +223,22 @@ int weft_run_with(const weft_config *config, int (*main_fn)(void *arg), void *ar
         weft_outcome_fini(&o);
     }
     weft__runtime_teardown(rt);
+    return rc;
+}
+
+int weft_run_with(const weft_config *config, int (*main_fn)(void *arg), void *arg)
+{
+    if (main_fn == NULL)
+        return weft__misuse("weft_run", -EINVAL, "main_fn is NULL", WEFT__CALLER);
+    int rc = weft__runtime_prepare("weft_run", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    if (!weft__may_block())
+        return weft__misuse("weft_run", -EPERM, "the caller is a task already", WEFT__CALLER);
+    int held = weft__sys_cancel_hold(); /* as in weft_block_on() */
+    weft__sys_thread_watch_end();
+    rc = run_main(config, main_fn, arg);
+    weft__sys_cancel_restore(held);
     return rc;
 }
 

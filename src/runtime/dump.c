@@ -15,6 +15,8 @@ int weft_dump_with(weft_handle *h, int fd, const weft_dump_options *options)
     struct weft__core *core = h ? (struct weft__core *)h : weft__core_current();
     if (core == NULL)
         return weft__misuse("weft_dump", -EPERM, "the caller is in no runtime", WEFT__CALLER);
+    if (weft__core_is_ancestral(core))
+        return weft__misuse("weft_dump", -EPERM, "this is a forked child", WEFT__CALLER);
     int64_t count = weft__sched_dump(weft__sched_of(core), fd, options);
     return count < INT32_MAX ? (int)count : INT32_MAX;
 }
@@ -89,6 +91,14 @@ static struct {
     struct weft__lock writing; /* held during a dump; guards fd */
     int fd;
 } on_signal;
+
+void weft__runtime_list_forget(void)
+{
+    weft__lock_init(&list_lock);
+    weft__runtimes = NULL;
+    weft__lock_init(&on_signal.lock);
+    weft__lock_init(&on_signal.writing);
+}
 
 static void ring(int signo, const void *ucontext)
 {

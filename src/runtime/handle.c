@@ -147,6 +147,8 @@ int weft_metrics_get(weft_handle *h, weft_metrics *m)
     if (core == NULL)
         return weft__misuse("weft_metrics_get", -EPERM, "the caller is in no runtime",
                             WEFT__CALLER);
+    if (weft__core_is_ancestral(core))
+        return weft__misuse("weft_metrics_get", -EPERM, "this is a forked child", WEFT__CALLER);
     struct weft__sched *s = weft__sched_of(core);
     memset(m, 0, sizeof *m);
     m->workers = s->worker_count;

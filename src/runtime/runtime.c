@@ -4,6 +4,7 @@
 #include "runtime/runtime_internal.h"
 
 #include "fiber/fiber.h"
+#include "task/ending.h"
 #include "fiber/trace.h"
 #include "task/panic.h"
 
@@ -82,13 +83,25 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
+/* The threads of the parent are gone, and may have held any lock. */
+static void start_anew(void)
+{
+    weft__stack_pool_forget();
+    weft__runtime_list_forget();
+    weft__trace_forget();
+    weft__outside_forget();
+    weft__leave_ancestors();
+}
+
 static void init_once(void)
 {
     static weft__a32 done;
-    weft__sys_fork_guard_init(
-        weft__wait_after_fork); /* each time: in a forked child it starts anew */
+    if (weft__sys_fork_guard_init(weft__wait_after_fork)) /* each time: it may be a child */
+        start_anew();
     if (weft__a32_load_acquire(&done))
         return;
+    weft__sys_pin_code(); /* threads of ours run it, handlers of ours lie in it */
+    weft__sys_thread_end_init(weft__thread_has_ended);
     weft__fault_handler_install(describe_owner);
     weft__trace_init();
     weft__a32_store_release(&done, 1);
@@ -349,10 +362,13 @@ static int shut_down(const char *call, weft_runtime *rt, uint64_t timeout_ns, co
                             caller);
     uint64_t deadline_ns = weft__add_sat(weft__sys_now_ns(), timeout_ns);
     bool can_drive = weft__may_block();
-    if (can_drive && weft__runtime_drain(rt, deadline_ns)) {
+    int held = weft__sys_cancel_hold(); /* half shut down it would never end */
+    bool is_down = can_drive && weft__runtime_drain(rt, deadline_ns);
+    if (is_down)
         weft__runtime_teardown(rt);
+    weft__sys_cancel_restore(held);
+    if (is_down)
         return 0;
-    }
     if (is_local)
         return -ETIMEDOUT; /* no other thread may run what is left */
     weft__runtime_stop(rt, WEFT__TASK_ABORT);
@@ -382,6 +398,8 @@ int weft_stop(void)
     struct weft__core *core = weft__core_current();
     if (core == NULL)
         return weft__misuse("weft_stop", -EPERM, "the caller is in no runtime", WEFT__CALLER);
+    if (weft__core_is_ancestral(core))
+        return weft__misuse("weft_stop", -EPERM, "this is a forked child", WEFT__CALLER);
     weft__runtime_stop(weft__runtime_of(core), WEFT__TASK_ABORT);
     return 0;
 }

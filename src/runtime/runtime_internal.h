@@ -49,6 +49,8 @@ void weft__runtime_teardown(struct weft_runtime *rt);
 
 void weft__runtime_list_add(struct weft_runtime *rt);
 void weft__runtime_list_remove(struct weft_runtime *rt); /* one that is not in it: nothing */
+/* In a forked child that starts anew: none is left, and no thread that dumps. */
+void weft__runtime_list_forget(void);
 
 /* ---- drive.c: current_thread ---- */
 

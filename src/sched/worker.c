@@ -9,6 +9,7 @@
  */
 #include "fiber/trace.h"
 #include "sched/queues.h"
+#include "task/ending.h"
 #include "task/panic.h"
 #include "task/task_local.h"
 
@@ -192,6 +193,7 @@ static inline void run_here(struct weft__worker *w, struct weft__task *t, struct
     } else {
         t->started = true;
         void *value = t->fn(t->arg);
+        weft__task_body_returned(t);
         if (WEFT__UNLIKELY(l->timeout_top != NULL || l->cancel_top != NULL))
             weft__locals_end(l);
         weft__task_complete(t, l->abort_seen ? WEFT_OUTCOME_CANCELLED : WEFT_OUTCOME_VALUE, value,

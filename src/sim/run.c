@@ -260,7 +260,9 @@ int weft_sim_run(const weft_sim_config *config, int (*body)(void *arg), void *ar
     struct start start = {.world = &s, .body = body, .arg = arg};
     weft__list_init(&s.conns);
     s.port_next = (unsigned)weft__sim_below(&s, 28000);
+    int held = weft__sys_cancel_hold(); /* its threads are fibers of this one, and hold as well */
     int rc = run_world(&s, &start);
+    weft__sys_cancel_restore(held);
     s.result.time_ns = s.now_ns - WEFT__CLOCK_START_NS;
     weft__sim_threads_free(&s);
     weft__sim_files_free(&s);

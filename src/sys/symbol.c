@@ -32,3 +32,18 @@ size_t weft__sys_symbol(const void *return_address, char *buf, size_t cap)
                      (unsigned long long)(pc - (uintptr_t)info.dli_fbase));
     return n < 0 ? 0 : (size_t)n < cap ? (size_t)n : cap - 1;
 }
+
+/* Weak: a program linked statically is not unloaded anyway, and need not be warned of dlopen(). */
+extern void *dlopen(const char *path, int flags) __attribute__((weak));
+extern int dlclose(void *handle) __attribute__((weak));
+
+void weft__sys_pin_code(void)
+{
+    Dl_info info = {NULL, NULL, NULL, NULL};
+    if (dlopen == NULL || dlclose == NULL ||
+        dladdr((const void *)(uintptr_t)weft__sys_pin_code, &info) == 0)
+        return;
+    void *self = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+    if (self != NULL)
+        (void)dlclose(self); /* the flag stays with the object */
+}

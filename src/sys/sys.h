@@ -102,6 +102,14 @@ int weft__sys_thread_start(struct weft__thread *t, const char *name, void *(*fn)
 void weft__sys_thread_join(struct weft__thread *t);
 void weft__sys_thread_detach(struct weft__thread *t);
 int weft__sys_thread_id(void); /* gettid */
+/* Puts pthread_cancel() of the calling thread off until it is restored: no call in between ends the
+ * thread. Threads started above are never cancelled. */
+int weft__sys_cancel_hold(void);
+void weft__sys_cancel_restore(int held);
+/* fn is called on a watched thread when it ends, its stack unwound already, as by pthread_exit().
+ * Threads started above are watched. The first fn counts. */
+void weft__sys_thread_end_init(void (*fn)(void));
+void weft__sys_thread_watch_end(void);
 /* The clock of the calling thread's CPU time, for weft__sys_cpu_clock_ns() by any thread. */
 int weft__sys_thread_cpu_clock(void);
 uint64_t weft__sys_cpu_clock_ns(int clock); /* 0 when the thread has ended */
@@ -141,6 +149,10 @@ size_t weft__sys_symbol(const void *return_address, char *buf, size_t cap);
 /* Whole contents of a small file into buf, NUL-terminated; length or error. */
 ssize_t weft__sys_read_file(const char *path, char *buf, size_t cap);
 
+/* The object that this code lies in is not unloaded any more, where the loader can promise that: a
+ * program, or a plugin that weft was linked into. */
+void weft__sys_pin_code(void);
+
 /* 64 random bits for seeds and ids. */
 uint64_t weft__sys_random(void);
 
@@ -151,8 +163,10 @@ void weft__sys_write_all(int fd, const char *buf, size_t len);
  * weft__sys_fork_guard_init(): it lies in a page with MADV_WIPEONFORK. */
 extern weft__aptr weft__sys_fork_word;
 /* in_child: called in each child by its thread, before fork() returns there, unless the child was
- * made by the bare system call; it must be async-signal-safe. NULL, or the same one each time. */
-void weft__sys_fork_guard_init(void (*in_child)(void));
+ * made by the bare system call; it must be async-signal-safe. NULL, or the same one each time.
+ * True when this is a child that starts anew: it has one thread, and locks of ours that others held
+ * when it was made are held for ever. */
+bool weft__sys_fork_guard_init(void (*in_child)(void));
 /* True in a forked child of the process that first called init. */
 static inline bool weft__sys_is_forked_child(void)
 {

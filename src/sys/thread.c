@@ -67,8 +67,53 @@ struct start {
     char name[16];
 };
 
+int weft__sys_cancel_hold(void)
+{
+    int before;
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before); /* fails for a bad state only */
+    return before;
+}
+
+void weft__sys_cancel_restore(int held)
+{
+    (void)pthread_setcancelstate(held, NULL); /* the same */
+}
+
+/* A thread's end is seen by the destructor of a value of its own: the one callback that comes after
+ * pthread_exit() whoever calls it, and on the thread's own stack, where a fiber's would be in use. */
+static pthread_once_t end_once = PTHREAD_ONCE_INIT;
+static pthread_key_t end_key;
+static bool has_end_key;
+static weft__aptr end_fn; /* written once, before there is a key */
+
+static void thread_ends(void *value)
+{
+    (void)value;
+    ((void (*)(void))(uintptr_t)weft__aptr_load_relaxed(&end_fn))();
+}
+
+static void make_end_key(void)
+{
+    has_end_key = pthread_key_create(&end_key, thread_ends) == 0; /* else ends go unnoticed */
+}
+
+void weft__sys_thread_end_init(void (*fn)(void))
+{
+    void *none = NULL;
+    (void)weft__aptr_cas_acq_rel(&end_fn, &none, (void *)(uintptr_t)fn);
+    (void)pthread_once(&end_once, make_end_key);
+}
+
+void weft__sys_thread_watch_end(void)
+{
+    if (weft__aptr_load_acquire(&end_fn) != NULL && has_end_key)
+        (void)pthread_setspecific(end_key, &end_key); /* without memory: as without a key */
+}
+
 static void *run_thread(void *arg)
 {
+    (void)weft__sys_cancel_hold(); /* for good: who cancels it would take tasks along */
+    weft__sys_thread_watch_end();
     struct start start = *(struct start *)arg;
     weft__free(arg);
     if (start.name[0] != '\0') /* for debuggers; may be refused */
@@ -222,28 +267,30 @@ uint32_t weft__sys_fork_generation(void)
     return weft__a32_load_relaxed(&fork_generation);
 }
 
-void weft__sys_fork_guard_init(void (*in_child)(void))
+bool weft__sys_fork_guard_init(void (*in_child)(void))
 {
     weft__a32 *word = weft__aptr_load_acquire(&weft__sys_fork_word);
     if (word != &before_init) {
         /* A child that starts anew: it has one thread, the one that called fork(). */
-        if (weft__a32_load_relaxed(word) == 0) {
+        bool is_child = weft__a32_load_relaxed(word) == 0;
+        if (is_child) {
             weft__a32_add_relaxed(&fork_generation, 1);
             weft__a32_store_relaxed(word, 1);
         }
-        return;
+        return is_child;
     }
     void *page;
     if (weft__sys_map(weft__sys_page_size(), weft__sys_page_size(), &page) < 0)
-        return; /* children are then not told apart; the next init tries again */
+        return false; /* children are then not told apart; the next init tries again */
     (void)weft__sys_advise(page, weft__sys_page_size(), MADV_WIPEONFORK);
     weft__a32_store_relaxed(page, 1);
     void *old = &before_init;
     /* release publishes the 1. Of several threads one installs its page. */
     if (!weft__aptr_cas_acq_rel(&weft__sys_fork_word, &old, page)) {
         weft__sys_unmap(page, weft__sys_page_size());
-        return;
+        return false;
     }
     call_in_child = in_child;
     (void)pthread_atfork(NULL, NULL, clear_fork_word);
+    return false;
 }

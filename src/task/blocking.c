@@ -5,6 +5,7 @@
  * all runtimes takes its task from the slab of a core that is no runtime: it only lends tasks to
  * threads, is made at the first such wait, and stays.
  */
+#include "task/ending.h"
 #include "task/slab.h"
 #include "task/spawn.h"
 #include "task/state.h"
@@ -30,10 +31,17 @@ static struct weft__core *outside_core(void)
     if (weft__aptr_load_relaxed(&outside_slab) == NULL &&
         weft__slab_create(&outside, never_freed, &outside.slab) == 0) {
         weft__a64_store_relaxed(&outside.refs, 1);
+        outside.fork_generation = weft__sys_fork_generation();
         weft__aptr_store_release(&outside_slab, outside.slab);
     }
     weft__lock_release(&outside_lock);
     return weft__aptr_load_relaxed(&outside_slab) ? &outside : NULL;
+}
+
+void weft__outside_forget(void)
+{
+    weft__lock_init(&outside_lock);
+    weft__aptr_store_relaxed(&outside_slab, NULL); /* one of our own; what the parent had stays */
 }
 
 /* The task is made for this one wait: nothing would give it back when the thread ends. */

@@ -1,6 +1,7 @@
 #include "task/panic.h"
 
 #include "task/cancel.h"
+#include "task/ending.h"
 #include "task/state.h"
 #include "task/task_local.h"
 #include "task/timeout.h"
@@ -357,6 +358,11 @@ void weft__task_end_early(struct weft__task *self, enum weft_outcome_kind kind,
         weft_panic_free(more);
     }
     struct weft__core *core = self->core;
+    if (WEFT__UNLIKELY(weft__core_is_ancestral(core))) {
+        if (kind == WEFT_OUTCOME_PANICKED)
+            weft__panic_report(info, "in a forked child");
+        weft__end_child(self);
+    }
     struct weft__stack *stack = l->stack;
     weft__task_complete(self, kind, NULL, info);
     core->ops->exit(core, stack);

@@ -1,0 +1,420 @@
+/* ctest: parallel not-under=thread,memcheck,aarch64 (a fork of a process with threads) */
+/* Forked children: what they are refused, how they end, and that a runtime of their own works. */
+#include "harness.h"
+#include "program.h"
+
+#include <weft/net.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* ---- what a new runtime must be able to do ---- */
+
+static void *echo_once(void *arg)
+{
+    weft_tcp *conn;
+    char c;
+    if (weft_tcp_accept(arg, &conn) < 0)
+        return NULL;
+    if (weft_tcp_read(conn, &c, 1) != 1 || weft_tcp_write(conn, &c, 1) != 1)
+        c = 0; /* the other side notices */
+    weft_tcp_close(conn);
+    return NULL;
+}
+
+static void *give_back(void *arg)
+{
+    return arg;
+}
+
+/* Timers, tasks, jobs and sockets. */
+static int use_all(void *arg)
+{
+    weft_tcp_listener *l;
+    weft_tcp *conn;
+    weft_addr addr;
+    weft_task *server, *job;
+    weft_outcome o;
+    char c = 'w';
+    (void)arg;
+    if (weft_sleep(WEFT_MS) != 0 || weft_tcp_listen("127.0.0.1:0", &l) != 0 ||
+        weft_tcp_listener_local_addr(l, &addr) != 0 || weft_spawn(echo_once, l, &server) != 0 ||
+        weft_tcp_connect_addr(NULL, &addr, &conn) != 0)
+        return 11;
+    if (weft_tcp_write(conn, &c, 1) != 1 || weft_tcp_read(conn, &c, 1) != 1 || c != 'w')
+        return 12;
+    weft_tcp_close(conn);
+    if (weft_join(server, &o) != 0 || weft_tcp_listener_close(l) != 0)
+        return 13;
+    if (weft_spawn_blocking(give_back, &c, &job) != 0 || weft_join(job, &o) != 0 || o.value != &c)
+        return 14;
+    return 0;
+}
+
+static int use_new_runtimes(void)
+{
+    weft_config c;
+    for (int f = TEST_CT; f <= TEST_MT4; f++) {
+        test_config(&c, (enum test_flavour)f);
+        int rc = weft_run_with(&c, use_all, NULL);
+        if (rc != 0)
+            return rc < 0 ? 10 : rc;
+    }
+    return 0;
+}
+
+static weft_runtime *create(enum test_flavour flavour)
+{
+    weft_config c;
+    weft_runtime *rt;
+    test_config(&c, flavour);
+    if (weft_runtime_create(&c, &rt) != 0)
+        _exit(90);
+    return rt;
+}
+
+/* ---- children of a thread ---- */
+
+static int child_of_a_thread(void)
+{
+    weft_runtime *rt = create(TEST_MT4);
+    weft_handle *h = weft_runtime_handle(rt);
+    pid_t pid = fork();
+    if (pid == 0) {
+        weft_metrics m;
+        weft_spawn_options o = {.runtime = h};
+        weft_task *t;
+        if (weft_metrics_get(h, &m) != -EPERM || weft_dump(h, STDERR_FILENO) != -EPERM ||
+            weft_spawn_with(&o, give_back, NULL, &t) != -EPERM)
+            _exit(20);
+        int rc = use_new_runtimes();
+        /* With one of its own it is still told from it. */
+        _exit(rc ? rc : weft_metrics_get(h, &m) == -EPERM ? 0 : 21);
+    }
+    int rc = program_status(pid);
+    weft_handle_unref(h);
+    return rc ? rc : weft_runtime_destroy(rt);
+}
+
+static void a_child_is_refused_the_parents_runtime_and_starts_its_own(struct test_env *env)
+{
+    (void)env;
+    const char *said;
+    CHECK_EQ(program_run("child of a thread", &said), 0);
+    CHECK(strstr(said, "weft_metrics_get: this is a forked child"));
+}
+
+/* ---- children of a task ---- */
+
+enum where { IN_A_BODY, IN_A_TASK, IN_A_JOB, PLACES };
+
+/* Runs fn(arg) to its end there. */
+static bool run_in(weft_runtime *rt, enum where where, weft_task_fn fn, void *arg)
+{
+    if (where == IN_A_BODY)
+        return weft_block_on(rt, fn, arg, NULL) == 0;
+    weft_handle *h = weft_runtime_handle(rt);
+    weft_spawn_options opts = {.runtime = h, .name = "forker"};
+    weft_task *t;
+    weft_outcome o;
+    int rc = where == IN_A_TASK ? weft_spawn_with(&opts, fn, arg, &t)
+                                : weft_spawn_blocking_with(&opts, fn, arg, &t);
+    weft_handle_unref(h);
+    if (rc < 0)
+        return false;
+    while ((rc = weft_try_join(t, &o)) == -EAGAIN)
+        if (weft_block_on(rt, test_noop, NULL, NULL) != 0) /* somebody must drive */
+            return false;
+    return rc == 0;
+}
+
+static void *fork_and_start_anew(void *arg)
+{
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(use_new_runtimes());
+    *(int *)arg = program_status(pid);
+    return arg;
+}
+
+static void *fork_and_return(void *arg)
+{
+    pid_t pid = fork();
+    if (pid != 0)
+        *(int *)arg = program_status(pid);
+    return arg;
+}
+
+static void *fork_and_panic(void *arg)
+{
+    pid_t pid = fork();
+    if (pid == 0)
+        weft_panic("in the child");
+    *(int *)arg = program_status(pid);
+    return arg;
+}
+
+/* A child forked in each place on each runtime ends with this status. */
+static int expect_everywhere(weft_task_fn fn, int status)
+{
+    for (int f = TEST_CT; f <= TEST_MT4; f++) {
+        weft_runtime *rt = create((enum test_flavour)f);
+        for (int where = IN_A_BODY; where < PLACES; where++) {
+            int got = -1;
+            if (!run_in(rt, (enum where)where, fn, &got))
+                return 30;
+            if (got != status)
+                return got == 0 ? 31 : got;
+        }
+        if (weft_runtime_destroy(rt) != 0)
+            return 32;
+    }
+    return 0;
+}
+
+static int child_of_a_task(void)
+{
+    return expect_everywhere(fork_and_start_anew, 0);
+}
+
+static void a_child_of_a_task_starts_a_runtime_of_its_own(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("child of a task", NULL), 0);
+}
+
+static int child_that_returns(void)
+{
+    return expect_everywhere(fork_and_return, EXIT_FAILURE);
+}
+
+static int child_that_panics(void)
+{
+    weft_runtime *rt = create(TEST_MT4);
+    int got = -1;
+    if (!run_in(rt, IN_A_TASK, fork_and_panic, &got))
+        return 30;
+    return weft_runtime_destroy(rt) ? 32 : got == EXIT_FAILURE ? 0 : 31;
+}
+
+static unsigned count_of(const char *text, const char *part)
+{
+    unsigned n = 0;
+    for (; (text = strstr(text, part)) != NULL; text++)
+        n++;
+    return n;
+}
+
+static void a_child_that_returns_from_a_task_ends_with_an_error(struct test_env *env)
+{
+    (void)env;
+    const char *said;
+    CHECK_EQ(program_run("child that returns", &said), 0);
+    CHECK_EQ(count_of(said, "a forked child has returned from"), 9);
+    CHECK_EQ(count_of(said, "\"forker\" of its parent"), 6);
+    CHECK_EQ(program_run("child that panics", &said), 0);
+    CHECK_EQ(count_of(said, "panic in a forked child"), 1);
+}
+
+/* ---- the parent's sockets ---- */
+
+static void *read_one(void *arg)
+{
+    char c;
+    ssize_t n = 0;
+    WEFT_TIMEOUT(10 * WEFT_SEC)
+        n = weft_tcp_read(arg, &c, 1);
+    return n == 1 ? arg : NULL;
+}
+
+static void *close_in_child(void *arg)
+{
+    bool starts_anew = arg != NULL;
+    weft_tcp_listener *l;
+    weft_tcp *near, *far;
+    weft_addr addr;
+    char c = 'x';
+    CHECK_EQ(weft_tcp_listen("127.0.0.1:0", &l), 0);
+    CHECK_EQ(weft_tcp_listener_local_addr(l, &addr), 0);
+    CHECK_EQ(weft_tcp_connect_addr(NULL, &addr, &near), 0);
+    CHECK_EQ(weft_tcp_accept(l, &far), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)alarm(20); /* a hang is a failure */
+        if (starts_anew && use_new_runtimes() != 0)
+            _exit(1);
+        (void)weft_tcp_close(near); /* of a copy that is shared: the parent's goes on */
+        _exit(0);
+    }
+    CHECK_EQ(program_status(pid), 0);
+    weft_task *reader = SPAWN(read_one, near);
+    CHECK_SOON(test_waits(NULL, reader)); /* for an edge */
+    CHECK_EQ(weft_tcp_write(far, &c, 1), 1);
+    CHECK(test_join_value(reader) == near);
+    CHECK_EQ(weft_tcp_close(near), 0);
+    CHECK_EQ(weft_tcp_close(far), 0);
+    CHECK_EQ(weft_tcp_listener_close(l), 0);
+    return arg;
+}
+
+static int close_of_the_parents(void)
+{
+    for (int f = TEST_CT; f <= TEST_MT4; f++) {
+        weft_runtime *rt = create((enum test_flavour)f);
+        if (weft_block_on(rt, close_in_child, NULL, NULL) != 0 ||
+            weft_block_on(rt, close_in_child, rt, NULL) != 0 || weft_runtime_destroy(rt) != 0)
+            return 1;
+    }
+    return test_has_failed();
+}
+
+static void a_child_that_closes_a_connection_leaves_it_to_the_parent(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("close of the parent's", NULL), 0);
+}
+
+/* ---- in the middle of everything ---- */
+
+static atomic_bool over;
+
+/* Takes every lock there is: stacks, runtimes, dumps, waits outside of runtimes. */
+static void *be_busy(void *arg)
+{
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    (void)arg;
+    while (!atomic_load(&over)) {
+        weft_runtime *rt = create(TEST_MT1);
+        weft_handle *h = weft_runtime_handle(rt);
+        weft_spawn_options o = {.runtime = h, .stack_bytes = 1 << 20};
+        for (int i = 0; i < 50; i++)
+            if (weft_spawn_with(&o, test_forever, NULL, NULL) != 0)
+                abort();
+        (void)weft_dump(h, null); /* however many there are */
+        weft_handle_unref(h);
+        if (weft_runtime_destroy(rt) != 0)
+            abort();
+    }
+    close(null);
+    return NULL;
+}
+
+static int fork_in_the_middle(void)
+{
+    pthread_t busy[3];
+    int rc = 0;
+    weft_log_set(NULL, NULL);
+    for (int i = 0; i < 3; i++)
+        if (pthread_create(&busy[i], NULL, be_busy, NULL) != 0)
+            return 60;
+    for (unsigned i = 0; rc == 0 && i < test_scaled(60); i++) {
+        usleep(300 * (i % 7));
+        pid_t pid = fork();
+        if (pid == 0) {
+            (void)alarm(20); /* a hang is a failure */
+            _exit(use_new_runtimes());
+        }
+        rc = program_status(pid);
+    }
+    atomic_store(&over, true);
+    for (int i = 0; i < 3; i++)
+        pthread_join(busy[i], NULL);
+    return rc > 255 ? 61 : rc;
+}
+
+static void a_runtime_starts_in_a_child_forked_in_the_middle_of_everything(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("fork in the middle", NULL), 0);
+}
+
+/* ---- daemons ---- */
+
+/* In the daemon: tells through a pipe how it went. */
+static void daemonize(int report)
+{
+    pid_t pid = fork();
+    if (pid < 0)
+        _exit(70);
+    if (pid > 0)
+        _exit(0); /* the first child; its parent waits for it */
+    if (setsid() < 0)
+        _exit(71);
+    pid = fork();
+    if (pid != 0)
+        _exit(pid < 0);
+    (void)alarm(20); /* a hang is a failure */
+    int rc = use_new_runtimes();
+    _exit(write(report, &rc, sizeof rc) == sizeof rc ? 0 : 72);
+}
+
+static int daemon_reports(void)
+{
+    int report[2], rc = 73;
+    if (pipe2(report, O_CLOEXEC) < 0)
+        return 74;
+    pid_t pid = fork();
+    if (pid == 0)
+        daemonize(report[1]);
+    if (program_status(pid) != 0)
+        return 75;
+    close(report[1]);
+    if (read(report[0], &rc, sizeof rc) != sizeof rc)
+        return 76;
+    close(report[0]);
+    return rc;
+}
+
+static int daemon_before(void)
+{
+    return daemon_reports();
+}
+
+static int daemon_after(void)
+{
+    weft_runtime *rt = create(TEST_MT4);
+    int rc = daemon_reports();
+    return weft_runtime_destroy(rt) ? 77 : rc;
+}
+
+static void a_daemon_starts_a_runtime(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("daemon before", NULL), 0);
+    CHECK_EQ(program_run("daemon after", NULL), 0);
+}
+
+static const struct program programs[] = {
+    {"child of a thread", child_of_a_thread},
+    {"child of a task", child_of_a_task},
+    {"child that returns", child_that_returns},
+    {"child that panics", child_that_panics},
+    {"close of the parent's", close_of_the_parents},
+    {"fork in the middle", fork_in_the_middle},
+    {"daemon before", daemon_before},
+    {"daemon after", daemon_after},
+};
+
+static const struct CMUnitTest tests[] = {
+    PLAIN(a_child_is_refused_the_parents_runtime_and_starts_its_own),
+    PLAIN(a_child_of_a_task_starts_a_runtime_of_its_own),
+    PLAIN(a_child_that_returns_from_a_task_ends_with_an_error),
+    PLAIN(a_child_that_closes_a_connection_leaves_it_to_the_parent),
+    PLAIN(a_runtime_starts_in_a_child_forked_in_the_middle_of_everything),
+    PLAIN(a_daemon_starts_a_runtime),
+};
+
+int main(int argc, char **argv)
+{
+    program_main(argc, argv, programs, sizeof programs / sizeof programs[0]);
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
