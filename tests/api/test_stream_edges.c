@@ -1,0 +1,278 @@
+/* ctest: parallel */
+/* Streams that lack functions, fail or panic, and buffers at their limits: IU of BEHAVIOURS. */
+#include "harness.h"
+
+#include <weft/stream.h>
+
+#include <errno.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define REFUSED(name, call)                                                                        \
+    do {                                                                                           \
+        test_log_clear();                                                                          \
+        EXPECT_EQ(call, -EINVAL);                                                                  \
+        EXPECT_LOGGED(name);                                                                       \
+    } while (0)
+
+/* Gives and takes one byte a time: `left` of them are there, and then `end` comes. */
+struct drip {
+    weft_stream stream;
+    size_t left, taken;
+    ssize_t end;
+    int flush_rc, shutdown_rc;
+    bool panics;
+};
+
+static ssize_t drip_read(weft_stream *s, void *buf, size_t len)
+{
+    struct drip *d = (struct drip *)s;
+    if (d->panics)
+        weft_panic("a stream that panics");
+    if (d->left == 0 || len == 0)
+        return len == 0 ? 0 : d->end;
+    d->left--;
+    *(char *)buf = 'd';
+    return 1;
+}
+
+static ssize_t drip_write(weft_stream *s, const void *buf, size_t len)
+{
+    struct drip *d = (struct drip *)s;
+    (void)buf;
+    if (d->end < 0)
+        return d->end;
+    d->taken += len > 0;
+    return len > 0;
+}
+
+static int drip_flush(weft_stream *s)
+{
+    return ((struct drip *)s)->flush_rc;
+}
+
+static int drip_shutdown(weft_stream *s)
+{
+    return ((struct drip *)s)->shutdown_rc;
+}
+
+static int drip_wait(weft_stream *s)
+{
+    (void)s;
+    return 0;
+}
+
+static const weft_stream_ops drip_ops = {
+    .read = drip_read, .write = drip_write, .flush = drip_flush, .shutdown = drip_shutdown};
+static const weft_stream_ops read_ops = {.read = drip_read, .wait_readable = drip_wait};
+static const weft_stream_ops write_ops = {.write = drip_write};
+
+static struct drip drip(size_t left)
+{
+    return (struct drip){.stream = {&drip_ops}, .left = left};
+}
+
+static void what_a_stream_lacks_is_not_supported(struct test_env *env)
+{
+    (void)env;
+    char c[2] = "";
+    struct iovec iov[2] = {{c, 0}, {c, 2}};
+    struct drip r = {.stream = {&read_ops}, .left = 1}, w = {.stream = {&write_ops}};
+    EXPECT_EQ(weft_stream_write(&r.stream, c, 1), -ENOTSUP);
+    EXPECT_EQ(weft_stream_writev(&r.stream, iov, 2), -ENOTSUP);
+    EXPECT_EQ(weft_stream_shutdown(&r.stream), -ENOTSUP);
+    EXPECT_EQ(weft_stream_flush(&r.stream), 0); /* nothing to flush */
+    EXPECT_EQ(weft_stream_read(&w.stream, c, 1), -ENOTSUP);
+    EXPECT_EQ(weft_stream_readv(&w.stream, iov, 2), -ENOTSUP);
+    weft_stream_close(&w.stream); /* nothing to close */
+
+    /* Vectors go by the plain function, with the first buffer that has room. */
+    EXPECT_EQ(weft_stream_readv(&r.stream, iov, 2), 1);
+    EXPECT_EQ(weft_stream_writev(&w.stream, iov, 2), 1);
+    EXPECT_EQ(weft_stream_readv(&r.stream, iov, 1), 0); /* none has */
+    EXPECT_EQ(weft_stream_writev(&w.stream, NULL, 0), 0);
+    size_t len = 9;
+    struct iovec both[2] = {{c, 2}, {c, 1}};
+    EXPECT_EQ(weft_writev_all(&w.stream, both, 2, &len), 0);
+    EXPECT_EQ(len, 3);
+    EXPECT_EQ(w.taken, 4);
+}
+
+static void bad_arguments_are_refused(struct test_env *env)
+{
+    (void)env;
+    char c = 0, *block = NULL;
+    size_t len = 0, cap = 0, done = 9;
+    struct drip d = drip(1);
+    weft_stream *s = &d.stream, none = {NULL};
+    struct iovec iov = {&c, 1};
+    REFUSED("weft_stream_read", weft_stream_read(NULL, &c, 1));
+    REFUSED("weft_stream_read", weft_stream_read(&none, &c, 1));
+    REFUSED("weft_stream_write", weft_stream_write(s, NULL, 1));
+    REFUSED("weft_stream_readv", weft_stream_readv(NULL, &iov, 1));
+    REFUSED("weft_stream_readv", weft_stream_readv(&none, &iov, 1));
+    REFUSED("weft_stream_readv", weft_stream_readv(s, &iov, -1));
+    REFUSED("weft_stream_writev", weft_stream_writev(s, &iov, IOV_MAX + 1));
+    REFUSED("weft_stream_writev", weft_stream_writev(s, NULL, 1));
+    REFUSED("weft_stream_flush", weft_stream_flush(NULL));
+    REFUSED("weft_stream_shutdown", weft_stream_shutdown(&none));
+    weft_stream_close(NULL);
+    weft_stream_close(&none);
+    REFUSED("weft_read_exact", weft_read_exact(s, NULL, 1, &done));
+    EXPECT_EQ(done, 0);
+    REFUSED("weft_write_all", weft_write_all(NULL, &c, 1, &done));
+    REFUSED("weft_writev_all", weft_writev_all(s, NULL, 1, &done));
+    REFUSED("weft_read_to_end", weft_read_to_end(NULL, 9, &block, &len, &cap));
+    REFUSED("weft_read_to_end", weft_read_to_end(&none, 9, &block, &len, &cap));
+    REFUSED("weft_read_to_end", weft_read_to_end(s, 9, NULL, &len, &cap));
+    REFUSED("weft_read_to_end", weft_read_to_end(s, 9, &block, NULL, &cap));
+    REFUSED("weft_read_to_end", weft_read_to_end(s, 9, &block, &len, NULL));
+    cap = 4; /* of no block */
+    REFUSED("weft_read_to_end", weft_read_to_end(s, 9, &block, &len, &cap));
+    block = &c;
+    len = 5; /* more than there is */
+    REFUSED("weft_read_to_end", weft_read_to_end(s, 9, &block, &len, &cap));
+    REFUSED("weft_copy", weft_copy(NULL, s, NULL));
+    REFUSED("weft_copy", weft_copy(s, &none, NULL));
+    REFUSED("weft_copy_bidirectional", weft_copy_bidirectional(NULL, s, NULL, NULL));
+    REFUSED("weft_copy_bidirectional", weft_copy_bidirectional(s, &none, NULL, NULL));
+    EXPECT_EQ(d.left, 1);
+}
+
+static void buffers_refuse_bad_arguments(struct test_env *env)
+{
+    (void)env;
+    struct drip d = drip(1);
+    weft_bufreader *r = NULL;
+    weft_bufwriter *w = NULL;
+    const char *data;
+    size_t len = 9;
+    char c = 0;
+    REFUSED("weft_bufreader_create", weft_bufreader_create(NULL, 0, &r));
+    REFUSED("weft_bufreader_create", weft_bufreader_create(&d.stream, 0, NULL));
+    REFUSED("weft_bufreader_create", weft_bufreader_create(&d.stream, SIZE_MAX, &r));
+    REFUSED("weft_bufwriter_create", weft_bufwriter_create(NULL, 0, &w));
+    REFUSED("weft_bufwriter_create", weft_bufwriter_create(&d.stream, 0, NULL));
+    REFUSED("weft_bufwriter_create", weft_bufwriter_create(&d.stream, SIZE_MAX, &w));
+    EXPECT(r == NULL && w == NULL);
+    CHECK_EQ(weft_bufreader_create(&d.stream, 0, &r), 0);
+    CHECK_EQ(weft_bufwriter_create(&d.stream, 0, &w), 0);
+    REFUSED("weft_bufreader_read", weft_bufreader_read(NULL, &c, 1));
+    REFUSED("weft_bufreader_read", weft_bufreader_read(r, NULL, 1));
+    REFUSED("weft_bufreader_read_exact", weft_bufreader_read_exact(NULL, &c, 1, &len));
+    EXPECT_EQ(len, 0);
+    REFUSED("weft_bufreader_read_exact", weft_bufreader_read_exact(r, NULL, 1, NULL));
+    REFUSED("weft_bufreader_peek", weft_bufreader_peek(NULL, 1, &data));
+    REFUSED("weft_bufreader_peek", weft_bufreader_peek(r, 1, NULL));
+    REFUSED("weft_bufreader_read_until", weft_bufreader_read_until(NULL, 'x', &data, &len));
+    REFUSED("weft_bufreader_read_until", weft_bufreader_read_until(r, 'x', NULL, &len));
+    REFUSED("weft_bufreader_read_until", weft_bufreader_read_until(r, 'x', &data, NULL));
+    REFUSED("weft_bufreader_read_line", weft_bufreader_read_line(NULL, &data, &len));
+    REFUSED("weft_bufreader_read_line", weft_bufreader_read_line(r, NULL, &len));
+    REFUSED("weft_bufreader_read_line", weft_bufreader_read_line(r, &data, NULL));
+    REFUSED("weft_bufwriter_write", weft_bufwriter_write(NULL, &c, 1, &len));
+    REFUSED("weft_bufwriter_write", weft_bufwriter_write(w, NULL, 1, NULL));
+    REFUSED("weft_bufwriter_printf", weft_bufwriter_printf(NULL, "x"));
+    REFUSED("weft_bufwriter_flush", weft_bufwriter_flush(NULL));
+    test_log_clear();
+    weft_bufreader_consume(NULL, 1);
+    weft_bufreader_destroy(NULL);
+    weft_bufwriter_destroy(NULL);
+    EXPECT_EQ(weft_bufwriter_pending(NULL), 0);
+    EXPECT_EQ(test_log_count(""), 0);
+    EXPECT_EQ(d.left, 1); /* nothing was read */
+    EXPECT_EQ(d.taken, 0);
+    weft_bufreader_destroy(r);
+    weft_bufwriter_destroy(w);
+}
+
+static void a_buffer_reads_exactly_past_itself(struct test_env *env)
+{
+    (void)env;
+    struct drip d = drip(5);
+    weft_bufreader *r;
+    char c[8];
+    const char *data;
+    size_t len;
+    CHECK_EQ(weft_bufreader_create(&d.stream, 2, &r), 0);
+    EXPECT_EQ(weft_bufreader_read(r, c, 0), 0);
+    EXPECT_EQ(weft_bufreader_peek(r, 3, &data), -EMSGSIZE);
+    EXPECT_EQ(weft_bufreader_peek(r, 2, &data), 2);
+    EXPECT_EQ(weft_bufreader_read_exact(r, c, 4, NULL), 0);
+    EXPECT_EQ(weft_bufreader_read_exact(r, c, 4, &len), -ENODATA);
+    EXPECT_EQ(len, 1);
+    EXPECT_EQ(weft_bufreader_read(r, c, 8), 0); /* the end is an end for good */
+    weft_bufreader_destroy(r);
+
+    d = drip(1);
+    d.end = -EIO;
+    CHECK_EQ(weft_bufreader_create(&d.stream, 4, &r), 0);
+    EXPECT_EQ(weft_bufreader_peek(r, 2, &data), -EIO);
+    EXPECT_EQ(weft_bufreader_read_exact(r, c, 2, &len), -EIO);
+    EXPECT_EQ(len, 1); /* what had come before the error */
+    weft_bufreader_destroy(r);
+}
+
+static void a_writer_keeps_what_a_failing_stream_does_not_take(struct test_env *env)
+{
+    (void)env;
+    struct drip d = drip(0);
+    weft_bufwriter *w;
+    CHECK_EQ(weft_bufwriter_create(&d.stream, 4, &w), 0);
+    EXPECT_EQ(weft_bufwriter_printf(w, "abc"), 0);
+    d.end = -EIO;
+    EXPECT_EQ(weft_bufwriter_printf(w, "de"), -EIO); /* no room, and none to be made */
+    EXPECT_EQ(weft_bufwriter_pending(w), 3);
+    EXPECT_EQ(weft_bufwriter_printf(w, "abcde"), -EMSGSIZE); /* in no buffer of this size */
+    EXPECT_EQ(weft_bufwriter_flush(w), -EIO);
+    d.end = 0;
+    EXPECT_EQ(weft_bufwriter_printf(w, "de"), 0);
+    EXPECT_EQ(weft_bufwriter_flush(w), 0);
+    EXPECT_EQ(d.taken, 5);
+    d.flush_rc = -EPIPE;
+    EXPECT_EQ(weft_bufwriter_flush(w), -EPIPE);
+    weft_bufwriter_destroy(w);
+}
+
+static void copy_reports_what_fails(struct test_env *env)
+{
+    (void)env;
+    uint64_t bytes = 9, back = 9;
+    struct drip from = drip(3), to = drip(0);
+    EXPECT_EQ(weft_copy(&from.stream, &to.stream, &bytes), 0);
+    EXPECT_EQ(bytes, 3);
+    EXPECT_EQ(to.taken, 3);
+    from = drip(3);
+    to.flush_rc = -EPIPE;
+    EXPECT_EQ(weft_copy(&from.stream, &to.stream, &bytes), -EPIPE);
+    EXPECT_EQ(bytes, 1); /* written, though not handed on */
+    from = drip(3);
+    to = drip(0);
+    to.end = -EIO;
+    EXPECT_EQ(weft_copy(&from.stream, &to.stream, &bytes), -EIO);
+    EXPECT_EQ(bytes, 0);
+
+    /* Both ways: a side that cannot be shut down is no failure; another error is. */
+    struct drip a = drip(2), b = drip(1);
+    a.shutdown_rc = -ENOTCONN;
+    b.shutdown_rc = -ENOTSUP;
+    EXPECT_EQ(weft_copy_bidirectional(&a.stream, &b.stream, &bytes, &back), 0);
+    EXPECT_EQ(bytes, 2);
+    EXPECT_EQ(back, 1);
+    a = drip(0);
+    b = drip(0);
+    b.shutdown_rc = -EIO;
+    EXPECT_EQ(weft_copy_bidirectional(&a.stream, &b.stream, NULL, NULL), -EIO);
+    a = drip(0);
+    a.panics = true;
+    b = drip(0);
+    EXPECT(weft_copy_bidirectional(&a.stream, &b.stream, NULL, NULL) < 0);
+}
+
+TEST_MAIN(PLAIN(what_a_stream_lacks_is_not_supported),
+          IN_TASK_ON(bad_arguments_are_refused, TEST_MT1), PLAIN(buffers_refuse_bad_arguments),
+          PLAIN(a_buffer_reads_exactly_past_itself),
+          PLAIN(a_writer_keeps_what_a_failing_stream_does_not_take),
+          IN_TASK(copy_reports_what_fails))
