@@ -12,6 +12,7 @@
 #   make coverage             lines and branches of src/ that the tests run (clang); CHECK=1 compares with
 #                             docs/design/coverage.md, UPDATE=1 records there, UNCOVERED=1 lists the rest
 #   make simulate [SEEDS=10000] [FIRST=1]   random programs in the simulation, one a seed
+#   make model-deep [SECONDS=60]   the model programs at bound 3, each for so long at most
 #   make fuzz [NAME=target] [SECONDS=60]   fuzz targets (clang), one or all
 #   make format | lint        clang-format in place; all static checks
 #
@@ -44,7 +45,7 @@ labels = $(subst $(space),|,$(strip $(1)))
 tests_all = $(call labels,unit model sim api $(if $(SHARED),api-shared) example check install)
 tests_code = $(call labels,unit sim api example)
 
-.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress soak coverage cross-aarch64 simulate fuzz faults format lint clean
+.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress soak coverage cross-aarch64 model-deep simulate fuzz faults format lint clean
 
 all:
 	@mkdir -p $(BUILD)
@@ -142,6 +143,12 @@ simulate:
 	$(BUILD)/test/tests/sim/weft-simulate $(SEEDS) $(FIRST) -j $(JOBS)
 
 SECONDS ?= 60
+model-deep:
+	@mkdir -p $(BUILD)
+	@$(call configure,$(BUILD)/test,$(test_options))
+	@$(CMAKE) --build $(BUILD)/test -j $(JOBS) --target model_tests -- --no-print-directory
+	@tools/models $(BUILD)/test --bound 3 --seconds $(SECONDS) --jobs $(JOBS)
+
 fuzz: CC = clang
 fuzz:
 	@mkdir -p $(BUILD)

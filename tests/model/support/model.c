@@ -22,6 +22,7 @@
 #define STACK_BYTES ((size_t)256 << 10)
 #define STEPS_MAX MODEL__STEPS_MAX
 #define BOUND_DEFAULT 2
+#define RUNS_A_LOOK 256 /* at the time */
 
 struct thread {
     void *sp; /* saved, while another one runs */
@@ -470,8 +471,10 @@ static void set_model(const struct model *model)
     m.stale_bound = bound_of("MODEL_STALE", model->stale_less);
 }
 
-void model__explore(const struct model *model, struct model__result *ret)
+void model__explore(const struct model *model, double seconds_max, struct model__result *ret)
 {
+    double begun = model__cpu_seconds();
+    bool is_late = false;
     set_model(model);
     m.replay = NULL;
     model__memory_forget();
@@ -482,9 +485,13 @@ void model__explore(const struct model *model, struct model__result *ret)
         do {
             run_once();
             ++ret->runs;
-        } while (m.failure == MODEL_PASSED && advance());
-    } while (m.failure == MODEL_PASSED && model__memory_has_learnt());
+            if (seconds_max > 0 && ret->runs % RUNS_A_LOOK == 0)
+                is_late = model__cpu_seconds() - begun > seconds_max;
+        } while (m.failure == MODEL_PASSED && !is_late && advance());
+    } while (m.failure == MODEL_PASSED && !is_late && model__memory_has_learnt());
     model__system_leave();
+    ret->was_cut = m.failure == MODEL_PASSED && is_late;
+    ret->seconds = model__cpu_seconds() - begun;
     model__schedule_print(m.step, m.steps, ret->schedule, sizeof ret->schedule);
     ret->failure = m.failure;
     memcpy(ret->message, m.message, sizeof m.message);

@@ -54,9 +54,12 @@ struct model__result {
     char message[512];
     char schedule[2048]; /* of the run that failed */
     unsigned long runs;
+    double seconds;                    /* of the processor */
     unsigned preemptions, stale_reads; /* the bounds */
+    bool was_cut;                      /* MODEL_PASSED, but not after every schedule */
 };
-void model__explore(const struct model *m, struct model__result *ret);
+/* seconds_max: ends the search early. 0: never. */
+void model__explore(const struct model *m, double seconds_max, struct model__result *ret);
 /* Runs the schedule of ret->schedule again with a trace on stdout; replaces failure and message. */
 void model__replay(const struct model *m, struct model__result *ret);
 
@@ -117,6 +120,7 @@ const char *model__object(const void *object, char *buf, size_t cap);
 /* ---- mutate.c ---- */
 
 bool model__is_wanted(const struct model *m, bool is_seeded);
+double model__cpu_seconds(void);
 void model__mutate_begin(void);
 memory_order model__mutated(memory_order order, const char *op, const void *site);
 void model__mutate_end(const struct model *m);

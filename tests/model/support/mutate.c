@@ -40,7 +40,7 @@ static uintptr_t base(void)
     return dladdr((const void *)(uintptr_t)&base, &info) ? (uintptr_t)info.dli_fbase + 1 : 0;
 }
 
-static double cpu_seconds(void)
+double model__cpu_seconds(void)
 {
     struct timespec ts;
     (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
@@ -85,7 +85,7 @@ void model__mutate_begin(void)
     const char *text = getenv("MODEL_MUTANT");
     memset(sites, 0, sizeof sites);
     site_count = 0;
-    begun = cpu_seconds();
+    begun = model__cpu_seconds();
     model__at.is_mutated = text != NULL || getenv("MODEL_SITES") != NULL;
     mutant.count = 0;
     if (text)
@@ -120,7 +120,8 @@ void model__mutate_end(const struct model *m)
     FILE *f = fopen(path, "a");
     if (f == NULL)
         abort();
-    (void)fprintf(f, "%s\t%s\t%.2f\t", program_invocation_name, m->name, cpu_seconds() - begun);
+    (void)fprintf(f, "%s\t%s\t%.2f\t", program_invocation_name, m->name,
+                  model__cpu_seconds() - begun);
     for (unsigned i = 0; i < SITES; i++)
         if (sites[i])
             (void)fprintf(f, " 0x%zx", (size_t)((uintptr_t)sites[i] - base()));

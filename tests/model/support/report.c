@@ -30,21 +30,49 @@ static void report_to_nobody(const struct model *model, struct model__result *r)
     (void)close(out);
 }
 
+/* $MODEL_SECONDS: the search of one model ends after so long. 0: never. */
+static double seconds_max(void)
+{
+    const char *env = getenv("MODEL_SECONDS");
+    return env ? strtod(env, NULL) : 0;
+}
+
+/* tools/models reads these lines. */
+static void say_passed(const struct model *model, const struct model__result *r)
+{
+    printf("model \"%s\": %s%lu schedules, bounds %u and %u, %.2f s\n", model->name,
+           r->was_cut ? "cut after " : "", r->runs, r->preemptions, r->stale_reads, r->seconds);
+}
+
+/* With a limit of time the models of many steps go up to the bounds of the others as well, one by
+ * one, so that what is cut has been searched as far as possible. */
+static bool has_further(const struct model *model, struct model *ret_further)
+{
+    *ret_further = *model;
+    if (seconds_max() == 0 || (model->bound_less == 0 && model->stale_less == 0))
+        return false;
+    ret_further->bound_less -= model->bound_less > 0;
+    ret_further->stale_less = model->bound_less > 0 ? model->stale_less : 0;
+    return true;
+}
+
 void model_passes(const struct model *model)
 {
     struct model__result r;
+    struct model at = *model;
     if (!model__is_wanted(model, false))
         return;
-    model__mutate_begin();
-    model__explore(model, &r);
-    model__mutate_end(model);
-    if (r.failure != MODEL_PASSED) {
-        report(model, &r);
-        (void)fflush(stdout);
-        fail_msg("model \"%s\" failed", model->name);
-    }
-    printf("model \"%s\": %lu schedules, bounds %u and %u\n", model->name, r.runs, r.preemptions,
-           r.stale_reads);
+    do {
+        model__mutate_begin();
+        model__explore(&at, seconds_max(), &r);
+        model__mutate_end(&at);
+        if (r.failure != MODEL_PASSED) {
+            report(&at, &r);
+            (void)fflush(stdout);
+            fail_msg("model \"%s\" failed", at.name);
+        }
+        say_passed(&at, &r);
+    } while (!r.was_cut && has_further(&at, &at));
 }
 
 void model_fails(const struct model *model, enum model_failure how)
@@ -52,7 +80,11 @@ void model_fails(const struct model *model, enum model_failure how)
     struct model__result r, again;
     if (!model__is_wanted(model, true))
         return;
-    model__explore(model, &r);
+    model__explore(model, seconds_max(), &r);
+    if (r.was_cut) {
+        say_passed(model, &r);
+        return;
+    }
     if (r.failure == MODEL_PASSED)
         fail_msg("model \"%s\": no schedule of %lu fails", model->name, r.runs);
     again = r;

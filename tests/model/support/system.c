@@ -159,6 +159,21 @@ static int model_sigaltstack(const stack_t *set, stack_t *ret)
     return -1;
 }
 
+/* A thread of the model has no name, and by the linker's --wrap no signals: a run that starts one
+ * would spend most of its time in the kernel. */
+static int model_prctl(int option, unsigned long arg)
+{
+    (void)option, (void)arg;
+    return 0;
+}
+
+int __wrap_pthread_sigmask(int how, const sigset_t *set, sigset_t *ret);
+int __wrap_pthread_sigmask(int how, const sigset_t *set, sigset_t *ret)
+{
+    (void)how, (void)set, (void)ret;
+    return 0;
+}
+
 /* ---- memory ---- */
 
 /* Blocks are cut off an arena, and not used again within a run: each run finds its objects at the
@@ -228,6 +243,7 @@ void model__system_enter(void)
     weft__sys_table.pthread_join = model_pthread_join;
     weft__sys_table.pthread_detach = model_pthread_detach;
     weft__sys_table.sigaltstack = model_sigaltstack;
+    weft__sys_table.prctl = model_prctl;
     weft__sys_table.malloc = model_malloc;
     weft__sys_table.calloc = model_calloc;
     weft__sys_table.aligned_alloc = model_aligned_alloc;
