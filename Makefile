@@ -42,8 +42,8 @@ test_options = -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) -DWEFT_BUILD_TESTS=ON \
 empty :=
 space := $(empty) $(empty)
 labels = $(subst $(space),|,$(strip $(1)))
-tests_all = $(call labels,unit model sim api $(if $(SHARED),api-shared) example check install)
-tests_code = $(call labels,unit sim api example)
+tests_all = $(call labels,unit model sim api faults $(if $(SHARED),api-shared) example check install)
+tests_code = $(call labels,unit sim api faults example)
 
 .PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress soak coverage cross-aarch64 model-deep simulate fuzz faults format lint clean
 

@@ -485,6 +485,13 @@ if(NOT WEFT_TEST_UNDER)
                 ${PROJECT_SOURCE_DIR}/tools/weft-gdb.py)
 endif()
 
+# Calls that fail, see tools/sweep-faults: those that have found a bug.
+if(NOT WEFT_TEST_UNDER OR WEFT_TEST_UNDER STREQUAL "address")
+    set(sweep ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tools/sweep-faults ${PROJECT_BINARY_DIR})
+    weft_script_test(NAME faults.pinned LABEL faults TIMEOUT 300 SERIAL
+        COMMAND ${sweep} --pinned ${tests_dir}/faults/pinned)
+endif()
+
 # The checks of the tree do not depend on how it is built: once, natively.
 if(NOT WEFT_TEST_UNDER)
     set(tools ${PROJECT_SOURCE_DIR}/tools)

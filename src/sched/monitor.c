@@ -225,9 +225,10 @@ static void start_extra(struct weft__sched *s, struct weft__worker *w)
     weft__core_ref(&s->core);
     weft__a32_store_relaxed(&w->has_no_thread, 0);
     if (weft__sys_thread_start(&w->thread, s->core.name, extra_main, w) < 0) {
-        /* Out of threads: the slot is tried again the next time. */
+        /* Out of threads: the slot is tried again by the next look. */
         weft__a32_store_relaxed(&w->has_no_thread, 1);
         weft__core_unref(&s->core);
+        weft__a32_add_relaxed(&s->owed_workers, 1);
     }
 }
 
@@ -242,9 +243,12 @@ static struct weft__worker *find_unused(struct weft__sched *s)
         if (weft__a32_load_relaxed(&w->has_no_thread) || weft__a32_load_seq_cst(&w->is_dormant))
             return w;
     }
-    if (high >= s->worker_count + s->extra_max || high >= WEFT__WORKERS_MAX ||
-        weft__worker_create(s, high, true) < 0)
+    if (high >= s->worker_count + s->extra_max || high >= WEFT__WORKERS_MAX)
         return NULL;
+    if (weft__worker_create(s, high, true) < 0) {
+        weft__a32_add_relaxed(&s->owed_workers, 1);
+        return NULL;
+    }
     return weft__sched_worker(s, high);
 }
 
@@ -262,6 +266,23 @@ void weft__sched_add_worker(struct weft__sched *s)
     }
     weft__lock_release(&s->lock);
     weft__sched_wake_one(s);
+}
+
+/* Tries once more what failed for want of memory or of a thread, if anybody still needs it: until
+ * then the tasks of a worker that is held up may have nobody to run them. */
+static void add_owed(struct weft__sched *s)
+{
+    if (WEFT__LIKELY(weft__a32_load_relaxed(&s->owed_workers) == 0))
+        return;
+    weft__lock_acquire(&s->lock);
+    uint32_t owed = weft__a32_load_relaxed(&s->owed_workers);
+    /* Who owes has counted the need before he took the lock. */
+    bool is_needed = owed != 0 && (weft__a32_load_seq_cst(&s->monitor_stuck) != 0 ||
+                                   weft__a32_load_seq_cst(&s->in_place) != 0);
+    weft__a32_store_relaxed(&s->owed_workers, is_needed ? owed - 1 : 0);
+    weft__lock_release(&s->lock);
+    if (is_needed)
+        weft__sched_add_worker(s);
 }
 
 static void *extra_main(void *arg)
@@ -284,6 +305,7 @@ static bool look_at_all(struct weft__sched *s)
     if (weft__a32_swap_relaxed(&s->monitor_stuck, stuck) > stuck)
         /* asleep they would not notice that they are not needed any more */
         weft__sched_wake_extras(s);
+    add_owed(s);
     return is_awake;
 }
 

@@ -162,8 +162,10 @@ struct weft__sched {
     weft__a32 stop;          /* 1: workers end */
     weft__a32 monitor_stuck; /* workers stuck now, by the monitor's count */
     weft__a32 in_place;      /* workers inside weft_block_in_place() */
-    weft__a32 outside;       /* threads inside weft_enter(): they may wake tasks */
-    weft__a32 jobs; /* blocking jobs that have not ended: likewise, and a paused clock waits */
+    /* substitutes that are owed for want of memory or of a thread; written under lock */
+    weft__a32 owed_workers;
+    weft__a32 outside; /* threads inside weft_enter(): they may wake tasks */
+    weft__a32 jobs;    /* blocking jobs that have not ended: likewise, and a paused clock waits */
     /* 1: a thread outside all runtimes has woken a task, and may do so again; written by such */
     weft__a32 is_woken_outside;
     /* from threads that are no workers */
