@@ -231,7 +231,8 @@ WEFT_API WEFT_MUST_CHECK int weft_handle_block_on(weft_handle *h, weft_task_fn b
                                                   weft_outcome *ret_outcome);
 
 /* Makes a runtime the caller's, so that it may spawn, and wait by parking its thread. Guards are
- * left on the thread that entered, in reverse order. In the caller's memory. */
+ * left on the thread that entered, in reverse order; a panic that ends in a callback around them
+ * leaves them. In the caller's memory. */
 typedef struct weft_enter_guard {
     void *opaque[4];
 } weft_enter_guard;
@@ -239,13 +240,15 @@ typedef struct weft_enter_guard {
  * thread; never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_enter(weft_handle *h, weft_enter_guard *g);
 /* 0; -EINVAL when g is not the innermost guard of this thread: then g and those inside it are left
- * all the same. */
+ * all the same. -EPERM inside a task. */
 WEFT_API int weft_leave(weft_enter_guard *g);
 
 /*
  * Runs fn(arg), which may block, on the calling thread while another thread takes over the other
  * tasks of its worker. For calls that block now and then; weft_spawn_blocking() suits those that do
  * always. Inside, the thread may even drive another runtime. Budget and aborts do not apply inside.
+ * A panic in fn goes on in the task. What fn enters it leaves: a guard it forgets is reported, and
+ * the runtime stays referenced.
  *
  * Returns 0 with fn's value, or fn did not run and it is -EPERM: on a current_thread runtime.
  * Outside a runtime, on blocking threads and in the body of a multi_thread weft_block_on() it just

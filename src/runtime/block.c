@@ -83,6 +83,7 @@ static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, 
     struct weft__locals locals = {.bindings = weft__inherited_top(inherited)};
     struct body body = {.fn = fn, .arg = arg};
     struct weft__core *core_before = c->core;
+    weft_enter_guard *guards = c->guards;
     t->locals = &locals;
     c->core = core;
     c->current = t;
@@ -92,7 +93,8 @@ static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, 
     locals.bindings = NULL;
     weft__inherited_drop(inherited);
     c->current = NULL;
-    c->core = core_before;
+    if (c->guards == guards) /* otherwise the body has left what the thread was in */
+        c->core = core_before;
     t->locals = NULL;
     weft__thread_task_destroy(t);
     *ret = outcome_of(info, locals.abort_seen, body.value);
@@ -281,6 +283,8 @@ int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value)
     weft__sched_add_worker(s);
     struct weft__task *outer = c->in_place_task;
     struct weft__locals outer_locals = c->locals;
+    weft_enter_guard *guards = c->guards;
+    struct weft__core *local = c->local;
     struct weft_task_local_binding *bindings = weft__locals_now()->bindings;
     c->in_place_task = t;
     c->locals = (struct weft__locals){.bindings = bindings};
@@ -291,6 +295,15 @@ int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value)
     struct body body = {.fn = fn, .arg = arg};
     weft_panic_info *info = weft__call_contained(call_body, &body);
     weft__thread_task_drop(c);
+    if (WEFT__UNLIKELY(c->guards !=
+                       guards)) /* it may lie in a frame that is gone: is not looked at */
+        (void)weft__misuse(
+            "weft_block_in_place", -EINVAL,
+            "fn has returned without weft_leave(): the runtime that it entered stays "
+            "referenced for ever",
+            WEFT__CALLER);
+    c->guards = guards;
+    c->local = local;
     c->in_place_task = outer;
     c->locals = outer_locals;
     c->core = &s->core;

@@ -63,7 +63,11 @@ const char *weft_handle_runtime_name(const weft_handle *h)
 
 /* ---- enter ---- */
 
-/* opaque: what is entered; the runtime, the guard, and the local set or runtime of before */
+void weft__runtime_count_outside(struct weft__core *core, int by)
+{
+    weft__a32_add_seq_cst(&weft__sched_of(core)->outside, (uint32_t)by);
+}
+
 int weft_enter(weft_handle *h, weft_enter_guard *g)
 {
     if (h == NULL || g == NULL)
@@ -78,49 +82,22 @@ int weft_enter(weft_handle *h, weft_enter_guard *g)
         return weft__misuse("weft_enter", -EPERM,
                             "this is a forked child; start a runtime of its own", WEFT__CALLER);
     struct weft__core *local = core->home == weft__thread_here() ? core : c->local;
-    weft__guard_push(c, g, core, core, local);
+    weft__guard_enter(c, g, core, core, local);
     return 0;
-}
-
-void weft__guard_push(struct weft__ctx *c, weft_enter_guard *g, struct weft__core *entered,
-                      struct weft__core *core, struct weft__core *local)
-{
-    weft__core_ref(entered);
-    weft__a32_add_seq_cst(&weft__sched_of(entered)->outside, 1);
-    g->opaque[0] = entered;
-    g->opaque[1] = c->core;
-    g->opaque[2] = c->guards;
-    g->opaque[3] = c->local;
-    c->guards = g;
-    c->core = core;
-    c->local = local;
-}
-
-static void leave_innermost(struct weft__ctx *c)
-{
-    weft_enter_guard *g = c->guards;
-    struct weft__core *core = g->opaque[0];
-    weft__thread_task_drop(c);
-    c->core = g->opaque[1];
-    c->guards = g->opaque[2];
-    c->local = g->opaque[3];
-    weft__a32_sub_seq_cst(&weft__sched_of(core)->outside, 1);
-    weft__core_unref(core);
 }
 
 int weft_leave(weft_enter_guard *g)
 {
     struct weft__ctx *c = weft__ctx_get();
-    weft_enter_guard *at = c->guards;
-    while (at && at != g)
-        at = at->opaque[2];
-    if (g == NULL || at == NULL)
+    if (c->current && c->current->kind <= WEFT__TASK_FUTURE)
+        return weft__misuse("weft_leave", -EPERM,
+                            "the caller is a task; what its thread has entered is not the task's",
+                            WEFT__CALLER);
+    if (g == NULL || !weft__guard_is_entered(c, g))
         return weft__misuse("weft_leave", -EINVAL, "the guard was not entered on this thread",
                             WEFT__CALLER);
     bool was_innermost = c->guards == g;
-    while (c->guards != g)
-        leave_innermost(c);
-    leave_innermost(c);
+    weft__guards_leave(c, weft__guard_outer(g));
     if (!was_innermost)
         return weft__misuse("weft_leave", -EINVAL,
                             "guards must be left in reverse order; those inside were left too",

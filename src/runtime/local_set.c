@@ -57,6 +57,7 @@ static const struct weft__core_ops core_ops = {
     .ended_outside = weft__sched_ended_outside,
     .admit = weft__sched_admit,
     .submit_blocking = submit_blocking,
+    .count_outside = weft__runtime_count_outside,
 };
 
 /* ---- create ---- */
@@ -463,7 +464,7 @@ int weft_local_set_enter(weft_local_set *set, weft_enter_guard *g)
         return weft__misuse(call, -EPERM, "this is a forked child", WEFT__CALLER);
     if (core->home != weft__thread_here())
         return weft__misuse(call, -EPERM, "the set is at home on another thread", WEFT__CALLER);
-    weft__guard_push(c, g, core, c->core, core);
+    weft__guard_enter(c, g, core, c->core, core);
     return 0;
 }
 

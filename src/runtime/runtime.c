@@ -52,6 +52,7 @@ static const struct weft__core_ops core_ops = {
     .ended_outside = weft__sched_ended_outside,
     .admit = weft__sched_admit,
     .submit_blocking = submit_blocking,
+    .count_outside = weft__runtime_count_outside,
 };
 
 /* Names the task on a stack that overflowed. In a signal handler: no locks, no allocation. */

@@ -28,10 +28,8 @@ uint64_t weft__runtime_id_take(void);
 int weft__runtime_prepare(const char *call, const void *caller);
 /* Makes *ret the outcome of a body that has ended, or drops it when ret is NULL. */
 void weft__outcome_give(weft_outcome *ret, weft_panic_info *info, bool was_aborted, void *value);
-/* Enters: the caller's runtime becomes `core`, and `local` what weft_spawn_local() spawns on, until
- * weft_leave(g). */
-void weft__guard_push(struct weft__ctx *c, weft_enter_guard *g, struct weft__core *entered,
-                      struct weft__core *core, struct weft__core *local);
+/* core_ops.count_outside, of runtimes and of local sets. */
+void weft__runtime_count_outside(struct weft__core *core, int by);
 
 /* Refuses new tasks and aborts those that live; `bits` as weft__task_set_aborted(). */
 void weft__runtime_stop(struct weft_runtime *rt, uint64_t bits);

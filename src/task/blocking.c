@@ -11,6 +11,8 @@
 #include "task/state.h"
 #include "task/task.h"
 
+#include <weft/panic.h>
+
 #include <errno.h>
 
 static struct weft__core outside; /* ops are never asked for: a thread's task is woken by futex */
@@ -44,7 +46,13 @@ void weft__outside_forget(void)
     weft__aptr_store_relaxed(&outside_slab, NULL); /* one of our own; what the parent had stays */
 }
 
-/* The task is made for this one wait: nothing would give it back when the thread ends. */
+static void give_back(void *task)
+{
+    weft__thread_task_destroy(task);
+}
+
+/* The task is made for this one wait: nothing would give it back when the thread ends. A panic out
+ * of f gives it back as well. */
 static int wait_outside(struct weft__ctx *c, weft_future *f)
 {
     struct weft__core *core = outside_core();
@@ -52,12 +60,12 @@ static int wait_outside(struct weft__ctx *c, weft_future *f)
     if (t == NULL)
         return -ENOMEM;
     t->locals = &c->locals;
+    WEFT_DEFER(give_back, t);
     int rc;
     while ((rc = f->ops->poll(f, weft__task_waker(t))) == WEFT_PENDING) {
         weft__task_park_thread(t);
         weft__task_clear_notified(t);
     }
-    weft__thread_task_destroy(t);
     return rc;
 }
 

@@ -1,6 +1,7 @@
 #include "task/task.h"
 
 #include "sys/sys.h"
+#include "task/spawn.h"
 
 __thread struct weft__ctx *weft__tls_ctx
     __attribute__((visibility("hidden"), used, tls_model("initial-exec")));
@@ -42,4 +43,62 @@ uint64_t weft__thread_here(void)
     if (c->thread == 0)
         c->thread = weft__a64_add_relaxed(&last, 1) + 1;
     return c->thread;
+}
+
+/* ---- guards ---- */
+
+/* What weft_enter_guard.opaque holds. */
+struct guard_state {
+    struct weft__core *entered;
+    struct weft__core *core_before;
+    weft_enter_guard *outer;
+    struct weft__core *local_before;
+};
+_Static_assert(sizeof(struct guard_state) <= sizeof(((weft_enter_guard *)0)->opaque),
+               "weft_enter_guard.opaque is too small");
+
+static struct guard_state *state_of(const weft_enter_guard *g)
+{
+    return (struct guard_state *)(uintptr_t)g->opaque;
+}
+
+void weft__guard_enter(struct weft__ctx *c, weft_enter_guard *g, struct weft__core *entered,
+                       struct weft__core *core, struct weft__core *local)
+{
+    weft__core_ref(entered);
+    entered->ops->count_outside(entered, 1);
+    *state_of(g) = (struct guard_state){entered, c->core, c->guards, c->local};
+    c->guards = g;
+    c->core = core;
+    c->local = local;
+}
+
+static void leave_innermost(struct weft__ctx *c)
+{
+    struct guard_state g = *state_of(c->guards);
+    weft__thread_task_drop(c);
+    c->core = g.core_before;
+    c->guards = g.outer;
+    c->local = g.local_before;
+    g.entered->ops->count_outside(g.entered, -1);
+    weft__core_unref(g.entered);
+}
+
+void weft__guards_leave(struct weft__ctx *c, const weft_enter_guard *until)
+{
+    while (c->guards != until)
+        leave_innermost(c);
+}
+
+weft_enter_guard *weft__guard_outer(const weft_enter_guard *g)
+{
+    return state_of(g)->outer;
+}
+
+bool weft__guard_is_entered(const struct weft__ctx *c, const weft_enter_guard *g)
+{
+    const weft_enter_guard *at = c->guards;
+    while (at && at != g)
+        at = state_of(at)->outer;
+    return at == g;
 }

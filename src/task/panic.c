@@ -78,6 +78,9 @@ static WEFT__NORETURN void raise_panic(weft_panic_info *info)
     /* Before the jump, which gives up the frames in which they lie. */
     weft__timeouts_drop(l, b->timeout_top);
     weft__cancel_scopes_drop(l, b->cancel_top);
+    struct weft__ctx *c = weft__ctx_now();
+    if (t == NULL && weft__guard_is_entered(c, b->guards)) /* not: those outside were left too */
+        weft__guards_leave(c, b->guards);
     longjmp(b->env, 1);
 }
 
@@ -225,6 +228,7 @@ static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool le
     b.cleanups = l->cleanups;
     b.timeout_top = l->timeout_top;
     b.cancel_top = l->cancel_top;
+    b.guards = weft__ctx_now()->guards;
     b.outer = l->boundary;
     b.panic = NULL;
     bool was_panicking = l->is_panicking;

@@ -108,6 +108,7 @@ struct weft__boundary {
     weft_cleanup *cleanups;
     struct weft_timeout *timeout_top;
     struct weft_cancel_scope *cancel_top;
+    weft_enter_guard *guards; /* of the thread; a task enters none */
     struct weft__boundary *outer;
     weft_panic_info *panic; /* what arrived here */
     bool lets_unwind;       /* an unwinding abort goes through: nothing but weft is in between */
@@ -229,6 +230,8 @@ struct weft__core_ops {
     bool (*admit)(struct weft__core *core);
     /* A blocking job was spawned: hand it to the pool. */
     int (*submit_blocking)(struct weft__core *core, struct weft__task *task);
+    /* A thread has entered (1) or left (-1) the runtime from outside. */
+    void (*count_outside)(struct weft__core *core, int by);
 };
 
 struct weft__driver;
@@ -349,6 +352,16 @@ static inline uint64_t weft__now(void)
     struct weft__core *core = weft__core_current();
     return core ? weft__clock_now(&core->clock) : weft__sys_now_ns();
 }
+
+/* Makes `core` what the thread is in, and `local` where its local tasks go, until the guard is left;
+ * `entered` is referenced as long. No task runs on the thread. */
+void weft__guard_enter(struct weft__ctx *c, weft_enter_guard *g, struct weft__core *entered,
+                       struct weft__core *core, struct weft__core *local);
+/* Leaves the guards inside `until`, which is one of the thread's, or NULL: all of them. */
+void weft__guards_leave(struct weft__ctx *c, const weft_enter_guard *until);
+/* True when g is a guard of the thread; NULL is around them all. */
+bool weft__guard_is_entered(const struct weft__ctx *c, const weft_enter_guard *g);
+weft_enter_guard *weft__guard_outer(const weft_enter_guard *g);
 
 /* The number of the calling thread. Ask again after anything that may suspend. */
 uint64_t weft__thread_here(void);

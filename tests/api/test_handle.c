@@ -74,6 +74,39 @@ static void hb_01_enter_inside_a_task_is_misuse(struct test_env *env)
     EXPECT_LOGGED("weft_enter");
 }
 
+/* A thread that is a body may; then it is where it was before. */
+static void *leave_what_the_thread_is_in(void *guard)
+{
+    int rc = weft_leave(guard);
+    return (void *)(intptr_t)rc;
+}
+
+static void a_body_leaves_what_its_thread_has_entered(struct test_env *env)
+{
+    weft_runtime *other = test_runtime_create(env->flavour);
+    weft_handle *h = weft_runtime_handle(other), *none;
+    weft_enter_guard g;
+    weft_outcome o;
+    CHECK_EQ(weft_enter(h, &g), 0);
+    CHECK_EQ(weft_handle_block_on(env->handle, leave_what_the_thread_is_in, &g, &o), 0);
+    CHECK_EQ((intptr_t)o.value, 0);
+    CHECK_EQ(weft_handle_try_current(&none), -EPERM);
+    weft_handle_unref(h);
+    CHECK_EQ(weft_runtime_destroy(other), 0);
+}
+
+static void a_task_does_not_leave_what_its_driver_has_entered(struct test_env *env)
+{
+    weft_enter_guard g;
+    weft_outcome o;
+    CHECK_EQ(weft_enter(env->handle, &g), 0);
+    test_log_clear();
+    CHECK_EQ(weft_block_on(env->rt, leave_what_the_thread_is_in, &g, &o), 0);
+    CHECK_EQ((intptr_t)o.value, -EPERM);
+    EXPECT_LOGGED("weft_leave");
+    CHECK_EQ(weft_leave(&g), 0);
+}
+
 /* ---- HB-02 ---- */
 
 static void *use_channel_job_and_listener(void *arg)
@@ -397,6 +430,8 @@ static void scopes_outlive_what_the_thread_waits_as(struct test_env *env)
 
 TEST_MAIN(ON_MAIN(hb_01_guards_nest), ON_MAIN(hb_01_guards_left_in_the_wrong_order),
           IN_TASK(hb_01_enter_inside_a_task_is_misuse),
+          ON_MAIN(a_body_leaves_what_its_thread_has_entered),
+          ON_MAIN_ON(a_task_does_not_leave_what_its_driver_has_entered, TEST_CT),
           ON_MAIN(hb_02_handle_block_on_from_plain_threads),
           ON_MAIN(hb_02_handle_block_on_after_shutdown),
           ON_MAIN_ON(hb_03_handle_block_on_does_not_drive, TEST_CT),
