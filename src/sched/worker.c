@@ -449,8 +449,8 @@ static void be_dormant(struct weft__worker *w, bool (*should_stop)(void *), void
 
 void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg)
 {
-    w->until_events = w->sched->event_interval;
-    w->until_global = w->sched->global_interval;
+    /* Where the loop was left the counting goes on: who drives a runtime for one short body after
+     * another looks at timers and sockets as often as who drives it for long. */
     while (!should_stop(arg)) {
         struct weft__task *t = find(w);
         if (t)
@@ -523,8 +523,12 @@ int weft__worker_create(struct weft__sched *s, uint32_t index, bool is_extra)
     struct weft__worker *w = weft__aligned_alloc(WEFT__CACHE_LINE, sizeof *w);
     if (w == NULL)
         return -ENOMEM;
-    *w = (struct weft__worker){
-        .sched = s, .index = index, .is_extra = is_extra, .wake_at_ns = WEFT_NEVER};
+    *w = (struct weft__worker){.sched = s,
+                               .index = index,
+                               .is_extra = is_extra,
+                               .wake_at_ns = WEFT_NEVER,
+                               .until_events = s->event_interval,
+                               .until_global = s->global_interval};
     weft__a32_store_relaxed(&w->has_no_thread, 1);
     w->rng = (s->seed + index + 1) * UINT64_C(0x9E3779B97F4A7C15) | 1;
     weft__stack_cache_init(&w->stacks);

@@ -729,6 +729,18 @@ static void weft_run_works_again_and_again(struct test_env *env)
         CHECK_EQ(weft_run(count_and_return, &n), i);
 }
 
+/* A loop of its own that drives the runtime for a moment now and then. */
+static void timers_fire_between_short_bodies(struct test_env *env)
+{
+    uint64_t ns = WEFT_MS;
+    weft_task *t = SPAWN_ON(env->handle, sleep_for, &ns);
+    for (uint64_t end = weft_now() + 20 * WEFT_SEC; !weft_task_is_finished(t);) {
+        CHECK(weft_now() < end);
+        (void)test_block_on(env->rt, test_noop, NULL);
+    }
+    CHECK_EQ(test_join_kind_polling(t), WEFT_OUTCOME_VALUE);
+}
+
 static int stop_it(void *arg)
 {
     CHECK_EQ(weft_spawn(test_forever, NULL, NULL), 0);
@@ -763,4 +775,5 @@ TEST_MAIN(PLAIN(rt_01_bad_settings_are_refused), PLAIN(rt_01_weft_run_refuses_th
           ON_MAIN(rt_11_two_runtimes_exchange_messages), ON_MAIN(rt_12_someone_always_drives),
           PLAIN(rt_13_runtime_destroyed_at_thread_exit), ON_MAIN(rt_14_worker_index),
           PLAIN(rt_15_same_seed_same_order), PLAIN(thousand_runtimes),
-          PLAIN(weft_run_works_again_and_again), PLAIN(weft_stop_ends_weft_run))
+          ON_MAIN(timers_fire_between_short_bodies), PLAIN(weft_run_works_again_and_again),
+          PLAIN(weft_stop_ends_weft_run))
