@@ -111,6 +111,14 @@ WEFT__NO_TSAN static inline void switch_cxa(struct weft__stack *from, const stru
     }
 }
 
+/* Not when somebody jumped out of a task with longjmp(), or into another one. Known of stacks from
+ * the pool, whose headers stand at their tops. */
+__attribute__((unused)) static bool fiber_stands_on(const struct weft__stack *s)
+{
+    const char *here = __builtin_frame_address(0);
+    return s->hi != (const char *)s || (here > s->lo && here < s->hi);
+}
+
 #ifdef WEFT_TSAN_NO_SYNC
 __attribute__((no_sanitize_thread))
 #endif
@@ -120,6 +128,7 @@ void weft__fiber_switch_told(struct weft__stack *from, struct weft__stack *to)
      * another thread. */
     WEFT_DEBUG_ASSERT(weft__lock_held_count() == 0);
     WEFT_DEBUG_ASSERT(from != to);
+    WEFT_DEBUG_ASSERT(fiber_stands_on(from));
     WEFT_DEBUG_ASSERT(to->sp != NULL);
     switch_cxa(from, to);
 #ifdef WEFT__ASAN

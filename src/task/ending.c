@@ -2,6 +2,7 @@
 
 #include "task/panic.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -25,12 +26,13 @@ void weft__thread_has_ended(void)
     const struct weft__task *t = c ? c->current : NULL;
     if (c == NULL || (t == NULL && c->worker == NULL) || (t && weft__core_is_ancestral(t->core)))
         return;
-    char label[96];
-    const weft_site *site = t ? t->site : NULL;
-    weft__log(WEFT_LOG_ERROR,
-              "%s, spawned at %s:%d, has ended its thread (pthread_exit or pthread_cancel): the "
-              "process cannot go on",
-              describe(t, label, sizeof label), site ? site->file : "?", site ? site->line : 0);
+    char label[96], site[160] = "";
+    if (t && t->site && t->site->line > 0)
+        (void)snprintf(site, sizeof site, ", spawned at %s:%d,", t->site->file, t->site->line);
+    weft__log(
+        WEFT_LOG_ERROR,
+        "%s%s has ended its thread (pthread_exit or pthread_cancel): the process cannot go on",
+        describe(t, label, sizeof label), site);
     abort();
 }
 
