@@ -4,10 +4,12 @@
 #include "sync.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MILLION 1000000
 #define TEN_MILLION 10000000
@@ -39,6 +41,45 @@ static void *wait_with_the_others(void *arg)
     return arg;
 }
 
+struct dump_job {
+    int fd, count;
+    atomic_bool is_done;
+    uint64_t ms;
+};
+
+static void *dump_all(void *arg)
+{
+    struct dump_job *job = arg;
+    uint64_t start = weft_now();
+    job->count = weft_dump(NULL, job->fd);
+    job->ms = test_elapsed_ms(start);
+    atomic_store(&job->is_done, true);
+    return NULL;
+}
+
+/* Every task with its call chain, while one that sleeps for a millisecond again and again sees how
+ * late it is. */
+static void dump_the_million(void)
+{
+    struct dump_job job = {.fd = open("/dev/null", O_WRONLY | O_CLOEXEC)};
+    weft_task *dumper;
+    uint64_t worst_ns = 0;
+    CHECK(job.fd >= 0);
+    CHECK_EQ(weft_spawn_blocking(dump_all, &job, &dumper), 0);
+    while (!atomic_load(&job.is_done)) {
+        uint64_t due_ns = weft_now() + WEFT_MS;
+        CHECK_EQ(weft_sleep(WEFT_MS), 0);
+        uint64_t late_ns = weft_now() - due_ns;
+        worst_ns = late_ns > worst_ns ? late_ns : worst_ns;
+    }
+    CHECK_EQ(test_join_kind(dumper), WEFT_OUTCOME_VALUE);
+    CHECK(job.count >= MILLION);
+    CHECK(job.ms < 60000);
+    CHECK_EQ(close(job.fd), 0);
+    print_message("dumped in %llu ms; a task beside it was late by %llu us at worst\n",
+                  (unsigned long long)job.ms, (unsigned long long)(worst_ns / WEFT_US));
+}
+
 static void *hold_a_million(void *arg)
 {
     weft_metrics m;
@@ -52,6 +93,7 @@ static void *hold_a_million(void *arg)
     CHECK(m.alive_tasks >= MILLION);
     print_message("%d tasks wait; resident: %llu MiB\n", MILLION,
                   (unsigned long long)(test_rss_bytes() >> 20));
+    dump_the_million();
     gate_open(&all_go);
     CHECK_SOON(atomic_load(&woken) == MILLION);
     return NULL;
