@@ -26,8 +26,8 @@ void weft__fiber_adopt_thread(struct weft__stack *s);
  * is kept apart from the fiber's own. */
 void weft__fiber_adopt_fiber(struct weft__stack *s, const struct weft__stack *fiber);
 void weft__fiber_unadopt_thread(struct weft__stack *s);
-/* The calling thread stands on `fiber` instead of its own stack, NULL: on its own again. For threads
- * that are simulated on one: those who adopt it must find the right one. */
+/* The calling thread stands on `fiber` instead of its own stack, NULL: on its own again. For
+ * threads that are simulated on one: those who adopt it must find the right one. */
 void weft__fiber_stand_on(const struct weft__stack *fiber);
 
 /* weft__fiber_switch() with all that it must tell others; use that one. */

@@ -130,7 +130,8 @@ static int ask(int thread_id, uint64_t timeout_ns, struct weft__trace *ret)
         if (weft__sys_futex_wait(&request.answered, before, deadline_ns) == -ETIMEDOUT)
             rc = -ETIMEDOUT;
     weft__a32_store_relaxed(&request.wanted, 0);
-    /* An answer that has begun meanwhile is let end, so that the next one has the place to itself. */
+    /* An answer that has begun meanwhile is let end, so that the next one has the place to
+     * itself. */
     while (weft__a32_swap_acquire(&request.is_answering, 1) != 0)
         weft__cpu_relax();
     if (weft__a32_load_relaxed(&request.answered) == number) {

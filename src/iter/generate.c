@@ -104,8 +104,8 @@ static void generator_cancel(weft_iter *it)
 }
 
 /* What fn uses may go once this has returned, so the end of the task is waited for where something
- * can wait: also by a task that a shutdown unwinds, whose frame fn's argument may lie in. It unwinds
- * fn as well. */
+ * can wait: also by a task that a shutdown unwinds, whose frame fn's argument may lie in. It
+ * unwinds fn as well. */
 static void wait_for_end(weft_task *task)
 {
     struct weft__task *self = weft__task_current();

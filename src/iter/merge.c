@@ -114,9 +114,9 @@ static void keyed_cancel(weft_iter *it)
 /*
  * Polls those from `from` on, up to `to`: an item or an error of one, or WEFT_PENDING.
  *
- * In the place of one that has ended comes the last that lives, and is next. It lies behind, so none
- * is left out; in the second of two ranges it may have been polled already, which does no harm, and
- * happens once for each that ends.
+ * In the place of one that has ended comes the last that lives, and is next. It lies behind, so
+ * none is left out; in the second of two ranges it may have been polled already, which does no
+ * harm, and happens once for each that ends.
  */
 static int poll_range(struct keyed *k, size_t from, size_t to, void *item, weft_waker *waker)
 {

@@ -142,8 +142,8 @@ bool weft__sys_signal_is_ours(int signo);
 void weft__sys_signal_unblock(int signo);              /* for the calling thread */
 int weft__sys_signal_thread(int thread_id, int signo); /* -ESRCH: it has ended */
 
-/* "function+0x1f (libx.so+0x12ab)" for a return address; "libx.so+0x12ab" where the loader knows no name;
- * the bare number at worst. Returns its length, at most cap - 1. */
+/* "function+0x1f (libx.so+0x12ab)" for a return address; "libx.so+0x12ab" where the loader knows no
+ * name; the bare number at worst. Returns its length, at most cap - 1. */
 size_t weft__sys_symbol(const void *return_address, char *buf, size_t cap);
 
 /* Whole contents of a small file into buf, NUL-terminated; length or error. */

@@ -63,8 +63,8 @@ struct test_env {
 #define ON_MAIN_ON(f, on) TEST__ENTRY(f, TEST_ON_MAIN, on, "")
 #define PLAIN(f) TEST__ENTRY(f, TEST_ON_MAIN, TEST_NONE, "")
 
-/* The whole of main(). An argument is a pattern: only tests whose name matches it run; --list prints
- * the names. */
+/* The whole of main(). An argument is a pattern: only tests whose name matches it run; --list
+ * prints the names. */
 #define TEST_MAIN(...)                                                                             \
     static const struct CMUnitTest test_table[] = {__VA_ARGS__};                                   \
     int main(int argc, char **argv)                                                                \
@@ -86,7 +86,8 @@ int test_teardown(void **state);
 #define CHECK(cond) ((cond) ? (void)0 : test_stop(__FILE__, __LINE__, #cond))
 #define CHECK_EQ(a, b)                                                                             \
     (test_equal(__FILE__, __LINE__, #a, #b, (int64_t)(a), (int64_t)(b)) ? (void)0 : test_end())
-/* Waits until cond holds, in a task or on a thread; it fails after 20 s, sooner if a fault was injected. */
+/* Waits until cond holds, in a task or on a thread; it fails after 20 s, sooner if a fault was
+ * injected. */
 #define CHECK_SOON(cond)                                                                           \
     do {                                                                                           \
         for (uint64_t soon_end = weft_now() + test_soon_ns(); !(cond);) {                          \
@@ -132,8 +133,8 @@ unsigned test_workers(struct test_env *env);
 /* What weft_dump() writes, for the caller to free; h NULL: of the caller's runtime. */
 char *test_dump(weft_handle *h);
 /* The task, of h or of the caller's runtime, is parked in a wait, or has ended. What a wait has to
- * do before it can be woken is done then: `CHECK_SOON(test_waits(NULL, task))` is the handshake with
- * a task that says nothing of itself. */
+ * do before it can be woken is done then: `CHECK_SOON(test_waits(NULL, task))` is the handshake
+ * with a task that says nothing of itself. */
 bool test_waits(weft_handle *h, weft_task *task);
 
 /* A body for tasks that do nothing, and one that waits until it is aborted. */
