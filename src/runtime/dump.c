@@ -45,7 +45,7 @@ void weft__runtime_list_remove(struct weft_runtime *rt)
     struct weft_runtime **link = &weft__runtimes;
     while (*link != NULL && *link != rt)
         link = &(*link)->next;
-    if (*link == rt)
+    if (*link != NULL)
         *link = rt->next;
     weft__lock_release(&list_lock);
 }

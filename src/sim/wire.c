@@ -125,11 +125,11 @@ static int push(struct weft__sim *s, struct weft__sim_event *e)
 {
     if (s->event_count == s->event_cap) {
         size_t cap = s->event_cap ? 2 * s->event_cap : 64;
-        struct weft__sim_event **heap = weft__malloc(cap * sizeof(*heap));
+        struct weft__sim_event **heap = weft__malloc(cap * sizeof(void *));
         if (heap == NULL)
             return -ENOMEM;
         if (s->event_count > 0)
-            memcpy(heap, s->heap, s->event_count * sizeof(*heap));
+            memcpy(heap, s->heap, s->event_count * sizeof(void *));
         weft__free(s->heap);
         s->heap = heap;
         s->event_cap = cap;

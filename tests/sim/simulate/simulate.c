@@ -6,9 +6,9 @@
  *         -d        in this process: for a debugger
  *         -v        log lines of weft go to stderr, and the result of each seed to stdout
  *
- * Seeds run in children, so that one that crashes or hangs is told like any other. A seed that fails
- * is printed with the command that runs it again; every eighth is run twice, and must take the same
- * steps. Exit status 1 when one failed.
+ * Seeds run in children, so that one that crashes or hangs is told like any other. A seed that
+ * fails is printed with the command that runs it again; every eighth is run twice, and must take
+ * the same steps. Exit status 1 when one failed.
  */
 #include "program.h"
 
