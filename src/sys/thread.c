@@ -80,7 +80,8 @@ void weft__sys_cancel_restore(int held)
 }
 
 /* A thread's end is seen by the destructor of a value of its own: the one callback that comes after
- * pthread_exit() whoever calls it, and on the thread's own stack, where a fiber's would be in use. */
+ * pthread_exit() whoever calls it, and on the thread's own stack, where a fiber's would be in
+ * use. */
 static pthread_once_t end_once = PTHREAD_ONCE_INIT;
 static pthread_key_t end_key;
 static bool has_end_key;

@@ -1,6 +1,6 @@
 /* ctest: parallel */
-/* Bad input to descriptors, connections, listeners and addresses: each misuse returns its documented
- * error and logs one line that names the call, and the handles stay good. */
+/* Bad input to descriptors, connections, listeners and addresses: each misuse returns its
+ * documented error and logs one line that names the call, and the handles stay good. */
 #include "harness.h"
 #include "socks.h"
 

@@ -1,6 +1,6 @@
 /* ctest: parallel */
-/* Bad input to iterators: a call that makes one always returns one. What was given to it is destroyed,
- * one line is logged that names the call, and polling says -EINVAL. */
+/* Bad input to iterators: a call that makes one always returns one. What was given to it is
+ * destroyed, one line is logged that names the call, and polling says -EINVAL. */
 #include "harness.h"
 
 #include <weft/iter.h>

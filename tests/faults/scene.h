@@ -1,12 +1,12 @@
 /*
  * Scenes: programs that cope with every error, played while calls of weft fail.
  *
- * A scene takes no error as granted: one that a fault explains is in order, and the scene goes on or
- * undoes what it has done, as a user would. Then all of this must hold: the process is as before in
- * memory, mappings, descriptors and threads, and the next play, without a fault, succeeds.
+ * A scene takes no error as granted: one that a fault explains is in order, and the scene goes on
+ * or undoes what it has done, as a user would. Then all of this must hold: the process is as before
+ * in memory, mappings, descriptors and threads, and the next play, without a fault, succeeds.
  *
- * Each test plays three times: to warm up, with the fault (WEFT_FAULT, see faults.h), and afterwards.
- * Without one they are ordinary tests.
+ * Each test plays three times: to warm up, with the fault (WEFT_FAULT, see faults.h), and
+ * afterwards. Without one they are ordinary tests.
  */
 #ifndef WEFT_TESTS_SCENE_H
 #define WEFT_TESTS_SCENE_H
@@ -30,7 +30,8 @@ void scene_in_runtime(enum test_flavour flavour, weft_task_fn body, void *arg);
 /* Joins: a value, or the task never ran because no stack was to be had. */
 void scene_join(weft_task *task);
 
-/* weft keeps so many blocks for good, the more the more threads have run; LeakSanitizer knows them. */
+/* weft keeps so many blocks for good, the more the more threads have run; LeakSanitizer knows
+ * them. */
 void scene_may_keep(long allocations);
 /* free() of what weft gave away for that. */
 void scene_free(void *p);
