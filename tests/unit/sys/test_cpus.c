@@ -61,6 +61,9 @@ static void escapes_in_mount_paths_are_undone(void **state)
     struct weft__cgroup_mount m;
     assert_true(weft__cgroup_find_mount("1 2 0:3 / /my\\040dir rw - cgroup2 none rw", NULL, &m));
     assert_string_equal(m.point, "/my dir");
+    /* A backslash without three digits behind it stands for itself. */
+    assert_true(weft__cgroup_find_mount("1 2 0:3 / /x\\04 rw - cgroup2 none rw", NULL, &m));
+    assert_string_equal(m.point, "/x\\04");
 }
 
 static void broken_mount_lines_are_passed_over(void **state)
@@ -70,7 +73,13 @@ static void broken_mount_lines_are_passed_over(void **state)
     assert_false(weft__cgroup_find_mount("", NULL, &m));
     assert_false(weft__cgroup_find_mount("\n\n1 2 3\n1 2 0:3 / /x rw - \n", NULL, &m));
     assert_false(weft__cgroup_find_mount("1 2 0:3 / /x rw no dash cgroup2 none rw", NULL, &m));
+    /* The line ends behind the dash, the type, the source. */
+    assert_false(weft__cgroup_find_mount("1 2 0:3 / /x rw -", NULL, &m));
+    assert_false(weft__cgroup_find_mount("1 2 0:3 / /x rw - cgroup2", NULL, &m));
+    assert_false(weft__cgroup_find_mount("1 2 0:3 / /x rw - cgroup2 none", NULL, &m));
     assert_true(weft__cgroup_find_mount("1 2 3\n1 2 0:3 / /x rw - cgroup2 none rw", NULL, &m));
+    /* A field of one character that is no dash. */
+    assert_true(weft__cgroup_find_mount("1 2 0:3 / /x rw x - cgroup2 none rw", NULL, &m));
 }
 
 static void mount_paths_that_do_not_fit_are_refused(void **state)
@@ -81,6 +90,10 @@ static void mount_paths_that_do_not_fit_are_refused(void **state)
     strcpy(line, "1 2 0:3 / ");
     memset(line + strlen(line), '/', 2000);
     strcat(line, " rw - cgroup2 none rw");
+    assert_false(weft__cgroup_find_mount(line, NULL, &m));
+    strcpy(line, "1 2 0:3 /");
+    memset(line + strlen(line), 'r', 2000); /* the root */
+    strcat(line, " /x rw - cgroup2 none rw");
     assert_false(weft__cgroup_find_mount(line, NULL, &m));
 }
 
@@ -98,6 +111,8 @@ static void the_own_group_is_found(void **state)
     assert_false(weft__cgroup_find_path("", NULL, path, sizeof(path)));
     assert_false(weft__cgroup_find_path("nonsense\n::\n", NULL, path, sizeof(path)));
     assert_false(weft__cgroup_find_path(cgroup_v2, NULL, path, 5));
+    /* Version 2 has no controllers, and the id 0. */
+    assert_false(weft__cgroup_find_path("0:cpu:/a\n1::/b\n10::/c\n", NULL, path, sizeof(path)));
 }
 
 static void mount_and_path_are_joined(void **state)
@@ -121,6 +136,10 @@ static void paths_outside_the_mounted_root_give_the_mount_point(void **state)
     assert_true(weft__cgroup_find_mount(mountinfo_container, "cpu", &m));
     assert_true(weft__cgroup_join(&m, "/docker/abc/sub", dir, sizeof(dir)));
     assert_string_equal(dir, "/sys/fs/cgroup/cpu/sub");
+    assert_true(weft__cgroup_join(&m, "/docker/abc", dir, sizeof(dir)));
+    assert_string_equal(dir, "/sys/fs/cgroup/cpu");
+    assert_true(weft__cgroup_join(&m, "/elsewhere", dir, sizeof(dir)));
+    assert_string_equal(dir, "/sys/fs/cgroup/cpu");
     assert_true(weft__cgroup_join(&m, "/docker/abcd", dir, sizeof(dir)));
     assert_string_equal(dir, "/sys/fs/cgroup/cpu");
     assert_true(weft__cgroup_find_mount(mountinfo_v2, NULL, &m));
@@ -215,27 +234,19 @@ static void without_any_information_there_is_one(void **state)
     assert_int_equal(count, 1);
 }
 
-/* A group with a quota of 1.5 CPUs inside one of 3, on a machine of 2,500. */
+/* The files that there are. */
+struct fixture {
+    const char *path, *text;
+};
+static const struct fixture *fixtures;
 static char served[64];
 static size_t served_at;
 static int open_fixture(const char *path, int flags)
 {
-    (void)flags;
-    static const struct {
-        const char *path, *text;
-    } files[] = {
-        {"/proc/self/cgroup", "0::/a/b\n"},
-        {"/sys/fs/cgroup/a/cpu.max", "150000 100000\n"},
-        {"/sys/fs/cgroup/a/b/cpu.max", "300000 100000\n"},
-    };
-    if (strcmp(path, "/proc/self/mountinfo") == 0) {
-        strcpy(served, "1 2 0:3 / /sys/fs/cgroup rw - cgroup2 none rw\n");
-        served_at = 0;
-        return 1000;
-    }
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
-        if (strcmp(path, files[i].path) == 0) {
-            strcpy(served, files[i].text);
+    for (const struct fixture *f = fixtures; f->path != NULL; f++)
+        if (strcmp(path, f->path) == 0) {
+            assert_in_range(strlen(f->text), 0, sizeof(served) - 1);
+            strcpy(served, f->text);
             served_at = 0;
             return 1000;
         }
@@ -257,11 +268,98 @@ static int close_fixture(int fd)
     return 0;
 }
 
+/* With these files, on a machine of 2,500 CPUs. */
+static unsigned count_with(const struct fixture *files)
+{
+    struct weft__sys_table saved = weft__sys_table;
+    fixtures = files;
+    weft__sys_table.sched_getaffinity = big_machine;
+    weft__sys_table.open = open_fixture;
+    weft__sys_table.read = read_fixture;
+    weft__sys_table.close = close_fixture;
+    unsigned count = weft__sys_cpu_count();
+    weft__sys_table = saved;
+    return count;
+}
+#define COUNT_WITH(...) count_with((const struct fixture[]){__VA_ARGS__, {NULL, NULL}})
+#define MOUNT_V2                                                                                   \
+    {                                                                                              \
+        "/proc/self/mountinfo", "1 2 0:3 / /cg rw - cgroup2 none rw\n"                             \
+    }
+#define MOUNT_V1                                                                                   \
+    {                                                                                              \
+        "/proc/self/mountinfo", "1 2 0:3 / /cg rw - cgroup none rw,cpu\n"                          \
+    }
+
 static void the_smallest_quota_up_to_the_root_counts(void **state)
 {
     (void)state;
+    /* A group with a quota of 3 CPUs inside one of 1.5, and the other way round. */
+    assert_int_equal(COUNT_WITH(MOUNT_V2, {"/proc/self/cgroup", "0::/a/b\n"},
+                                {"/cg/a/cpu.max", "150000 100000\n"},
+                                {"/cg/a/b/cpu.max", "300000 100000\n"}),
+                     2);
+    assert_int_equal(COUNT_WITH(MOUNT_V2, {"/proc/self/cgroup", "0::/a/b\n"},
+                                {"/cg/a/cpu.max", "500000 100000\n"},
+                                {"/cg/a/b/cpu.max", "300000 100000\n"}),
+                     3);
+    assert_int_equal(COUNT_WITH(MOUNT_V1, {"/proc/self/cgroup", "3:cpu:/a\n"},
+                                {"/cg/a/cpu.cfs_quota_us", "350000\n"},
+                                {"/cg/a/cpu.cfs_period_us", "100000\n"}),
+                     4);
+    /* More than there are is no limit. */
+    assert_int_equal(COUNT_WITH(MOUNT_V2, {"/proc/self/cgroup", "0::/a\n"},
+                                {"/cg/a/cpu.max", "900000000 100000\n"}),
+                     2500);
+}
+
+static void groups_that_are_not_told_are_no_limit(void **state)
+{
+    (void)state;
+    static char long_path[64] = "0::/";
+    memset(long_path + 4, 'p', 59);
+    assert_int_equal(COUNT_WITH(MOUNT_V2, {"/cg/cpu.max", "100000 100000\n"}), 2500);
+    assert_int_equal(COUNT_WITH(MOUNT_V2, {"/proc/self/cgroup", ""}), 2500);
+    assert_int_equal(COUNT_WITH(MOUNT_V2, {"/proc/self/cgroup", "7:cpu:/a\n"}), 2500);
+    assert_int_equal(COUNT_WITH(MOUNT_V2, {"/proc/self/cgroup", long_path}), 2500);
+    /* A quota without its period. */
+    assert_int_equal(COUNT_WITH(MOUNT_V1, {"/proc/self/cgroup", "3:cpu:/a\n"},
+                                {"/cg/a/cpu.cfs_quota_us", "350000\n"}),
+                     2500);
+    assert_int_equal(COUNT_WITH(MOUNT_V1, {"/proc/self/cgroup", "3:cpu:/a\n"},
+                                {"/cg/a/cpu.cfs_period_us", "350000\n"}),
+                     2500);
+}
+
+/* A mask that is never long enough: the search ends. */
+static int endless_machine(pid_t pid, size_t bytes, cpu_set_t *set)
+{
+    (void)pid, (void)bytes, (void)set;
+    errno = EINVAL;
+    return -1;
+}
+
+static void a_mask_of_any_size_refused_counts_nothing(void **state)
+{
+    (void)state;
     struct weft__sys_table saved = weft__sys_table;
-    weft__sys_table.sched_getaffinity = big_machine;
+    weft__sys_table.sched_getaffinity = endless_machine;
+    weft__sys_table.open = no_files;
+    unsigned count = weft__sys_cpu_count();
+    weft__sys_table = saved;
+    assert_int_equal(count, 1);
+}
+
+/* Without an affinity the quota is all there is. */
+static void a_quota_counts_without_affinity(void **state)
+{
+    (void)state;
+    struct weft__sys_table saved = weft__sys_table;
+    fixtures = (const struct fixture[]){MOUNT_V2,
+                                        {"/proc/self/cgroup", "0::/\n"},
+                                        {"/cg/cpu.max", "200000 100000\n"},
+                                        {NULL, NULL}};
+    weft__sys_table.sched_getaffinity = no_affinity;
     weft__sys_table.open = open_fixture;
     weft__sys_table.read = read_fixture;
     weft__sys_table.close = close_fixture;
@@ -287,6 +385,9 @@ int main(void)
         cmocka_unit_test(machines_larger_than_the_usual_mask_are_counted),
         cmocka_unit_test(without_any_information_there_is_one),
         cmocka_unit_test(the_smallest_quota_up_to_the_root_counts),
+        cmocka_unit_test(groups_that_are_not_told_are_no_limit),
+        cmocka_unit_test(a_mask_of_any_size_refused_counts_nothing),
+        cmocka_unit_test(a_quota_counts_without_affinity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

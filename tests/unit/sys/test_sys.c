@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,6 +109,60 @@ static void close_is_never_made_again(void **state)
     weft__sys_table.close = close_interrupted;
     assert_int_equal(weft__sys_close(1000), 0);
     assert_int_equal(calls, 1);
+}
+
+static int fcntl_recorded(int fd, int cmd, int arg)
+{
+    calls += cmd == F_SETFL;
+    return real.fcntl(fd, cmd, arg);
+}
+
+static void a_descriptor_that_does_not_block_is_left_alone(void **state)
+{
+    (void)state;
+    int fd[2];
+    assert_int_equal(pipe2(fd, O_CLOEXEC), 0);
+    weft__sys_table.fcntl = fcntl_recorded;
+    assert_int_equal(weft__sys_set_nonblocking(fd[0]), 0);
+    assert_int_equal(weft__sys_set_nonblocking(fd[0]), 0);
+    assert_int_equal(calls, 1);
+    assert_int_equal(weft__sys_set_nonblocking(-1), -EBADF);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+static void a_connect_may_be_over_at_once(void **state)
+{
+    (void)state;
+    int fd = weft__sys_socket(AF_INET, SOCK_DGRAM, 0);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(weft__sys_connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+    assert_int_equal(weft__sys_close(fd), 0);
+}
+
+static ssize_t write_one_byte(int fd, const void *buf, size_t len)
+{
+    if (++calls == 4) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return real.write(fd, buf, len > 0);
+}
+
+static void write_all_ends_at_an_error(void **state)
+{
+    (void)state;
+    int fd[2];
+    char text[16];
+    assert_int_equal(pipe2(fd, O_CLOEXEC), 0);
+    weft__sys_table.write = write_one_byte;
+    weft__sys_write_all(fd[1], "abcdef", 6);
+    assert_int_equal(calls, 4);
+    assert_int_equal(weft__sys_read(fd[0], text, sizeof(text)), 3);
+    assert_memory_equal(text, "abc", 3);
+    close(fd[0]);
+    close(fd[1]);
 }
 
 /* ---- epoll ---- */
@@ -221,6 +276,50 @@ static void an_interrupted_wait_returns_no_events(void **state)
     struct epoll_event e;
     weft__sys_table.epoll_pwait2 = pwait2_interrupted;
     assert_int_equal(weft__sys_epoll_wait(3, &e, 1, WEFT_MS), 0);
+}
+
+static int epoll_wait_interrupted(int epfd, struct epoll_event *events, int max, int timeout_ms)
+{
+    (void)epfd, (void)events, (void)max, (void)timeout_ms;
+    errno = EINTR;
+    return -1;
+}
+
+static void errors_of_a_wait_come_back(void **state)
+{
+    (void)state;
+    struct epoll_event e;
+    assert_int_equal(weft__sys_epoll_wait(-1, &e, 1, WEFT_MS), -EBADF);
+    assert_int_equal(weft__sys_epoll_wait(-1, &e, 1, 0), -EBADF);
+    weft__sys_table.epoll_wait = epoll_wait_interrupted;
+    assert_int_equal(weft__sys_epoll_wait(3, &e, 1, 0), 0);
+}
+
+static int pwait2_forbidden(int epfd, struct epoll_event *events, int max,
+                            const struct timespec *timeout)
+{
+    (void)epfd, (void)events, (void)max, (void)timeout;
+    pwait2_calls++;
+    errno = EPERM; /* a filter of system calls */
+    return -1;
+}
+
+/* In a child, which does not come back to the call for good. */
+static void a_filtered_pwait2_is_not_tried_again(void **state)
+{
+    (void)state;
+    int status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct epoll_event e;
+        pwait2_calls = 0;
+        weft__sys_table.epoll_pwait2 = pwait2_forbidden;
+        weft__sys_table.epoll_wait = epoll_wait_recorded;
+        int rc = weft__sys_epoll_wait(3, &e, 1, WEFT_MS) + weft__sys_epoll_wait(3, &e, 1, WEFT_MS);
+        _exit(rc == 0 && pwait2_calls == 1 && timeout_ms_seen == 1 ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
 }
 
 /* Leaves the process without epoll_pwait2: the last of the epoll tests. */
@@ -369,6 +468,82 @@ static void the_allocator_can_be_made_to_fail(void **state)
     assert_null(weft__malloc(1));
 }
 
+static int munmap_fails(void *p, size_t bytes)
+{
+    (void)p, (void)bytes;
+    errno = ENOMEM; /* at the limit of mappings */
+    return -1;
+}
+static int advice_seen;
+static int madvise_interrupted_once(void *p, size_t bytes, int advice)
+{
+    if (++calls == 1) {
+        errno = EINTR;
+        return -1;
+    }
+    advice_seen = advice;
+    return real.madvise(p, bytes, advice);
+}
+static int mincore_fails(void *p, size_t bytes, unsigned char *vec)
+{
+    (void)p, (void)bytes, (void)vec;
+    errno = ENOMEM;
+    return -1;
+}
+
+static void memory_that_cannot_be_unmapped_gives_its_pages_back(void **state)
+{
+    (void)state;
+    size_t page = weft__sys_page_size();
+    void *p;
+    assert_int_equal(weft__sys_map(page, page, &p), 0);
+    *(char *)p = 1;
+    assert_true(weft__sys_is_resident(p));
+    weft__sys_table.mincore = mincore_fails;
+    assert_false(weft__sys_is_resident(p)); /* not known to be */
+    weft__sys_table.mincore = real.mincore;
+    weft__sys_table.munmap = munmap_fails;
+    weft__sys_unmap(p, page);
+    assert_false(weft__sys_is_resident(p));
+    assert_int_equal(*(char *)p, 0);
+    weft__sys_table.madvise = madvise_interrupted_once;
+    assert_int_equal(weft__sys_advise(p, page, MADV_DONTNEED), 0);
+    assert_int_equal(calls, 2);
+    assert_int_equal(advice_seen, MADV_DONTNEED);
+    assert_int_equal(real.munmap(p, page), 0);
+}
+
+static int eventfd_fails(unsigned initial, int flags)
+{
+    (void)initial, (void)flags;
+    errno = EMFILE;
+    return -1;
+}
+static void *mmap_fails(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+    (void)addr, (void)len, (void)prot, (void)flags, (void)fd, (void)offset;
+    errno = ENOMEM;
+    return MAP_FAILED;
+}
+static int madvise_pretends(void *p, size_t bytes, int advice)
+{
+    (void)p, (void)bytes, (void)advice;
+    return 0; /* as emulators do: nothing is guarded */
+}
+
+static void guards_that_cannot_be_tried_do_not_work(void **state)
+{
+    (void)state;
+    weft__sys_table.eventfd = eventfd_fails;
+    assert_false(weft__sys_guard_works());
+    weft__sys_table = real;
+    weft__sys_table.mmap = mmap_fails;
+    assert_false(weft__sys_guard_works());
+    weft__sys_table = real;
+    weft__sys_table.madvise = madvise_pretends;
+    assert_false(weft__sys_guard_works());
+}
+
 static void untouched_pages_are_not_resident(void **state)
 {
     (void)state;
@@ -435,6 +610,83 @@ struct thread_seen {
     char name[16];
     int id;
 };
+
+static int random_interrupted;
+static ssize_t getrandom_interrupted(void *buf, size_t len, unsigned flags)
+{
+    if (random_interrupted++ == 0) {
+        errno = EINTR;
+        return -1;
+    }
+    return real.getrandom(buf, len, flags);
+}
+
+static void interrupted_randomness_is_asked_for_again(void **state)
+{
+    (void)state;
+    weft__sys_table.getrandom = getrandom_interrupted;
+    (void)weft__sys_random(); /* any number */
+    assert_int_equal(random_interrupted, 2);
+}
+
+static void signal_calls_report_errors(void **state)
+{
+    (void)state;
+    stack_t small = {.ss_sp = state, .ss_size = 1};
+    struct sigaction act = {.sa_handler = SIG_DFL};
+    assert_int_equal(weft__sys_sigaltstack(&small, NULL), -ENOMEM);
+    assert_int_equal(weft__sys_sigaction(SIGKILL, &act, NULL), -EINVAL);
+}
+
+static int clock_fails(clockid_t clock, struct timespec *ts)
+{
+    (void)clock, (void)ts;
+    errno = EINVAL;
+    return -1;
+}
+
+static int open_stat(const char *path, int flags)
+{
+    (void)path, (void)flags;
+    return 1000;
+}
+static const char *stat_text;
+static ssize_t read_stat(int fd, void *buf, size_t len)
+{
+    (void)fd;
+    size_t n = strlen(stat_text);
+    assert_in_range(n, 0, len);
+    memcpy(buf, stat_text, n);
+    stat_text += n;
+    return (ssize_t)n;
+}
+static int close_stat(int fd)
+{
+    (void)fd;
+    return 0;
+}
+static bool is_asleep(const char *text)
+{
+    stat_text = text;
+    return weft__sys_thread_is_asleep(5);
+}
+
+/* Asleep is what is not known to run: then nobody blames a task for the time. */
+static void a_thread_that_is_not_known_to_run_sleeps(void **state)
+{
+    (void)state;
+    assert_false(weft__sys_thread_is_asleep(weft__sys_thread_id()));
+    assert_true(weft__sys_thread_is_asleep(-1));
+    weft__sys_table.open = open_stat;
+    weft__sys_table.read = read_stat;
+    weft__sys_table.close = close_stat;
+    assert_false(is_asleep("5 (a) b) R 1 2"));
+    assert_true(is_asleep("5 (R) S 1 2"));
+    assert_true(is_asleep("5 a name without an end"));
+    assert_true(is_asleep("5 (a)R"));
+    weft__sys_table.clock_gettime = clock_fails;
+    assert_int_equal(weft__sys_cpu_clock_ns(weft__sys_thread_cpu_clock()), 0);
+}
 
 static void *look_around(void *arg)
 {
@@ -545,12 +797,17 @@ int main(void)
         TEST(errors_are_negative_errno),
         TEST(an_interrupted_connect_is_in_progress),
         TEST(close_is_never_made_again),
+        TEST(a_descriptor_that_does_not_block_is_left_alone),
+        TEST(a_connect_may_be_over_at_once),
+        TEST(write_all_ends_at_an_error),
         TEST(no_wait_and_endless_wait_need_no_timespec),
         TEST(timeouts_have_nanoseconds),
         TEST(timeouts_leave_room_for_the_kernels_estimate),
         TEST(timer_slack_is_set_and_read),
         TEST(an_interrupted_wait_returns_no_events),
         TEST(an_eventfd_wakes_epoll_until_it_is_drained),
+        TEST(a_filtered_pwait2_is_not_tried_again),
+        TEST(errors_of_a_wait_come_back),
         TEST(without_pwait2_milliseconds_are_rounded_up),
         TEST(every_send_is_without_sigpipe),
         TEST(sockets_are_nonblocking_and_closed_on_exec),
@@ -560,10 +817,15 @@ int main(void)
         TEST(a_mapping_too_large_is_refused),
         TEST(aligned_allocations_may_have_any_size),
         TEST(the_allocator_can_be_made_to_fail),
+        TEST(memory_that_cannot_be_unmapped_gives_its_pages_back),
+        TEST(guards_that_cannot_be_tried_do_not_work),
         TEST(untouched_pages_are_not_resident),
         TEST(a_futex_wait_ends_at_its_deadline),
         TEST(a_futex_wait_is_woken),
         TEST(random_numbers_differ_also_without_the_kernel),
+        TEST(interrupted_randomness_is_asked_for_again),
+        TEST(signal_calls_report_errors),
+        TEST(a_thread_that_is_not_known_to_run_sleeps),
         TEST(threads_take_no_signals_but_faults),
         TEST(a_thread_that_cannot_start_is_reported),
         TEST(a_forked_child_knows_without_kernel_help),
