@@ -41,6 +41,7 @@ static void rt_01_bad_settings_are_refused(struct test_env *env)
     REFUSED(workers, 1025);
     REFUSED(blocking_threads_max, 0);
     REFUSED(blocking_threads_max, 65537);
+    REFUSED(stack_bytes, 0);
     REFUSED(stack_bytes, ((size_t)1 << 30) + 1);
     REFUSED(budget, 0);
     REFUSED(budget, 65536);
@@ -92,7 +93,7 @@ static void bad_environment_is_reported_and_ignored(struct test_env *env)
 {
     static const char *const names[] = {"WEFT_WORKERS", "WEFT_BLOCKING_THREADS", "WEFT_STACK_BYTES",
                                         "WEFT_BUDGET", "WEFT_STUCK_MS"};
-    static const char *const values[] = {"", "x", "-1", "3x", "99999999999999999999999", " "};
+    static const char *const values[] = {"", "x", "-1", "3x", "0", "99999999999999999999999", " "};
     weft_config defaults;
     (void)env;
     weft_config_init(&defaults);
