@@ -15,6 +15,7 @@
 #   tests/examples/<name>.sh or .py  gets the path of examples/<name>     label example
 #   tests/support/*.c                weft_test_support, linked to each of the above
 #   tests/support/tools/*.c          programs without weft; their directory is $WEFT_TEST_TOOLS
+#   tests/support/plugins/*.c        weft inside, and beside it; they lie in $WEFT_TEST_PLUGINS
 #   tests/model/support/*.c          the explorer, linked to the model tests
 #
 # A test file may say how it wants to be run, in one comment at its top:
@@ -75,6 +76,26 @@ if(support_sources)
     target_compile_options(weft_test_support PRIVATE
         -fno-omit-frame-pointer -fno-optimize-sibling-calls)
     set(support_library weft_test_support)
+endif()
+
+# Plugins, each with weft inside and beside it, for a test that loads and unloads them.
+if(NOT WEFT_TEST_UNDER)
+    file(GLOB plugin_sources CONFIGURE_DEPENDS ${tests_dir}/support/plugins/*.c)
+    foreach(source IN LISTS plugin_sources)
+        get_filename_component(name ${source} NAME_WE)
+        foreach(way static shared)
+            set(target ${name}_${way})
+            add_library(${target} MODULE ${source})
+            weft_test_common(${target})
+            set_target_properties(${target} PROPERTIES
+                PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${weft_tools_dir})
+            list(APPEND plugin_targets ${target})
+        endforeach()
+        target_link_libraries(${name}_static PRIVATE weft_static)
+        target_link_libraries(${name}_shared PRIVATE weft)
+    endforeach()
+    list(APPEND weft_test_env
+        "WEFT_TEST_PLUGINS=${weft_tools_dir}" "WEFT_TEST_LIBRARY=$<TARGET_FILE:weft>")
 endif()
 
 # Clients that share no code with weft. In a cross build they are made for this machine: a test that
@@ -168,6 +189,9 @@ function(weft_test_program name source label library)
         get_filename_component(tool ${tool} NAME_WE)
         add_dependencies(${target} tool_${tool})
     endforeach()
+    if(name MATCHES "\\.plugin$" AND plugin_targets)
+        add_dependencies(${target} ${plugin_targets})
+    endif()
     if(WEFT_TEST_LAUNCHER)
         add_test(NAME ${name} COMMAND ${WEFT_TEST_LAUNCHER} $<TARGET_FILE:${target}>)
     else()
