@@ -157,13 +157,14 @@ WEFT_API WEFT_MUST_CHECK int weft_runtime_create(const weft_config *config, weft
  * jobs that have started are waited for, others are cancelled. Spawns meanwhile give tasks that are
  * cancelled at once.
  *
- *   rt           taken, whatever is returned, except with -EPERM and -EINVAL, and except that a
- *                local runtime stays the caller's with -ETIMEDOUT: call again
+ *   rt           taken with 0 and -ETIMEDOUT; but a local runtime stays the caller's with
+ *                -ETIMEDOUT: call again
  *   timeout_ns   how long to wait; WEFT_NEVER: until all has ended; 0: not at all
  *
  * Returns 0 when everything has ended, or
  *   -ETIMEDOUT   tasks or jobs that do not end were left behind on threads that go on by
  *                themselves, and what they use is freed when they end
+ *   -EAGAIN, -ENOMEM   likewise, but there is no thread or no memory to go on: call again
  *   -EPERM       timeout_ns is not 0, and the caller is a task, a body of weft_block_on() or a
  *                hook; or a local runtime, and the caller is one of these or another thread
  *   -EINVAL      rt is NULL

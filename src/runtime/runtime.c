@@ -374,11 +374,14 @@ static int shut_down(const char *call, weft_runtime *rt, uint64_t timeout_ns, co
         return -ETIMEDOUT; /* no other thread may run what is left */
     weft__runtime_stop(rt, WEFT__TASK_ABORT);
     struct weft__thread reaper;
-    if (weft__sys_thread_start(&reaper, "weft-shutdown", reaper_main, rt) < 0)
-        weft__log(WEFT_LOG_ERROR, "runtime \"%s\" is left behind: no thread to shut it down",
+    int rc = weft__sys_thread_start(&reaper, "weft-shutdown", reaper_main, rt);
+    if (rc < 0) {
+        weft__log(WEFT_LOG_ERROR,
+                  "runtime \"%s\" stays the caller's: no thread to go on shutting it down",
                   rt->sched.core.name);
-    else
-        weft__sys_thread_detach(&reaper);
+        return rc;
+    }
+    weft__sys_thread_detach(&reaper);
     return -ETIMEDOUT;
 }
 

@@ -108,7 +108,8 @@ static void talk_to(const char *addr)
         continue;
     (void)CAME_OVER(n, 0);
     memset(block, 0, sizeof(block));
-    (void)CAME_OVER(weft_tcp_try_read(conn, &c, 1), 0);
+    if (n == 0)
+        (void)CAME_OVER(weft_tcp_try_read(conn, &c, 1), 0); /* and it stays so */
 out:
     weft_bufreader_destroy(r);
     weft_bufwriter_destroy(w);

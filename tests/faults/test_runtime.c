@@ -139,6 +139,46 @@ static void blocking_jobs(enum test_flavour flavour)
 }
 SCENE(blocking_jobs)
 
+struct job {
+    atomic_bool has_begun, may_end;
+};
+
+static void *stay(void *arg)
+{
+    struct job *j = arg;
+    atomic_store(&j->has_begun, true);
+    while (!atomic_load(&j->may_end))
+        test_pause();
+    return NULL;
+}
+
+/* A runtime that is left while a job runs goes on by itself, or stays ours. */
+static void leaving_a_job_behind(enum test_flavour flavour)
+{
+    struct job j = {.has_begun = false};
+    weft_config c;
+    weft_runtime *rt;
+    weft_task *t;
+    test_config(&c, flavour);
+    if (!CAME(weft_runtime_create(&c, &rt), 0))
+        return;
+    weft_spawn_options o = {.runtime = weft_runtime_handle(rt)};
+    int rc = weft_spawn_blocking_with(&o, stay, &j, &t);
+    if (!CAME(rc, 0)) {
+        EXPECT_EQ(weft_runtime_destroy(rt), 0);
+        weft_handle_unref(o.runtime);
+        return;
+    }
+    CHECK_SOON(atomic_load(&j.has_begun));
+    bool is_left = CAME(weft_runtime_shutdown(rt, 0), -ETIMEDOUT);
+    atomic_store(&j.may_end, true);
+    if (!is_left)
+        EXPECT_EQ(weft_runtime_destroy(rt), 0);
+    EXPECT_EQ(test_join_kind_polling(t), WEFT_OUTCOME_VALUE);
+    weft_handle_unref(o.runtime);
+}
+SCENE(leaving_a_job_behind)
+
 /* ---- between tasks and threads ---- */
 
 static atomic_int made, dropped;
@@ -240,4 +280,5 @@ static void talk(enum test_flavour flavour)
 }
 SCENE(talk)
 
-SCENE_MAIN(SCENE_TESTS(tasks), SCENE_TESTS(timers), SCENE_TESTS(blocking_jobs), SCENE_TESTS(talk))
+SCENE_MAIN(SCENE_TESTS(tasks), SCENE_TESTS(timers), SCENE_TESTS(blocking_jobs),
+           SCENE_TESTS(leaving_a_job_behind), SCENE_TESTS(talk))
