@@ -7,7 +7,7 @@
 #include <weft/weft.h>
 
 #include <errno.h>
-#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Runs under these settings; the simulation must take place. */
@@ -211,6 +211,33 @@ static void the_first_failure_ends_it(struct test_env *env)
     EXPECT_EQ(r.end, WEFT_SIM_FAILED);
     EXPECT_EQ(r.rc, -ECANCELED);
     EXPECT(strstr(r.why, "1 + 1 == 3") != NULL);
+}
+
+static void *never_ends(void *arg)
+{
+    (void)arg;
+    for (;;)
+        weft_sim_compute(WEFT_SEC);
+    return NULL;
+}
+
+static int start_what_never_ends(void *arg)
+{
+    (void)arg;
+    return weft_spawn_blocking(never_ends, NULL, NULL);
+}
+
+/* What the job and its thread hold is lost: not for those who look for leaks. */
+static void what_does_not_end_is_given_up(struct test_env *env)
+{
+    const char *under = getenv("WEFT_TEST_UNDER");
+    (void)env;
+    if (under != NULL && under[0] != '\0')
+        return;
+    weft_sim_result r = simulate_calm(start_what_never_ends, NULL);
+    EXPECT_EQ(r.end, WEFT_SIM_STUCK);
+    EXPECT(r.time_ns < 3700 * WEFT_SEC);
+    test_log_clear();
 }
 
 /* ---- from the seed ---- */
@@ -561,7 +588,8 @@ TEST_MAIN(PLAIN(the_body_runs_and_its_result_comes_back), PLAIN(a_body_that_pani
           PLAIN(misuse_is_refused), IN_TASK(not_from_a_task), PLAIN(a_day_passes_at_once),
           PLAIN(the_time_limit_ends_it), PLAIN(the_step_limit_ends_it),
           PLAIN(a_deadlock_is_found_and_tasks_are_named), PLAIN(the_first_failure_ends_it),
-          PLAIN(a_seed_does_the_same_again), PLAIN(a_stuck_worker_delays_nobody),
-          PLAIN(blocking_jobs_take_part), PLAIN(a_calm_network_loses_nothing),
-          PLAIN(pieces_make_up_the_whole), PLAIN(each_fault_happens),
-          PLAIN(links_are_cut_and_healed), PLAIN(a_socket_that_is_left_open_is_counted))
+          PLAIN(what_does_not_end_is_given_up), PLAIN(a_seed_does_the_same_again),
+          PLAIN(a_stuck_worker_delays_nobody), PLAIN(blocking_jobs_take_part),
+          PLAIN(a_calm_network_loses_nothing), PLAIN(pieces_make_up_the_whole),
+          PLAIN(each_fault_happens), PLAIN(links_are_cut_and_healed),
+          PLAIN(a_socket_that_is_left_open_is_counted))
