@@ -187,11 +187,11 @@ int weft__sim_thread_create_first(struct weft__sim *s, void *(*fn)(void *), void
         return -EAGAIN;
     if (s->thread_count == s->thread_cap) {
         unsigned cap = s->thread_cap ? 2 * s->thread_cap : 16;
-        struct weft__sim_thread **threads = weft__malloc(cap * sizeof(*threads));
+        struct weft__sim_thread **threads = weft__malloc(cap * sizeof(struct weft__sim_thread *));
         if (threads == NULL)
             return -ENOMEM;
         if (s->thread_count > 0)
-            memcpy(threads, s->threads, s->thread_count * sizeof(*threads));
+            memcpy(threads, s->threads, s->thread_count * sizeof(struct weft__sim_thread *));
         weft__free(s->threads);
         s->threads = threads;
         s->thread_cap = cap;
@@ -234,7 +234,8 @@ int weft__sim_thread_join(unsigned long handle)
     if (t->state != WEFT__SIM_ENDED) {
         t->joiner = s->running;
         (void)weft__sim_wait(s, WEFT_NEVER);
-        t = thread_of(s, handle, &index);
+        if (thread_of(s, handle, &index) == NULL) /* it may stand elsewhere in the table now */
+            return -EINVAL;
     }
     forget_thread(s, index);
     return 0;

@@ -257,27 +257,32 @@ static int send_later(struct weft__sim *s, struct weft__sim_event *e)
     return add(s, e);
 }
 
+/* The connection breaks here: what would have been sent is lost, and both ends will be told. */
+static int break_off(struct weft__sim *s, struct weft__sim_conn *c)
+{
+    c->is_reset_planned = true;
+    s->result.resets++;
+    int rc = weft__sim_send(s, c, 0, WEFT__SIM_RST, NULL, 0);
+    return rc < 0 ? rc : weft__sim_send(s, c, 1, WEFT__SIM_RST, NULL, 0);
+}
+
 int weft__sim_send(struct weft__sim *s, struct weft__sim_conn *c, unsigned side,
                    enum weft__sim_event_kind kind, const void *bytes, size_t len)
 {
+    if (kind == WEFT__SIM_DATA) {
+        c->side[side].in_flight += len;
+        if (c->is_reset_planned)
+            return 0;
+        if (weft__sim_chance(s, s->config.reset_ppm))
+            return break_off(s, c);
+    }
     struct weft__sim_event *e = make(s, c, 1 - side, kind, bytes != NULL ? len : 0);
     if (e == NULL)
         return -ENOMEM;
     e->len = len;
     if (bytes != NULL && len > 0)
         memcpy(e->bytes, bytes, len);
-    if (kind == WEFT__SIM_DATA)
-        c->side[side].in_flight += len;
-    int rc = send_later(s, e);
-    if (rc == 0 && kind == WEFT__SIM_DATA && !c->is_reset_planned &&
-        weft__sim_chance(s, s->config.reset_ppm)) {
-        c->is_reset_planned = true;
-        s->result.resets++;
-        rc = weft__sim_send(s, c, 0, WEFT__SIM_RST, NULL, 0);
-        if (rc == 0)
-            rc = weft__sim_send(s, c, 1, WEFT__SIM_RST, NULL, 0);
-    }
-    return rc;
+    return send_later(s, e);
 }
 
 int weft__sim_plan(struct weft__sim *s, struct weft__sim_conn *c, unsigned side,
