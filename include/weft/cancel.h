@@ -114,9 +114,10 @@ typedef struct weft_cancel_scope {
          !weft__p_##name->left; weft_cancel_scope_leave(&name))
 
 /* Opens a scope; token is borrowed until it is left; NULL: one that is never cancelled. s stays
- * where it is until it is left, in reverse order. A panic or an unwinding abort leaves it; a body
- * that returns without leaving it ends the process. In a place where nothing can wait it has no
- * effect. */
+ * where it is until it is left, in reverse order. A panic or an unwinding abort leaves it. A body,
+ * or a callback, that returns without leaving it is reported; if a wait inside has shown the scope
+ * to the token, its memory being gone by then, the process ends. In a place where nothing can wait
+ * it has no effect. */
 WEFT_API void weft_cancel_scope_enter(weft_cancel_scope *s, weft_cancel_token *token);
 /* Closes it. Idempotent. */
 WEFT_API void weft_cancel_scope_leave(weft_cancel_scope *s);

@@ -295,13 +295,11 @@ int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value)
     struct body body = {.fn = fn, .arg = arg};
     weft_panic_info *info = weft__call_contained(call_body, &body);
     weft__thread_task_drop(c);
-    if (WEFT__UNLIKELY(c->guards !=
-                       guards)) /* it may lie in a frame that is gone: is not looked at */
-        (void)weft__misuse(
-            "weft_block_in_place", -EINVAL,
-            "fn has returned without weft_leave(): the runtime that it entered stays "
-            "referenced for ever",
-            WEFT__CALLER);
+    /* One that fn forgot may lie in a frame that is gone: it is not looked at. */
+    if (WEFT__UNLIKELY(c->guards != guards))
+        (void)weft__misuse("weft_block_in_place", -EINVAL,
+                           "fn has not left the runtime that it entered, which stays referenced",
+                           WEFT__CALLER);
     c->guards = guards;
     c->local = local;
     c->in_place_task = outer;

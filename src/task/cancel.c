@@ -26,12 +26,14 @@ static struct scope_state *state_of(weft_cancel_scope *s)
     return (struct scope_state *)s->opaque;
 }
 
-static void unwatch(weft_cancel_scope *s)
+static void unwatch(struct weft__locals *l, weft_cancel_scope *s)
 {
     struct scope_state *state = state_of(s);
-    if (state->is_watching)
-        weft__cancel_token_unwatch(s->token, &state->waiter);
+    if (!state->is_watching)
+        return;
+    weft__cancel_token_unwatch(s->token, &state->waiter);
     state->is_watching = false;
+    l->armed_scopes--;
 }
 
 void weft_cancel_scope_enter(weft_cancel_scope *s, weft_cancel_token *token)
@@ -66,11 +68,11 @@ void weft_cancel_scope_leave(weft_cancel_scope *s)
                            WEFT__CALLER);
         while (l->cancel_top && l->cancel_top != s) {
             l->cancel_top->left = true;
-            unwatch(l->cancel_top);
+            unwatch(l, l->cancel_top);
             l->cancel_top = l->cancel_top->outer;
         }
     }
-    unwatch(s);
+    unwatch(l, s);
     l->cancel_top = s->outer;
     l->cancel = state_of(s)->visible_outer;
 }
@@ -83,7 +85,7 @@ bool weft_cancel_scope_is_cancelled(const weft_cancel_scope *s)
 void weft__cancel_scopes_unwatch(struct weft__locals *l, const weft_cancel_scope *until)
 {
     for (weft_cancel_scope *s = l->cancel_top; s != until && s != NULL; s = s->outer)
-        unwatch(s);
+        unwatch(l, s);
 }
 
 void weft__cancel_scopes_drop(struct weft__locals *l, weft_cancel_scope *until)
@@ -91,6 +93,14 @@ void weft__cancel_scopes_drop(struct weft__locals *l, weft_cancel_scope *until)
     while (l->cancel_top != until && l->cancel_top != NULL)
         l->cancel_top = l->cancel_top->outer;
     l->cancel = NULL;
+}
+
+uint32_t weft__cancel_scopes_armed(const weft_cancel_scope *innermost)
+{
+    uint32_t n = 0;
+    for (const weft_cancel_scope *s = innermost; s; s = s->outer)
+        n += ((const struct scope_state *)s->opaque)->is_watching;
+    return n;
 }
 
 weft_cancel_scope *weft__cancel_scope_outer(weft_cancel_scope *s)
@@ -126,6 +136,7 @@ bool weft__cancel_check(struct weft__task *self)
             return true;
         }
         state->is_watching = true;
+        self->locals->armed_scopes++;
     }
     return false;
 }

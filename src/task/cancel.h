@@ -24,6 +24,9 @@ void weft__cancel_scopes_drop(struct weft__locals *l, weft_cancel_scope *until);
 /* The task that the scopes wake goes: from now on they wake the one that waits next. */
 void weft__cancel_scopes_forget(struct weft__locals *l);
 
+/* How many of these scopes, and of those around them, watch their tokens. */
+uint32_t weft__cancel_scopes_armed(const weft_cancel_scope *innermost);
+
 /* The next scope around s that waits inside s see; NULL: none. */
 weft_cancel_scope *weft__cancel_scope_outer(weft_cancel_scope *s);
 

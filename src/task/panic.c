@@ -208,6 +208,59 @@ bool weft_self_is_panicking(void)
     return weft__locals_now()->is_panicking;
 }
 
+/* ---- scopes that are left open ---- */
+
+static bool is_around(const weft_timeout *outer, const weft_timeout *t)
+{
+    while (t && t != outer)
+        t = t->outer;
+    return t == outer;
+}
+
+static bool is_cancel_around(const weft_cancel_scope *outer, const weft_cancel_scope *s)
+{
+    while (s && s != outer)
+        s = s->outer;
+    return s == outer;
+}
+
+/* "task 7 "name", spawned at file.c:12" */
+static const char *describe(const struct weft__locals *l, char *buf, size_t cap)
+{
+    const struct weft__task *t = weft__task_current();
+    if (t == NULL || t->locals != l)
+        return "a thread";
+    char label[96];
+    (void)snprintf(buf, cap, "%s, spawned at %s:%d,", weft__task_label(t, label, sizeof label),
+                   t->site ? t->site->file : "?", t->site ? t->site->line : 0);
+    return buf;
+}
+
+void weft__scopes_end(struct weft__locals *l, const struct weft__boundary *b)
+{
+    /* Whoever leaves scopes outside the call as well leaves fewer, all of them alive. */
+    bool timeouts_end = is_around(l->timeout_top, b->timeout_top);
+    bool cancels_end = is_cancel_around(l->cancel_top, b->cancel_top);
+    if (timeouts_end && cancels_end)
+        return;
+    char who[256];
+    weft__log(WEFT_LOG_ERROR, "%s: %s has returned from a function that did not leave its scope",
+              timeouts_end ? "weft_cancel_scope_leave" : "weft_timeout_leave",
+              describe(l, who, sizeof who));
+    /* The scope may lie in a frame that is gone, so it is not looked at. */
+    if (!timeouts_end) {
+        l->timeout_top = b->timeout_top;
+        l->timeout = b->timeout;
+    }
+    if (!cancels_end) {
+        l->cancel_top = b->cancel_top;
+        l->cancel = b->cancel;
+    }
+    /* A timer or a token that points to it writes into what stands there now. */
+    WEFT_ASSERT(l->armed_scopes ==
+                weft__timeouts_armed(l->timeout_top) + weft__cancel_scopes_armed(l->cancel_top));
+}
+
 /* ---- containment ---- */
 
 /* setjmp lives alone in its function: nothing that changes between the two returns is kept in a
@@ -228,12 +281,12 @@ static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool le
     b.cleanups = l->cleanups;
     b.timeout_top = l->timeout_top;
     b.cancel_top = l->cancel_top;
+    b.timeout = l->timeout;
+    b.cancel = l->cancel;
     b.guards = weft__ctx_now()->guards;
     b.outer = l->boundary;
     b.panic = NULL;
     bool was_panicking = l->is_panicking;
-    struct weft_timeout *timeout = l->timeout;
-    struct weft_cancel_scope *cancel = l->cancel;
     struct weft_task_local_binding *bindings = l->bindings;
     uint16_t shield = l->shield_depth, no_wait = l->no_wait_depth;
     uint16_t unconstrained = l->unconstrained_depth;
@@ -242,10 +295,14 @@ static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool le
     bool ok = call_inside(&b, fn, arg);
     l = weft__locals_now(); /* of a task the same; a plain thread does not move either */
     l->boundary = b.outer;
-    if (ok)
+    if (WEFT__LIKELY(ok && l->timeout_top == b.timeout_top && l->cancel_top == b.cancel_top))
         return NULL;
-    l->timeout = timeout;
-    l->cancel = cancel;
+    if (ok) {
+        weft__scopes_end(l, &b);
+        return NULL;
+    }
+    l->timeout = b.timeout;
+    l->cancel = b.cancel;
     l->bindings = bindings;
     l->shield_depth = shield;
     l->no_wait_depth = no_wait;
@@ -339,10 +396,9 @@ weft_panic_info *weft__run_cleanups(struct weft__locals *l, weft_cleanup *mark)
 
 void weft__locals_end(struct weft__locals *l)
 {
-    if (WEFT__UNLIKELY(l->timeout_top != NULL))
-        weft__timeouts_drop(l, NULL);
-    /* What its token would wake lies in a frame that is gone: going on would corrupt the stack. */
-    WEFT_ASSERT(l->cancel_top == NULL); /* a body returned without leaving its cancel scope */
+    static const struct weft__boundary outermost;
+    if (WEFT__UNLIKELY(l->timeout_top != NULL || l->cancel_top != NULL))
+        weft__scopes_end(l, &outermost);
 }
 
 void weft__task_end_early(struct weft__task *self, enum weft_outcome_kind kind,

@@ -60,8 +60,10 @@ void weft__task_complete_unstarted(struct weft__task *self);
 /* Drops the outcome of a task whose handle nobody has, or the caller has. */
 void weft__outcome_drop(struct weft__task *t);
 
-/* A body has returned: closes the timeout scopes that it left open, and sees to it that it has left
- * its cancellation scopes. */
+/* A function has returned that was called inside b: forgets, and reports, the scopes that it left
+ * open. Ends the process when a wait has armed one of them. */
+void weft__scopes_end(struct weft__locals *l, const struct weft__boundary *b);
+/* The same when it was the body. */
 void weft__locals_end(struct weft__locals *l);
 
 /* The current task's locals; for a thread that runs none, its own. */

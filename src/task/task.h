@@ -106,8 +106,8 @@ struct weft__boundary {
     jmp_buf env;
     /* what was registered before belongs to the outside */
     weft_cleanup *cleanups;
-    struct weft_timeout *timeout_top;
-    struct weft_cancel_scope *cancel_top;
+    struct weft_timeout *timeout_top, *timeout;
+    struct weft_cancel_scope *cancel_top, *cancel;
     weft_enter_guard *guards; /* of the thread; a task enters none */
     struct weft__boundary *outer;
     weft_panic_info *panic; /* what arrived here */
@@ -136,6 +136,8 @@ struct weft__locals {
     struct weft_timeout *timeout;
     /* innermost cancellation scope, whatever stands between; and of those not behind a shield */
     struct weft_cancel_scope *cancel_top, *cancel;
+    /* scopes of both kinds that a timer or a token points to: others write into them */
+    uint32_t armed_scopes;
     struct weft__drive *drive;                /* innermost; NULL for all but a few */
     struct weft_task_local_binding *bindings; /* innermost task-local */
     struct weft__boundary *boundary;          /* innermost */

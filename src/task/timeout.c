@@ -11,12 +11,13 @@ static weft_timeout *saved(const weft_timeout *t)
     return t->opaque[0];
 }
 
-static void disarm(weft_timeout *t)
+static void disarm(struct weft__locals *l, weft_timeout *t)
 {
     struct weft__core *core = t->opaque[1];
     if (core) {
         core->ops->timeout_disarm(t);
         t->opaque[1] = NULL;
+        l->armed_scopes--;
     }
 }
 
@@ -51,8 +52,8 @@ void weft_timeout_leave(weft_timeout *t)
     t->left = true;
     if (!t->entered)
         return;
-    disarm(t);
     struct weft__locals *l = weft__locals_now();
+    disarm(l, t);
     if (WEFT__UNLIKELY(l->timeout_top != t)) {
         (void)weft__misuse("weft_timeout_leave", -EINVAL,
                            "scopes must be left in reverse order; those inside are left too",
@@ -60,7 +61,7 @@ void weft_timeout_leave(weft_timeout *t)
         while (l->timeout_top && l->timeout_top != t) {
             weft_timeout *inner = l->timeout_top;
             inner->left = true;
-            disarm(inner);
+            disarm(l, inner);
             l->timeout_top = inner->outer;
         }
     }
@@ -85,16 +86,24 @@ uint64_t weft_timeout_remaining(void)
 void weft__timeouts_drop(struct weft__locals *l, weft_timeout *until)
 {
     while (l->timeout_top != until && l->timeout_top != NULL) {
-        disarm(l->timeout_top);
+        disarm(l, l->timeout_top);
         l->timeout_top = l->timeout_top->outer;
     }
     l->timeout = NULL;
 }
 
+uint32_t weft__timeouts_armed(const weft_timeout *innermost)
+{
+    uint32_t n = 0;
+    for (const weft_timeout *t = innermost; t; t = t->outer)
+        n += t->opaque[1] != NULL;
+    return n;
+}
+
 void weft__timeouts_forget(struct weft__locals *l)
 {
     for (weft_timeout *t = l->timeout_top; t; t = t->outer)
-        disarm(t);
+        disarm(l, t);
 }
 
 bool weft__timeout_check_now(struct weft__task *self)
@@ -119,6 +128,7 @@ bool weft__timeout_check(struct weft__task *self)
             return false; /* nobody would look at the timer */
         /* no reference: the task lives in its slab, and the slab in its core */
         t->opaque[1] = core;
+        self->locals->armed_scopes++;
         core->ops->timeout_arm(core, t, weft__task_waker(self));
         return false;
     }

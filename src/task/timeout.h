@@ -17,6 +17,9 @@ void weft__timeouts_drop(struct weft__locals *l, weft_timeout *until);
  * next. */
 void weft__timeouts_forget(struct weft__locals *l);
 
+/* How many of these scopes, and of those around them, are armed. */
+uint32_t weft__timeouts_armed(const weft_timeout *innermost);
+
 /* In a wait that is pending: arms the scope that ends first when that was not done yet. True when
  * it has expired: then it is marked. */
 bool weft__timeout_check(struct weft__task *self);

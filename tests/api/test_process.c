@@ -2,6 +2,7 @@
 /* The process around the runtimes: fork, and exit() while workers run. */
 #include "harness.h"
 
+#include <weft/cancel.h>
 #include <weft/mutex.h>
 
 #include <errno.h>
@@ -178,17 +179,54 @@ static void exit_called_by_a_task_ends_the_process(struct test_env *env)
         CHECK_EQ(in_program("exit in a task"), 7);
 }
 
+/* A timer, or a token, has a pointer into a frame that is gone. */
+static void *forget_armed_scopes(void *kind)
+{
+    weft_timeout t;
+    weft_cancel_scope s;
+    weft_cancel_token *token;
+    CHECK_EQ(weft_cancel_token_create(&token), 0);
+    if (strcmp(kind, "timeout") == 0)
+        weft_timeout_enter(&t, WEFT_SEC);
+    else
+        weft_cancel_scope_enter(&s, token);
+    CHECK_EQ(weft_sleep(WEFT_MS), 0);
+    return NULL;
+}
+
+static int forget_armed_scope(char *kind)
+{
+    weft_runtime *rt;
+    weft_outcome o;
+    weft_config c;
+    weft_config_init(&c);
+    c.flavor = WEFT_FLAVOR_CURRENT_THREAD;
+    if (weft_runtime_create(&c, &rt) < 0)
+        return 1;
+    return weft_block_on(rt, forget_armed_scopes, kind, &o) < 0 ? 2 : 3;
+}
+
+static void a_scope_forgotten_under_a_wait_ends_the_process(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(in_program("timeout"), 256 + SIGABRT);
+    CHECK_EQ(in_program("cancel scope"), 256 + SIGABRT);
+}
+
 static const struct CMUnitTest tests[] = {
     ON_MAIN(runtime_of_the_parent_is_refused_in_a_child),
     ON_MAIN(a_task_that_goes_on_in_a_child_cannot_wait),
     PLAIN(exit_with_running_workers_is_survived),
     PLAIN(exit_called_by_a_task_ends_the_process),
+    PLAIN(a_scope_forgotten_under_a_wait_ends_the_process),
 };
 
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "child") == 0) {
         alarm(30); /* a hang is a failure */
+        if (strcmp(argv[2], "timeout") == 0 || strcmp(argv[2], "cancel scope") == 0)
+            return forget_armed_scope(argv[2]);
         return strcmp(argv[2], "exit in a task") == 0 ? exit_in_a_task() : exit_while_workers_run();
     }
     return test_main(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);

@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include <cmocka.h>
@@ -238,6 +239,88 @@ static void a_panic_through_a_blocking_wait_gives_its_task_back(void **state)
     assert_int_equal(maps, 0);
 }
 
+/* ---- scopes that a function does not leave ---- */
+
+static weft_timeout timeout;
+static weft_cancel_scope cancel_scope;
+static weft_cancel_token *token;
+static unsigned lines;
+
+static void count_line(enum weft_log_level level, const char *line, void *arg)
+{
+    (void)level, (void)arg;
+    lines += strstr(line, "spawned at") != NULL && strstr(line, "_leave: task ") != NULL;
+}
+
+static void *forget_timeout(void *arg)
+{
+    weft_timeout_enter(&timeout, WEFT_SEC);
+    return weft_yield() == 0 ? arg : NULL;
+}
+
+static void *forget_cancel(void *arg)
+{
+    weft_cancel_scope_enter(&cancel_scope, token);
+    return weft_yield() == 0 ? arg : NULL;
+}
+
+static void call_forgetful(void *arg)
+{
+    (void)forget_timeout(arg);
+    (void)forget_cancel(arg);
+}
+
+/* In a callback, around which scopes of both kinds are armed. */
+static void *forget_both_inside(void *arg)
+{
+    WEFT_TIMEOUT(WEFT_SEC)
+        WEFT_CANCEL_SCOPE(token) {
+            int rc = weft_sleep(WEFT_MS);
+            if (rc < 0 || weft__call_contained(call_forgetful, arg) != NULL)
+                return NULL;
+            uint64_t left = weft_timeout_remaining();
+            if (left > WEFT_SEC || weft_sleep(WEFT_MS) < 0)
+                return NULL;
+        }
+    return arg;
+}
+
+static void leave_both(void *arg)
+{
+    (void)arg;
+    weft_cancel_scope_leave(&cancel_scope);
+    weft_timeout_leave(&timeout);
+}
+
+static void *leave_both_inside(void *arg)
+{
+    weft_timeout_enter(&timeout, WEFT_SEC);
+    weft_cancel_scope_enter(&cancel_scope, token);
+    int rc = weft_sleep(WEFT_MS);
+    return rc == 0 && weft__call_contained(leave_both, NULL) == NULL ? arg : NULL;
+}
+
+static void scopes_that_are_forgotten_are_reported(void **state)
+{
+    static const struct {
+        weft_task_fn fn;
+        unsigned lines;
+    } cases[] = {
+        {forget_timeout, 1}, {forget_cancel, 1}, {forget_both_inside, 1}, {leave_both_inside, 0}};
+    (void)state;
+    weft_runtime *rt = runtime_create(WEFT_FLAVOR_CURRENT_THREAD);
+    assert_int_equal(weft_cancel_token_create(&token), 0);
+    weft_log_set(count_line, NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        lines = 0;
+        assert_ptr_equal(run(rt, cases[i].fn, rt).value, rt);
+        assert_int_equal(lines, cases[i].lines);
+    }
+    weft_log_set(NULL, NULL);
+    weft_cancel_token_unref(token);
+    assert_int_equal(weft_runtime_destroy(rt), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -245,6 +328,7 @@ int main(void)
         cmocka_unit_test(a_panic_leaves_the_guards_of_a_callback),
         cmocka_unit_test(a_panic_after_leaving_an_outer_guard),
         cmocka_unit_test(a_panic_in_place_leaves_the_guards),
+        cmocka_unit_test(scopes_that_are_forgotten_are_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
