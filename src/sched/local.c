@@ -340,7 +340,7 @@ void weft__local_begin(struct weft__driving *d, struct weft__local *set, struct 
     weft__core_ref(&set->sched.core);
     /* Its tasks may be woken from anywhere, which the deadlock check of the driver's runtime does
      * not see. relaxed: it looks for what lasts. */
-    weft__a32_add_relaxed(&weft__sched_of(task->core)->outside, 1);
+    weft__a32_add_relaxed(&weft__sched_of(task->core)->drives, 1);
     weft__lock_acquire(&set->lock);
     weft__list_push_back(&set->drivers, &d->node);
     weft__a32_add_relaxed(&set->end_waiters, waits_for_end);
@@ -370,7 +370,7 @@ void weft__local_end(struct weft__driving *d)
     claim_drivers(set, &list, false);
     weft__lock_release(&set->lock);
     weft__wake_list_flush(&list);
-    weft__a32_sub_relaxed(&weft__sched_of(d->task->core)->outside, 1);
+    weft__a32_sub_relaxed(&weft__sched_of(d->task->core)->drives, 1);
     weft__core_unref(&set->sched.core);
 }
 

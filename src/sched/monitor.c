@@ -58,8 +58,8 @@ void weft__sched_check_deadlock(struct weft__sched *s)
     if (weft__a32_load_relaxed(&s->is_woken_outside))
         return;
     /* mutation: this is looked at when all has been quiet for 100 ms, and is about what lasts */
-    if (weft__a32_load_seq_cst(&s->outside) || weft__a32_load_seq_cst(&s->jobs) ||
-        weft__a64_load_seq_cst(&s->core.handle_refs))
+    if (weft__a32_load_seq_cst(&s->outside) || weft__a32_load_relaxed(&s->drives) ||
+        weft__a32_load_seq_cst(&s->jobs) || weft__a64_load_seq_cst(&s->core.handle_refs))
         return;
     if (s->core.driver && weft__driver_source_count(s->core.driver))
         return;

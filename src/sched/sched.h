@@ -165,6 +165,7 @@ struct weft__sched {
     /* substitutes that are owed for want of memory or of a thread; written under lock */
     weft__a32 owed_workers;
     weft__a32 outside; /* threads inside weft_enter(): they may wake tasks */
+    weft__a32 drives;  /* tasks that drive a local set, whose tasks may be woken from anywhere */
     weft__a32 jobs;    /* blocking jobs that have not ended: likewise, and a paused clock waits */
     /* 1: a thread outside all runtimes has woken a task, and may do so again; written by such */
     weft__a32 is_woken_outside;

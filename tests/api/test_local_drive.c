@@ -436,6 +436,35 @@ static void two_tasks_drive_one_set(struct test_env *env)
 
 /* A thread inside weft_enter() waits in that runtime: with its sockets, and under its own scopes.
  * */
+/* A task of one set, which drives another that it never gets to the end of. */
+static void *drive_another(void *arg)
+{
+    weft_local_set *inner = set_create();
+    (void)run_until(inner, wait_on_gate, arg);
+    set_destroy(inner);
+    return arg;
+}
+
+static void *begin_and_leave(void *gate)
+{
+    weft_task_detach(spawn_local(drive_another, gate));
+    CHECK_EQ(weft_yield(), 0);
+    CHECK_EQ(weft_yield(), 0);
+    return gate;
+}
+
+static void a_set_goes_whose_task_drives_another(struct test_env *env)
+{
+    struct gate gate;
+    (void)env;
+    gate_init(&gate);
+    weft_local_set *outer = set_create();
+    EXPECT(run_until(outer, begin_and_leave, &gate) == &gate);
+    EXPECT_EQ(weft_local_set_alive(outer), 1);
+    set_destroy(outer); /* aborts it, and waits until it has let go of its own */
+    gate_fini(&gate);
+}
+
 static void a_thread_inside_a_runtime_drives(struct test_env *env)
 {
     weft_enter_guard g;
@@ -894,7 +923,8 @@ TEST_MAIN(IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
           IN_TASK(a_pinned_task_drives), ON_MAIN(a_body_leaves_the_runtime_of_its_thread),
           IN_BODY(wakes_for_nothing_keep_nobody_from_running),
           PLAIN(wakes_for_nothing_keep_nobody_from_running),
-          PLAIN(a_driver_that_has_moved_is_told_so),
+          PLAIN(a_driver_that_has_moved_is_told_so), PLAIN(a_set_goes_whose_task_drives_another),
+          IN_BODY(a_set_goes_whose_task_drives_another),
           PLAIN(on_a_paused_clock_local_tasks_sleep_for_hours),
           IN_BODY(local_tasks_of_every_class_run), IN_BODY(misuse_is_reported),
           PLAIN(misuse_is_reported), PLAIN(settings_out_of_range_are_refused),
