@@ -464,9 +464,9 @@ static void *compute_in_place(void *arg)
 static int keep_the_worker(struct dice *d)
 {
     uint64_t ns = roll(d, 30 * WEFT_MS) >> roll(d, 12);
-    if (roll(d, 2))
-        return weft_block_in_place(compute_in_place, &ns, NULL);
-    weft_sim_compute(ns);
+    /* Refused to tasks of a local set, and to those that drive one. */
+    if (roll(d, 2) == 0 || weft_block_in_place(compute_in_place, &ns, NULL) < 0)
+        weft_sim_compute(ns);
     return 0;
 }
 
@@ -514,6 +514,9 @@ static int act_now(struct dice *d, unsigned depth)
         return depth < DEPTH_MAX ? with_set(d, depth) : weft_yield();
     case 8:
         return depth < DEPTH_MAX ? with_token(d, depth) : weft_yield();
+    case 9:
+    case 10:
+        return depth < DEPTH_MAX ? act_in_groups(d, depth) : weft_yield();
     default:
         return act_simply(d);
     }

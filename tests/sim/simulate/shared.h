@@ -41,7 +41,8 @@ struct shared {
     weft_mutex cond_lock;
     weft_cond cond;
     weft_barrier barrier;
-    int inside, readers, writers, permits_out;
+    weft_once once;
+    int inside, readers, writers, permits_out, initializers;
 
     weft_tcp_listener *listener;
     uint64_t length;                      /* actions of a task, at most */
@@ -82,6 +83,11 @@ void value_take_held(void *held); /* WEFT_DEFER: delivers, unless it is 0 */
 int act(struct dice *d, unsigned depth);
 /* A wake-up at (now, steps) before has been acted on now. */
 void check_late(uint64_t woken_ns, uint64_t woken_steps);
+
+/* ---- groups.c ---- */
+
+int act_in_groups(struct dice *d, unsigned depth);
+void initializer_left(void *arg); /* WEFT_DEFER */
 
 /* ---- talk.c ---- */
 
