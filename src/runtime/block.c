@@ -4,6 +4,7 @@
  */
 #include "runtime/runtime_internal.h"
 
+#include "sched/halt.h"
 #include "task/ending.h"
 #include "task/panic.h"
 #include "task/spawn.h"
@@ -156,6 +157,7 @@ static int block_on(const char *call, struct weft_runtime *rt, weft_task_fn body
     /* A thread that pthread_cancel() ended in here would leave the runtime undriven. */
     int held = weft__sys_cancel_hold();
     weft__sys_thread_watch_end();
+    weft__sched_resume(&rt->sched); /* in a destructor of a static object */
     weft_outcome o;
     int rc = drives && !rt->sched.is_multi ? block_on_fiber(rt, body, arg, &o)
                                            : block_on_thread(rt, body, arg, &o);

@@ -50,9 +50,7 @@ void weft__runtime_list_remove(struct weft_runtime *rt)
     weft__lock_release(&list_lock);
 }
 
-/* The one with the next higher id, with a reference; NULL: none. So the list may change during a
- * dump, which can take seconds. */
-static struct weft__core *runtime_after(uint64_t id)
+struct weft__core *weft__runtime_after(uint64_t id)
 {
     struct weft__core *found = NULL;
     weft__lock_acquire(&list_lock);
@@ -71,7 +69,7 @@ static void dump_all(int fd)
 {
     struct weft__core *core;
     char line[256];
-    for (uint64_t id = 0; (core = runtime_after(id)) != NULL; weft__core_unref(core)) {
+    for (uint64_t id = 0; (core = weft__runtime_after(id)) != NULL; weft__core_unref(core)) {
         id = core->id;
         int n = snprintf(line, sizeof line, "runtime %llu \"%s\":\n", (unsigned long long)id,
                          core->name);

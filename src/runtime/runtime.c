@@ -4,6 +4,7 @@
 #include "runtime/runtime_internal.h"
 
 #include "fiber/fiber.h"
+#include "sched/halt.h"
 #include "task/ending.h"
 #include "fiber/trace.h"
 #include "task/panic.h"
@@ -101,6 +102,7 @@ static void init_once(void)
         start_anew();
     if (weft__a32_load_acquire(&done))
         return;
+    weft__exit_init();
     weft__sys_pin_code(); /* threads of ours run it, handlers of ours lie in it */
     weft__sys_thread_end_init(weft__thread_has_ended);
     weft__fault_handler_install(describe_owner);
@@ -180,7 +182,7 @@ static void fill(struct weft_runtime *rt, const weft_config *c)
 static void stop_threads(struct weft_runtime *rt)
 {
     struct weft__sched *s = &rt->sched;
-    weft__a32_store_seq_cst(&s->stop, 1);
+    weft__a32_store_seq_cst(&s->stop, WEFT__STOP_FOR_GOOD);
     weft__monitor_stop(s);
     if (!s->is_multi) {
         weft__runtime_end_driving(rt);
@@ -363,6 +365,7 @@ static int shut_down(const char *call, weft_runtime *rt, uint64_t timeout_ns, co
                             caller);
     uint64_t deadline_ns = weft__add_sat(weft__sys_now_ns(), timeout_ns);
     bool can_drive = weft__may_block();
+    weft__sched_resume(&rt->sched);     /* in a destructor of a static object */
     int held = weft__sys_cancel_hold(); /* half shut down it would never end */
     bool is_down = can_drive && weft__runtime_drain(rt, deadline_ns);
     if (is_down)

@@ -47,6 +47,11 @@ void weft__runtime_teardown(struct weft_runtime *rt);
 
 void weft__runtime_list_add(struct weft_runtime *rt);
 void weft__runtime_list_remove(struct weft_runtime *rt); /* one that is not in it: nothing */
+/* The one with the next higher id, with a reference; NULL: none. So the list may change during a
+ * walk. */
+struct weft__core *weft__runtime_after(uint64_t id);
+/* Once: from now on exit() halts the workers first. */
+void weft__exit_init(void);
 /* In a forked child that starts anew: none is left, and no thread that dumps. */
 void weft__runtime_list_forget(void);
 

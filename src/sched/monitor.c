@@ -325,7 +325,7 @@ static void sleep_unless_awake(struct weft__sched *s)
     /* seq_cst, as a worker going to sleep: we announce, then look whether anybody is awake; they
      * wake up, then look at us. */
     weft__a32_store_seq_cst(&s->monitor_word, 1);
-    if (!look_at_all(s) && !weft__a32_load_seq_cst(&s->stop))
+    if (!look_at_all(s) && weft__a32_load_seq_cst(&s->stop) != WEFT__STOP_FOR_GOOD)
         sleep_long(s);
     weft__a32_store_relaxed(&s->monitor_word, 0);
 }
@@ -334,7 +334,8 @@ static void *monitor_main(void *arg)
 {
     struct weft__sched *s = arg;
     unsigned quiet = 0;
-    while (!weft__a32_load_relaxed(&s->stop)) { /* looked at again before it sleeps for long */
+    while (weft__a32_load_relaxed(&s->stop) !=
+           WEFT__STOP_FOR_GOOD) { /* looked at again before it sleeps for long */
         quiet = look_at_all(s) ? 0 : quiet + 1;
         if (quiet < LOOKS_UNTIL_SLEEP) {
             (void)weft__sys_futex_wait(&s->monitor_word, 0, weft__sys_now_ns() + LOOK_NS);

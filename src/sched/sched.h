@@ -132,6 +132,12 @@ struct weft__sched_hooks {
     void *arg;
 };
 
+enum weft__stop {
+    WEFT__STOP_NOT,
+    WEFT__STOP_FOR_GOOD, /* they end */
+    WEFT__STOP_HALT,     /* workers stand still for a while: halt.h */
+};
+
 struct weft__sched {
     struct weft__core core; /* first: a core is its scheduler */
     bool is_multi;
@@ -159,7 +165,8 @@ struct weft__sched {
     weft__a32 idle_count;    /* workers asleep or about to be; written by them and by claimers */
     weft__a32 searchers;     /* workers looking for work */
     weft__a32 polling;       /* 1: somebody polls the driver */
-    weft__a32 stop;          /* 1: workers end */
+    weft__a32 stop;          /* enum weft__stop; workers and the monitor look */
+    weft__a32 halted;        /* workers that stand still for WEFT__STOP_HALT */
     weft__a32 monitor_stuck; /* workers stuck now, by the monitor's count */
     weft__a32 in_place;      /* workers inside weft_block_in_place() */
     /* substitutes that are owed for want of memory or of a thread; written under lock */

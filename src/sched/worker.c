@@ -8,6 +8,7 @@
  * through the worker's loop.
  */
 #include "fiber/trace.h"
+#include "sched/halt.h"
 #include "sched/queues.h"
 #include "task/ending.h"
 #include "task/panic.h"
@@ -608,7 +609,10 @@ void weft__worker_leave(struct weft__worker *w, const struct weft__nest *n)
 static bool is_stopped(void *arg)
 {
     struct weft__worker *w = arg;
-    return weft__a32_load_seq_cst(&w->sched->stop) != 0;
+    uint32_t stop;
+    while (WEFT__UNLIKELY((stop = weft__a32_load_seq_cst(&w->sched->stop)) == WEFT__STOP_HALT))
+        weft__worker_halt(w);
+    return stop != WEFT__STOP_NOT;
 }
 
 void weft__worker_thread(struct weft__worker *w)

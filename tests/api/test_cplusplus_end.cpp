@@ -107,6 +107,17 @@ void an_exception_that_leaves_a_body_leaves_its_thread_inside(struct test_env *)
 std::map<int, std::string> phrases{{1, std::string(100, 'a')}, {2, std::string(100, 'b')}};
 std::string poem(1000, 'x');
 
+/* Gone at once when it is destroyed, and destroyed slowly. */
+struct table {
+    int *row = new int[1000]();
+    ~table()
+    {
+        delete[] row;
+        __atomic_store_n(&row, nullptr, __ATOMIC_SEQ_CST);
+        usleep(5000);
+    }
+} table;
+
 void *read_phrases(void *arg)
 {
     size_t length = 0;
@@ -114,8 +125,32 @@ void *read_phrases(void *arg)
         std::string copy = poem;
         for (const auto &[number, text] : phrases)
             length += text.size() + static_cast<size_t>(number) + copy.size();
+        length += static_cast<size_t>(__atomic_load_n(&table.row, __ATOMIC_SEQ_CST)[7]);
     } while (weft_yield() == 0);
     return length != 0 ? arg : nullptr;
+}
+
+/* A runtime that ends in a destructor, which needs its workers once more. */
+struct owner {
+    weft_runtime *rt = nullptr;
+    ~owner()
+    {
+        if (rt != nullptr && weft_runtime_destroy(rt) != 0)
+            _exit(91);
+    }
+} owner;
+
+int exit_with_an_owner()
+{
+    weft_spawn_options o = {};
+    owner.rt = create(TEST_MT4);
+    o.runtime = weft_runtime_handle(owner.rt);
+    for (int i = 0; i < 8; i++)
+        if (weft_spawn_with(&o, i % 2 ? read_phrases : test_forever, nullptr, nullptr) < 0)
+            return 2;
+    weft_handle_unref(o.runtime);
+    usleep(1000);
+    return 0;
 }
 
 int exit_with_statics()
@@ -136,10 +171,16 @@ void static_objects_outlive_the_tasks(struct test_env *)
         CHECK_EQ(program_run("exit with statics", nullptr), 0);
 }
 
+void a_static_object_ends_its_runtime(struct test_env *)
+{
+    for (unsigned i = 0; i < test_scaled(10); i++)
+        CHECK_EQ(program_run("exit with an owner", nullptr), 0);
+}
+
 const struct program programs[] = {
     {"throw in a task, ct", throw_in_a_task_ct}, {"throw in a task, mt", throw_in_a_task_mt},
     {"throw in a job", throw_in_a_job},          {"catch outside", catch_outside},
-    {"exit with statics", exit_with_statics},
+    {"exit with statics", exit_with_statics},    {"exit with an owner", exit_with_an_owner},
 };
 
 struct test_env of_exception = {an_exception_that_leaves_a_task_terminates,
@@ -156,6 +197,8 @@ struct test_env of_body = {an_exception_that_leaves_a_body_leaves_its_thread_ins
                            nullptr,
                            0,
                            false};
+struct test_env of_owner = {
+    a_static_object_ends_its_runtime, TEST_NONE, TEST_ON_MAIN, nullptr, nullptr, 0, false};
 struct test_env of_statics = {
     static_objects_outlive_the_tasks, TEST_NONE, TEST_ON_MAIN, nullptr, nullptr, 0, false};
 
@@ -170,6 +213,7 @@ int main(int argc, char **argv)
         {"an_exception_that_leaves_a_body_leaves_its_thread_inside", test_run, test_setup,
          test_teardown, &of_body},
         {"static_objects_outlive_the_tasks", test_run, test_setup, test_teardown, &of_statics},
+        {"a_static_object_ends_its_runtime", test_run, test_setup, test_teardown, &of_owner},
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

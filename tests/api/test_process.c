@@ -1,9 +1,11 @@
 /* ctest: not-under=thread,memcheck,aarch64 (a fork of a process with threads) */
-/* The process around the runtimes: fork, and exit() while workers run. */
+/* The process around the runtimes: fork, exec, and exit() while workers run. See test_fork.c too. */
 #include "harness.h"
+#include "program.h"
 
 #include <weft/cancel.h>
 #include <weft/mutex.h>
+#include <weft/net.h>
 
 #include <errno.h>
 #include <signal.h>
@@ -13,24 +15,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-/* The exit status of a child, or 256 + the signal that killed it. */
-static int status_of(pid_t pid)
-{
-    int status;
-    CHECK(pid > 0);
-    CHECK_EQ(waitpid(pid, &status, 0), pid);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 256 + WTERMSIG(status);
-}
-
-/* Runs this program anew, for what a process does only once: see main(). */
-static int in_program(char *what)
-{
-    char *argv[] = {"test_process", "child", what, NULL};
-    pid_t pid;
-    CHECK_EQ(posix_spawn(&pid, "/proc/self/exe", NULL, NULL, argv, environ), 0);
-    return status_of(pid);
-}
 
 static void use_the_parents_runtime(struct test_env *env)
 {
@@ -51,7 +35,7 @@ static void runtime_of_the_parent_is_refused_in_a_child(struct test_env *env)
     pid_t pid = fork();
     if (pid == 0)
         use_the_parents_runtime(env);
-    CHECK_EQ(status_of(pid), 0);
+    CHECK_EQ(program_status(pid), 0);
     CHECK(test_block_on(env->rt, test_noop, env) == env); /* the parent's is none the worse */
 }
 
@@ -83,11 +67,11 @@ static void *fork_inside(void *arg)
     pid_t pid = fork();
     if (pid == 0)
         _exit(wait_in_child(true));
-    CHECK_EQ(status_of(pid), 0);
+    CHECK_EQ(program_status(pid), 0);
     pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
     if (pid == 0)
         _exit(wait_in_child(false));
-    CHECK_EQ(status_of(pid), 0);
+    CHECK_EQ(program_status(pid), 0);
     CHECK_EQ(weft_sleep(WEFT_MS), 0); /* the parent goes on */
     weft_mutex_unlock(&is_locked);
     return arg;
@@ -147,7 +131,7 @@ static void exit_with_running_workers_is_survived(struct test_env *env)
 {
     (void)env;
     for (unsigned i = 0; i < test_scaled(40); i++)
-        CHECK_EQ(in_program("exit while workers run"), 0);
+        CHECK_EQ(program_run("exit while workers run", NULL), 0);
 }
 
 static void *exit_inside(void *arg)
@@ -176,7 +160,7 @@ static void exit_called_by_a_task_ends_the_process(struct test_env *env)
 {
     (void)env;
     for (unsigned i = 0; i < test_scaled(20); i++)
-        CHECK_EQ(in_program("exit in a task"), 7);
+        CHECK_EQ(program_run("exit in a task", NULL), 7);
 }
 
 /* A timer, or a token, has a pointer into a frame that is gone. */
@@ -194,7 +178,7 @@ static void *forget_armed_scopes(void *kind)
     return NULL;
 }
 
-static int forget_armed_scope(char *kind)
+static int forget_armed_scope(const char *kind)
 {
     weft_runtime *rt;
     weft_outcome o;
@@ -203,15 +187,126 @@ static int forget_armed_scope(char *kind)
     c.flavor = WEFT_FLAVOR_CURRENT_THREAD;
     if (weft_runtime_create(&c, &rt) < 0)
         return 1;
-    return weft_block_on(rt, forget_armed_scopes, kind, &o) < 0 ? 2 : 3;
+    return weft_block_on(rt, forget_armed_scopes, (void *)kind, &o) < 0 ? 2 : 3;
+}
+
+static int forget_timeout(void)
+{
+    return forget_armed_scope("timeout");
+}
+
+static int forget_cancel_scope(void)
+{
+    return forget_armed_scope("cancel scope");
 }
 
 static void a_scope_forgotten_under_a_wait_ends_the_process(struct test_env *env)
 {
     (void)env;
-    CHECK_EQ(in_program("timeout"), 256 + SIGABRT);
-    CHECK_EQ(in_program("cancel scope"), 256 + SIGABRT);
+    CHECK_EQ(program_run("timeout", NULL), 256 + SIGABRT);
+    CHECK_EQ(program_run("cancel scope", NULL), 256 + SIGABRT);
 }
+
+/* ---- exec ---- */
+
+#define TERM_IS_BLOCKED 16
+
+/* What a new program finds: its descriptors beyond stdio, and whether SIGTERM would reach it. */
+static int look_around(void)
+{
+    sigset_t mask;
+    if (sigprocmask(SIG_SETMASK, NULL, &mask) != 0)
+        return 99;
+    return test_count_fds() - 3 + (sigismember(&mask, SIGTERM) ? TERM_IS_BLOCKED : 0);
+}
+
+static char *const look_around_argv[] = {"test_process", "child", "look around", NULL};
+
+/* What our own descriptors, of weft and not, add to that: nothing. */
+static weft_tcp_listener *open_a_socket(void)
+{
+    weft_tcp_listener *l;
+    CHECK_EQ(weft_tcp_listen("127.0.0.1:0", &l), 0);
+    return l;
+}
+
+static void *exec_in_a_task(void *arg)
+{
+    (void)open_a_socket(); /* no more than that it is open */
+    (void)execv("/proc/self/exe", look_around_argv);
+    return arg;
+}
+
+static int exec_it(enum test_flavour flavour)
+{
+    weft_config c;
+    weft_runtime *rt;
+    weft_outcome o;
+    test_config(&c, flavour);
+    if (weft_runtime_create(&c, &rt) != 0)
+        return 1;
+    weft_handle *h = weft_runtime_handle(rt);
+    weft_spawn_options on_it = {.runtime = h};
+    if (weft_spawn_with(&on_it, exec_in_a_task, NULL, NULL) < 0 ||
+        weft_block_on(rt, test_forever, NULL, &o) != 0)
+        return 2;
+    return 3;
+}
+
+static int exec_on_the_program_s_thread(void)
+{
+    return exec_it(TEST_CT);
+}
+
+static int exec_on_a_worker(void)
+{
+    return exec_it(TEST_MT4);
+}
+
+static void exec_in_a_task_leaves_nothing_but_the_signal_mask(struct test_env *env)
+{
+    int plain = program_run("look around", NULL); /* some are inherited from who runs us */
+    (void)env;
+    CHECK_EQ(program_run("exec on the program's thread", NULL), plain);
+    CHECK_EQ(program_run("exec on a worker", NULL), plain + TERM_IS_BLOCKED);
+}
+
+static pid_t spawn_with_mask(const sigset_t *mask)
+{
+    posix_spawnattr_t attr;
+    pid_t pid = -1;
+    CHECK_EQ(posix_spawnattr_init(&attr), 0);
+    if (mask) {
+        CHECK_EQ(posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK), 0);
+        CHECK_EQ(posix_spawnattr_setsigmask(&attr, mask), 0);
+    }
+    CHECK_EQ(posix_spawn(&pid, "/proc/self/exe", NULL, &attr, look_around_argv, environ), 0);
+    CHECK_EQ(posix_spawnattr_destroy(&attr), 0);
+    return pid;
+}
+
+/* The way to start programs: while others run, and with the mask one wants. */
+static void a_task_starts_programs_by_posix_spawn(struct test_env *env)
+{
+    sigset_t none;
+    (void)env;
+    weft_tcp_listener *l = open_a_socket();
+    sigemptyset(&none);
+    int plain = program_status(spawn_with_mask(&none));
+    CHECK(plain >= 0 && plain < TERM_IS_BLOCKED);
+    CHECK_EQ(program_status(spawn_with_mask(NULL)), plain + TERM_IS_BLOCKED);
+    CHECK_EQ(weft_tcp_listener_close(l), 0);
+}
+
+static const struct program programs[] = {
+    {"exit while workers run", exit_while_workers_run},
+    {"exit in a task", exit_in_a_task},
+    {"timeout", forget_timeout},
+    {"cancel scope", forget_cancel_scope},
+    {"look around", look_around},
+    {"exec on the program's thread", exec_on_the_program_s_thread},
+    {"exec on a worker", exec_on_a_worker},
+};
 
 static const struct CMUnitTest tests[] = {
     ON_MAIN(runtime_of_the_parent_is_refused_in_a_child),
@@ -219,15 +314,12 @@ static const struct CMUnitTest tests[] = {
     PLAIN(exit_with_running_workers_is_survived),
     PLAIN(exit_called_by_a_task_ends_the_process),
     PLAIN(a_scope_forgotten_under_a_wait_ends_the_process),
+    PLAIN(exec_in_a_task_leaves_nothing_but_the_signal_mask),
+    IN_TASK_ON(a_task_starts_programs_by_posix_spawn, TEST_MT4),
 };
 
 int main(int argc, char **argv)
 {
-    if (argc == 3 && strcmp(argv[1], "child") == 0) {
-        alarm(30); /* a hang is a failure */
-        if (strcmp(argv[2], "timeout") == 0 || strcmp(argv[2], "cancel scope") == 0)
-            return forget_armed_scope(argv[2]);
-        return strcmp(argv[2], "exit in a task") == 0 ? exit_in_a_task() : exit_while_workers_run();
-    }
+    program_main(argc, argv, programs, sizeof programs / sizeof programs[0]);
     return test_main(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);
 }

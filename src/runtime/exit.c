@@ -1,0 +1,37 @@
+/*
+ * exit() while workers run: the static objects that tasks use are destroyed one after another. The
+ * workers are halted before that, as far as they let themselves be.
+ */
+#include "runtime/runtime_internal.h"
+
+#include "sched/halt.h"
+
+#include <stdlib.h>
+
+/* A task that blocks for longer is not waited for; one that computes, or a thread that gets no CPU,
+ * for as long as this. */
+#define BLOCKED_NS (50 * WEFT_MS)
+#define PATIENCE_NS WEFT_SEC
+
+static void at_exit(void)
+{
+    if (weft__sys_is_forked_child())
+        return; /* the threads are the parent's */
+    struct weft__core *core;
+    for (uint64_t id = 0; (core = weft__runtime_after(id)) != NULL; weft__core_unref(core)) {
+        id = core->id;
+        weft__sched_halt(weft__sched_of(core));
+    }
+    uint64_t now_ns = weft__sys_now_ns();
+    for (uint64_t id = 0; (core = weft__runtime_after(id)) != NULL; weft__core_unref(core)) {
+        id = core->id;
+        weft__sched_halt_wait(weft__sched_of(core), now_ns + BLOCKED_NS, now_ns + PATIENCE_NS);
+    }
+}
+
+/* Handlers run in the reverse order of their registration, as destructors do: this one before those
+ * of all objects that were there when the first runtime was made. */
+void weft__exit_init(void)
+{
+    (void)atexit(at_exit); /* without memory for it the workers go on, as they did before */
+}

@@ -1,0 +1,64 @@
+#include "sched/halt.h"
+
+#include <errno.h>
+
+/* Who waits in an exit handler for something that a task should do waits for this long. */
+#define HALT_MAX_NS (3 * WEFT_SEC)
+
+void weft__sched_halt(struct weft__sched *s)
+{
+    uint32_t run = WEFT__STOP_NOT;
+    /* seq_cst: who goes to sleep announces it, then looks here; we store, then look for sleepers */
+    if (s->is_multi && weft__a32_cas_seq_cst(&s->stop, &run, WEFT__STOP_HALT))
+        weft__sched_wake_all(s); /* or they would not be counted */
+}
+
+void weft__sched_resume(struct weft__sched *s)
+{
+    uint32_t halt = WEFT__STOP_HALT;
+    if (weft__a32_load_relaxed(&s->stop) == WEFT__STOP_HALT &&
+        weft__a32_cas_relaxed(&s->stop, &halt, WEFT__STOP_NOT)) /* nothing goes with it */
+        weft__sys_futex_wake(&s->stop, INT32_MAX);
+}
+
+void weft__worker_halt(struct weft__worker *w)
+{
+    struct weft__sched *s = w->sched;
+    uint64_t until_ns = weft__sys_now_ns() + HALT_MAX_NS;
+    weft__a32_add_release(&s->halted, 1); /* with what its last task has done */
+    while (weft__a32_load_relaxed(&s->stop) == WEFT__STOP_HALT)
+        if (weft__sys_futex_wait(&s->stop, WEFT__STOP_HALT, until_ns) == -ETIMEDOUT)
+            weft__sched_resume(s);
+    weft__a32_sub_relaxed(&s->halted, 1);
+}
+
+/* Of those in service; a dormant one runs nothing. One that sleeps in the kernel may do so for
+ * long, unlike one that waits for a CPU. */
+static uint32_t count_running(struct weft__sched *s, bool counts_sleepers)
+{
+    const struct weft__ctx *c = weft__ctx_now();
+    uint32_t count = weft__sched_worker_high(s), running = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct weft__worker *w = weft__sched_worker(s, i);
+        if (weft__a32_load_relaxed(&w->has_no_thread) || weft__a32_load_relaxed(&w->is_dormant) ||
+            (c && c->worker == w))
+            continue;
+        running += counts_sleepers || !weft__sys_thread_is_asleep(w->thread_id);
+    }
+    return running;
+}
+
+void weft__sched_halt_wait(struct weft__sched *s, uint64_t deadline_ns, uint64_t give_up_ns)
+{
+    weft__a32 never = {0};
+    for (;;) {
+        uint64_t now_ns = weft__sys_now_ns();
+        bool is_early = now_ns < deadline_ns;
+        /* acquire pairs with the release of who halts. Those who halt sleep as well. */
+        uint32_t halted = is_early ? weft__a32_load_acquire(&s->halted) : 0;
+        if (weft__a32_load_relaxed(&s->stop) != WEFT__STOP_HALT || now_ns >= give_up_ns ||
+            halted >= count_running(s, is_early))
+            return;
+        (void)weft__sys_futex_wait(&never, 0, now_ns + 100 * WEFT_US); /* a pause */
+    }
+}
