@@ -189,7 +189,8 @@ WEFT_API int weft_runtime_destroy(weft_runtime *rt);
  *   -ENOMEM
  *   -ESHUTDOWN the runtime is shut down
  *
- * Context: any thread that runs no task; blocks it.
+ * Context: any thread that runs no task; blocks it. pthread_cancel() of it takes effect after the
+ * return.
  */
 WEFT_API WEFT_MUST_CHECK int weft_block_on(weft_runtime *rt, weft_task_fn body, void *arg,
                                            weft_outcome *ret_outcome);
@@ -208,7 +209,7 @@ WEFT_API int weft_run(int (*main_fn)(void *arg), void *arg);
 WEFT_API int weft_run_with(const weft_config *config, int (*main_fn)(void *arg), void *arg);
 
 /* Ends weft_run(): aborts every task of the caller's runtime and refuses new ones, as shutdown
- * does. Returns 0, or -EPERM outside a runtime. Any thread inside a runtime; never suspends. */
+ * does. Returns 0, or -EPERM outside a runtime and in a forked child. Any thread inside a runtime; never suspends. */
 WEFT_API int weft_stop(void);
 
 /* ---- handles ---- */
@@ -291,7 +292,8 @@ typedef struct weft_metrics {
     uint64_t fds_registered, fds_deregistered, io_events;
 } weft_metrics;
 /* A snapshot: each number is right, together they need not agree. h NULL: the caller's runtime. 0,
- * or -EPERM, -EINVAL. Readable after shutdown. Any thread; never suspends. */
+ * or -EPERM (outside a runtime; h is the parent's, in a forked child), -EINVAL. Readable after
+ * shutdown. Any thread; never suspends. */
 WEFT_API int weft_metrics_get(weft_handle *h, weft_metrics *ret_metrics);
 
 /*
