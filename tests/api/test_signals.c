@@ -296,7 +296,5 @@ int main(int argc, char **argv)
 {
     static const struct program programs[] = {{"send to the process", send_to_the_process}};
     program_main(argc, argv, programs, 1);
-    if (argc > 1)
-        cmocka_set_test_filter(argv[1]);
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return test_main(tests, sizeof tests / sizeof tests[0], argc, argv);
 }

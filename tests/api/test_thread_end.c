@@ -253,7 +253,5 @@ static const struct CMUnitTest tests[] = {
 int main(int argc, char **argv)
 {
     program_main(argc, argv, programs, sizeof programs / sizeof programs[0]);
-    if (argc > 1)
-        cmocka_set_test_filter(argv[1]);
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return test_main(tests, sizeof tests / sizeof tests[0], argc, argv);
 }
