@@ -33,6 +33,7 @@ int weft__fiber_check_cpu(void)
     uint64_t ssp = 0;
     /* Does nothing on a processor without shadow stacks, and with them switched off. */
     __asm__ volatile("rdsspq %0" : "+r"(ssp));
+    /* coverage: needs a kernel and a processor that have them on */
     if (ssp != 0)
         return -ENOTSUP;
 #endif

@@ -121,6 +121,7 @@ static bool on_valgrind(void)
     static weft__a32 answer; /* every thread writes the same */
     uint32_t a = weft__a32_load_relaxed(&answer);
     if (WEFT__UNLIKELY(a == UNKNOWN)) {
+        /* coverage: `make memcheck` is there, and counts nothing */
         a = RUNNING_ON_VALGRIND != 0 ? YES : NO;
         weft__a32_store_relaxed(&answer, a);
     }

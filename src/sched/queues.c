@@ -12,6 +12,7 @@ void weft__worker_overflow(struct weft__worker *w, struct weft__task *task)
     for (unsigned i = 0; i + 1 < n; i++)
         half[i]->qnode.next = &half[i + 1]->qnode;
     weft__count_up(&w->overflows);
+    /* coverage: an assertion around a call with an effect */
     if (!weft__inject_push_chain(&w->sched->inject, &half[0]->qnode, &half[n - 1]->qnode, n))
         WEFT_ASSERT(!"the global queue is closed while tasks live");
     weft__sched_wake_one(w->sched);
@@ -89,6 +90,7 @@ static WEFT__NOINLINE void enqueue_outside(struct weft__sched *s, struct weft__t
     if (task->started && (c == NULL || c->core == NULL))
         weft__a32_store_relaxed(&s->is_woken_outside, 1);
     if (route == 0 || !queue_routed(s, task, route, NULL)) {
+        /* coverage: an assertion around a call with an effect */
         if (!weft__inject_push(&s->inject, &task->qnode))
             WEFT_ASSERT(!"the global queue is closed while tasks live");
         weft__sched_wake_one(s);
@@ -146,6 +148,7 @@ void weft__worker_spill_all(struct weft__worker *w)
 {
     struct weft__task *t = weft__worker_take_slot(w);
     do {
+        /* coverage: an assertion around a call with an effect */
         if (t && !weft__inject_push(&w->sched->inject, &t->qnode))
             WEFT_ASSERT(!"the global queue is closed while tasks live");
     } while ((t = weft__runq_pop(&w->runq)) != NULL);

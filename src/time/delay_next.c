@@ -59,6 +59,7 @@ static int poll_locked(struct next *n, weft_waker *waker, uint64_t now_ns,
             return rc;
         }
     }
+    /* coverage: an assertion around a call with an effect */
     if (!weft__waiter_must_wait(&q->waiters, &n->waiter, waker))
         WEFT_ASSERT(!"a wait ended although we hold the lock");
     if (!leads)
