@@ -314,7 +314,12 @@ set(seeds 500)
 if(WEFT_TEST_UNDER)
     set(seeds 40)
 endif()
-add_test(NAME sim.simulate COMMAND ${WEFT_TEST_LAUNCHER} $<TARGET_FILE:test_sim_simulate> ${seeds})
+# By the target's name, without a launcher, as below: for the emulator of a cross build.
+set(program test_sim_simulate)
+if(WEFT_TEST_LAUNCHER)
+    set(program ${WEFT_TEST_LAUNCHER} $<TARGET_FILE:test_sim_simulate>)
+endif()
+add_test(NAME sim.simulate COMMAND ${program} ${seeds})
 math(EXPR limit "120 * ${WEFT_TEST_TIMEOUT_SCALE}")
 set_tests_properties(sim.simulate PROPERTIES LABELS sim TIMEOUT ${limit})
 

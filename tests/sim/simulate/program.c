@@ -152,7 +152,7 @@ bool program_run(uint64_t seed, weft_sim_result *ret_result, char *ret_why, size
     c.preempts_tasks = seed % 2;
     memset(&shared, 0, sizeof(shared));
     /* A task that is woken may stand behind one that computes until the monitor sees to it, which
-     * may itself have to wait for a CPU. The longest in 100,000 seeds were 23 ms and 32 turns. */
+     * may itself have to wait for a CPU. The longest in 10,000 seeds were 23 ms and 32 turns. */
     shared.late_max_ns = 100 * WEFT_MS + 3 * c.stall_max_ns;
     shared.late_max_steps = 1000;
     long alive = memory_alive();
