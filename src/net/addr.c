@@ -81,16 +81,16 @@ bool weft__addr_name_is_valid(const char *name)
 /* The index of "eth0" or "2". -ENODEV. */
 static int parse_scope(const char *text, uint32_t *ret)
 {
-    uint32_t index = 0;
+    uint64_t index = 0;
     const char *p = text;
-    for (; *p >= '0' && *p <= '9' && index < 100000000; p++)
-        index = index * 10 + (uint32_t)(*p - '0');
+    for (; *p >= '0' && *p <= '9' && index <= UINT32_MAX; p++)
+        index = index * 10 + (uint64_t)(*p - '0');
     if (*p != '\0' || p == text) {
         index = *text == '\0' || strlen(text) >= IF_NAMESIZE ? 0 : if_nametoindex(text);
     }
-    if (index == 0)
+    if (index == 0 || index > UINT32_MAX)
         return -ENODEV;
-    *ret = index;
+    *ret = (uint32_t)index;
     return 0;
 }
 

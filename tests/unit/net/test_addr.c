@@ -30,6 +30,7 @@ static void good_addresses_come_back_as_they_were(void **state)
         {"[::ffff:1.2.3.4]:5", NULL, AF_INET6, 5},
         {"[fe80::1%lo]:9", NULL, AF_INET6, 9},
         {"[fe80::1%1]:9", "[fe80::1%lo]:9", AF_INET6, 9},
+        {"[fe80::1%4294967295]:9", NULL, AF_INET6, 9}, /* an interface that has gone */
     };
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         weft_addr a;
@@ -102,6 +103,7 @@ static void bad_addresses_are_refused_and_nothing_is_written(void **state)
     assert_int_equal(weft_addr_parse("[fe80::1%no-such-if]:1", &a), -ENODEV);
     assert_int_equal(weft_addr_parse("[fe80::1%]:1", &a), -ENODEV);
     assert_int_equal(weft_addr_parse("[fe80::1%0]:1", &a), -ENODEV);
+    assert_int_equal(weft_addr_parse("[fe80::1%4294967296]:1", &a), -ENODEV);
     assert_int_equal(weft_addr_parse("[fe80::1%12345678901234567890]:1", &a), -ENODEV);
 }
 
