@@ -52,7 +52,7 @@ WEFT_API const weft_site *weft_panic_site(const weft_panic_info *info);
 /* Which task panicked; 0 for the body of weft_block_on(). */
 WEFT_API uint64_t weft_panic_task_id(const weft_panic_info *info);
 /* Return addresses from the panic outwards; *ret_frames lives as long as info. Returns their
- * number. */
+ * number: 0 where libc has no backtrace(), as musl. */
 WEFT_API size_t weft_panic_backtrace(const weft_panic_info *info, void *const **ret_frames);
 /*
  * Takes the payload. 0, and *ret_payload is the caller's, without its drop function; -ENOENT when

@@ -385,7 +385,11 @@ void weft__fault_handler_install(size_t (*describe)(void *owner, char *buf, size
 
 static size_t alternate_bytes(void)
 {
+#ifdef _SC_SIGSTKSZ
     long least = sysconf(_SC_SIGSTKSZ);
+#else
+    long least = 0; /* musl; 64 KiB are more than any CPU's registers take */
+#endif
     size_t bytes = (least > 0 ? (size_t)least : (size_t)64 << 10) + ((size_t)16 << 10);
     size_t page = weft__sys_page_size();
     return (bytes + page - 1) & ~(page - 1);

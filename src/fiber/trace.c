@@ -2,9 +2,9 @@
 
 #include "fiber/switch.h"
 #include "sys/lock.h"
+#include "sys/sys.h"
 
 #include <errno.h>
-#include <execinfo.h>
 #include <signal.h>
 #include <ucontext.h>
 
@@ -13,13 +13,12 @@
 void weft__trace_init(void)
 {
     void *frames[2];
-    (void)backtrace(frames, 2);
+    (void)weft__sys_backtrace(frames, 2);
 }
 
 void weft__trace_here(struct weft__trace *ret)
 {
-    int n = backtrace(ret->frame, WEFT__TRACE_FRAMES);
-    ret->count = n > 0 ? (size_t)n : 0;
+    ret->count = weft__sys_backtrace(ret->frame, WEFT__TRACE_FRAMES);
 }
 
 /* ---- fibers ---- */
@@ -38,10 +37,10 @@ static WEFT__NOINLINE void collect(void *arg)
 {
     struct weft__trace *t = arg;
     void *all[WEFT__TRACE_FRAMES + OURS];
-    int n = backtrace(all, WEFT__TRACE_FRAMES + OURS), first = 0;
+    size_t n = weft__sys_backtrace(all, WEFT__TRACE_FRAMES + OURS), first = 0;
     while (first < n && all[first] != (const void *)weft__fiber_called_above)
         first++;
-    for (int i = first + 1; i < n && t->count < WEFT__TRACE_FRAMES; i++)
+    for (size_t i = first + 1; i < n && t->count < WEFT__TRACE_FRAMES; i++)
         t->frame[t->count++] = all[i];
 }
 
@@ -84,14 +83,14 @@ static void answer(const void *ucontext)
 {
     void *all[WEFT__TRACE_FRAMES + OURS];
     uintptr_t pc = interrupted_pc(ucontext);
-    int n = backtrace(all, WEFT__TRACE_FRAMES + OURS), first = 0;
+    size_t n = weft__sys_backtrace(all, WEFT__TRACE_FRAMES + OURS), first = 0;
     while (first < n && (uintptr_t)all[first] != pc)
         first++;
     if (first == n)
         first = 0;
     struct weft__trace *t = &request.trace;
     t->count = 0;
-    for (int i = first; i < n && t->count < WEFT__TRACE_FRAMES; i++)
+    for (size_t i = first; i < n && t->count < WEFT__TRACE_FRAMES; i++)
         t->frame[t->count++] = all[i];
 }
 

@@ -110,6 +110,9 @@ void weft__sys_cancel_restore(int held);
  * Threads started above are watched. The first fn counts. */
 void weft__sys_thread_end_init(void (*fn)(void));
 void weft__sys_thread_watch_end(void);
+/* Return addresses, innermost first; 0 where libc has no backtrace(). The first call may load a
+ * library. */
+size_t weft__sys_backtrace(void **frames, size_t max);
 /* The clock of the calling thread's CPU time, for weft__sys_cpu_clock_ns() by any thread. */
 int weft__sys_thread_cpu_clock(void);
 uint64_t weft__sys_cpu_clock_ns(int clock); /* 0 when the thread has ended */

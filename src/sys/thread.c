@@ -145,19 +145,19 @@ int weft__sys_thread_start(struct weft__thread *t, const char *name, void *(*fn)
         weft__free(start);
         return -rc;
     }
-    t->handle = handle;
+    t->handle = (unsigned long)handle; /* glibc's is a number, musl's a pointer */
     return 0;
 }
 
 void weft__sys_thread_join(struct weft__thread *t)
 {
-    int rc = weft__sys_table.pthread_join(t->handle, NULL);
+    int rc = weft__sys_table.pthread_join((pthread_t)t->handle, NULL);
     WEFT_ASSERT(rc == 0); /* else its memory would go while it runs */
 }
 
 void weft__sys_thread_detach(struct weft__thread *t)
 {
-    int rc = weft__sys_table.pthread_detach(t->handle);
+    int rc = weft__sys_table.pthread_detach((pthread_t)t->handle);
     WEFT_ASSERT(rc == 0);
 }
 

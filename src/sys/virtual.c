@@ -65,18 +65,20 @@ static int v_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void 
     unsigned long handle;
     int rc = kernel->thread_create(fn, arg, &handle);
     if (rc == 0)
-        *thread = handle;
+        *thread = (pthread_t)handle;
     return -rc;
 }
 
 static int v_pthread_join(pthread_t thread, void **ret)
 {
-    return kernel == NULL ? real.pthread_join(thread, ret) : -kernel->thread_join(thread);
+    return kernel == NULL ? real.pthread_join(thread, ret)
+                          : -kernel->thread_join((unsigned long)thread);
 }
 
 static int v_pthread_detach(pthread_t thread)
 {
-    return kernel == NULL ? real.pthread_detach(thread) : -kernel->thread_detach(thread);
+    return kernel == NULL ? real.pthread_detach(thread)
+                          : -kernel->thread_detach((unsigned long)thread);
 }
 
 /* Names and timer slack would be those of the one thread that all is simulated on. */

@@ -1,5 +1,6 @@
 #include "task/panic.h"
 
+#include "sys/sys.h"
 #include "task/cancel.h"
 #include "task/ending.h"
 #include "task/state.h"
@@ -10,7 +11,6 @@
 #include <weft/runtime.h>
 
 #include <errno.h>
-#include <execinfo.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,8 +51,7 @@ static weft_panic_info *info_create(const weft_site *site)
         if (t->cold)
             memcpy(info->task_name, t->cold->name, sizeof info->task_name);
     }
-    int n = backtrace(info->frames, WEFT__PANIC_FRAMES);
-    info->frame_count = n > 0 ? (size_t)n : 0;
+    info->frame_count = weft__sys_backtrace(info->frames, WEFT__PANIC_FRAMES);
     return info;
 }
 
