@@ -13,6 +13,7 @@
 #                             docs/design/coverage.md, UPDATE=1 records there, UNCOVERED=1 lists the rest
 #   make simulate [SEEDS=10000] [FIRST=1]   random programs in the simulation, one a seed
 #   make model-deep [SECONDS=60]   the model programs at bound 3, each for so long at most
+#   make matrix [CELLS=regex] [TESTS=regex]   compilers, levels, libc, architecture: builds .ci/run leaves out
 #   make fuzz [NAME=target] [SECONDS=60]   fuzz targets (clang), one or all
 #   make format | lint        clang-format in place; all static checks
 #
@@ -45,7 +46,7 @@ labels = $(subst $(space),|,$(strip $(1)))
 tests_all = $(call labels,unit model sim api faults $(if $(SHARED),api-shared) example check install)
 tests_code = $(call labels,unit sim api faults example)
 
-.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress soak coverage cross-aarch64 model-deep simulate fuzz faults format lint clean
+.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress soak coverage cross-aarch64 model-deep simulate fuzz faults matrix format lint clean
 
 all:
 	@mkdir -p $(BUILD)
@@ -148,6 +149,9 @@ model-deep:
 	@$(call configure,$(BUILD)/test,$(test_options))
 	@$(CMAKE) --build $(BUILD)/test -j $(JOBS) --target model_tests -- --no-print-directory
 	@tools/models $(BUILD)/test --bound 3 --seconds $(SECONDS) --jobs $(JOBS)
+
+matrix:
+	@JOBS=$(JOBS) tools/matrix $(BUILD)/matrix '$(or $(CELLS),.)' '$(or $(TESTS),.)'
 
 fuzz: CC = clang
 fuzz:
