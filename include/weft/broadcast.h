@@ -16,7 +16,8 @@
  *   Threads:  any number of tasks and threads may use a weft_broadcast_sender at the same time. A
  *             weft_broadcast_receiver belongs to one task or thread at a time.
  *   Context:  anywhere, also without a runtime, and never suspends; unless it says otherwise.
- *   Misuse:   -EINVAL with a line in the log for NULL arguments.
+ *   Misuse:   -EINVAL with a line in the log for NULL arguments; what returns no error says the
+ *             same, and answers as for a channel that is closed and empty.
  *
  * Source: the channel of Tokio's sync::broadcast; its ring with a lock a slot is one lock and
  * counted items here.
@@ -57,8 +58,8 @@ typedef struct weft_broadcast_options {
  *   ret_tx    returned: the first sender, for weft_broadcast_sender_unref()
  *   ret_rx    returned: a first receiver, for weft_broadcast_receiver_destroy(). NULL: none yet
  *
- * Returns 0, -ENOMEM (the memory for all items is taken here), or -EINVAL, logged: capacity 0 or
- * absurd, drop without clone, NULL.
+ * Returns 0, -ENOMEM (address space for all items is taken here; memory as items are kept), or
+ * -EINVAL, logged: capacity 0 or above 2^30, drop without clone, NULL.
  */
 WEFT_API WEFT_MUST_CHECK int weft_broadcast_create(const weft_broadcast_options *options,
                                                    weft_broadcast_sender **ret_tx,

@@ -15,7 +15,8 @@
  *   Threads:  any number of tasks and threads may use a queue at the same time, in one runtime, in
  *             several, or in none.
  *   Context:  anywhere, and never suspends; unless it says otherwise.
- *   Misuse:   -EINVAL with a line in the log for NULL arguments.
+ *   Misuse:   -EINVAL with a line in the log for NULL arguments; what returns no error says the
+ *             same, and answers as for a queue that is closed and empty.
  *
  * Source: the channels of Go, for the meaning of rendezvous and of closing.
  */
@@ -42,7 +43,7 @@ typedef struct weft_queue_options {
 } weft_queue_options;
 
 /* Creates a queue, with one reference. A bounded one takes its memory here; an unbounded one grows,
- * and keeps what it had at its longest. 0, -ENOMEM or -EINVAL. */
+ * and gives back what a burst has taken. 0, -ENOMEM or -EINVAL. */
 WEFT_API WEFT_MUST_CHECK int weft_queue_create(const weft_queue_options *options,
                                                weft_queue **ret_queue);
 /* One more reference; returns q. */

@@ -14,7 +14,8 @@
  *   Threads:  any number of tasks and threads may use a weft_watch_sender at the same time. A
  *             weft_watch_receiver belongs to one task or thread at a time.
  *   Context:  anywhere, also without a runtime, and never suspends; unless it says otherwise.
- *   Misuse:   -EINVAL with a line in the log for NULL arguments.
+ *   Misuse:   -EINVAL with a line in the log for NULL arguments; what returns no error says the
+ *             same, and answers as for a channel that is closed and empty.
  *
  * Source: the channel of Tokio's sync::watch; values kept by reference count instead of a lock for
  * readers and writers.

@@ -78,6 +78,16 @@ static inline int weft__misuse_at(const char *call, int rc, const char *why, con
     return rc;
 }
 
+/* For functions that return no error: true, with a report, when the object they were given is NULL.
+ * They then answer as for one that is closed and empty. */
+static inline bool weft__is_null(const char *call, const void *object, const void *caller)
+{
+    if (__builtin_expect(object != NULL, 1))
+        return false;
+    weft__misuse_report(call, "the object is NULL", caller);
+    return true;
+}
+
 /* Saturating: a deadline beyond the end of time is the end of time, WEFT_NEVER. */
 static inline uint64_t weft__add_sat(uint64_t a, uint64_t b)
 {

@@ -21,6 +21,24 @@ static void put_free(weft_broadcast_sender *ch, struct weft__broadcast_node *n)
     ch->free = n;
 }
 
+static bool has_node(const weft_broadcast_sender *ch)
+{
+    return ch->free != NULL || ch->fresh < ch->fresh_end;
+}
+
+/* There is one. The one that was used last comes first. */
+static struct weft__broadcast_node *take_node(weft_broadcast_sender *ch)
+{
+    struct weft__broadcast_node *n = ch->free;
+    if (n) {
+        ch->free = n->next;
+        return n;
+    }
+    n = (struct weft__broadcast_node *)(void *)ch->fresh;
+    ch->fresh += ch->node_bytes;
+    return n;
+}
+
 void weft__broadcast_unref_node(weft_broadcast_sender *ch, struct weft__broadcast_node *n,
                                 struct weft__broadcast_node **dead)
 {
@@ -104,9 +122,8 @@ static weft_broadcast_sender *create(const weft_broadcast_options *o)
     ch->type = (struct weft__value_type){o->elem_bytes, o->clone, o->drop};
     ch->capacity = capacity;
     ch->node_bytes = node_bytes;
-    for (size_t i = 0; i < capacity + NODES_TO_SPARE; i++)
-        put_free(ch,
-                 (struct weft__broadcast_node *)(void *)((char *)ch + nodes_at + i * node_bytes));
+    ch->fresh = (char *)ch + nodes_at;
+    ch->fresh_end = ch->fresh + (capacity + NODES_TO_SPARE) * node_bytes;
     return ch;
 }
 
@@ -288,7 +305,7 @@ int weft_broadcast_send(weft_broadcast_sender *tx, const void *elem)
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     struct weft__broadcast_node *dead = NULL;
     weft__lock_acquire(&tx->ends.lock);
-    while (tx->ends.receiver_count > 0 && tx->free == NULL) {
+    while (tx->ends.receiver_count > 0 && !has_node(tx)) {
         weft__lock_release(&tx->ends.lock);
         if (!grow(tx))
             return -ENOMEM;
@@ -299,8 +316,7 @@ int weft_broadcast_send(weft_broadcast_sender *tx, const void *elem)
         weft__lock_release(&tx->ends.lock);
         return -EPIPE;
     }
-    struct weft__broadcast_node *n = tx->free;
-    tx->free = n->next;
+    struct weft__broadcast_node *n = take_node(tx);
     n->unread = count;
     n->refs = 1;
     weft__value_move(&tx->type, n->value, elem);
@@ -318,7 +334,7 @@ int weft_broadcast_send(weft_broadcast_sender *tx, const void *elem)
 
 size_t weft_broadcast_sender_len(weft_broadcast_sender *tx)
 {
-    if (tx == NULL)
+    if (weft__is_null("weft_broadcast_sender_len", tx, WEFT__CALLER))
         return 0;
     weft__lock_acquire(&tx->ends.lock);
     /* The slots in use are the last ones: search for the first of them. */
@@ -337,17 +353,23 @@ size_t weft_broadcast_sender_len(weft_broadcast_sender *tx)
 
 size_t weft_broadcast_capacity(const weft_broadcast_sender *tx)
 {
-    return tx ? tx->capacity : 0;
+    if (weft__is_null("weft_broadcast_capacity", tx, WEFT__CALLER))
+        return 0;
+    return tx->capacity;
 }
 
 size_t weft_broadcast_receiver_count(weft_broadcast_sender *tx)
 {
-    return weft__ends_receiver_count(weft__broadcast_ends(tx));
+    if (weft__is_null("weft_broadcast_receiver_count", tx, WEFT__CALLER))
+        return 0;
+    return weft__ends_receiver_count(&tx->ends);
 }
 
 size_t weft_broadcast_sender_count(weft_broadcast_receiver *rx)
 {
-    return rx ? weft__ends_sender_count(&rx->ch->ends) : 0;
+    if (weft__is_null("weft_broadcast_sender_count", rx, WEFT__CALLER))
+        return 0;
+    return weft__ends_sender_count(&rx->ch->ends);
 }
 
 bool weft_broadcast_is_same(const weft_broadcast_sender *tx, const weft_broadcast_receiver *rx)
@@ -357,5 +379,7 @@ bool weft_broadcast_is_same(const weft_broadcast_sender *tx, const weft_broadcas
 
 bool weft_broadcast_is_closed(weft_broadcast_sender *tx)
 {
-    return weft_broadcast_receiver_count(tx) == 0;
+    if (weft__is_null("weft_broadcast_is_closed", tx, WEFT__CALLER))
+        return true;
+    return weft__ends_receiver_count(&tx->ends) == 0;
 }

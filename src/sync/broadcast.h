@@ -13,8 +13,10 @@
  * Clone and drop functions are the user's and run without the lock. So a node is counted as well
  * (`refs`: its slot, and each receiver that is cloning it): a sender that overwrites an item while
  * it is cloned takes the node out of the slot, and the receiver that ends last destroys it. The
- * sender takes another node meanwhile, from a list that starts with two to spare and grows with the
- * most that were ever needed at once: in steady state nothing is allocated.
+ * sender takes another node meanwhile: there are two to spare, and more are made when more are needed
+ * at once than ever before. In steady state nothing is allocated. Nodes lie in one block with the
+ * channel and are not touched before they are needed: a channel of great capacity takes address
+ * space, and memory for the items that were ever kept at once.
  */
 #ifndef WEFT_SYNC_BROADCAST_H
 #define WEFT_SYNC_BROADCAST_H
@@ -47,6 +49,7 @@ struct weft_broadcast_sender {
     /* Under the lock of the ends, which guards `next` of the receivers as well. */
     uint64_t tail; /* the position sent next */
     struct weft__broadcast_node *free;
+    char *fresh, *fresh_end;             /* nodes made with the channel that were never used */
     struct weft__broadcast_extra *extra; /* nodes allocated later than the channel */
     struct weft__broadcast_node *slot[];
 };

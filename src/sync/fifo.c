@@ -31,6 +31,7 @@ int weft__fifo_init(struct weft__fifo *f, size_t elem_bytes, size_t size)
     f->slots = slots_create(size, elem_bytes);
     f->elem_bytes = elem_bytes;
     f->size = size;
+    f->kept = size > WEFT__FIFO_KEPT ? size : WEFT__FIFO_KEPT;
     f->first = f->count = 0;
     return f->slots ? 0 : -ENOMEM;
 }
@@ -41,6 +42,23 @@ void weft__fifo_fini(struct weft__fifo *f)
     f->slots = NULL;
 }
 
+/* Moves the values to a ring of another size, which holds them. -ENOMEM: they stay. */
+static int move_to(struct weft__fifo *f, size_t size)
+{
+    char *slots = slots_create(size, f->elem_bytes);
+    if (slots == NULL)
+        return -ENOMEM;
+    size_t to_end = f->size - f->first;
+    size_t first_part = f->count < to_end ? f->count : to_end;
+    memcpy(slots, slot_at(f, f->first), first_part * f->elem_bytes);
+    memcpy(slots + first_part * f->elem_bytes, f->slots, (f->count - first_part) * f->elem_bytes);
+    weft__free(f->slots);
+    f->slots = slots;
+    f->size = size;
+    f->first = 0;
+    return 0;
+}
+
 int weft__fifo_reserve(struct weft__fifo *f)
 {
     if (f->count < f->size)
@@ -48,17 +66,7 @@ int weft__fifo_reserve(struct weft__fifo *f)
     size_t size;
     if (__builtin_mul_overflow(f->size, 2, &size))
         return -ENOMEM;
-    char *slots = slots_create(size, f->elem_bytes);
-    if (slots == NULL)
-        return -ENOMEM;
-    size_t to_end = f->size - f->first;
-    memcpy(slots, slot_at(f, f->first), to_end * f->elem_bytes);
-    memcpy(slots + to_end * f->elem_bytes, f->slots, f->first * f->elem_bytes);
-    weft__free(f->slots);
-    f->slots = slots;
-    f->size = size;
-    f->first = 0;
-    return 0;
+    return move_to(f, size);
 }
 
 void weft__fifo_push(struct weft__fifo *f, const void *value)
@@ -76,4 +84,6 @@ void weft__fifo_pop(struct weft__fifo *f, void *value)
         memcpy(value, slot_at(f, f->first), f->elem_bytes);
     f->first = f->first + 1 < f->size ? f->first + 1 : 0;
     f->count--;
+    if (WEFT__UNLIKELY(f->size > f->kept && f->count == f->size / 4))
+        (void)move_to(f, f->size / 2); /* without memory it stays as large as it is */
 }

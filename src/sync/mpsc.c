@@ -80,6 +80,8 @@ void weft__mpsc_strong_unref(struct weft__mpsc *ch)
 
 weft_mpsc_sender *weft_mpsc_sender_ref(weft_mpsc_sender *tx)
 {
+    if (weft__is_null("weft_mpsc_sender_ref", tx, WEFT__CALLER))
+        return NULL;
     weft__mpsc_strong_ref(weft__mpsc_of_tx(tx));
     return tx;
 }
@@ -104,11 +106,15 @@ static weft_mpsc_weak_sender *weak_ref(struct weft__mpsc *ch)
 
 weft_mpsc_weak_sender *weft_mpsc_sender_downgrade(weft_mpsc_sender *tx)
 {
+    if (weft__is_null("weft_mpsc_sender_downgrade", tx, WEFT__CALLER))
+        return NULL;
     return weak_ref(weft__mpsc_of_tx(tx));
 }
 
 weft_mpsc_weak_sender *weft_mpsc_weak_ref(weft_mpsc_weak_sender *weak)
 {
+    if (weft__is_null("weft_mpsc_weak_ref", weak, WEFT__CALLER))
+        return NULL;
     return weak_ref(of_weak(weak));
 }
 
@@ -122,6 +128,8 @@ void weft_mpsc_weak_unref(weft_mpsc_weak_sender *weak)
 
 weft_mpsc_sender *weft_mpsc_weak_upgrade(weft_mpsc_weak_sender *weak)
 {
+    if (weft__is_null("weft_mpsc_weak_upgrade", weak, WEFT__CALLER))
+        return NULL;
     struct weft__mpsc *ch = of_weak(weak);
     uint64_t strong = weft__a64_load_relaxed(&ch->strong);
     /* relaxed: nothing is read on the strength of it, and the memory is kept by the weak one */
@@ -181,6 +189,8 @@ static void close_with(struct weft__mpsc *ch, uint32_t flags)
 
 void weft_mpsc_receiver_close(weft_mpsc_receiver *rx)
 {
+    if (weft__is_null("weft_mpsc_receiver_close", rx, WEFT__CALLER))
+        return;
     close_with(weft__mpsc_of_rx(rx), WEFT__MPSC_CLOSED);
 }
 
@@ -200,6 +210,8 @@ static void destroy_elements(struct weft__mpsc *ch)
 
 weft_mpsc_receiver *weft_mpsc_receiver_ref(weft_mpsc_receiver *rx)
 {
+    if (weft__is_null("weft_mpsc_receiver_ref", rx, WEFT__CALLER))
+        return NULL;
     weft__a64_add_relaxed(&weft__mpsc_of_rx(rx)->receivers, 1); /* the caller's own keeps it */
     return rx;
 }
@@ -219,12 +231,16 @@ void weft_mpsc_receiver_unref(weft_mpsc_receiver *rx)
 
 bool weft_mpsc_sender_is_closed(const weft_mpsc_sender *tx)
 {
+    if (weft__is_null("weft_mpsc_sender_is_closed", tx, WEFT__CALLER))
+        return true;
     /* acquire: what the receiver did before it closed is seen */
     return weft__a32_load_acquire(&weft__mpsc_of_tx(tx)->flags) & WEFT__MPSC_CLOSED;
 }
 
 bool weft_mpsc_receiver_is_closed(const weft_mpsc_receiver *rx)
 {
+    if (weft__is_null("weft_mpsc_receiver_is_closed", rx, WEFT__CALLER))
+        return true;
     /* acquire: what the senders did before they went is seen */
     return weft__a32_load_acquire(&weft__mpsc_of_rx(rx)->flags) &
            (WEFT__MPSC_CLOSED | WEFT__MPSC_NO_SENDER);
@@ -250,32 +266,44 @@ static size_t max_capacity(const struct weft__mpsc *ch)
 
 size_t weft_mpsc_sender_capacity(weft_mpsc_sender *tx)
 {
+    if (weft__is_null("weft_mpsc_sender_capacity", tx, WEFT__CALLER))
+        return 0;
     return capacity(weft__mpsc_of_tx(tx));
 }
 
 size_t weft_mpsc_receiver_capacity(weft_mpsc_receiver *rx)
 {
+    if (weft__is_null("weft_mpsc_receiver_capacity", rx, WEFT__CALLER))
+        return 0;
     return capacity(weft__mpsc_of_rx(rx));
 }
 
 size_t weft_mpsc_sender_max_capacity(const weft_mpsc_sender *tx)
 {
+    if (weft__is_null("weft_mpsc_sender_max_capacity", tx, WEFT__CALLER))
+        return 0;
     return max_capacity(weft__mpsc_of_tx(tx));
 }
 
 size_t weft_mpsc_receiver_max_capacity(const weft_mpsc_receiver *rx)
 {
+    if (weft__is_null("weft_mpsc_receiver_max_capacity", rx, WEFT__CALLER))
+        return 0;
     return max_capacity(weft__mpsc_of_rx(rx));
 }
 
 size_t weft_mpsc_receiver_len(const weft_mpsc_receiver *rx)
 {
+    if (weft__is_null("weft_mpsc_receiver_len", rx, WEFT__CALLER))
+        return 0;
     const struct weft__mpsc_queue *q = &weft__mpsc_of_rx(rx)->q;
     return (size_t)(weft__a64_load_relaxed(&q->tail) - q->next); /* a number to be shown */
 }
 
 bool weft_mpsc_receiver_is_empty(const weft_mpsc_receiver *rx)
 {
+    if (weft__is_null("weft_mpsc_receiver_is_empty", rx, WEFT__CALLER))
+        return true;
     return weft_mpsc_receiver_len(rx) == 0;
 }
 
@@ -283,31 +311,43 @@ bool weft_mpsc_receiver_is_empty(const weft_mpsc_receiver *rx)
 
 size_t weft_mpsc_sender_strong_count(const weft_mpsc_sender *tx)
 {
+    if (weft__is_null("weft_mpsc_sender_strong_count", tx, WEFT__CALLER))
+        return 0;
     return (size_t)weft__a64_load_relaxed(&weft__mpsc_of_tx(tx)->strong);
 }
 
 size_t weft_mpsc_sender_weak_count(const weft_mpsc_sender *tx)
 {
+    if (weft__is_null("weft_mpsc_sender_weak_count", tx, WEFT__CALLER))
+        return 0;
     return (size_t)weft__a64_load_relaxed(&weft__mpsc_of_tx(tx)->weak);
 }
 
 size_t weft_mpsc_receiver_strong_count(const weft_mpsc_receiver *rx)
 {
+    if (weft__is_null("weft_mpsc_receiver_strong_count", rx, WEFT__CALLER))
+        return 0;
     return (size_t)weft__a64_load_relaxed(&weft__mpsc_of_rx(rx)->strong);
 }
 
 size_t weft_mpsc_receiver_weak_count(const weft_mpsc_receiver *rx)
 {
+    if (weft__is_null("weft_mpsc_receiver_weak_count", rx, WEFT__CALLER))
+        return 0;
     return (size_t)weft__a64_load_relaxed(&weft__mpsc_of_rx(rx)->weak);
 }
 
 size_t weft_mpsc_weak_strong_count(const weft_mpsc_weak_sender *weak)
 {
+    if (weft__is_null("weft_mpsc_weak_strong_count", weak, WEFT__CALLER))
+        return 0;
     return (size_t)weft__a64_load_relaxed(&of_weak(weak)->strong);
 }
 
 size_t weft_mpsc_weak_weak_count(const weft_mpsc_weak_sender *weak)
 {
+    if (weft__is_null("weft_mpsc_weak_weak_count", weak, WEFT__CALLER))
+        return 0;
     return (size_t)weft__a64_load_relaxed(&of_weak(weak)->weak);
 }
 

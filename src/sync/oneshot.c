@@ -180,6 +180,8 @@ void weft_oneshot_sender_destroy(weft_oneshot_sender *tx)
 
 bool weft_oneshot_sender_is_closed(const weft_oneshot_sender *tx)
 {
+    if (weft__is_null("weft_oneshot_sender_is_closed", tx, WEFT__CALLER))
+        return true;
     return look(of_tx(tx)) & CLOSED;
 }
 
@@ -372,6 +374,8 @@ int weft_oneshot_blocking_recv(weft_oneshot_receiver *rx, void *ret_value)
 
 void weft_oneshot_receiver_close(weft_oneshot_receiver *rx)
 {
+    if (weft__is_null("weft_oneshot_receiver_close", rx, WEFT__CALLER))
+        return;
     struct oneshot *o = of_rx(rx);
     uint64_t word = weft__a64_load_relaxed(&o->word), next;
     do {
@@ -414,12 +418,16 @@ void weft_oneshot_receiver_destroy(weft_oneshot_receiver *rx)
 
 bool weft_oneshot_receiver_is_empty(const weft_oneshot_receiver *rx)
 {
+    if (weft__is_null("weft_oneshot_receiver_is_empty", rx, WEFT__CALLER))
+        return true;
     const struct oneshot *o = of_rx(rx);
     return o->is_taken || !(look(o) & SENT);
 }
 
 bool weft_oneshot_receiver_is_terminated(const weft_oneshot_receiver *rx)
 {
+    if (weft__is_null("weft_oneshot_receiver_is_terminated", rx, WEFT__CALLER))
+        return true;
     return of_rx(rx)->is_terminated;
 }
 

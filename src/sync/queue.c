@@ -210,7 +210,7 @@ void weft_queue_close(weft_queue *q)
 
 bool weft_queue_is_closed(weft_queue *q)
 {
-    if (q == NULL)
+    if (weft__is_null("weft_queue_is_closed", q, WEFT__CALLER))
         return true;
     weft__lock_acquire(&q->lock);
     bool is_closed = q->is_closed;
@@ -220,7 +220,7 @@ bool weft_queue_is_closed(weft_queue *q)
 
 size_t weft_queue_len(weft_queue *q)
 {
-    if (q == NULL)
+    if (weft__is_null("weft_queue_len", q, WEFT__CALLER))
         return 0;
     weft__lock_acquire(&q->lock);
     size_t len = q->items.count;
@@ -235,7 +235,9 @@ const struct weft__value_type *weft__queue_type(const weft_queue *q)
 
 size_t weft_queue_capacity(const weft_queue *q)
 {
-    return q ? q->capacity : 0;
+    if (weft__is_null("weft_queue_capacity", q, WEFT__CALLER))
+        return 0;
+    return q->capacity;
 }
 
 static int check(const char *call, const weft_queue *q, const void *elem, const void *caller)

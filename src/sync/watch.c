@@ -155,12 +155,16 @@ void weft_watch_receiver_destroy(weft_watch_receiver *rx)
 
 size_t weft_watch_receiver_count(weft_watch_sender *tx)
 {
-    return weft__ends_receiver_count(weft__watch_ends(tx));
+    if (weft__is_null("weft_watch_receiver_count", tx, WEFT__CALLER))
+        return 0;
+    return weft__ends_receiver_count(&tx->ends);
 }
 
 size_t weft_watch_sender_count(weft_watch_receiver *rx)
 {
-    return rx ? weft__ends_sender_count(&rx->ch->ends) : 0;
+    if (weft__is_null("weft_watch_sender_count", rx, WEFT__CALLER))
+        return 0;
+    return weft__ends_sender_count(&rx->ch->ends);
 }
 
 bool weft_watch_is_same(const weft_watch_sender *tx, const weft_watch_receiver *rx)
@@ -170,7 +174,9 @@ bool weft_watch_is_same(const weft_watch_sender *tx, const weft_watch_receiver *
 
 bool weft_watch_is_closed(weft_watch_sender *tx)
 {
-    return weft_watch_receiver_count(tx) == 0;
+    if (weft__is_null("weft_watch_is_closed", tx, WEFT__CALLER))
+        return true;
+    return weft__ends_receiver_count(&tx->ends) == 0;
 }
 
 /* ---- send ---- */

@@ -5,10 +5,13 @@
 #include "own_malloc.h"
 
 #include <weft/arc.h>
+#include <weft/broadcast.h>
 #include <weft/mpsc.h>
 #include <weft/oneshot.h>
+#include <weft/queue.h>
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -223,6 +226,76 @@ static void arc_01_freed_though_drop_panics(struct test_env *env)
     CHECK_EQ(atomic_load(&alive), before - 1);
 }
 
-TEST_MAIN(PLAIN(creating_without_memory), IN_TASK_ON(sending_without_memory, TEST_MT1),
+/* ---- memory of great channels ---- */
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+
+/* What is allocated; what malloc keeps for later is its own affair. */
+static size_t bytes_in_use(void)
+{
+    struct mallinfo2 m = mallinfo2();
+    return m.uordblks + m.hblkhd;
+}
+
+static void queue_fill(weft_queue *q, unsigned count)
+{
+    for (unsigned long i = 0; i < count; i++)
+        CHECK_EQ(weft_queue_try_send(q, &i), 0);
+}
+
+static void queue_drain(weft_queue *q, unsigned count)
+{
+    unsigned long v;
+    for (unsigned long i = 0; i < count; i++) {
+        CHECK_EQ(weft_queue_try_recv(q, &v), 0);
+        CHECK_EQ(v, i);
+    }
+    CHECK_EQ(weft_queue_try_recv(q, &v), -EAGAIN);
+}
+
+static void fill_and_drain(void *q)
+{
+    queue_fill(q, 900);
+    queue_drain(q, 900);
+}
+
+static void a_queue_gives_back_what_a_burst_took(struct test_env *env)
+{
+    (void)env;
+    weft_queue_options o = {.capacity = WEFT_QUEUE_UNBOUNDED, .elem_bytes = sizeof(unsigned long)};
+    weft_queue *q;
+    CHECK_EQ(weft_queue_create(&o, &q), 0);
+    size_t before = bytes_in_use();
+    queue_fill(q, 1000000);
+    EXPECT(bytes_in_use() > before + 7 * MIB);
+    queue_drain(q, 1000000);
+    EXPECT(bytes_in_use() < before + 64 * KIB);
+    expect_no_malloc("a queue that fills and drains", fill_and_drain, q);
+    weft_queue_unref(q);
+}
+
+static void a_great_broadcast_channel_takes_memory_as_items_are_kept(struct test_env *env)
+{
+    (void)env;
+    weft_broadcast_options o = {.capacity = 1 << 22, .elem_bytes = sizeof(unsigned long)};
+    weft_broadcast_sender *tx;
+    weft_broadcast_receiver *rx;
+    uint64_t before = test_rss_bytes();
+    CHECK_EQ(weft_broadcast_create(&o, &tx, &rx), 0);
+    for (unsigned long i = 0; i < 5000; i++)
+        CHECK_EQ(weft_broadcast_send(tx, &i), 1);
+    EXPECT(test_rss_bytes() < before + 8 * MIB);
+    for (unsigned long i = 0, v; i < 5000; i++) {
+        CHECK_EQ(weft_broadcast_try_recv(rx, &v, NULL), 0);
+        CHECK_EQ(v, i);
+    }
+    weft_broadcast_receiver_destroy(rx);
+    weft_broadcast_sender_unref(tx);
+}
+
+TEST_MAIN(PLAIN(a_queue_gives_back_what_a_burst_took),
+          PLAIN(a_great_broadcast_channel_takes_memory_as_items_are_kept),
+          PLAIN(creating_without_memory), IN_TASK_ON(sending_without_memory, TEST_MT1),
           IN_TASK(steady_state_calls_no_malloc),
           IN_TASK_ON(arc_01_freed_though_drop_panics, TEST_CT))

@@ -63,6 +63,75 @@ static void growing_keeps_the_order(void **state)
     }
 }
 
+/* With the oldest value at places that make it wrap, and not; a queue below the floor stays. */
+static void what_a_burst_took_is_given_back(void **state)
+{
+    (void)state;
+    for (size_t first = 0; first < 4 * WEFT__FIFO_KEPT; first += 700) {
+        struct weft__fifo f;
+        assert_int_equal(weft__fifo_init(&f, sizeof(int), 16), 0);
+        int in = 0, out = 0;
+        while (f.size < 8 * WEFT__FIFO_KEPT)
+            push(&f, in++);
+        for (size_t i = 0; i < first; i++) {
+            push(&f, in++);
+            assert_int_equal(pop(&f), out++);
+        }
+        size_t size = f.size;
+        while (f.count > 0) {
+            assert_int_equal(pop(&f), out++);
+            assert_true(f.count <= f.size && f.size <= size);
+            size = f.size;
+        }
+        assert_int_equal(f.size, WEFT__FIFO_KEPT);
+        char *slots = f.slots;
+        for (size_t i = 0; i < WEFT__FIFO_KEPT; i++)
+            push(&f, in++);
+        while (f.count > 0)
+            assert_int_equal(pop(&f), out++);
+        assert_ptr_equal(f.slots, slots);
+        weft__fifo_fini(&f);
+    }
+}
+
+/* Between a quarter and the whole the ring stays: a value that comes and goes moves nothing. */
+static void at_a_size_that_changes_it_does_not_go_to_and_fro(void **state)
+{
+    (void)state;
+    struct weft__fifo f;
+    assert_int_equal(weft__fifo_init(&f, sizeof(int), 16), 0);
+    for (size_t i = 0; i <= 4 * WEFT__FIFO_KEPT; i++)
+        push(&f, 0);
+    assert_int_equal(f.size, 8 * WEFT__FIFO_KEPT);
+    while (f.count > 2 * WEFT__FIFO_KEPT)
+        (void)pop(&f);
+    assert_int_equal(f.size, 4 * WEFT__FIFO_KEPT);
+    char *slots = f.slots;
+    for (int i = 0; i < 100; i++) {
+        push(&f, 0);
+        (void)pop(&f);
+        (void)pop(&f);
+        push(&f, 0);
+    }
+    assert_ptr_equal(f.slots, slots);
+    weft__fifo_fini(&f);
+}
+
+static void a_bounded_ring_stays_as_it_is(void **state)
+{
+    (void)state;
+    struct weft__fifo f;
+    size_t size = 4 * WEFT__FIFO_KEPT;
+    assert_int_equal(weft__fifo_init(&f, sizeof(int), size), 0);
+    char *slots = f.slots;
+    for (size_t i = 0; i < size; i++)
+        push(&f, 0);
+    while (f.count > 0)
+        (void)pop(&f);
+    assert_ptr_equal(f.slots, slots);
+    weft__fifo_fini(&f);
+}
+
 static void values_without_bytes_are_counted(void **state)
 {
     (void)state;
@@ -91,6 +160,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_come_out_in_order_round_the_end),
         cmocka_unit_test(growing_keeps_the_order),
+        cmocka_unit_test(what_a_burst_took_is_given_back),
+        cmocka_unit_test(at_a_size_that_changes_it_does_not_go_to_and_fro),
+        cmocka_unit_test(a_bounded_ring_stays_as_it_is),
         cmocka_unit_test(values_without_bytes_are_counted),
         cmocka_unit_test(what_does_not_fit_the_address_space),
     };
