@@ -161,8 +161,25 @@ weft_case weft_case_iter_next(weft_iter *it, void *item)
     return weft_case_make(start_next, it, item);
 }
 
+/* Items that adapters look at in one try: some hundred microseconds. */
+#define TRY_LOOKS 16384
+
+/* Inside a try, which has looked at enough. It gives up, so there is nobody to be woken. */
+static bool try_ends(void)
+{
+    struct weft__locals *l = weft__locals_now();
+    if (WEFT__LIKELY(l->looks_left == 0))
+        return false;
+    if (l->looks_left == 1)
+        return true;
+    l->looks_left--;
+    return false;
+}
+
 int weft_iter_poll_next(weft_iter *it, void *item, weft_waker *waker)
 {
+    if (try_ends())
+        return WEFT_PENDING;
     weft_iter_next_future f;
     weft_iter_next_future_init(&f, it, item);
     return weft_future_poll(&f.future, waker); /* the budget is charged there */
@@ -194,11 +211,16 @@ int weft_iter_try_next(weft_iter *it, void *item)
     if (t == NULL)
         return weft__misuse("weft_iter_try_next", -EPERM, "the caller is in no runtime",
                             WEFT__CALLER);
-    /* Without the budget: adapters that look at several items would say that there is none when it
-     * is used up, and who drains an iterator before it waits for something else would not come back
-     * for the rest. */
+    /* With a measure of its own in place of the budget: with that used up adapters would say for
+     * ever that there is none, to who tries again without a wait; and without any they would not
+     * return from a source that has no end and nothing that suits. What they have dropped stays
+     * dropped, so tries get on. */
+    struct weft__locals *l = t->locals;
+    uint32_t outer = l->looks_left;
+    l->looks_left = TRY_LOOKS + 1;
     WEFT_UNCONSTRAINED
         rc = weft__iter_poll(it, item, weft__task_waker(t));
+    l->looks_left = outer;
     if (rc != WEFT_PENDING)
         return rc;
     weft_iter_cancel(it);

@@ -289,7 +289,7 @@ static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool le
     struct weft_task_local_binding *bindings = l->bindings;
     uint16_t shield = l->shield_depth, no_wait = l->no_wait_depth;
     uint16_t unconstrained = l->unconstrained_depth;
-    uint32_t pins = l->pin_depth;
+    uint32_t pins = l->pin_depth, looks_left = l->looks_left;
     l->boundary = &b;
     bool ok = call_inside(&b, fn, arg);
     l = weft__locals_now(); /* of a task the same; a plain thread does not move either */
@@ -306,6 +306,7 @@ static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool le
     l->shield_depth = shield;
     l->no_wait_depth = no_wait;
     l->unconstrained_depth = unconstrained;
+    l->looks_left = looks_left;
     if (WEFT__UNLIKELY(l->pin_depth != pins))
         weft__pin_set_depth(l, pins);
     l->is_panicking = was_panicking;
@@ -371,7 +372,9 @@ weft_panic_info *weft__run_cleanups(struct weft__locals *l, weft_cleanup *mark)
     l->cancel = NULL;
     l->shield_depth++;
     uint16_t no_wait = l->no_wait_depth;
+    uint32_t looks_left = l->looks_left;
     l->no_wait_depth = 0;
+    l->looks_left = 0;
     while (l->cleanups != mark && l->cleanups != NULL) {
         weft_cleanup *c = l->cleanups;
         l->cleanups = c->below;
@@ -385,6 +388,7 @@ weft_panic_info *weft__run_cleanups(struct weft__locals *l, weft_cleanup *mark)
             weft_panic_free(info);
     }
     l->no_wait_depth = no_wait;
+    l->looks_left = looks_left;
     l->shield_depth--;
     l->timeout = timeout;
     l->cancel = cancel;

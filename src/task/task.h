@@ -144,6 +144,8 @@ struct weft__locals {
     struct weft__stack *stack;                /* what an executor runs on; NULL for threads */
     uint16_t shield_depth, no_wait_depth, unconstrained_depth;
     uint32_t pin_depth; /* calls of weft_pin() and blocks to undo */
+    /* In weft_iter_try_next(): items that adapters may still look at, and one. 0: outside. */
+    uint32_t looks_left;
     bool is_panicking, is_unwinding;
     /* a wait has returned -ECANCELED, or the task was unwound: the outcome is cancelled */
     bool abort_seen;

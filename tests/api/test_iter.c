@@ -965,6 +965,82 @@ static void st_03_trying_finds_what_is_there(struct test_env *env)
     weft_iter_destroy(it);
 }
 
+/* ---- a try has an end ---- */
+
+struct numbers {
+    weft_iter iter;
+    int next;
+};
+
+static int numbers_poll(weft_iter *it, void *item, weft_waker *waker)
+{
+    (void)waker;
+    *(int *)item = ((struct numbers *)it)->next++;
+    return 1;
+}
+
+static void numbers_end(weft_iter *it)
+{
+    (void)it;
+}
+
+static const weft_iter_ops numbers_ops = {numbers_poll, numbers_end, numbers_end};
+
+static bool suits_none(const void *item, void *arg)
+{
+    (void)item, (void)arg;
+    return false;
+}
+
+static bool is_at(const void *item, void *where)
+{
+    return *(const int *)item == *(const int *)where;
+}
+
+static void trying_an_endless_source_returns(struct test_env *env)
+{
+    struct numbers n = {.iter = {&numbers_ops, sizeof(int), NULL}};
+    int v;
+    (void)env;
+    weft_iter *it = weft_iter_filter(&n.iter, suits_none, NULL);
+    for (int i = 0; i < 3; i++) {
+        int before = n.next;
+        CHECK_EQ(weft_iter_try_next(it, &v), -EAGAIN);
+        CHECK(n.next > before + 1000);
+        CHECK_EQ(weft_yield(), 0);
+    }
+    weft_iter_destroy(it);
+}
+
+/* Through two adapters that both drop. */
+static void trying_again_gets_there(struct test_env *env)
+{
+    struct numbers n = {.iter = {&numbers_ops, sizeof(int), NULL}};
+    int where = 100000, v = 0, tries = 1;
+    (void)env;
+    weft_iter *it = weft_iter_filter(weft_iter_filter(&n.iter, is_even, NULL), is_at, &where);
+    while (weft_iter_try_next(it, &v) == -EAGAIN) {
+        tries++;
+        CHECK_EQ(weft_yield(), 0);
+    }
+    CHECK_EQ(v, where);
+    CHECK(tries > 1 && tries < 100);
+    /* As large as a group that takes many tries to fill. */
+    weft_iter_destroy(it);
+    n.next = 0;
+    it = weft_iter_chunks(&n.iter, 50000);
+    weft_chunk c;
+    int rc;
+    for (tries = 1; (rc = weft_iter_try_next(it, &c)) == -EAGAIN; tries++)
+        CHECK(tries < 100);
+    CHECK_EQ(rc, 1);
+    CHECK_EQ(c.count, 50000);
+    for (int i = 0; i < 50000; i++)
+        CHECK_EQ(((const int *)c.items)[i], i);
+    weft_chunk_fini(&c);
+    weft_iter_destroy(it);
+}
+
 /* ---- an abort that unwinds ---- */
 
 static int stop_at_big(void *item, void *arg)
@@ -1075,7 +1151,9 @@ static void co_07_a_filter_lets_a_sibling_run(struct test_env *env)
     weft_iter_destroy(it);
 }
 
-TEST_MAIN(IN_TASK(st_01_merge_ends_when_both_end_and_is_fair), IN_TASK(st_01_chain_fuse_peekable),
+TEST_MAIN(IN_TASK(trying_an_endless_source_returns), IN_BODY(trying_an_endless_source_returns),
+          IN_TASK(trying_again_gets_there), IN_BODY(trying_again_gets_there),
+          IN_TASK(st_01_merge_ends_when_both_end_and_is_fair), IN_TASK(st_01_chain_fuse_peekable),
           IN_TASK(st_01_keyed_is_fair_and_drops_what_has_ended),
           IN_TASK(st_01_many_that_end_at_once_cost_a_poll_each), IN_TASK(st_01_adapters),
           IN_TASK(st_03_trying_finds_what_is_there),
