@@ -44,7 +44,7 @@ WEFT_API void weft_task_tracker_unref(weft_task_tracker *t);
  *   ret_abort          a handle to abort it with, the caller's, to be unreferenced; NULL: none. To
  *                      have a task's outcome spawn it as usual, with a token
  *
- * Returns and context as weft_spawn().
+ * Returns as weft_spawn(), or -EOVERFLOW (logged) when 2^30 are counted. Context as weft_spawn().
  */
 #define weft_task_tracker_spawn(t, fn, arg, ret_abort)                                             \
     weft__task_tracker_spawn_at((t), WEFT_MEMBER_TASK, NULL, (fn), (arg), (ret_abort), WEFT_SITE)
@@ -66,12 +66,12 @@ WEFT_API WEFT_MUST_CHECK int weft__task_tracker_spawn_at(
 
 /* A token: counts as a task from acquire to release, for what is no task, or is one spawned
  * elsewhere. It holds the tracker as a reference does. A release without a token is misuse (logged)
- * when it is found, at a count of 0. */
+ * when it is found, at a count of 0. So is an acquire at a count of 2^30: it counts nothing. */
 WEFT_API void weft_task_tracker_acquire(weft_task_tracker *t);
 WEFT_API void weft_task_tracker_release(weft_task_tracker *t);
 
 /* How many tasks have not ended, and tokens not been released. One more while a spawn that returns
- * an abort handle is under way. At most 2^31 - 1: more is not found out. */
+ * an abort handle is under way. */
 WEFT_API size_t weft_task_tracker_len(const weft_task_tracker *t);
 
 /* Lets waits end once the count is 0; they end at once if it is. True: it was open. */

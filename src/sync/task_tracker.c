@@ -20,6 +20,8 @@
 #define CLOSED UINT64_C(1)
 #define ONE UINT64_C(2) /* 31 bits of count */
 #define COUNT_MASK ((UINT64_C(1) << 32) - ONE)
+/* Of the count, the upper half: who finds it set goes back, long before it runs over. */
+#define COUNT_FULL (UINT64_C(1) << 31)
 #define REF (UINT64_C(1) << 32)
 #define REFS_MASK (~(REF - 1))
 
@@ -44,11 +46,6 @@ static void unref(weft_task_tracker *t)
     /* acq_rel: the last one sees what all the others did */
     if ((weft__a64_sub_acq_rel(&t->word, REF) & REFS_MASK) == REF)
         weft__free(t);
-}
-
-static void enter(weft_task_tracker *t)
-{
-    weft__a64_add_relaxed(&t->word, ONE + REF); /* the caller's own reference keeps it */
 }
 
 /* It may be the last one of a closed tracker. */
@@ -79,6 +76,17 @@ static void leave(weft_task_tracker *t)
     } while (!weft__a64_cas_weak_acq_rel(&t->word, &word, next));
     if ((next & REFS_MASK) == 0)
         weft__free(t);
+}
+
+/* False when it is full, and nothing has changed. */
+static bool enter(weft_task_tracker *t)
+{
+    /* relaxed: the caller's own reference keeps it */
+    uint64_t before = weft__a64_add_relaxed(&t->word, ONE + REF);
+    if (WEFT__LIKELY(!(before & COUNT_FULL)))
+        return true;
+    leave(t);
+    return false;
 }
 
 /* The end hook. t may be gone. */
@@ -116,7 +124,9 @@ void weft_task_tracker_unref(weft_task_tracker *t)
 
 void weft_task_tracker_acquire(weft_task_tracker *t)
 {
-    enter(t);
+    if (!enter(t))
+        (void)weft__misuse("weft_task_tracker_acquire", -EOVERFLOW,
+                           "2^30 are counted; this one is not", WEFT__CALLER);
 }
 
 void weft_task_tracker_release(weft_task_tracker *t)
@@ -172,7 +182,8 @@ int weft__task_tracker_spawn_at(weft_task_tracker *t, enum weft_member_kind kind
     int rc = weft__member_find_core("weft_task_tracker_spawn", kind, options, fn, arg, site, &core);
     if (rc < 0)
         return rc;
-    enter(t);
+    if (!enter(t))
+        return weft__misuse_at("weft_task_tracker_spawn", -EOVERFLOW, "2^30 are counted", site);
     if (ret_abort == NULL) {
         rc = weft__task_spawn_hooked(core, weft__member_task_kind(kind), options, fn, arg, NULL,
                                      site, &t->hook);
@@ -180,7 +191,7 @@ int weft__task_tracker_spawn_at(weft_task_tracker *t, enum weft_member_kind kind
         /* There is a handle for a moment. A result that comes in it is left to us to drop, and who
          * waits has to wait for that too. */
         weft_task *task;
-        enter(t);
+        weft__a64_add_relaxed(&t->word, ONE + REF); /* one above the limit at most */
         rc = weft__task_spawn_hooked(core, weft__member_task_kind(kind), options, fn, arg, &task,
                                      site, &t->hook);
         if (rc == 0) {
