@@ -68,7 +68,8 @@ WEFT_API void weft_await_all_future_init(weft_await_all_future *f, unsigned flag
  * Waits until all tasks have ended.
  *
  *   tasks, count   count handles; given up when the result is 0 or more, the caller's still
- *                  otherwise
+ *                  otherwise. One that is there twice gives its outcome in the first place, and
+ *                  counts as cancelled, being spent, in the second
  *   ret_outcomes   an array of count; NULL: the outcomes are dropped, see weft_join()
  *
  * Returns the number of tasks that did not end with a value. Otherwise the wait has been given up,

@@ -80,7 +80,9 @@ WEFT_API int weft_scope_enter(weft_scope *s, const weft_scope_options *options);
  * another task than opened it.
  *
  * Context: by the task that opened it; scopes and WEFT_DEFER blocks are left in reverse order. May
- * suspend, also after an abort, as long as children take to end. Cancellation: safe.
+ * suspend, also after an abort, as long as children take to end: for ever when a child was spawned
+ * on a runtime or a local set that nobody drives, for even an abort needs somebody to run it.
+ * Cancellation: safe.
  */
 WEFT_API int weft_scope_leave(weft_scope *s, weft_panic_info **ret_panic);
 
@@ -115,7 +117,8 @@ WEFT_API int weft_scope_leave(weft_scope *s, weft_panic_info **ret_panic);
 
 /* Waits until no child lives, and leaves the scope open. Returns the first error so far, or 0; or
  * -ECANCELED, -ETIMEDOUT, -EPERM, and then children may live. Context: as weft_await(), by the task
- * that opened it (a child would wait for itself: -EPERM, reported); may suspend. */
+ * that opened it; may suspend. A child would wait for itself, and a function in
+ * weft_block_in_place() is the thread's, not the task's: -EPERM, reported. */
 WEFT_API WEFT_MUST_CHECK int weft_scope_wait(weft_scope *s);
 /* Aborts all children, and makes spawning fail from now on. Errors of children count no more, but
  * panics do. By the owner or a child; never suspends. */

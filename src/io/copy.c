@@ -194,7 +194,8 @@ static bool collect(struct half *h)
     return true;
 }
 
-/* On every way out: no task is left that uses the caller's frame. */
+/* On every way out: no task is left that uses the caller's frame. A join that a refused await has
+ * left pending is the caller's own, and goes on here. */
 static void end_halves(void *arg)
 {
     struct half *half = arg;

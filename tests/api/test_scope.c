@@ -677,6 +677,29 @@ static void *wait_for_own_scope(void *arg)
     return NULL;
 }
 
+static void *wait_in_place(void *scope)
+{
+    EXPECT_EQ(weft_scope_wait(scope), -EPERM);
+    EXPECT_LOGGED("weft_scope_wait: ");
+    weft_scope_spawn(scope, test_noop, NULL); /* as a child may */
+    return scope;
+}
+
+/* The thread does not wait as the task that opened it. */
+static void waiting_in_place_is_misuse(struct test_env *env)
+{
+    void *v = NULL;
+    int rc = 1;
+    (void)env;
+    test_log_clear();
+    WEFT_SCOPE_INTO(s, &rc) {
+        CHECK_EQ(weft_block_in_place(wait_in_place, s, &v), 0);
+        CHECK(v == s);
+        CHECK_EQ(weft_scope_wait(s), 0);
+    }
+    CHECK_EQ(rc, 0);
+}
+
 static void misuse_by_a_child(struct test_env *env)
 {
     (void)env;
@@ -747,6 +770,7 @@ static void sco_10_shutdown_ends_scopes(struct test_env *env)
 }
 
 TEST_MAIN(
+    IN_TASK_ON(waiting_in_place_is_misuse, TEST_MT1),
     IN_TASK(sco_01_children_write_into_the_parents_frame),
     IN_BODY(sco_01_children_write_into_the_parents_frame),
     IN_TASK(sco_02_return_break_and_goto_wait_too), IN_TASK(sco_03_abort_reaches_the_children),
