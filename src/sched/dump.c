@@ -199,15 +199,10 @@ static WEFT__NOINLINE void put_trace(struct dump *d, const struct weft__task *t,
 static bool trace_parked(struct weft__task *t, struct weft__trace *ret)
 {
     ret->count = 0;
-    uint64_t state = weft__a64_load_relaxed(&t->state);
-    do {
-        if (!(state & WEFT__TASK_PARKED))
-            return false;
-        /* acquire pairs with the release of confirm_parked: the saved context is readable */
-    } while (!weft__a64_cas_weak_acquire(&t->state, &state, state & ~WEFT__TASK_PARKED));
+    if (!weft__task_hold_parked(t))
+        return false;
     weft__fiber_trace(t->stack, ret);
-    if (!weft__task_confirm_parked(t))
-        weft__task_schedule(t); /* woken meanwhile */
+    weft__task_let_go(t);
     return true;
 }
 

@@ -181,6 +181,23 @@ void weft__task_schedule(struct weft__task *t)
     weft__sys_futex_wake(&t->thread_word, 1);
 }
 
+bool weft__task_hold_parked(struct weft__task *t)
+{
+    uint64_t s = weft__a64_load_relaxed(&t->state);
+    do {
+        if (!(s & WEFT__TASK_PARKED))
+            return false;
+        /* acquire pairs with the release of confirm_parked: the saved context is readable */
+    } while (!weft__a64_cas_weak_acquire(&t->state, &s, s & ~WEFT__TASK_PARKED));
+    return true;
+}
+
+void weft__task_let_go(struct weft__task *t)
+{
+    if (!weft__task_confirm_parked(t))
+        weft__task_schedule(t);
+}
+
 void weft__task_park_thread_until(struct weft__task *self, uint64_t deadline_ns)
 {
     weft__a32_store_relaxed(&self->parked_at, weft__coarse(weft__clock_now(&self->core->clock)));

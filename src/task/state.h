@@ -17,6 +17,11 @@ WEFT_MUST_CHECK bool weft__task_set_aborted(struct weft__task *t, uint64_t bits)
 /* By the context after a task that left to park. False: it was woken meanwhile; the caller must
  * enqueue it. */
 WEFT_MUST_CHECK bool weft__task_confirm_parked(struct weft__task *t);
+/* By who wants to look at a parked task, with a reference: takes it out of PARKED as a waker does,
+ * so that nobody queues it and its stack stays as it is. False: it is not parked. */
+WEFT_MUST_CHECK bool weft__task_hold_parked(struct weft__task *t);
+/* Parks it again, or makes it run when it was woken meanwhile. */
+void weft__task_let_go(struct weft__task *t);
 /* By the running task, before it looks at what it waits for: forgets wakes it is about to act
  * on. */
 static inline void weft__task_clear_notified(struct weft__task *t)

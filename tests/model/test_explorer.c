@@ -330,6 +330,46 @@ static void time_may_race(void **state)
     model_fails(&m, MODEL_CHECK_FAILED);
 }
 
+/* ---- waits ---- */
+
+/* The door is open for a moment, and what lies behind is touched by nobody else but in it. */
+static bool is_open, is_closed;
+static weft__a32 behind;
+
+static void door_init(void)
+{
+    is_open = is_closed = false;
+    weft__a32_store_relaxed(&behind, 0);
+}
+static void open_for_a_moment(void)
+{
+    is_open = true;
+    weft__a32_store_relaxed(&behind, 1);
+    weft__a32_store_relaxed(&behind, 0);
+    is_open = false;
+    is_closed = true;
+}
+static bool was_opened(void *arg)
+{
+    (void)arg;
+    return is_open || is_closed;
+}
+static void look_behind(void)
+{
+    model_wait(was_opened, NULL, "the door");
+    if (is_open)
+        MODEL_CHECK(weft__a32_load_relaxed(&behind) == 0);
+}
+
+static void a_wait_that_is_met_for_a_moment_is_found(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "a wait that is met for a moment",
+                                   .init = door_init,
+                                   .thread = {open_for_a_moment, look_behind}};
+    model_fails(&m, MODEL_CHECK_FAILED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,6 +388,7 @@ int main(void)
         cmocka_unit_test(assertion_in_the_library_is_found),
         cmocka_unit_test(time_passes_only_when_all_are_blocked),
         cmocka_unit_test(time_may_race),
+        cmocka_unit_test(a_wait_that_is_met_for_a_moment_is_found),
     };
     return cmocka_run_group_tests_name("model explorer", tests, NULL, NULL);
 }

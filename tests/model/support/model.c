@@ -55,6 +55,7 @@ static struct {
     struct thread thread[MODEL_THREADS_MAX];
     unsigned thread_count;
     unsigned ordered_count; /* threads blocked in model_wait() */
+    bool one_became_ready;  /* of these, since the last decision */
     void *search_sp;        /* saved, while the threads run */
     jmp_buf outside;        /* where a failure goes while none of them does */
 
@@ -150,10 +151,12 @@ unsigned model__choose(unsigned count)
 }
 
 /* Looks whether a blocked thread can go on. What has just run has made it so: that happens before.
- * */
+ * And it is a moment to preempt: the thread may undo what it has done before it touches any object
+ * of which the search knows that it is shared. */
 static bool look(struct thread *t)
 {
     bool is = t->is_ready(t->ready_arg);
+    m.one_became_ready = m.one_became_ready || (is && !t->was_ready && t->is_ordered);
     if (is && !t->was_ready && t->is_ordered && model__at.current >= 0)
         for (unsigned i = 0; i < m.thread_count; i++)
             /* Found ready when it blocks: made so by anybody before. */
@@ -210,6 +213,7 @@ static int decide(bool may_preempt)
     int option[MODEL_THREADS_MAX];
     unsigned count = 0, alive = 0;
     bool current_can = false;
+    m.one_became_ready = false;
     if (m.steps >= STEPS_MAX)
         model__fail(MODEL_LIVELOCK, "livelock: a run of more than %d steps", STEPS_MAX);
     if (model__at.current >= 0 && (!may_preempt || m.preemptions == m.bound || is_spent()) &&
@@ -250,6 +254,7 @@ static int decide(bool may_preempt)
         if (taken == count)
             model__fail(MODEL_PASSED, "the schedule to replay does not fit at step %zu", m.steps);
     } else {
+        may_preempt = may_preempt || m.one_became_ready;
         if (current_can && (!may_preempt || m.preemptions == m.bound || is_spent()))
             count = 1;
         taken = choose(count);
