@@ -21,7 +21,8 @@ typedef struct weft_panic_info weft_panic_info;
  *
  * Does not return. Context: tasks, bodies of weft_block_on() and blocking jobs. Elsewhere there is
  * no boundary to catch it: the message is reported and the process aborts. A panic inside a cleanup
- * that a panic runs replaces nothing: it is reported, and the next cleanup runs.
+ * that a panic runs replaces nothing: it is reported, and the next cleanup runs. Without memory for
+ * its record a panic says only that; a payload is dropped then.
  */
 #define weft_panic(...) weft__panic_at(WEFT_SITE, __VA_ARGS__)
 
