@@ -44,8 +44,11 @@ static void je_01_panic_is_caught(struct test_env *env)
     CHECK(strstr(weft_panic_site(o.panic)->file, "test_join_error.c") != NULL);
     CHECK_EQ(strcmp(weft_panic_site(o.panic)->func, "panic_with_words"), 0);
     void *const *frames = NULL;
-    CHECK(weft_panic_backtrace(o.panic, &frames) > 0);
-    CHECK(frames != NULL && frames[0] != NULL);
+    size_t count = weft_panic_backtrace(o.panic, &frames);
+#if __has_include(<execinfo.h>)
+    CHECK(count > 0);
+#endif
+    CHECK(frames != NULL && (count == 0 || frames[0] != NULL));
     weft_outcome_fini(&o);
     weft_outcome_fini(&o); /* may be called twice */
 

@@ -28,9 +28,13 @@ static void *take_lock(void *lock)
 
 static void sp_01_spawn_only_queues(struct test_env *env)
 {
-    pthread_mutex_t lock = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
+    pthread_mutex_t lock;
+    pthread_mutexattr_t kind;
     weft_task *t[20];
     (void)env;
+    CHECK_EQ(pthread_mutexattr_init(&kind), 0);
+    CHECK_EQ(pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_ERRORCHECK), 0);
+    CHECK_EQ(pthread_mutex_init(&lock, &kind), 0);
     CHECK_EQ(pthread_mutex_lock(&lock), 0);
     for (int i = 0; i < 20; i++)
         t[i] = SPAWN(take_lock, &lock);
