@@ -93,8 +93,8 @@ WEFT_API void weft_iter_destroy(weft_iter *it);
  * Cancellation:  safe: no item is lost.
  */
 WEFT_API WEFT_MUST_CHECK int weft_iter_next(weft_iter *it, void *item);
-/* The same without waiting: -EAGAIN when there is no item yet; or when adapters have looked at 16,384
- * items and found none to hand out. Those stay dropped, or kept for a group, so
+/* The same without waiting: -EAGAIN when there is no item yet; or when adapters have looked at
+ * 16,384 items and found none to hand out. Those stay dropped, or kept for a group, so
  * that tries get on: try again, with weft_yield() in between. Context: as weft_iter_next(), also
  * inside a polled future. */
 WEFT_API WEFT_MUST_CHECK int weft_iter_try_next(weft_iter *it, void *item);

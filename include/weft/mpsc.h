@@ -24,7 +24,8 @@
  *             used by one at a time.
  *   Context:  anywhere, also without a runtime, and never suspends; unless it says otherwise.
  *   Misuse:   -EINVAL with a line in the log for NULL arguments, in futures by their poll; what
- *             returns no error says the same, and answers as for a channel that is closed and empty.
+ *             returns no error says the same, and answers as for a channel that is closed and
+ * empty.
  *             Elements without bytes may be NULL.
  *
  * Source: the interface follows Tokio's sync::mpsc.

@@ -14,8 +14,8 @@
  *     rc = weft_oneshot_recv(rx, &result);   0, or -EPIPE: the task gave tx up without sending
  *     weft_oneshot_receiver_destroy(rx);
  *
- * Misuse: -EINVAL with a line in the log for NULL arguments; what returns no error says the same, and
- * answers as for a oneshot that is over.
+ * Misuse: -EINVAL with a line in the log for NULL arguments; what returns no error says the same,
+ * and answers as for a oneshot that is over.
  */
 #ifndef WEFT_ONESHOT_H
 #define WEFT_ONESHOT_H

@@ -209,7 +209,8 @@ WEFT_API int weft_run(int (*main_fn)(void *arg), void *arg);
 WEFT_API int weft_run_with(const weft_config *config, int (*main_fn)(void *arg), void *arg);
 
 /* Ends weft_run(): aborts every task of the caller's runtime and refuses new ones, as shutdown
- * does. Returns 0, or -EPERM outside a runtime and in a forked child. Any thread inside a runtime; never suspends. */
+ * does. Returns 0, or -EPERM outside a runtime and in a forked child. Any thread inside a runtime;
+ * never suspends. */
 WEFT_API int weft_stop(void);
 
 /* ---- handles ---- */

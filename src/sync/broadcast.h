@@ -13,10 +13,10 @@
  * Clone and drop functions are the user's and run without the lock. So a node is counted as well
  * (`refs`: its slot, and each receiver that is cloning it): a sender that overwrites an item while
  * it is cloned takes the node out of the slot, and the receiver that ends last destroys it. The
- * sender takes another node meanwhile: there are two to spare, and more are made when more are needed
- * at once than ever before. In steady state nothing is allocated. Nodes lie in one block with the
- * channel and are not touched before they are needed: a channel of great capacity takes address
- * space, and memory for the items that were ever kept at once.
+ * sender takes another node meanwhile: there are two to spare, and more are made when more are
+ * needed at once than ever before. In steady state nothing is allocated. Nodes lie in one block
+ * with the channel and are not touched before they are needed: a channel of great capacity takes
+ * address space, and memory for the items that were ever kept at once.
  */
 #ifndef WEFT_SYNC_BROADCAST_H
 #define WEFT_SYNC_BROADCAST_H

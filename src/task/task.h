@@ -357,8 +357,8 @@ static inline uint64_t weft__now(void)
     return core ? weft__clock_now(&core->clock) : weft__sys_now_ns();
 }
 
-/* Makes `core` what the thread is in, and `local` where its local tasks go, until the guard is left;
- * `entered` is referenced as long. No task runs on the thread. */
+/* Makes `core` what the thread is in, and `local` where its local tasks go, until the guard is
+ * left; `entered` is referenced as long. No task runs on the thread. */
 void weft__guard_enter(struct weft__ctx *c, weft_enter_guard *g, struct weft__core *entered,
                        struct weft__core *core, struct weft__core *local);
 /* Leaves the guards inside `until`, which is one of the thread's, or NULL: all of them. */

@@ -81,8 +81,8 @@ void an_exception_that_leaves_a_task_terminates(struct test_env *)
     }
 }
 
-/* Caught around weft_block_on(): its frames are gone and it has not cleaned up, so the thread counts
- * as inside for ever. Not supported; no hang either. */
+/* Caught around weft_block_on(): its frames are gone and it has not cleaned up, so the thread
+ * counts as inside for ever. Not supported; no hang either. */
 int catch_outside()
 {
     weft_runtime *rt = create(TEST_MT4);

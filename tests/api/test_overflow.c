@@ -1,4 +1,5 @@
-/* ctest: parallel not-under=address,thread,memcheck,aarch64 (unit.fiber.overflow knows what they do) */
+/* ctest: parallel not-under=address,thread,memcheck,aarch64 (unit.fiber.overflow knows what they
+ * do) */
 /* A task that overflows its stack ends the process with a line that names the task. */
 #include "harness.h"
 

@@ -1,5 +1,6 @@
 /* ctest: not-under=thread,memcheck,aarch64 (a fork of a process with threads) */
-/* The process around the runtimes: fork, exec, and exit() while workers run. See test_fork.c too. */
+/* The process around the runtimes: fork, exec, and exit() while workers run. See test_fork.c
+ * too. */
 #include "harness.h"
 #include "program.h"
 

@@ -28,7 +28,8 @@ static bool is_dotted_quad(const char *s)
     return true;
 }
 
-/* The reference: "host:port" or "[host]:port" taken apart from the end. False when it is neither. */
+/* The reference: "host:port" or "[host]:port" taken apart from the end. False when it is
+ * neither. */
 static bool split(const char *text, char *ret_host, unsigned *ret_port, bool *ret_bracketed)
 {
     const char *colon = strrchr(text, ':');

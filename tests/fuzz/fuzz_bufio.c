@@ -1,7 +1,7 @@
 /*
  * The buffered reader over a source that gives its bytes in any pieces, with errors between them,
- * against the text itself: every call says what memchr() and memcpy() say of what is left of it. And
- * the buffered writer over a sink that takes them in any pieces.
+ * against the text itself: every call says what memchr() and memcpy() say of what is left of it.
+ * And the buffered writer over a sink that takes them in any pieces.
  */
 #include "fuzz.h"
 

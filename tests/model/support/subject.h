@@ -1,8 +1,8 @@
 /*
  * Tasks for models: a runtime for a few of them, each of which runs on a thread of the model, and
- * one to look at, the subject: it waits until flags are set. Transitions, spawn, join and completion
- * are the real ones. Tasks come from a real slab, so that a reference lost or dropped twice shows as
- * a slot that is missing or free twice.
+ * one to look at, the subject: it waits until flags are set. Transitions, spawn, join and
+ * completion are the real ones. Tasks come from a real slab, so that a reference lost or dropped
+ * twice shows as a slot that is missing or free twice.
  *
  * For one test file.
  */
