@@ -94,9 +94,9 @@ static const char *age_text(const struct dump *d, const struct weft__task *t, ch
 
 static int worker_that_runs(struct weft__sched *s, const struct weft__task *t)
 {
-    uint32_t count = weft__a32_load_acquire(&s->worker_high);
+    uint32_t count = weft__sched_worker_high(s);
     for (uint32_t i = 0; i < count; i++)
-        if (weft__aptr_load_acquire(&weft__sched_worker(s, i)->running) == t)
+        if (weft__aptr_load_relaxed(&weft__sched_worker(s, i)->running) == t)
             return (int)i;
     return -1;
 }
@@ -212,16 +212,19 @@ static WEFT__NOINLINE void trace_running(struct dump *d, struct weft__task *t, i
 {
     struct weft__worker *w = weft__sched_worker(d->sched, (uint32_t)index);
     ret->count = 0;
-    uint64_t tick = weft__a64_load_acquire(&w->tick);
+    /* acquire pairs with the release in begin_run: of which thread, and the tick of its run or of a
+     * later one. mutation: no model has threads with ids */
     if (weft__aptr_load_acquire(&w->running) != t)
         return;
+    uint64_t tick = weft__a64_load_relaxed(&w->tick);
     if (w->ctx == weft__ctx_now()) {
         weft__trace_here(ret);
         return;
     }
     char line[96];
     int rc = weft__thread_trace(w->thread_id, ANSWER_NS, ret);
-    if (rc == 0 && weft__a64_load_acquire(&w->tick) == tick)
+    /* relaxed: the answer orders it */
+    if (rc == 0 && weft__a64_load_relaxed(&w->tick) == tick)
         return;
     ret->count = 0;
     if (rc == 0 || rc == -ESRCH)
@@ -239,7 +242,7 @@ static void dump_one(struct weft__task *t, void *arg)
     struct dump *d = arg;
     char line[LINE_BYTES];
     struct weft__trace trace = {.count = 0};
-    uint64_t state = weft__a64_load_acquire(&t->state); /* pairs with confirm_parked: parked_at */
+    uint64_t state = weft__a64_load_relaxed(&t->state); /* the walk's reference has acquired */
     if (state & WEFT__TASK_DONE)
         return;
     if (d->options.task != 0 && weft__a64_load_relaxed(&t->id) != d->options.task)
