@@ -307,9 +307,12 @@ int weft_iter_collect(weft_iter *it, void **ret_items, size_t *ret_count)
            (rc = next("weft_iter_collect", it, c.items + c.count * it->item_bytes, WEFT__CALLER)) ==
                1)
         c.count++;
-    *ret_items = c.count ? c.items : NULL;
+    if (c.count == 0) {
+        free(c.items); /* room for nothing */
+        c.items = NULL;
+    }
+    *ret_items = c.items;
     *ret_count = c.count;
-    if (c.count)
-        c = (struct collection){.count = 0}; /* the caller's now */
+    c = (struct collection){.count = 0}; /* the caller's now */
     return rc;
 }
