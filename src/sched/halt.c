@@ -8,7 +8,8 @@
 void weft__sched_halt(struct weft__sched *s)
 {
     uint32_t run = WEFT__STOP_NOT;
-    /* seq_cst: who goes to sleep announces it, then looks here; we store, then look for sleepers */
+    /* seq_cst: who goes to sleep announces it, then looks here; we store, then look for sleepers.
+     * mutation: no model exits; it is the handshake of a worker that is stopped, which has one */
     if (s->is_multi && weft__a32_cas_seq_cst(&s->stop, &run, WEFT__STOP_HALT))
         weft__sched_wake_all(s); /* or they would not be counted */
 }
@@ -25,7 +26,9 @@ void weft__worker_halt(struct weft__worker *w)
 {
     struct weft__sched *s = w->sched;
     uint64_t until_ns = weft__sys_now_ns() + HALT_MAX_NS;
-    weft__a32_add_release(&s->halted, 1); /* with what its last task has done */
+    /* release: with what its last task has done. mutation: no model exits; what is ordered here is
+     * the program's own, for the destructors that exit() runs */
+    weft__a32_add_release(&s->halted, 1);
     while (weft__a32_load_relaxed(&s->stop) == WEFT__STOP_HALT)
         if (weft__sys_futex_wait(&s->stop, WEFT__STOP_HALT, until_ns) == -ETIMEDOUT)
             weft__sched_resume(s);
@@ -54,7 +57,8 @@ void weft__sched_halt_wait(struct weft__sched *s, uint64_t deadline_ns, uint64_t
     for (;;) {
         uint64_t now_ns = weft__sys_now_ns();
         bool is_early = now_ns < deadline_ns;
-        /* acquire pairs with the release of who halts. Those who halt sleep as well. */
+        /* acquire pairs with the release of who halts. Those who halt sleep as well. mutation: as
+         * there */
         uint32_t halted = is_early ? weft__a32_load_acquire(&s->halted) : 0;
         if (weft__a32_load_relaxed(&s->stop) != WEFT__STOP_HALT || now_ns >= give_up_ns ||
             halted >= count_running(s, is_early))
