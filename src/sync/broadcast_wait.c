@@ -221,7 +221,7 @@ int weft_broadcast_blocking_recv(weft_broadcast_receiver *rx, void *elem, uint64
 
 uint64_t weft_broadcast_receiver_len(weft_broadcast_receiver *rx)
 {
-    if (rx == NULL)
+    if (weft__is_null("weft_broadcast_receiver_len", rx, WEFT__CALLER))
         return 0;
     weft__lock_acquire(&rx->ch->ends.lock);
     uint64_t len = rx->ch->tail - rx->next;

@@ -65,6 +65,7 @@ static void broadcast_channels(struct test_env *env)
     ANSWERS(weft_broadcast_capacity, 0);
     ANSWERS(weft_broadcast_receiver_count, 0);
     ANSWERS(weft_broadcast_sender_count, 0);
+    ANSWERS(weft_broadcast_receiver_len, 0);
     ANSWERS(weft_broadcast_is_closed, true);
 }
 

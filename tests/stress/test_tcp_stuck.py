@@ -85,9 +85,10 @@ def is_prompt_beside(options, tasks):
               f" median {waits[len(waits) // 2]:.2f} ms, worst {waits[-1]:.1f} ms, a new one {late_ms:.1f} ms; the machine itself"
               f" paused for {pause_ms:.1f} ms; extra workers {server.stats()['workers_extra']}")
         server.settle(base["alive"])
-        lines = [line for line in server.log().splitlines() if "stuck" in line]
-        check(UNDER or len(lines) == tasks, f"{tasks} stuck, but the log says:\n{server.log()}")
-        check(all('"sticking"' in line for line in lines if UNDER == ""), f"not named: {lines}")
+        log = server.log().splitlines()
+        stuck = [below for line, below in zip(log, log[1:] + [""]) if "is stuck for" in line]
+        check(UNDER or len(stuck) == tasks, f"{tasks} stuck, but the log says:\n{server.log()}")
+        check(all('"sticking"' in line for line in stuck if UNDER == ""), f"not named: {stuck}")
         # When it took longer the tasks did not stick until the end, and others had it easy.
         return (max(waits[-1], late_ms) < PROMISED_MS * PATIENCE + pause_ms
                 and took_s < STUCK_MS * PATIENCE / 1000)
