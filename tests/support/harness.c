@@ -152,6 +152,18 @@ void test_stop(const char *file, int line, const char *what)
     test_end();
 }
 
+/* Sizes that no memory holds are refused as by libc; what the environment says comes on top. */
+const char *__asan_default_options(void);
+const char *__tsan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+const char *__tsan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
 void test_pause(void)
 {
     /* Not weft_sleep(): a job of a current_thread runtime that nobody drives would sleep for
