@@ -1,4 +1,5 @@
-/* ctest: not-under=thread (the table of calls changes while threads of the pool read other entries) */
+/* ctest: not-under=thread (the table of calls changes while threads of the pool read other
+ * entries) */
 /*
  * Errors of the calls under connections and listeners: which are passed on, which are tried again,
  * and that no descriptor is left behind, which the harness counts.
