@@ -216,9 +216,10 @@ static int array_poll(weft_iter *it, void *item, weft_waker *waker)
     struct array *a = (struct array *)it;
     if (a->left == 0)
         return 0;
-    if (it->item_bytes)
+    if (it->item_bytes) { /* else the array may be NULL */
         memcpy(item, a->next, it->item_bytes);
-    a->next += it->item_bytes;
+        a->next += it->item_bytes;
+    }
     a->left--;
     return 1;
 }

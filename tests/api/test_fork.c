@@ -1,4 +1,4 @@
-/* ctest: parallel not-under=thread,memcheck,aarch64 (a fork of a process with threads) */
+/* ctest: parallel not-under=address,thread,memcheck,aarch64 (a fork of a process with threads) */
 /* Forked children: what they are refused, how they end, and that a runtime of their own works. */
 #include "harness.h"
 #include "program.h"

@@ -1,5 +1,4 @@
-/* ctest: parallel not-under=thread,memcheck,aarch64 (sanitizers and emulators deliver signals their
- * way) */
+/* ctest: parallel not-under=address,thread,memcheck,aarch64 (they deliver signals their way) */
 /* Signals: which threads get them, and on which stack their handlers run. */
 #include "harness.h"
 #include "program.h"
