@@ -276,9 +276,9 @@ static void add_owed(struct weft__sched *s)
         return;
     weft__lock_acquire(&s->lock);
     uint32_t owed = weft__a32_load_relaxed(&s->owed_workers);
-    /* Who owes has counted the need before he took the lock. */
-    bool is_needed = owed != 0 && (weft__a32_load_seq_cst(&s->monitor_stuck) != 0 ||
-                                   weft__a32_load_seq_cst(&s->in_place) != 0);
+    /* relaxed: who owes has counted the need before he took the lock */
+    bool is_needed = owed != 0 && (weft__a32_load_relaxed(&s->monitor_stuck) != 0 ||
+                                   weft__a32_load_relaxed(&s->in_place) != 0);
     weft__a32_store_relaxed(&s->owed_workers, is_needed ? owed - 1 : 0);
     weft__lock_release(&s->lock);
     if (is_needed)
