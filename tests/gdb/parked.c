@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define KEPT __attribute__((noinline, noclone))
+#define KEPT __attribute__((noinline))
 #define NO_TAIL_CALL __asm__ volatile("" ::: "memory")
 
 static weft_notify never = WEFT_NOTIFY_INIT;
