@@ -65,7 +65,7 @@ def check_tasks(output, where, runs):
 def check_chains(output, where, innermost):
     line, chain = entry(output, r'"the first"')
     check(follows(chain, ["third", "second", "first"]), "%s: the chain of the first" % where, output)
-    check("weft_notify_wait" in chain[:chain.index("third") if "third" in chain else 0],
+    check("weft__wait_for" in chain[:chain.index("third") if "third" in chain else 0],
           "%s: the wait stands above" % where, output)
     line, chain = entry(output, r'"sleeper"')
     check("sleeper" in chain, "%s: the chain of the sleeper" % where, output)
