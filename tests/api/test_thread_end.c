@@ -1,4 +1,5 @@
-/* ctest: parallel not-under=address,thread,memcheck,aarch64 (threads that are ended from outside) */
+/* ctest: parallel not-under=address,thread,memcheck,aarch64 (threads that are ended from
+ * outside) */
 /* Threads that end, or are told to, while they run tasks; jumps out of frames. */
 #include "harness.h"
 #include "program.h"
