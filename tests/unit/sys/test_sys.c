@@ -316,7 +316,8 @@ static void a_filtered_pwait2_is_not_tried_again(void **state)
         weft__sys_table.epoll_pwait2 = pwait2_forbidden;
         weft__sys_table.epoll_wait = epoll_wait_recorded;
         int rc = weft__sys_epoll_wait(3, &e, 1, WEFT_MS) + weft__sys_epoll_wait(3, &e, 1, WEFT_MS);
-        _exit(rc == 0 && pwait2_calls == 1 && timeout_ms_seen == 1 ? 0 : 1);
+        /* once at most: under an emulator its lack was found out by an earlier test */
+        _exit(rc == 0 && pwait2_calls <= 1 && timeout_ms_seen == 1 ? 0 : 1);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
