@@ -95,19 +95,27 @@ static void start_anew(void)
     weft__leave_ancestors();
 }
 
-static void init_once(void)
+static weft__a32 is_prepared;
+
+/* What a process does once. The loader is asked to pin, and for an unwinder. */
+static void prepare(void)
 {
-    static weft__a32 done;
-    if (weft__sys_fork_guard_init(weft__wait_after_fork)) /* each time: it may be a child */
-        start_anew();
-    if (weft__a32_load_acquire(&done))
+    if (weft__a32_load_relaxed(&is_prepared))
         return;
     weft__exit_init();
     weft__sys_pin_code(); /* threads of ours run it, handlers of ours lie in it */
     weft__sys_thread_end_init(weft__thread_has_ended);
     weft__fault_handler_install(describe_owner);
     weft__trace_init();
-    weft__a32_store_release(&done, 1);
+    weft__a32_store_release(&is_prepared, 1);
+}
+
+static void init_once(void)
+{
+    if (weft__sys_fork_guard_init(weft__wait_after_fork)) /* each time: it may be a child */
+        start_anew();
+    if (!weft__a32_load_acquire(&is_prepared))
+        weft__sys_prepare(prepare);
 }
 
 int weft__runtime_prepare(const char *call, const void *caller)

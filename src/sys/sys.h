@@ -156,6 +156,10 @@ ssize_t weft__sys_read_file(const char *path, char *buf, size_t cap);
  * program, or a plugin that weft was linked into. */
 void weft__sys_pin_code(void);
 
+/* Calls prepare(), one thread at a time, and lets no fork() of another thread happen meanwhile,
+ * unless it takes a second: a child would have the loader, or a lock, in the middle of a change. */
+void weft__sys_prepare(void (*prepare)(void));
+
 /* 64 random bits for seeds and ids. */
 uint64_t weft__sys_random(void);
 

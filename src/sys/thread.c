@@ -259,6 +259,41 @@ static void clear_fork_word(void)
         call_in_child();
 }
 
+#define PREPARING_MAX_S 1
+
+static pthread_mutex_t preparing = PTHREAD_MUTEX_INITIALIZER;
+static _Thread_local bool holds_preparing; /* in the thread that is in fork() */
+
+/* Not for ever: a fork from a constructor holds the loader's lock, which preparing may wait for. */
+static void wait_until_prepared(void)
+{
+    struct timespec limit;
+    (void)clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += PREPARING_MAX_S;
+    holds_preparing = pthread_mutex_timedlock(&preparing, &limit) == 0;
+}
+
+static void let_prepare(void)
+{
+    if (holds_preparing)
+        (void)pthread_mutex_unlock(&preparing);
+    holds_preparing = false;
+}
+
+static void register_hold(void)
+{
+    (void)pthread_atfork(wait_until_prepared, let_prepare, let_prepare);
+}
+
+void weft__sys_prepare(void (*prepare)(void))
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)pthread_once(&once, register_hold);
+    (void)pthread_mutex_lock(&preparing);
+    prepare();
+    (void)pthread_mutex_unlock(&preparing);
+}
+
 /* Children that started anew, counted along the line of descent: what belongs to an ancestor is
  * told by it. */
 static weft__a32 fork_generation;

@@ -335,6 +335,39 @@ static void a_runtime_starts_in_a_child_forked_in_the_middle_of_everything(struc
     CHECK_EQ(program_run("fork in the middle", NULL), 0);
 }
 
+static void *create_and_destroy(void *arg)
+{
+    if (weft_runtime_destroy(create(TEST_CT)) != 0)
+        abort();
+    return arg;
+}
+
+/* What the process does once, at its first runtime, loads libraries. */
+static int fork_at_the_first_runtime(void)
+{
+    pthread_t creators[2];
+    for (int i = 0; i < 2; i++)
+        if (pthread_create(&creators[i], NULL, create_and_destroy, NULL) != 0)
+            return 60;
+    usleep((useconds_t)(getpid() % 8) * 50);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)alarm(20); /* a hang is a failure */
+        _exit(use_new_runtimes());
+    }
+    int rc = program_status(pid);
+    for (int i = 0; i < 2; i++)
+        pthread_join(creators[i], NULL);
+    return rc > 255 ? 61 : rc;
+}
+
+static void a_runtime_starts_in_a_child_forked_while_the_first_one_starts(struct test_env *env)
+{
+    (void)env;
+    for (unsigned i = 0; i < test_scaled(30); i++)
+        CHECK_EQ(program_run("fork at the first runtime", NULL), 0);
+}
+
 /* ---- daemons ---- */
 
 /* In the daemon: tells through a pipe how it went. */
@@ -398,6 +431,7 @@ static const struct program programs[] = {
     {"child that panics", child_that_panics},
     {"close of the parent's", close_of_the_parents},
     {"fork in the middle", fork_in_the_middle},
+    {"fork at the first runtime", fork_at_the_first_runtime},
     {"daemon before", daemon_before},
     {"daemon after", daemon_after},
 };
@@ -408,6 +442,7 @@ static const struct CMUnitTest tests[] = {
     PLAIN(a_child_that_returns_from_a_task_ends_with_an_error),
     PLAIN(a_child_that_closes_a_connection_leaves_it_to_the_parent),
     PLAIN(a_runtime_starts_in_a_child_forked_in_the_middle_of_everything),
+    PLAIN(a_runtime_starts_in_a_child_forked_while_the_first_one_starts),
     PLAIN(a_daemon_starts_a_runtime),
 };
 
