@@ -171,7 +171,7 @@ int weft__source_open_on(struct weft__driver *d, int fd, enum weft__source_kind 
     weft__lock_acquire(&s->lock);
     s->fd = fd;
     s->kind = kind;
-    s->flags = flags;
+    weft__a32_store_relaxed(&s->flags, flags); /* published as the word below */
     s->stream.ops = stream_ops;
     s->is_finished = false;
     weft__a32_store_relaxed(&s->in_exhaustion, 0);
@@ -237,15 +237,17 @@ int weft__source_adopt(const char *call, const void *caller, int fd, enum weft__
     return 0;
 }
 
+bool weft__source_is_ancestral(const struct weft__source *s)
+{
+    return weft__sys_is_forked_child() || s->driver->fork_generation != weft__sys_fork_generation();
+}
+
 /* Takes fd out of epoll. False when it was not in there: somebody closed it, and the number may be
  * a stranger's. */
 static bool deregister(struct weft__source *s, int fd)
 {
     struct weft__driver *d = s->driver;
-    /* epoll is shared with the parent of a forked child: its registration would go. */
-    bool is_parents =
-        weft__sys_is_forked_child() || d->fork_generation != weft__sys_fork_generation();
-    int rc = is_parents ? 0 : weft__sys_epoll_ctl(d->epfd, EPOLL_CTL_DEL, fd, 0, 0);
+    int rc = weft__sys_epoll_ctl(d->epfd, EPOLL_CTL_DEL, fd, 0, 0);
     /* release: see weft__driver_source_count */
     weft__a64_add_release(&d->deregistered, 1);
     if (rc == 0)
@@ -254,13 +256,31 @@ static bool deregister(struct weft__source *s, int fd)
     return false;
 }
 
+/*
+ * In a forked child: closes its copy of an ancestor's descriptor. Of the source nothing else is
+ * looked at. Its lock and the driver's may be held for ever, by threads that are not here; holds
+ * and pins count their calls and tasks; the waiters are in their run queues; and the registration
+ * is the parent's too, since both share one epoll instance. So the slot is never used again.
+ */
+static void close_copy(struct weft__source *s)
+{
+    int fd = s->fd;
+    s->fd = -1;
+    if (fd >= 0 && !weft__source_has_flag(s, WEFT__SOURCE_BORROWED))
+        (void)weft__sys_close(fd); /* the connection is the parent's still */
+}
+
 void weft__source_finish(struct weft__source *s)
 {
+    if (WEFT__UNLIKELY(weft__source_is_ancestral(s))) {
+        close_copy(s);
+        return;
+    }
     /* No lock: with the last hold gone nobody else looks at fd or flags. */
     int fd = s->fd;
     if (fd >= 0) {
         s->fd = -1;
-        if (deregister(s, fd) && !(s->flags & WEFT__SOURCE_BORROWED))
+        if (deregister(s, fd) && !weft__source_has_flag(s, WEFT__SOURCE_BORROWED))
             (void)weft__sys_close(fd); /* what was written is the kernel's to deliver */
     }
     weft__lock_acquire(&s->lock);
@@ -271,9 +291,9 @@ void weft__source_finish(struct weft__source *s)
         weft__driver_slot_put(s);
 }
 
-int weft__source_close(void *handle)
+/* The handle is good for nothing from here on. -EBADF: it was so before. */
+static int spend(struct weft__source *s, const void *handle)
 {
-    struct weft__source *s = weft__source_of(handle);
     uintptr_t tag = (uintptr_t)handle & WEFT__SOURCE_TAG_MASK;
     uint64_t state = weft__a64_load_relaxed(&s->state);
     uint64_t next;
@@ -284,14 +304,41 @@ int weft__source_close(void *handle)
         next = (uint64_t)(uint32_t)(generation + 1) << 32 | (uint32_t)state;
         /* acq_rel: who queues after this, under the lock, sees the new generation. */
     } while (!weft__a64_cas_weak_acq_rel(&s->state, &state, next));
+    return 0;
+}
+
+int weft__source_close(void *handle)
+{
+    struct weft__source *s = weft__source_of(handle);
+    int rc = spend(s, handle);
+    if (rc < 0)
+        return rc;
+    if (WEFT__UNLIKELY(weft__source_is_ancestral(s))) {
+        close_copy(s);
+        return 0;
+    }
     end_waiters(s, -EBADF);
     weft__source_unhold(s); /* the owner's */
+    return 0;
+}
+
+static int release_copy(struct weft__source *s, const void *handle, int *ret_fd)
+{
+    if (weft__source_has_flag(s, WEFT__SOURCE_SPLIT))
+        return -EBUSY;
+    int rc = spend(s, handle);
+    if (rc < 0)
+        return rc;
+    *ret_fd = s->fd;
+    s->fd = -1;
     return 0;
 }
 
 int weft__source_release_fd(void *handle, int *ret_fd)
 {
     struct weft__source *s = weft__source_of(handle);
+    if (WEFT__UNLIKELY(weft__source_is_ancestral(s)))
+        return release_copy(s, handle, ret_fd);
     uintptr_t tag = (uintptr_t)handle & WEFT__SOURCE_TAG_MASK;
     weft__lock_acquire(&s->lock);
     uint64_t state = weft__a64_load_acquire(&s->state);
@@ -299,8 +346,8 @@ int weft__source_release_fd(void *handle, int *ret_fd)
     int rc = 0;
     if ((generation & WEFT__SOURCE_TAG_MASK) != tag || (uint32_t)state == 0)
         rc = -EBADF;
-    /* Who is about to queue has a hold. acq_rel as in close. */
-    else if (s->pins > 0 || (s->flags & WEFT__SOURCE_SPLIT) || (uint32_t)state != 1 ||
+    /* Who is about to queue, or to split, has a hold. acq_rel as in spend. */
+    else if (s->pins > 0 || weft__source_has_flag(s, WEFT__SOURCE_SPLIT) || (uint32_t)state != 1 ||
              !weft__a64_cas_acq_rel(&s->state, &state,
                                     (uint64_t)(uint32_t)(generation + 1) << 32 | 1))
         rc = -EBUSY;
@@ -380,6 +427,15 @@ static int poll_queued(struct weft__io_wait *w, weft_waker *waker)
     return (int)bits;
 }
 
+/* Nobody would ever wake it. */
+static WEFT__COLD int refuse_ancestral(void)
+{
+    return weft__misuse(
+        "a wait for a descriptor", -EPERM,
+        "it belongs to the parent of this forked child; take it out and open it anew",
+        WEFT__CALLER);
+}
+
 static int wait_poll(weft_future *f, weft_waker *waker)
 {
     struct weft__io_wait *w = WEFT__CONTAINER_OF(f, struct weft__io_wait, future);
@@ -408,6 +464,8 @@ static int wait_poll(weft_future *f, weft_waker *waker)
     if (!w->held && !(w->held = try_hold(s, w->generation)))
         return -EBADF;
     rc = (int)ready_bits(s, w->interest);
+    if (rc == 0 && WEFT__UNLIKELY(weft__source_is_ancestral(s)))
+        rc = refuse_ancestral();
     if (rc == 0) { /* not yet, or another waiter was faster */
         weft__lock_acquire(&s->lock);
         rc = queue(w, waker);

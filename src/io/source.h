@@ -68,7 +68,7 @@ enum weft__source_kind {
 /* Flags of a source; fixed at open unless it says otherwise. */
 #define WEFT__SOURCE_BORROWED 0x01u  /* the descriptor is not closed with the source */
 #define WEFT__SOURCE_SPLIT 0x02u     /* TCP: handed out as two halves */
-#define WEFT__SOURCE_READ_HALF 0x04u /* ... of which these still exist; all three under lock */
+#define WEFT__SOURCE_READ_HALF 0x04u /* ... of which these still exist */
 #define WEFT__SOURCE_WRITE_HALF 0x08u
 #define WEFT__SOURCE_REPORT_EXHAUSTION 0x10u /* listener: -EMFILE and its like are returned */
 
@@ -87,16 +87,22 @@ struct weft__source {
     struct weft__driver *driver;    /* fixed for the life of the slot */
     struct weft__source *next_free; /* under the driver's lock */
     struct weft__lock lock;
-    uint32_t pins;           /* under lock */
-    int fd;                  /* fixed from open until the last hold is given up */
-    uint32_t index;          /* of the slot; fixed */
-    uint32_t flags;          /* under lock */
+    uint32_t pins;   /* under lock */
+    int fd;          /* fixed from open until the last hold is given up */
+    uint32_t index;  /* of the slot; fixed */
+    weft__a32 flags; /* the halves: set under lock, cleared by who closes them; the rest: fixed */
     weft__a32 in_exhaustion; /* listener: the log line of this episode has been written */
     uint8_t kind;            /* enum weft__source_kind; set before anybody knows the source */
     bool is_finished;        /* the descriptor has been given up; under lock */
 } WEFT__ALIGNED(WEFT__SOURCE_ALIGN);
 
 _Static_assert(sizeof(struct weft__source) == WEFT__SOURCE_ALIGN, "one source a slot of 128 bytes");
+
+static inline bool weft__source_has_flag(const struct weft__source *s, uint32_t flag)
+{
+    /* relaxed: fixed since the open, or a hint for a caller who owns what it is about */
+    return (weft__a32_load_relaxed(&s->flags) & flag) != 0;
+}
 
 static inline uint32_t weft__source_generation(uint64_t state)
 {
@@ -142,12 +148,19 @@ int weft__source_adopt(const char *call, const void *caller, int fd, enum weft__
                        uint32_t flags, const weft_stream_ops *stream_ops,
                        struct weft__source **ret);
 
-/* Ends the handle: waiters get -EBADF, calls in progress finish. 0, or -EBADF when it was closed
- * before. Any thread. */
+/*
+ * Ends the handle: waiters get -EBADF, calls in progress finish. 0, or -EBADF when it was closed
+ * before. Any thread.
+ *
+ * This and the next may be called in a forked child for a source of its parent's: the child's copy
+ * of the descriptor is closed, or yielded, whatever the parent's threads were doing with it.
+ */
 int weft__source_close(void *handle);
 /* Ends the handle and yields the descriptor, out of epoll. -EBADF; -EBUSY while another task is
  * inside a call. */
 int weft__source_release_fd(void *handle, int *ret_fd);
+/* True in a forked child, for a source of an ancestor's. */
+bool weft__source_is_ancestral(const struct weft__source *s);
 
 /* ---- holds: around every use of fd ---- */
 

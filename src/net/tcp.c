@@ -261,9 +261,7 @@ int weft_tcp_close(weft_tcp *conn)
     int rc = weft__source_enter(conn, "weft_tcp_close", WEFT__CALLER, &s, &generation);
     if (rc < 0)
         return rc;
-    weft__lock_acquire(&s->lock);
-    bool is_split = s->flags & WEFT__SOURCE_SPLIT;
-    weft__lock_release(&s->lock);
+    bool is_split = weft__source_has_flag(s, WEFT__SOURCE_SPLIT);
     rc = is_split ? -EBUSY : weft__source_close(conn);
     weft__source_unhold(s);
     if (rc < 0)
@@ -318,11 +316,11 @@ int weft_tcp_split(weft_tcp *conn, weft_tcp_reader **ret_reader, weft_tcp_writer
     int rc = weft__source_enter(conn, "weft_tcp_split", WEFT__CALLER, &s, &generation);
     if (rc < 0)
         return rc;
-    weft__lock_acquire(&s->lock);
-    if (s->flags & WEFT__SOURCE_SPLIT)
+    weft__lock_acquire(&s->lock); /* against another split, and weft_tcp_into_fd() */
+    if (weft__source_has_flag(s, WEFT__SOURCE_SPLIT))
         rc = -EBUSY;
     else
-        s->flags |= WEFT__SOURCE_SPLIT | HALVES;
+        weft__a32_or_relaxed(&s->flags, WEFT__SOURCE_SPLIT | HALVES);
     weft__lock_release(&s->lock);
     weft__source_unhold(s);
     if (rc < 0)
@@ -343,12 +341,13 @@ int weft_tcp_reunite(weft_tcp_reader *reader, weft_tcp_writer *writer, weft_tcp 
     int rc = weft__source_enter(reader, "weft_tcp_reunite", WEFT__CALLER, &s, &generation);
     if (rc < 0)
         return rc;
-    weft__lock_acquire(&s->lock);
-    if ((s->flags & HALVES) == HALVES)
-        s->flags &= ~(WEFT__SOURCE_SPLIT | HALVES);
-    else
-        rc = -EBADF;
-    weft__lock_release(&s->lock);
+    uint32_t flags = weft__a32_load_relaxed(&s->flags);
+    do {
+        if ((flags & HALVES) != HALVES)
+            rc = -EBADF;
+        /* relaxed: as in close_half */
+    } while (rc == 0 && !weft__a32_cas_weak_relaxed(&s->flags, &flags,
+                                                    flags & ~(WEFT__SOURCE_SPLIT | HALVES)));
     weft__source_unhold(s);
     if (rc < 0)
         return weft__misuse("weft_tcp_reunite", rc, "a half was closed before", WEFT__CALLER);
@@ -366,17 +365,17 @@ static int close_half(void *handle, uint32_t half, const char *name, const void 
     int rc = weft__source_enter(handle, name, caller, &s, &generation);
     if (rc < 0)
         return rc;
-    weft__lock_acquire(&s->lock);
-    if (!(s->flags & half))
+    /* No lock: a forked child that closes could find it held for ever. relaxed: that uses of the
+     * other half are over before the descriptor goes is for the holds to see to. */
+    uint32_t flags = weft__a32_and_relaxed(&s->flags, ~half);
+    if (!(flags & half))
         rc = -EBADF;
-    else
-        s->flags &= ~half;
-    bool last = rc == 0 && !(s->flags & HALVES);
-    weft__lock_release(&s->lock);
+    bool last = rc == 0 && (flags & HALVES) == half;
     if (last)
         (void)weft__source_close(handle); /* open: we hold it, and nobody else was the last */
-    else if (rc == 0 && half == WEFT__SOURCE_WRITE_HALF)
-        (void)weft__sys_shutdown(s->fd, SHUT_WR); /* reset meanwhile: the reader will see */
+    else if (rc == 0 && half == WEFT__SOURCE_WRITE_HALF && !weft__source_is_ancestral(s))
+        /* Reset meanwhile: the reader will see. In a forked child it would end the parent's. */
+        (void)weft__sys_shutdown(s->fd, SHUT_WR);
     weft__source_unhold(s);
     if (rc < 0)
         return weft__misuse(name, rc, "the half was closed before", caller);

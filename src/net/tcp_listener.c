@@ -177,7 +177,7 @@ static void log_exhaustion(struct weft__source *s, ssize_t why)
 
 static bool reports_exhaustion(const struct weft__source *s)
 {
-    return s->flags & WEFT__SOURCE_REPORT_EXHAUSTION; /* flags: this one is fixed */
+    return weft__source_has_flag(s, WEFT__SOURCE_REPORT_EXHAUSTION);
 }
 
 static uint64_t next_retry_ns(uint64_t sleep_ns)

@@ -197,6 +197,7 @@ size_t weft__slab_walk(struct weft__slab *s, void (*fn)(struct weft__task *t, vo
 
 void weft__core_unref(struct weft__core *core)
 {
-    if (weft__a64_sub_acq_rel(&core->refs, 1) == 1)
+    /* A forked child leaves an ancestor's where it lies: locks in there may be held for ever. */
+    if (weft__a64_sub_acq_rel(&core->refs, 1) == 1 && !weft__core_is_ancestral(core))
         weft__slab_close(core->slab);
 }

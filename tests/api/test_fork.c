@@ -234,6 +234,12 @@ static void *read_one(void *arg)
     return n == 1 ? arg : NULL;
 }
 
+static int wait_for_the_parents(void *arg)
+{
+    char c;
+    return (int)weft_tcp_read(arg, &c, 1);
+}
+
 static void *close_in_child(void *arg)
 {
     bool starts_anew = arg != NULL;
@@ -250,6 +256,8 @@ static void *close_in_child(void *arg)
         (void)alarm(20); /* a hang is a failure */
         if (starts_anew && use_new_runtimes() != 0)
             _exit(1);
+        if (starts_anew && weft_run(wait_for_the_parents, near) != -EPERM)
+            _exit(2);
         (void)weft_tcp_close(near); /* of a copy that is shared: the parent's goes on */
         _exit(0);
     }
@@ -279,6 +287,60 @@ static void a_child_that_closes_a_connection_leaves_it_to_the_parent(struct test
 {
     (void)env;
     CHECK_EQ(program_run("close of the parent's", NULL), 0);
+}
+
+/* Of a half too: what the child gives up is its copy, and not the parent's direction. */
+static void *close_halves_in_child(void *arg)
+{
+    weft_tcp_listener *l;
+    weft_tcp *near, *far;
+    weft_tcp_reader *reader;
+    weft_tcp_writer *writer;
+    weft_addr addr;
+    char c = 'x';
+    CHECK_EQ(weft_tcp_listen("127.0.0.1:0", &l), 0);
+    CHECK_EQ(weft_tcp_listener_local_addr(l, &addr), 0);
+    CHECK_EQ(weft_tcp_connect_addr(NULL, &addr, &near), 0);
+    CHECK_EQ(weft_tcp_accept(l, &far), 0);
+    CHECK_EQ(weft_tcp_split(near, &reader, &writer), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        int fd, listening;
+        (void)alarm(20); /* a hang is a failure */
+        if (weft_tcp_close(near) != -EBUSY || weft_tcp_into_fd(near, &fd) != -EBUSY)
+            _exit(1);
+        if (weft_tcp_writer_close(writer) != 0 || weft_tcp_writer_close(writer) != -EBADF ||
+            weft_tcp_reader_close(reader) != 0 || weft_tcp_reader_close(reader) != -EBADF)
+            _exit(2);
+        if (weft_tcp_listener_into_fd(l, &listening) != 0 || fcntl(listening, F_GETFD) == -1)
+            _exit(3);
+        _exit(weft_tcp_into_fd(far, &fd) != 0 || write(fd, &c, 1) != 1 || close(fd) != 0);
+    }
+    CHECK_EQ(program_status(pid), 0);
+    CHECK_EQ(weft_tcp_reader_read(reader, &c, 1), 1); /* the child's */
+    CHECK_EQ(weft_tcp_writer_write(writer, &c, 1), 1);
+    CHECK_EQ(weft_tcp_read(far, &c, 1), 1);
+    CHECK_EQ(weft_tcp_try_read(far, &c, 1), -EAGAIN); /* no end */
+    CHECK_EQ(weft_tcp_writer_close(writer), 0);
+    CHECK_EQ(weft_tcp_read(far, &c, 1), 0);
+    CHECK_EQ(weft_tcp_reader_close(reader), 0);
+    CHECK_EQ(weft_tcp_close(far), 0);
+    CHECK_EQ(weft_tcp_listener_close(l), 0);
+    return arg;
+}
+
+static int halves_of_the_parents(void)
+{
+    weft_runtime *rt = create(TEST_MT1);
+    if (weft_block_on(rt, close_halves_in_child, NULL, NULL) != 0 || weft_runtime_destroy(rt) != 0)
+        return 1;
+    return test_has_failed();
+}
+
+static void a_child_that_closes_a_half_leaves_it_to_the_parent(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("halves of the parent's", NULL), 0);
 }
 
 /* ---- in the middle of everything ---- */
@@ -333,6 +395,87 @@ static void a_runtime_starts_in_a_child_forked_in_the_middle_of_everything(struc
 {
     (void)env;
     CHECK_EQ(program_run("fork in the middle", NULL), 0);
+}
+
+/* ---- in a storm of edges ---- */
+
+enum { STORM_WAITERS = 30 };
+
+static weft_tcp *storm[2]; /* both ends of one connection */
+static weft_tcp_listener *storm_listener;
+static atomic_bool is_storming;
+
+/* Each edge wakes all that wait, so that the connection's lock is held for long. */
+static void *wait_on(void *arg)
+{
+    char c;
+    (void)arg;
+    while (!atomic_load(&over) && weft_tcp_read(storm[1], &c, 1) > 0)
+        continue;
+    return NULL;
+}
+
+static void *make_edges(void *arg)
+{
+    weft_task *waiter[STORM_WAITERS];
+    weft_outcome o;
+    weft_addr addr;
+    if (weft_tcp_listen("127.0.0.1:0", &storm_listener) != 0 ||
+        weft_tcp_listener_local_addr(storm_listener, &addr) != 0 ||
+        weft_tcp_connect_addr(NULL, &addr, &storm[0]) != 0 ||
+        weft_tcp_accept(storm_listener, &storm[1]) != 0)
+        abort();
+    for (int i = 0; i < STORM_WAITERS; i++)
+        if (weft_spawn(wait_on, NULL, &waiter[i]) != 0)
+            abort();
+    atomic_store(&is_storming, true);
+    while (!atomic_load(&over))
+        if (weft_tcp_write(storm[0], "x", 1) != 1)
+            abort();
+    if (weft_tcp_shutdown(storm[0], SHUT_WR) != 0)
+        abort();
+    for (int i = 0; i < STORM_WAITERS; i++)
+        if (weft_join(waiter[i], &o) != 0)
+            abort();
+    return arg;
+}
+
+static void *run_storm(void *arg)
+{
+    return weft_block_on(arg, make_edges, NULL, NULL) == 0 ? arg : NULL;
+}
+
+static int close_storm_in_child(void)
+{
+    (void)alarm(20); /* a hang is a failure */
+    return weft_tcp_close(storm[1]) || weft_tcp_close(storm[0]) ||
+           weft_tcp_listener_close(storm_listener);
+}
+
+static int fork_in_a_storm_of_edges(void)
+{
+    weft_runtime *rt = create(TEST_MT4);
+    pthread_t runner;
+    int rc = 0;
+    if (pthread_create(&runner, NULL, run_storm, rt) != 0)
+        return 60;
+    while (!atomic_load(&is_storming))
+        usleep(1000);
+    for (unsigned i = 0; rc == 0 && i < test_scaled(200); i++) {
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(close_storm_in_child());
+        rc = program_status(pid);
+    }
+    atomic_store(&over, true);
+    pthread_join(runner, NULL);
+    return rc ? rc > 255 ? 61 : rc : weft_runtime_destroy(rt) ? 62 : 0;
+}
+
+static void a_child_closes_connections_forked_in_a_storm_of_their_edges(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("fork in a storm of edges", NULL), 0);
 }
 
 static void *create_and_destroy(void *arg)
@@ -430,7 +573,9 @@ static const struct program programs[] = {
     {"child that returns", child_that_returns},
     {"child that panics", child_that_panics},
     {"close of the parent's", close_of_the_parents},
+    {"halves of the parent's", halves_of_the_parents},
     {"fork in the middle", fork_in_the_middle},
+    {"fork in a storm of edges", fork_in_a_storm_of_edges},
     {"fork at the first runtime", fork_at_the_first_runtime},
     {"daemon before", daemon_before},
     {"daemon after", daemon_after},
@@ -441,7 +586,9 @@ static const struct CMUnitTest tests[] = {
     PLAIN(a_child_of_a_task_starts_a_runtime_of_its_own),
     PLAIN(a_child_that_returns_from_a_task_ends_with_an_error),
     PLAIN(a_child_that_closes_a_connection_leaves_it_to_the_parent),
+    PLAIN(a_child_that_closes_a_half_leaves_it_to_the_parent),
     PLAIN(a_runtime_starts_in_a_child_forked_in_the_middle_of_everything),
+    PLAIN(a_child_closes_connections_forked_in_a_storm_of_their_edges),
     PLAIN(a_runtime_starts_in_a_child_forked_while_the_first_one_starts),
     PLAIN(a_daemon_starts_a_runtime),
 };

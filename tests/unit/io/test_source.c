@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /*
@@ -695,6 +696,115 @@ static void operations_try_first_on_sockets_and_never_without_readiness_on_other
     close(fd[1]);
 }
 
+/* ---- forked children ---- */
+
+/* In the child. Not 0: what went wrong. */
+static int close_all_copies(struct weft__source *const *s)
+{
+    void *handle[3];
+    int fd[3], released;
+    for (int i = 0; i < 3; i++) {
+        handle[i] = weft__source_handle(s[i]);
+        fd[i] = s[i]->fd;
+    }
+    if (weft__source_close(handle[0]) != 0 || weft__source_close(handle[0]) != -EBADF ||
+        fcntl(fd[0], F_GETFD) != -1)
+        return 1;
+    if (weft__source_release_fd(handle[1], &released) != 0 || released != fd[1] ||
+        weft__source_close(handle[1]) != -EBADF || fcntl(fd[1], F_GETFD) == -1)
+        return 2;
+    if (weft__source_close(handle[2]) != 0 || fcntl(fd[2], F_GETFD) == -1) /* borrowed */
+        return 3;
+    return count_woken() == 0 ? 0 : 4;
+}
+
+static int wait_for_a_copy(struct weft__source *s)
+{
+    struct weft__io_wait w;
+    weft__source_would_block(s, WEFT__IN, weft__source_ready(s, WEFT__IN));
+    weft__io_wait_init(&w, s, generation_of(s), WEFT__READY_READ);
+    return poll_wait(&w, TASKS - 1) == -EPERM && !w.held ? 0 : 6;
+}
+
+/* Threads of the parent's were anywhere: they hold each lock, are in calls, and wait. */
+static void a_child_closes_its_copies_whatever_the_parent_was_doing(void **state)
+{
+    (void)state;
+    (void)weft__sys_fork_guard_init(NULL);
+    struct weft__source *s[3];
+    struct weft__io_wait w[3];
+    uint32_t generation;
+    int peer[3], lent[2];
+    s[0] = open_source(&peer[0]);
+    s[1] = open_source(&peer[1]);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, lent), 0);
+    assert_int_equal(
+        weft__source_open_on(driver, lent[0], WEFT__SOURCE_FD, WEFT__SOURCE_BORROWED, NULL, &s[2]),
+        0);
+    for (int i = 0; i < 3; i++) {
+        start(&w[i], s[i], WEFT__READY_READ, i);
+        assert_int_equal(weft__source_hold(s[i], weft__source_handle(s[i]), &generation), 0);
+        weft__lock_acquire(&s[i]->lock);
+    }
+    weft__lock_acquire(&driver->lock);
+    for (int starts_anew = 0; starts_anew < 2; starts_anew++) {
+        int status;
+        pid_t pid = fork();
+        if (pid == 0) {
+            (void)alarm(30); /* a hang is a failure */
+            if (starts_anew && !weft__sys_fork_guard_init(NULL))
+                _exit(5);
+            int rc = wait_for_a_copy(s[0]);
+            _exit(rc ? rc : close_all_copies(s));
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+    }
+    weft__lock_release(&driver->lock);
+    for (int i = 0; i < 3; i++) {
+        weft__lock_release(&s[i]->lock);
+        assert_int_equal(write(i == 2 ? lent[1] : peer[i], "x", 1), 1);
+    }
+    poll_all(); /* the registrations are there still */
+    assert_int_equal(count_woken(), 3);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(poll_wait(&w[i], i), WEFT__READY_READ);
+        give_up_hold(&w[i]);
+        weft__source_unhold(s[i]);
+        weft__source_close(weft__source_handle(s[i]));
+    }
+    close(peer[0]);
+    close(peer[1]);
+    close(lent[0]);
+    close(lent[1]);
+}
+
+/* The forking thread is inside a call, and another one was closing the source. */
+static void a_child_ends_a_call_on_what_its_parent_was_closing(void **state)
+{
+    (void)state;
+    (void)weft__sys_fork_guard_init(NULL);
+    int peer, status;
+    uint32_t generation;
+    struct weft__source *s = open_source(&peer);
+    int fd = s->fd;
+    assert_int_equal(weft__source_hold(s, weft__source_handle(s), &generation), 0);
+    assert_int_equal(weft__source_close(weft__source_handle(s)), 0);
+    weft__lock_acquire(&s->lock);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)alarm(30); /* a hang is a failure */
+        weft__source_unhold(s);
+        _exit(fcntl(fd, F_GETFD) == -1 ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    weft__lock_release(&s->lock);
+    weft__source_unhold(s);
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+    close(peer);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -723,6 +833,8 @@ int main(void)
         TEST(a_registration_that_fails_takes_nothing),
         TEST(a_driver_that_cannot_be_made_leaves_nothing),
         TEST(operations_try_first_on_sockets_and_never_without_readiness_on_others),
+        TEST(a_child_closes_its_copies_whatever_the_parent_was_doing),
+        TEST(a_child_ends_a_call_on_what_its_parent_was_closing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
