@@ -191,11 +191,20 @@ static inline void weft__source_unhold(struct weft__source *s)
         weft__source_finish(s);
 }
 
-/* A pin keeps the slot without keeping the descriptor: across a sleep. Taken by who has a hold;
- * rehold is -EBADF when the source was closed meanwhile. */
+/* A pin keeps the slot without keeping the descriptor: across a sleep. Taken by who has a hold. */
 void weft__source_pin(struct weft__source *s);
 void weft__source_unpin(struct weft__source *s);
-int weft__source_rehold(struct weft__source *s, uint32_t generation);
+/* From a pin to a hold. -EBADF when the source was closed meanwhile. */
+static inline int weft__source_rehold(struct weft__source *s, uint32_t generation)
+{
+    uint64_t state = weft__a64_load_relaxed(&s->state);
+    do {
+        if (weft__source_generation(state) != generation || (uint32_t)state == 0)
+            return -EBADF;
+        /* acquire as in weft__source_hold */
+    } while (!weft__a64_cas_weak_acquire(&s->state, &state, state + 1));
+    return 0;
+}
 
 /* ---- readiness ---- */
 
@@ -213,6 +222,14 @@ static inline uint64_t weft__ready_mask(enum weft__direction dir, uint64_t inter
     uint64_t mask = interest & (WEFT__READY_READ | WEFT__READY_PRIORITY | WEFT__READY_ERROR);
     /* Nobody waits for data, urgent or not, on a side that will send none. */
     return mask & ~WEFT__READY_ERROR ? mask | WEFT__READY_READ_CLOSED : mask;
+}
+/* What is ready of an interest, in both directions; WEFT__READY_SHUTDOWN counts for each. */
+static inline uint64_t weft__source_ready_to(const struct weft__source *s, uint32_t interest)
+{
+    uint64_t in = weft__source_ready(s, WEFT__IN);
+    uint64_t out = weft__source_ready(s, WEFT__OUT);
+    return (in & (weft__ready_mask(WEFT__IN, interest) | WEFT__READY_SHUTDOWN)) |
+           (out & (weft__ready_mask(WEFT__OUT, interest) | WEFT__READY_SHUTDOWN));
 }
 
 /* Clears `bits`, unless an edge came after `seen` was loaded. */

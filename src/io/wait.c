@@ -1,0 +1,199 @@
+/*
+ * The wait for a source to be ready, as a future. See source.h for holds and pins, and source.c for
+ * the side that wakes.
+ */
+#include "io/source.h"
+
+#include "io/epoll.h"
+#include "task/task.h"
+
+#include <errno.h>
+
+/* ---- pins ---- */
+
+void weft__source_pin(struct weft__source *s)
+{
+    weft__lock_acquire(&s->lock);
+    s->pins++;
+    weft__lock_release(&s->lock);
+}
+
+void weft__source_unpin(struct weft__source *s)
+{
+    weft__lock_acquire(&s->lock);
+    bool last = --s->pins == 0 && s->is_finished;
+    weft__lock_release(&s->lock);
+    if (last)
+        weft__driver_slot_put(s);
+}
+
+/* ---- the wait ---- */
+
+static void drop_hold(struct weft__io_wait *w)
+{
+    if (!w->held)
+        return;
+    w->held = false;
+    weft__source_unhold(w->source);
+}
+
+/* The lock is held, and w not queued. PENDING, or bits, or -EBADF. */
+static int queue(struct weft__io_wait *w, weft_waker *waker)
+{
+    struct weft__source *s = w->source;
+    if (weft__source_generation(weft__a64_load_acquire(&s->state)) != w->generation)
+        return -EBADF;
+    uint64_t bits = weft__source_ready_to(s, w->interest);
+    if (bits != 0)
+        return (int)bits;
+    w->waker = waker;
+    weft__list_push_back(&s->waiters, &w->node);
+    s->pins++;
+    weft__a32_store_relaxed(&w->state, WEFT__IO_WAIT_QUEUED); /* read by others under the lock */
+    return WEFT_PENDING;
+}
+
+/* Polled again while queued: woken by something else, or with another waker. The lock is held, and
+ * w queued. */
+static int poll_queued(struct weft__io_wait *w, weft_waker *waker)
+{
+    struct weft__source *s = w->source;
+    uint64_t bits = weft__source_ready_to(s, w->interest);
+    /* Not held: it is being closed, and that ends this wait in a moment. */
+    if (bits == 0 || weft__source_rehold(s, w->generation) < 0) {
+        w->waker = waker;
+        return WEFT_PENDING;
+    }
+    w->held = true;
+    weft__list_remove(&w->node);
+    s->pins--;                                             /* the hold keeps the slot */
+    weft__a32_store_relaxed(&w->state, WEFT__IO_WAIT_NEW); /* ours alone from here on */
+    return (int)bits;
+}
+
+/* Nobody would ever wake it. */
+static WEFT__COLD int refuse_ancestral(void)
+{
+    return weft__misuse(
+        "a wait for a descriptor", -EPERM,
+        "it belongs to the parent of this forked child; take it out and open it anew",
+        WEFT__CALLER);
+}
+
+static int wait_poll(weft_future *f, weft_waker *waker)
+{
+    struct weft__io_wait *w = WEFT__CONTAINER_OF(f, struct weft__io_wait, future);
+    struct weft__source *s = w->source;
+    int rc;
+
+    uint32_t state = weft__a32_load_acquire(&w->state); /* pairs with collect */
+    if (state == WEFT__IO_WAIT_QUEUED) {
+        weft__lock_acquire(&s->lock); /* our pin keeps s */
+        state = weft__a32_load_acquire(&w->state);
+        rc = state == WEFT__IO_WAIT_QUEUED ? poll_queued(w, waker) : 0;
+        weft__lock_release(&s->lock);
+        if (state == WEFT__IO_WAIT_QUEUED)
+            goto done;
+    }
+    if (state == WEFT__IO_WAIT_ENDED) {
+        weft__a32_store_relaxed(&w->state, WEFT__IO_WAIT_NEW);
+        rc = w->result;
+        weft__source_unpin(s);
+        return rc;
+    }
+    if (state == WEFT__IO_WAIT_WOKEN) {
+        weft__a32_store_relaxed(&w->state, WEFT__IO_WAIT_NEW);
+        w->held = true;
+    }
+    if (!w->held && !(w->held = weft__source_rehold(s, w->generation) == 0))
+        return -EBADF;
+    rc = (int)weft__source_ready_to(s, w->interest);
+    if (rc == 0 && WEFT__UNLIKELY(weft__source_is_ancestral(s)))
+        rc = refuse_ancestral();
+    if (rc == 0) { /* not yet, or another waiter was faster */
+        weft__lock_acquire(&s->lock);
+        rc = queue(w, waker);
+        weft__lock_release(&s->lock);
+        if (rc == WEFT_PENDING)
+            drop_hold(w); /* the pin keeps the slot, and a close need not wait for us */
+    }
+done:
+    if (rc > 0 && (rc & (int)WEFT__READY_SHUTDOWN))
+        rc = -ESHUTDOWN;
+    if (rc < 0 && rc != WEFT_PENDING)
+        drop_hold(w);
+    return rc;
+}
+
+void weft__io_wait_abandon(struct weft__io_wait *w)
+{
+    struct weft__source *s = w->source;
+    uint32_t state = weft__a32_load_acquire(&w->state); /* pairs with collect */
+    if (state == WEFT__IO_WAIT_QUEUED) {
+        weft__lock_acquire(&s->lock);
+        state = weft__a32_load_acquire(&w->state);
+        if (state == WEFT__IO_WAIT_QUEUED) {
+            weft__list_remove(&w->node);
+            state = WEFT__IO_WAIT_ENDED; /* the pin is left, as there */
+        }
+        weft__lock_release(&s->lock);
+    }
+    weft__a32_store_relaxed(&w->state, WEFT__IO_WAIT_NEW);
+    if (state == WEFT__IO_WAIT_ENDED)
+        weft__source_unpin(s);
+    else if (state == WEFT__IO_WAIT_WOKEN)
+        w->held = true;
+    drop_hold(w);
+}
+
+static void wait_cancel(weft_future *f)
+{
+    weft__io_wait_abandon(WEFT__CONTAINER_OF(f, struct weft__io_wait, future));
+}
+
+static const weft_future_ops wait_ops = {wait_poll, wait_cancel, "descriptor"};
+static const weft_future_ops wait_read_ops = {wait_poll, wait_cancel, "readable descriptor"};
+static const weft_future_ops wait_write_ops = {wait_poll, wait_cancel, "writable descriptor"};
+static const weft_future_ops wait_accept_ops = {wait_poll, wait_cancel, "incoming connection"};
+
+void weft__io_wait_init(struct weft__io_wait *w, struct weft__source *source, uint32_t generation,
+                        uint32_t interest)
+{
+    const weft_future_ops *ops = &wait_ops;
+    if (source->kind == WEFT__SOURCE_TCP_LISTENER)
+        ops = &wait_accept_ops;
+    else if (interest == WEFT__READY_READ)
+        ops = &wait_read_ops;
+    else if (interest == WEFT__READY_WRITE)
+        ops = &wait_write_ops;
+    w->future.ops = ops;
+    w->source = source;
+    weft__list_init(&w->node);
+    w->waker = NULL;
+    w->generation = generation;
+    w->interest = interest;
+    weft__a32_store_relaxed(&w->state, WEFT__IO_WAIT_NEW);
+    w->result = 0;
+    w->held = false;
+}
+
+static void abandon_unwound(void *arg)
+{
+    weft__io_wait_abandon(arg);
+}
+
+int weft__source_wait(struct weft__source *s, uint32_t generation, uint32_t interest)
+{
+    struct weft__io_wait w;
+    weft__io_wait_init(&w, s, generation, interest);
+    w.held = true;
+    int rc;
+    {
+        /* An abort that unwinds, before the first poll or after, does not come back here. */
+        WEFT_DEFER(abandon_unwound, &w);
+        rc = weft__wait_for(&w.future);
+        if (rc > 0)
+            w.held = false; /* the caller's again */
+    }
+    return rc > 0 ? 0 : rc;
+}
