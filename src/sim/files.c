@@ -32,7 +32,7 @@ static int grow(struct weft__sim *s)
 int weft__sim_file_create(struct weft__sim *s, enum weft__sim_kind kind,
                           struct weft__sim_file **ret)
 {
-    unsigned i = 0;
+    unsigned i = s->file_low;
     while (i < s->file_count && s->files[i] != NULL)
         i++;
     if (i == s->file_count) {
@@ -48,6 +48,7 @@ int weft__sim_file_create(struct weft__sim *s, enum weft__sim_kind kind,
     weft__list_init(&f->ready);
     weft__list_init(&f->node);
     s->files[i] = f;
+    s->file_low = i + 1;
     *ret = f;
     return 0;
 }
@@ -60,7 +61,10 @@ struct weft__sim_file *weft__sim_file_of(struct weft__sim *s, int fd)
 
 static void forget(struct weft__sim *s, struct weft__sim_file *f)
 {
-    s->files[f->fd - WEFT__VIRTUAL_FD] = NULL;
+    unsigned at = (unsigned)(f->fd - WEFT__VIRTUAL_FD);
+    s->files[at] = NULL;
+    if (at < s->file_low)
+        s->file_low = at;
     weft__list_remove(&f->node);
     /* Those that it watched are watched by nobody. */
     for (unsigned i = 0; f->kind == WEFT__SIM_EPOLL && i < s->file_count; i++)

@@ -70,8 +70,8 @@ static struct weft__sim_thread *choose_ready(struct weft__sim *s)
     if (sum == 0)
         return NULL;
     uint64_t at = weft__sim_below(s, sum);
-    struct weft__sim_thread *t = NULL;
-    for (unsigned i = 0; i < s->thread_count; i++) {
+    struct weft__sim_thread *t;
+    for (unsigned i = 0;; i++) { /* below sum: it ends at a thread that is ready */
         t = s->threads[i];
         if (t->state != WEFT__SIM_READY)
             continue;
@@ -158,22 +158,20 @@ static void thread_main(void *arg)
     weft__fiber_switch_final(t->stack, &s->hub);
 }
 
-static struct weft__sim_thread *thread_of(const struct weft__sim *s, unsigned long handle,
-                                          unsigned *ret_index)
+static struct weft__sim_thread *thread_of(const struct weft__sim *s, unsigned long handle)
 {
     for (unsigned i = 0; i < s->thread_count; i++)
-        if (s->threads[i]->number + 1 == handle) {
-            *ret_index = i;
+        if (s->threads[i]->number + 1 == handle)
             return s->threads[i];
-        }
     return NULL;
 }
 
-static void forget_thread(struct weft__sim *s, unsigned index)
+static void forget_thread(struct weft__sim *s, struct weft__sim_thread *t)
 {
-    struct weft__sim_thread *t = s->threads[index];
-    if (t->stack != NULL)
-        weft__stack_put(NULL, t->stack);
+    unsigned index = 0;
+    while (s->threads[index] != t)
+        index++;
+    weft__stack_put(NULL, t->stack);
     weft__free(t);
     s->thread_count--;
     memmove(&s->threads[index], &s->threads[index + 1],
@@ -226,38 +224,36 @@ int weft__sim_thread_create(void *(*fn)(void *), void *arg, unsigned long *ret_h
 int weft__sim_thread_join(unsigned long handle)
 {
     struct weft__sim *s = world;
-    unsigned index;
     weft__sim_point(s);
-    struct weft__sim_thread *t = thread_of(s, handle, &index);
+    struct weft__sim_thread *t = thread_of(s, handle);
     if (t == NULL || t->joiner != NULL || t->is_detached)
         return -EINVAL;
     if (t->state != WEFT__SIM_ENDED) {
         t->joiner = s->running;
         (void)weft__sim_wait(s, WEFT_NEVER);
-        if (thread_of(s, handle, &index) == NULL) /* it may stand elsewhere in the table now */
+        if (thread_of(s, handle) == NULL) /* detached meanwhile */
             return -EINVAL;
     }
-    forget_thread(s, index);
+    forget_thread(s, t);
     return 0;
 }
 
 int weft__sim_thread_detach(unsigned long handle)
 {
     struct weft__sim *s = world;
-    unsigned index;
-    struct weft__sim_thread *t = thread_of(s, handle, &index);
+    struct weft__sim_thread *t = thread_of(s, handle);
     if (t == NULL || t->is_detached)
         return -EINVAL;
     t->is_detached = true;
     if (t->state == WEFT__SIM_ENDED)
-        forget_thread(s, index);
+        forget_thread(s, t);
     return 0;
 }
 
 void weft__sim_threads_free(struct weft__sim *s)
 {
     while (s->thread_count > 0)
-        forget_thread(s, s->thread_count - 1);
+        forget_thread(s, s->threads[s->thread_count - 1]);
     weft__free(s->threads);
     s->threads = NULL;
 }
@@ -305,7 +301,7 @@ static struct weft__sim_thread *next_thread(struct weft__sim *s)
             s->now_ns = next_ns < limit_ns ? next_ns : limit_ns;
             continue;
         }
-        if (s->is_ending || s->thread_count == 0)
+        if (s->is_ending)
             return NULL;
         weft__sim_end(s, WEFT_SIM_DEADLOCK);
     }
@@ -322,9 +318,8 @@ static void take_turn(struct weft__sim *s, struct weft__sim_thread *t)
     weft__fiber_stand_on(NULL);
     weft__tls_ctx = NULL;
     s->running = NULL;
-    unsigned index;
-    if (t->state == WEFT__SIM_ENDED && t->is_detached && thread_of(s, t->number + 1, &index))
-        forget_thread(s, index);
+    if (t->state == WEFT__SIM_ENDED && t->is_detached)
+        forget_thread(s, t);
 }
 
 static bool all_have_ended(const struct weft__sim *s)
@@ -387,7 +382,7 @@ static int sim_futex_wake(weft__a32 *word, uint32_t count)
     struct weft__sim *s = world;
     int woken = 0;
     /* The kernel wakes in the order in which they came; nobody may rely on that. */
-    unsigned start = s->thread_count ? (unsigned)weft__sim_below(s, s->thread_count) : 0;
+    unsigned start = (unsigned)weft__sim_below(s, s->thread_count);
     for (unsigned i = 0; i < s->thread_count && (uint32_t)woken < count; i++) {
         struct weft__sim_thread *t = s->threads[(start + i) % s->thread_count];
         if (t->state == WEFT__SIM_WAITS && t->word == word) {

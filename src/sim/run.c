@@ -124,7 +124,7 @@ static void report_deadlock(struct weft__sim *s)
 {
     struct weft__sched *sched = &s->runtime->sched;
     /* Without sockets the runtime has found out by itself, and named the tasks. */
-    if (sched->core.driver == NULL || weft__driver_source_count(sched->core.driver) == 0)
+    if (weft__driver_source_count(sched->core.driver) == 0)
         return;
     weft__log(
         WEFT_LOG_ERROR,
@@ -135,8 +135,6 @@ static void report_deadlock(struct weft__sim *s)
 
 void weft__sim_end(struct weft__sim *s, enum weft_sim_end why)
 {
-    if (s->is_ending)
-        return;
     s->is_ending = true;
     s->result.end = why;
     s->steps_max = weft__add_sat(s->result.steps, END_STEPS);
@@ -331,9 +329,12 @@ static bool parse_ip(const char *text, struct weft__sim_ip *ret)
     struct sockaddr_in in = {.sin_family = AF_INET};
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
     if (inet_pton(AF_INET, text, &in.sin_addr) == 1)
-        return weft__sim_ip_of((const struct sockaddr *)&in, ret);
-    return inet_pton(AF_INET6, text, &in6.sin6_addr) == 1 &&
-           weft__sim_ip_of((const struct sockaddr *)&in6, ret);
+        *ret = weft__sim_ip_of((const struct sockaddr *)&in);
+    else if (inet_pton(AF_INET6, text, &in6.sin6_addr) == 1)
+        *ret = weft__sim_ip_of((const struct sockaddr *)&in6);
+    else
+        return false;
+    return true;
 }
 
 static int describe_link(const char *call, const char *a, const char *b, struct weft__sim_cut *ret,

@@ -69,7 +69,7 @@ static bool is_on(const struct weft__sim_file *f, int level, int name)
 {
     const struct weft__sim_option *o = find_option(f, level, name);
     int value = 0;
-    if (o != NULL && o->len >= sizeof(value))
+    if (o != NULL)
         memcpy(&value, o->value, sizeof(value));
     return value != 0;
 }
@@ -78,15 +78,14 @@ static bool is_on(const struct weft__sim_file *f, int level, int name)
 static bool is_taken(struct weft__sim *s, const struct weft__sim_file *by,
                      const struct sockaddr_storage *addr)
 {
-    struct weft__sim_ip ip, other;
-    (void)weft__sim_ip_of((const struct sockaddr *)addr, &ip); /* checked by the caller */
+    struct weft__sim_ip ip = weft__sim_ip_of((const struct sockaddr *)addr);
     unsigned port = weft__sim_port_of((const struct sockaddr *)addr);
     for (unsigned i = 0; i < s->file_count; i++) {
         const struct weft__sim_file *f = s->files[i];
         if (!is_socket(f) || f == by || !f->is_bound || f->family != by->family ||
-            weft__sim_port_of((const struct sockaddr *)&f->addr) != port ||
-            !weft__sim_ip_of((const struct sockaddr *)&f->addr, &other))
+            weft__sim_port_of((const struct sockaddr *)&f->addr) != port)
             continue;
+        struct weft__sim_ip other = weft__sim_ip_of((const struct sockaddr *)&f->addr);
         bool meets = memcmp(&ip, &other, sizeof(ip)) == 0 || weft__sim_ip_is_any(&ip) ||
                      weft__sim_ip_is_any(&other);
         bool both_port = is_on(f, SOL_SOCKET, SO_REUSEPORT) && is_on(by, SOL_SOCKET, SO_REUSEPORT);
@@ -111,13 +110,15 @@ static int take_port(struct weft__sim *s, struct weft__sim_file *f, struct socka
 int weft__sim_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
     struct weft__sim *s = weft__sim_here();
-    struct weft__sim_ip ip;
     weft__sim_point(s);
     struct weft__sim_file *f = weft__sim_file_of(s, fd);
     if (!is_socket(f))
         return f == NULL ? -EBADF : -ENOTSOCK;
-    if (f->is_bound || f->kind != WEFT__SIM_SOCKET || len > sizeof(f->addr) ||
-        !weft__sim_ip_of(addr, &ip) || addr->sa_family != f->family)
+    if (len > sizeof(f->addr))
+        return -EINVAL;
+    if (addr->sa_family != f->family)
+        return -EAFNOSUPPORT;
+    if (f->is_bound || f->kind == WEFT__SIM_TCP)
         return -EINVAL;
     struct sockaddr_storage to;
     socklen_t to_len;
@@ -154,10 +155,9 @@ int weft__sim_listen(int fd, int backlog)
 /* Where a socket speaks from that was not bound. */
 static int bind_near(struct weft__sim *s, struct weft__sim_file *f, const struct sockaddr *to)
 {
-    struct weft__sim_ip ip;
+    struct weft__sim_ip ip = weft__sim_ip_of(to);
     if (f->is_bound)
         return 0;
-    (void)weft__sim_ip_of(to, &ip); /* checked by the caller */
     memset(&f->addr, 0, sizeof(f->addr));
     f->addr.ss_family = to->sa_family;
     if (to->sa_family == AF_INET) {
@@ -179,17 +179,16 @@ static int bind_near(struct weft__sim *s, struct weft__sim_file *f, const struct
 int weft__sim_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
     struct weft__sim *s = weft__sim_here();
-    struct weft__sim_ip ip;
     weft__sim_point(s);
     struct weft__sim_file *f = weft__sim_file_of(s, fd);
     if (!is_socket(f))
         return f == NULL ? -EBADF : -ENOTSOCK;
-    if (f->kind != WEFT__SIM_SOCKET)
-        return f->kind == WEFT__SIM_TCP ? -EISCONN : -EINVAL;
-    if (len > sizeof(f->addr) || !weft__sim_ip_of(addr, &ip))
+    if (len > sizeof(f->addr))
         return -EINVAL;
     if (addr->sa_family != f->family)
         return -EAFNOSUPPORT;
+    if (f->kind != WEFT__SIM_SOCKET)
+        return -EISCONN;
     int rc = bind_near(s, f, addr);
     if (rc < 0)
         return rc;
@@ -200,8 +199,8 @@ int weft__sim_connect(int fd, const struct sockaddr *addr, socklen_t len)
     client->addr = f->addr;
     client->addr_len = f->addr_len;
     set_addr(&server->addr, &server->addr_len, addr, len);
-    (void)weft__sim_ip_of((const struct sockaddr *)&client->addr, &client->ip);
-    server->ip = ip;
+    client->ip = weft__sim_ip_of((const struct sockaddr *)&client->addr);
+    server->ip = weft__sim_ip_of(addr);
     client->sock = f;
     f->conn = c;
     f->side = 0;
@@ -217,7 +216,6 @@ static struct weft__sim_conn *take_queued(struct weft__sim_file *listener)
     struct weft__sim_conn *c = listener->queue;
     listener->queue = c->next;
     listener->queue_len--;
-    c->queue = NULL;
     return c;
 }
 
@@ -457,7 +455,7 @@ void weft__sim_socket_close(struct weft__sim *s, struct weft__sim_file *f)
     if (f->conn != NULL) {
         struct linger linger = {0};
         const struct weft__sim_option *o = find_option(f, SOL_SOCKET, SO_LINGER);
-        if (o != NULL && o->len >= sizeof(linger))
+        if (o != NULL)
             memcpy(&linger, o->value, sizeof(linger));
         bool resets = linger.l_onoff && linger.l_linger == 0;
         f->conn->side[f->side].sock = NULL;
@@ -530,7 +528,11 @@ int weft__sim_setsockopt(int fd, int level, int name, const void *value, socklen
     struct weft__sim_file *f = weft__sim_file_of(weft__sim_here(), fd);
     if (!is_socket(f))
         return f == NULL ? -EBADF : -ENOTSOCK;
-    if (len > sizeof(f->options->value))
+    /* An int at least, as most are; so who reads one need not ask. */
+    bool is_linger = level == SOL_SOCKET && name == SO_LINGER;
+    if (len > sizeof(f->options->value) || len < (is_linger             ? sizeof(struct linger)
+                                                  : level == SOL_SOCKET ? sizeof(int)
+                                                                        : 1))
         return -EINVAL;
     struct weft__sim_option *o = (struct weft__sim_option *)find_option(f, level, name);
     if (o == NULL) {
@@ -543,9 +545,8 @@ int weft__sim_setsockopt(int fd, int level, int name, const void *value, socklen
         f->options = o;
     }
     o->len = len;
-    if (len > 0)
-        memcpy(o->value, value, len);
-    if (level == SOL_SOCKET && (name == SO_SNDBUF || name == SO_RCVBUF) && len == sizeof(int)) {
+    memcpy(o->value, value, len);
+    if (level == SOL_SOCKET && (name == SO_SNDBUF || name == SO_RCVBUF)) {
         int bytes;
         memcpy(&bytes, value, sizeof(bytes));
         bytes *= 2; /* as the kernel does */

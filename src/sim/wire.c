@@ -22,18 +22,14 @@ enum { TRACE_SENT = 16, TRACE_EVENT };
 
 /* ---- addresses ---- */
 
-bool weft__sim_ip_of(const struct sockaddr *addr, struct weft__sim_ip *ret)
+struct weft__sim_ip weft__sim_ip_of(const struct sockaddr *addr)
 {
-    static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
-    if (addr->sa_family == AF_INET) {
-        memcpy(ret->byte, mapped, sizeof(mapped));
-        memcpy(ret->byte + 12, &((const struct sockaddr_in *)(const void *)addr)->sin_addr, 4);
-        return true;
-    }
-    if (addr->sa_family != AF_INET6)
-        return false;
-    memcpy(ret->byte, &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr, 16);
-    return true;
+    struct weft__sim_ip ip = {.byte = {[10] = 0xff, [11] = 0xff}};
+    if (addr->sa_family == AF_INET)
+        memcpy(ip.byte + 12, &((const struct sockaddr_in *)(const void *)addr)->sin_addr, 4);
+    else
+        memcpy(ip.byte, &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr, 16);
+    return ip;
 }
 
 /* Of all zeroes, mapped or not. */
@@ -54,17 +50,16 @@ unsigned weft__sim_port_of(const struct sockaddr *addr)
 
 struct weft__sim_file *weft__sim_listener_of(struct weft__sim *s, const struct sockaddr *addr)
 {
-    struct weft__sim_ip ip, at;
+    struct weft__sim_ip ip = weft__sim_ip_of(addr);
     struct weft__sim_file *found = NULL;
     uint64_t count = 0;
-    if (!weft__sim_ip_of(addr, &ip))
-        return NULL;
     for (unsigned i = 0; i < s->file_count; i++) {
         struct weft__sim_file *f = s->files[i];
         if (f == NULL || f->kind != WEFT__SIM_LISTENER || f->family != addr->sa_family)
             continue;
         const struct sockaddr *own = (const struct sockaddr *)&f->addr;
-        if (weft__sim_port_of(own) != weft__sim_port_of(addr) || !weft__sim_ip_of(own, &at) ||
+        struct weft__sim_ip at = weft__sim_ip_of(own);
+        if (weft__sim_port_of(own) != weft__sim_port_of(addr) ||
             (memcmp(&at, &ip, sizeof(ip)) != 0 && !weft__sim_ip_is_any(&at)))
             continue;
         if (weft__sim_below(s, ++count) == 0) /* each of several is as likely */
@@ -196,7 +191,8 @@ static void free_conn(struct weft__sim_conn *c)
 
 static void free_conn_if_unused(struct weft__sim_conn *c)
 {
-    if (!c->side[0].is_open && !c->side[1].is_open && c->events == 0 && c->queue == NULL)
+    /* One that stands in a queue is open on that side. */
+    if (!c->side[0].is_open && !c->side[1].is_open && c->events == 0)
         free_conn(c);
 }
 
@@ -269,20 +265,26 @@ static int break_off(struct weft__sim *s, struct weft__sim_conn *c)
 int weft__sim_send(struct weft__sim *s, struct weft__sim_conn *c, unsigned side,
                    enum weft__sim_event_kind kind, const void *bytes, size_t len)
 {
-    if (kind == WEFT__SIM_DATA) {
+    if (kind == WEFT__SIM_DATA && !c->is_reset_planned &&
+        weft__sim_chance(s, s->config.reset_ppm)) {
+        int rc = break_off(s, c);
+        if (rc < 0)
+            return rc;
+    }
+    if (kind == WEFT__SIM_DATA && c->is_reset_planned) {
         c->side[side].in_flight += len;
-        if (c->is_reset_planned)
-            return 0;
-        if (weft__sim_chance(s, s->config.reset_ppm))
-            return break_off(s, c);
+        return 0;
     }
     struct weft__sim_event *e = make(s, c, 1 - side, kind, bytes != NULL ? len : 0);
     if (e == NULL)
         return -ENOMEM;
     e->len = len;
-    if (bytes != NULL && len > 0)
+    if (bytes != NULL)
         memcpy(e->bytes, bytes, len);
-    return send_later(s, e);
+    int rc = send_later(s, e);
+    if (rc == 0 && kind == WEFT__SIM_DATA)
+        c->side[side].in_flight += len;
+    return rc;
 }
 
 int weft__sim_plan(struct weft__sim *s, struct weft__sim_conn *c, unsigned side,
@@ -295,21 +297,25 @@ int weft__sim_plan(struct weft__sim *s, struct weft__sim_conn *c, unsigned side,
     return add(s, e);
 }
 
-/* What an event sends in answer has nobody to tell that there was no memory: the connection is lost
- * instead. */
+/* There was no memory for something that an event does, and nobody to tell. */
+static void lose_for_memory(struct weft__sim *s, struct weft__sim_conn *c)
+{
+    lose(s, &c->side[0], ENOMEM);
+    lose(s, &c->side[1], ENOMEM);
+}
+
+/* Sends something because of an event. */
 static void answer(struct weft__sim *s, struct weft__sim_conn *c, unsigned side,
                    enum weft__sim_event_kind kind, size_t len)
 {
-    if (weft__sim_send(s, c, side, kind, NULL, len) == 0)
-        return;
-    lose(s, &c->side[0], ENOMEM);
-    lose(s, &c->side[1], ENOMEM);
+    if (weft__sim_send(s, c, side, kind, NULL, len) < 0)
+        lose_for_memory(s, c);
 }
 
 void weft__sim_side_close(struct weft__sim *s, struct weft__sim_conn *c, unsigned side, bool resets)
 {
     struct weft__sim_side *own = &c->side[side];
-    bool is_unread = own->rx_len > 0 || own->stalled != NULL;
+    bool is_unread = own->rx_len > 0; /* what has stalled waits for room in there */
     own->is_open = false;
     free_stalled(own);
     if (!own->is_dead && c->is_established) {
@@ -364,15 +370,13 @@ static bool take_in(struct weft__sim *s, struct weft__sim_side *side, struct wef
 static void arrive_in_order(struct weft__sim *s, struct weft__sim_event *e)
 {
     struct weft__sim_side *side = &e->conn->side[e->side];
-    if (side->is_dead)
-        return;
-    if (!side->is_open) { /* closed: nobody will read it */
+    if (side->is_dead || !side->is_open) { /* nobody will read it */
         if (e->kind == WEFT__SIM_DATA)
             answer(s, e->conn, e->side, WEFT__SIM_RST, 0);
         return;
     }
     if (side->rx == NULL && (side->rx = weft__malloc(side->rx_cap)) == NULL) {
-        lose(s, side, ENOMEM);
+        lose_for_memory(s, e->conn);
         return;
     }
     s->result.segments++;
@@ -383,7 +387,7 @@ static void arrive_in_order(struct weft__sim *s, struct weft__sim_event *e)
     /* A copy in the list of those that wait: the caller frees e. */
     struct weft__sim_event *rest = make(s, e->conn, e->side, e->kind, e->len - e->done);
     if (rest == NULL) {
-        lose(s, side, ENOMEM);
+        lose_for_memory(s, e->conn);
         return;
     }
     memcpy(rest->bytes, e->bytes + e->done, e->len - e->done);
@@ -426,7 +430,7 @@ static void arrive_syn(struct weft__sim *s, struct weft__sim_event *e)
 
 static void arrive_syn_ack(struct weft__sim *s, struct weft__sim_conn *c)
 {
-    if (!c->side[0].is_open || c->side[0].is_dead)
+    if (!c->side[0].is_open)
         return;
     c->is_established = true;
     c->side[1].is_open = true;
@@ -446,7 +450,6 @@ static bool arrive_handshaken(struct weft__sim *s, struct weft__sim_conn *c)
     }
     if (l->queue_len >= l->backlog)
         return true;
-    c->queue = l;
     c->next = NULL;
     if (l->queue == NULL)
         l->queue = c;
@@ -521,6 +524,9 @@ static void give_up(struct weft__sim *s, const struct weft__sim_event *e)
     case WEFT__SIM_REFUSED:
     case WEFT__SIM_ACK:
         lose(s, &c->side[e->side], ETIMEDOUT);
+        break;
+    case WEFT__SIM_HANDSHAKEN:
+        c->side[1].is_open = false; /* as if it had never been: what comes later is reset */
         break;
     default:
         break;

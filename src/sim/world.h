@@ -109,8 +109,7 @@ struct weft__sim_conn {
     bool is_established;    /* as the client sees it */
     bool is_reset_planned;
     unsigned events;               /* that name it, stalled ones as well */
-    struct weft__sim_file *queue;  /* listener whose queue it stands in */
-    struct weft__sim_conn *next;   /* in that queue */
+    struct weft__sim_conn *next;   /* in the queue of a listener */
     struct weft__sim_side side[2]; /* client, server */
 };
 
@@ -185,6 +184,7 @@ struct weft__sim {
 
     struct weft__sim_file **files; /* by descriptor */
     unsigned file_count;
+    unsigned file_low; /* below it none is free */
     struct weft__sim_event **heap;
     size_t event_count, event_cap;
     uint64_t event_next;
@@ -225,7 +225,7 @@ void weft__sim_threads_free(struct weft__sim *s);
 
 /* ---- run.c ---- */
 
-/* The end of the simulation is due, for this reason, unless there is one already. */
+/* The end of the simulation is due, for this reason; for its first one. */
 void weft__sim_end(struct weft__sim *s, enum weft_sim_end why);
 
 /* ---- files.c: descriptors, epoll, eventfd ---- */
@@ -268,7 +268,8 @@ void weft__sim_socket_free(struct weft__sim_file *f);
 
 /* ---- wire.c: what the network does with them ---- */
 
-bool weft__sim_ip_of(const struct sockaddr *addr, struct weft__sim_ip *ret);
+/* Of an address of one of the two families that sockets may have. */
+struct weft__sim_ip weft__sim_ip_of(const struct sockaddr *addr);
 bool weft__sim_ip_is_any(const struct weft__sim_ip *ip);
 /* The listener for this address, one of several by chance; NULL. */
 struct weft__sim_file *weft__sim_listener_of(struct weft__sim *s, const struct sockaddr *addr);
