@@ -340,8 +340,8 @@ static void stall(struct weft__sim_side *side, struct weft__sim_event *e)
     e->conn->events++;
 }
 
-/* Bytes that have room. */
-static void store(struct weft__sim *s, struct weft__sim_side *side, struct weft__sim_event *e)
+/* Bytes that have room; true when those are all. */
+static bool store(struct weft__sim *s, struct weft__sim_side *side, struct weft__sim_event *e)
 {
     size_t room = side->rx_cap - side->rx_len;
     size_t n = e->len - e->done < room ? e->len - e->done : room;
@@ -352,8 +352,10 @@ static void store(struct weft__sim *s, struct weft__sim_side *side, struct weft_
         side->hidden += n;
     e->done += n;
     s->result.bytes += n;
-    if (n > 0)
+    bool is_all = e->done == e->len;
+    if (n > 0) /* last: when there is no memory for it, the connection is lost, and e with it */
         answer(s, e->conn, e->side, WEFT__SIM_ACK, n);
+    return is_all;
 }
 
 /* True when it is done with, else it waits for room. */
@@ -363,8 +365,7 @@ static bool take_in(struct weft__sim *s, struct weft__sim_side *side, struct wef
         side->has_fin = true;
         return true;
     }
-    store(s, side, e);
-    return e->done == e->len;
+    return store(s, side, e);
 }
 
 static void arrive_in_order(struct weft__sim *s, struct weft__sim_event *e)
