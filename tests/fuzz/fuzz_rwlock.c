@@ -146,13 +146,19 @@ static bool answer(void *arg)
     return *(bool *)arg;
 }
 
-static void downgrade_slot(unsigned i, bool may)
+enum { UNASKED, MAY_NOT, MAY };
+
+static void downgrade_slot(unsigned i, unsigned how)
 {
     struct slot *s = &slots[i];
+    bool may = how == MAY;
     if (s->state != WRITES)
         return;
-    FUZZ_CHECK(weft_rwlock_try_downgrade(&lock, answer, &may) == (may ? 0 : -EAGAIN));
-    if (!may)
+    if (how == UNASKED)
+        weft_rwlock_downgrade(&lock);
+    else
+        FUZZ_CHECK(weft_rwlock_try_downgrade(&lock, answer, &may) == (may ? 0 : -EAGAIN));
+    if (how == MAY_NOT)
         return;
     s->state = READS;
     is_written = false;
@@ -188,7 +194,7 @@ static void step(struct fuzz_in *in)
     else if (what < 26)
         unlock_slot(i);
     else if (what < 29)
-        downgrade_slot(i, fuzz_below(in, 2));
+        downgrade_slot(i, fuzz_below(in, 3));
     else
         upgrade_slot(i);
 }

@@ -84,12 +84,10 @@ static uint64_t some_time(struct fuzz_in *in)
     return ns < now_ns ? WEFT_NEVER : ns;
 }
 
-static void insert(struct fuzz_in *in)
+static void insert_at(unsigned i, uint64_t deadline_ns)
 {
-    unsigned i = fuzz_below(in, ENTRIES);
     if (model[i].in)
         return;
-    uint64_t deadline_ns = some_time(in);
     weft__wheel_insert(&wheel, &entry[i], deadline_ns);
     /* Not now_ns: while time passes the wheel is between the two. */
     model[i].was_late = deadline_ns <= wheel.now_ns;
@@ -97,6 +95,26 @@ static void insert(struct fuzz_in *in)
     model[i].number = issued++;
     model[i].in = true;
     count++;
+}
+
+static void insert(struct fuzz_in *in)
+{
+    unsigned i = fuzz_below(in, ENTRIES);
+    insert_at(i, some_time(in));
+}
+
+/* As the timeouts of many connections: more in one slot than the wheel looks at to name the next
+ * deadline, the last ones earlier or later. */
+static void insert_crowd(struct fuzz_in *in)
+{
+    uint64_t deadline_ns = some_time(in);
+    uint64_t step_ns = UINT64_C(1) << fuzz_below(in, 24);
+    bool is_falling = fuzz_below(in, 2);
+    for (unsigned i = fuzz_below(in, 4); i < ENTRIES && deadline_ns < WEFT_NEVER / 2; i += 4) {
+        insert_at(i, deadline_ns);
+        deadline_ns = is_falling && deadline_ns > now_ns + step_ns ? deadline_ns - step_ns
+                                                                   : deadline_ns + step_ns;
+    }
 }
 
 static void remove_one(struct fuzz_in *in)
@@ -201,6 +219,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             break;
         case 6:
             take_any();
+            break;
+        case 7:
+            insert_crowd(&in);
             break;
         default:
             insert(&in);
