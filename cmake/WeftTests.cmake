@@ -28,7 +28,7 @@
 #   timeout=N      seconds, in place of 120 (stress: 300)
 #   label=L        another label than its directory gives (scripts)
 #   not-under=...  is left out there, for the reason in parentheses, which is printed: address,
-#                  thread, memcheck, aarch64
+#                  thread, memcheck, aarch64; or musl, whatever it runs under
 #   variants       with WEFT_TEST_VARIANTS also built, library included, at -O0, -O2 and -O3, as
 #                  position-independent code and not, with link-time optimization, and with the
 #                  switch through ucontext: for what depends on how the compiler sees a suspension
@@ -46,6 +46,13 @@ include(CheckLanguage)
 check_language(CXX)
 if(CMAKE_CXX_COMPILER)
     enable_language(CXX)
+endif()
+
+include(CheckSymbolExists)
+check_symbol_exists(__GLIBC__ features.h WEFT_LIBC_IS_GLIBC)
+set(libc glibc)
+if(NOT WEFT_LIBC_IS_GLIBC)
+    set(libc musl)
 endif()
 
 set(tests_dir ${PROJECT_SOURCE_DIR}/tests)
@@ -151,15 +158,17 @@ function(weft_test_directives source prefix timeout)
         elseif(word MATCHES "^not-under=([a-z0-9,]+)$")
             string(REPLACE "," ";" places "${CMAKE_MATCH_1}")
             foreach(place IN LISTS places)
-                if(NOT place MATCHES "^(address|thread|memcheck|aarch64)$")
+                if(NOT place MATCHES "^(address|thread|memcheck|aarch64|musl)$")
                     message(FATAL_ERROR "${source}: not-under=${place}: no such place")
                 endif()
             endforeach()
-            if(WEFT_TEST_UNDER AND WEFT_TEST_UNDER IN_LIST places)
-                set(skip ON)
-                string(REGEX REPLACE " *\\*/.*$" "" said "${line}")
-                message(STATUS "not under ${WEFT_TEST_UNDER}: ${source}:${said}")
-            endif()
+            foreach(here IN ITEMS ${WEFT_TEST_UNDER} ${libc})
+                if(here IN_LIST places)
+                    set(skip ON)
+                    string(REGEX REPLACE " *\\*/.*$" "" said "${line}")
+                    message(STATUS "not under ${here}: ${source}:${said}")
+                endif()
+            endforeach()
         else()
             message(FATAL_ERROR "${source}: ctest: '${word}' means nothing")
         endif()

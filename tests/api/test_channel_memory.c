@@ -1,4 +1,4 @@
-/* ctest: parallel not-under=address,thread,memcheck (they bring a malloc of their own) */
+/* ctest: parallel not-under=address,thread,memcheck,musl (their malloc is not glibc's) */
 /* Oneshots, mpsc channels, counted boxes: each allocation fails once; none is made in steady state;
  * none is lost in a panic. */
 #include "harness.h"

@@ -85,6 +85,13 @@ static int depth_of(const char *text, const char *entry, const void *fn)
     return -1;
 }
 
+/* Where libc has no backtrace() (musl), dumps have no chains. */
+#if __has_include(<execinfo.h>)
+#define HAS_CHAINS true
+#else
+#define HAS_CHAINS false
+#endif
+
 /* ---- DM-01 ---- */
 
 #define KEPT __attribute__((noinline, aligned(FUNCTION_BYTES)))
@@ -146,7 +153,7 @@ static void dm_01_every_live_task_once_with_its_chain(struct test_env *env)
         EXPECT(line_says(entry, "test_dump.c"));
         int inner = depth_of(text, entry, (const void *)(uintptr_t)wait_inside);
         int outer = depth_of(text, entry, (const void *)(uintptr_t)call_wait);
-        EXPECT(inner > 0 && outer == inner + 1);
+        EXPECT(HAS_CHAINS ? inner > 0 && outer == inner + 1 : chain_length(entry) == 0);
     }
     const char *entry = entry_of(text, weft_task_id(polled));
     EXPECT(line_says(entry, "(future) waits for "));
@@ -177,7 +184,7 @@ static void lines_alone_when_asked(struct test_env *env)
     text = dump_with(NULL, &o, &count);
     EXPECT_EQ(count, 1);
     EXPECT(entry_of(text, o.task) == text);
-    EXPECT(chain_length(text) > 0);
+    EXPECT((chain_length(text) > 0) == HAS_CHAINS);
     free(text);
     o.task = UINT64_MAX;
     text = dump_with(NULL, &o, &count);
@@ -261,7 +268,7 @@ static void dm_02_a_watchdog_sees_the_wait_it_is_stuck_in(struct test_env *env)
     CHECK_SOON(sema_waiters(&s[1]) == 1 && test_waits(NULL, task));
     w.id = weft_task_id(task);
     CHECK(test_join_value(SPAWN(watch, &w)) == &w);
-    EXPECT(depth_of(w.text, w.text, (const void *)(uintptr_t)wait_second) > 0);
+    EXPECT((depth_of(w.text, w.text, (const void *)(uintptr_t)wait_second) > 0) == HAS_CHAINS);
     EXPECT_EQ(depth_of(w.text, w.text, (const void *)(uintptr_t)wait_first), -1);
     free(w.text);
     sema_release(&s[1]);
@@ -284,7 +291,7 @@ static void *look_at_self(void *arg)
 {
     char *text = dump_self();
     EXPECT(line_says(text, "runs on worker "));
-    EXPECT(depth_of(text, text, (const void *)(uintptr_t)dump_self) > 0);
+    EXPECT((depth_of(text, text, (const void *)(uintptr_t)dump_self) > 0) == HAS_CHAINS);
     free(text);
     return arg;
 }
@@ -428,7 +435,8 @@ static void expect_stuck_in(weft_handle *h, weft_task_fn body, const void *fn)
     uint64_t id = weft_task_id(task);
     char *text = NULL;
     /* On a busy machine the thread may not answer in time. */
-    CHECK_SOON((free(text), text = test_dump(h), depth_of(text, entry_of(text, id), fn) >= 0));
+    CHECK_SOON((free(text), text = test_dump(h), entry_of(text, id) != NULL) &&
+               (depth_of(text, entry_of(text, id), fn) >= 0) == HAS_CHAINS);
     EXPECT(line_says(entry_of(text, id), "runs on worker "));
     free(text);
     atomic_store(&b.may_end, true);
@@ -473,7 +481,8 @@ static void reports_show_the_chain(struct test_env *env)
     test_log_clear();
     weft_task *task = SPAWN_ON(env->handle, block_in_depth, &b);
     CHECK_SOON(test_log_count("is stuck for") >= 1);
-    CHECK_SOON(test_log_count("    #") >= 1 || test_log_count("does not answer") >= 1);
+    CHECK_SOON(!HAS_CHAINS || test_log_count("    #") >= 1 ||
+               test_log_count("does not answer") >= 1);
     EXPECT(test_log_count("test_dump.c") >= 1);
     atomic_store(&b.may_end, true);
     CHECK_EQ(test_join_kind_polling(task), WEFT_OUTCOME_VALUE);

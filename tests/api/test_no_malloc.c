@@ -1,4 +1,4 @@
-/* ctest: not-under=address,thread,memcheck (they bring a malloc of their own) */
+/* ctest: not-under=address,thread,memcheck,musl (their malloc is not glibc's) */
 /* In steady state spawn, join, yield, wait, wake, sleep and TCP read/write call no malloc. */
 #include "harness.h"
 #include "own_malloc.h"

@@ -1,4 +1,4 @@
-/* ctest: not-under=address,thread,memcheck (they bring a malloc of their own) */
+/* ctest: not-under=address,thread,memcheck,musl (their malloc is not glibc's) */
 /* Every allocation fails once: what comes is -ENOMEM, nothing was taken, and nothing is lost. */
 #include "harness.h"
 #include "own_malloc.h"

@@ -1,4 +1,4 @@
-/* ctest: parallel not-under=address,thread,memcheck,aarch64 (its plugins are built natively) */
+/* ctest: parallel not-under=address,thread,memcheck,aarch64,musl (native, with static TLS) */
 /* dlopen() and dlclose() of weft, and of plugins that use it. */
 #include "harness.h"
 #include "program.h"

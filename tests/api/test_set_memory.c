@@ -1,4 +1,4 @@
-/* ctest: parallel not-under=address,thread,memcheck (they bring a malloc of their own) */
+/* ctest: parallel not-under=address,thread,memcheck,musl (their malloc is not glibc's) */
 /* Sets of tasks and selects: each allocation fails once; none is made in steady state. */
 #include "harness.h"
 #include "own_malloc.h"

@@ -190,7 +190,11 @@ static void *look_at_signal_stack(void *arg)
     stack_t s;
     CHECK_EQ(sigaltstack(NULL, &s), 0);
     CHECK(!(s.ss_flags & SS_DISABLE));
+#ifdef _SC_SIGSTKSZ
     CHECK((long)s.ss_size >= sysconf(_SC_SIGSTKSZ));
+#else
+    CHECK(s.ss_size >= SIGSTKSZ);
+#endif
     *(void **)arg = s.ss_sp;
     return arg;
 }

@@ -2,7 +2,7 @@
  * Takes the allocator's place in the one source of a test that includes this: counts what is
  * allocated and alive, and makes the allocation of choice fail.
  *
- * The test says `not-under=address,thread,memcheck`: those bring a malloc of their own.
+ * The test says `not-under=address,thread,memcheck,musl`: there malloc is not glibc's.
  */
 #ifndef WEFT_TESTS_OWN_MALLOC_H
 #define WEFT_TESTS_OWN_MALLOC_H
