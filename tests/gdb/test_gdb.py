@@ -70,7 +70,9 @@ def check_chains(output, where, innermost):
     line, chain = entry(output, r'"sleeper"')
     check("sleeper" in chain, "%s: the chain of the sleeper" % where, output)
     line, chain = entry(output, r"runs on worker")
-    check(follows(chain, [innermost, "run"]), "%s: the chain of who runs" % where, output)
+    # musl's functions have no unwind tables: gdb loses its way in the one that the core was dumped in.
+    if where == "live" or "ld-musl" not in output:
+        check(follows(chain, [innermost, "run"]), "%s: the chain of who runs" % where, output)
 
 
 def core_pattern():
