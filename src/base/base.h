@@ -88,6 +88,14 @@ static inline bool weft__is_null(const char *call, const void *object, const voi
     return true;
 }
 
+/* How many characters stand in a buffer of `cap` bytes after snprintf() said n; cap is not 0. What
+ * does not fit is cut off. (n is negative for more than INT_MAX characters, of which none is ours.)
+ */
+static inline size_t weft__printed(int n, size_t cap)
+{
+    return (size_t)n < cap ? (size_t)n : cap - 1;
+}
+
 /* Saturating: a deadline beyond the end of time is the end of time, WEFT_NEVER. */
 static inline uint64_t weft__add_sat(uint64_t a, uint64_t b)
 {

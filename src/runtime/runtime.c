@@ -64,7 +64,7 @@ static size_t describe_owner(void *owner, char *buf, size_t cap)
     char label[96];
     int n = snprintf(buf, cap, "%s, spawned at %s:%d", weft__task_label(t, label, sizeof label),
                      site ? site->file : "?", site ? site->line : 0);
-    return n < 0 ? 0 : (size_t)n < cap ? (size_t)n : cap - 1;
+    return weft__printed(n, cap);
 }
 
 static void free_core(struct weft__core *core)

@@ -143,7 +143,7 @@ bool weft__cgroup_join(const struct weft__cgroup_mount *mount, const char *path,
     if (strcmp(below, "/") == 0)
         below = "";
     int n = snprintf(ret, cap, "%s%s", mount->point, below);
-    return n >= 0 && (size_t)n < cap;
+    return (size_t)n < cap;
 }
 
 static unsigned quota_cpus(long long quota, long long period)

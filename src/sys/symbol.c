@@ -30,7 +30,7 @@ size_t weft__sys_symbol(const void *return_address, char *buf, size_t cap)
     else
         n = snprintf(buf, cap, "%s+%#llx", base_name(info.dli_fname),
                      (unsigned long long)(pc - (uintptr_t)info.dli_fbase));
-    return n < 0 ? 0 : (size_t)n < cap ? (size_t)n : cap - 1;
+    return weft__printed(n, cap);
 }
 
 /* Weak: a program linked statically is not unloaded anyway, and need not be warned of dlopen(). */
@@ -40,9 +40,9 @@ extern int dlclose(void *handle) __attribute__((weak));
 void weft__sys_pin_code(void)
 {
     Dl_info info = {NULL, NULL, NULL, NULL};
-    if (dlopen == NULL || dlclose == NULL ||
-        dladdr((const void *)(uintptr_t)weft__sys_pin_code, &info) == 0)
+    if (dlopen == NULL || dlclose == NULL)
         return;
+    (void)dladdr((const void *)(uintptr_t)weft__sys_pin_code, &info); /* the loader knows us */
     void *self = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
     if (self != NULL)
         (void)dlclose(self); /* the flag stays with the object */

@@ -3,14 +3,18 @@
  */
 #include "base/base.h"
 
+#include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -118,6 +122,68 @@ static void the_default_sink_is_stderr_with_a_prefix(void **state)
     assert_string_equal(text, "weft: one\nweft: two words\n");
 }
 
+static void a_line_that_cannot_be_formatted_is_empty(void **state)
+{
+    (void)state;
+    weft__log(WEFT_LOG_WARN, "%lc", (wint_t)0x7ffffff0); /* no character */
+    assert_int_equal(seen.count, 1);
+    assert_string_equal(seen.line, "");
+}
+
+static int full_pipe[2];
+
+static void read_all(int signo)
+{
+    char page[4096];
+    (void)signo;
+    (void)!read(full_pipe[0], page, sizeof(page));
+}
+
+/* stderr is a pipe with no room left. */
+static void fill_stderr(void)
+{
+    char page[4096] = "";
+    if (pipe2(full_pipe, O_NONBLOCK) != 0 || fcntl(full_pipe[1], F_SETPIPE_SZ, 4096) != 4096 ||
+        write(full_pipe[1], page, sizeof(page)) != sizeof(page))
+        _exit(1);
+    dup2(full_pipe[1], STDERR_FILENO);
+    weft_log_set(NULL, NULL);
+}
+
+static void log_to_a_full_pipe(void)
+{
+    char page[4096];
+    fill_stderr();
+    weft__log(WEFT_LOG_ERROR, "lost"); /* nobody to tell; and it does not wait */
+    if (read(full_pipe[0], page, sizeof(page)) != sizeof(page))
+        _exit(2);
+    weft__log(WEFT_LOG_ERROR, "kept");
+    if (read(full_pipe[0], page, sizeof(page)) != 11 || memcmp(page, "weft: kept\n", 11) != 0)
+        _exit(3);
+}
+
+/* A signal whose handler makes room. */
+static void log_while_interrupted(void)
+{
+    char page[4096];
+    struct sigaction act = {.sa_handler = read_all}; /* without SA_RESTART */
+    fill_stderr();
+    (void)fcntl(full_pipe[1], F_SETFL, 0);
+    sigaction(SIGALRM, &act, NULL);
+    setitimer(ITIMER_REAL, &(struct itimerval){.it_value = {.tv_usec = 20000}}, NULL);
+    weft__log(WEFT_LOG_ERROR, "late");
+    if (read(full_pipe[0], page, sizeof(page)) != 11 || memcmp(page, "weft: late\n", 11) != 0)
+        _exit(3);
+}
+
+static void a_full_stderr_loses_lines_and_a_signal_none(void **state)
+{
+    (void)state;
+    char text[200];
+    assert_int_equal(run_child(log_to_a_full_pipe, text, sizeof(text)), 0);
+    assert_int_equal(run_child(log_while_interrupted, text, sizeof(text)), 0);
+}
+
 /* Each sink checks that it came with its own argument. */
 static int mismatches;
 static int arg_a, arg_b;
@@ -172,6 +238,15 @@ static void misuse_names_call_reason_and_caller(void **state)
     assert_non_null(strstr(seen.line, "_log("));
     assert_non_null(strstr(seen.line, "+0x"));
     assert_non_null(strstr(seen.line, ") [0x"));
+}
+
+static void misuse_in_a_known_function_names_it(void **state)
+{
+    (void)state;
+    const char *known = dlsym(RTLD_DEFAULT, "insque"); /* no sanitizer takes its place */
+    assert_non_null(known);
+    assert_int_equal(weft__misuse("weft_join", -EINVAL, "no", known + 1), -EINVAL);
+    assert_non_null(strstr(seen.line, "(insque+0x1) [0x"));
 }
 
 static void misuse_from_nowhere_gives_the_address(void **state)
@@ -236,8 +311,11 @@ int main(void)
         LOGGED(the_log_keeps_errno),
         LOGGED(a_long_line_is_cut_and_says_so),
         LOGGED(the_default_sink_is_stderr_with_a_prefix),
+        LOGGED(a_line_that_cannot_be_formatted_is_empty),
+        LOGGED(a_full_stderr_loses_lines_and_a_signal_none),
         LOGGED(a_sink_never_gets_the_argument_of_another),
         LOGGED(misuse_names_call_reason_and_caller),
+        LOGGED(misuse_in_a_known_function_names_it),
         LOGGED(misuse_from_nowhere_gives_the_address),
         LOGGED(misuse_at_names_the_place),
         LOGGED(a_failed_assertion_says_what_and_aborts),

@@ -6,6 +6,7 @@
 
 #include "sim/world.h"
 #include "sys/sys.h"
+#include "sys/table.h"
 
 #include <weft/sim.h>
 
@@ -520,7 +521,12 @@ static void start_and_join(void)
 
 static void draw(void)
 {
+    char bytes[12] = "";
+    uint64_t slack_ns;
     EXPECT(weft__sys_random() != weft__sys_random());
+    EXPECT_EQ(weft__sys_table.getrandom(bytes, 11, 0), 11); /* no multiple of anything */
+    EXPECT_EQ(bytes[11], 0);
+    EXPECT_EQ(weft__sys_timer_slack_get(&slack_ns), 0);
     weft__a32 word = {0};
     EXPECT_EQ(weft__sys_futex_wait(&word, 1, WEFT_NEVER), -EAGAIN);
     EXPECT_EQ(weft__sys_futex_wait(&word, 0, weft__sys_now_ns()), -ETIMEDOUT);
@@ -660,14 +666,15 @@ static void a_thread_is_joined_or_detached_once(struct test_env *env)
 
 static void start_many(void)
 {
-    static unsigned long handles[5000];
+    static struct weft__thread threads[5000];
     int ran = 0, count = 0, rc = 0;
-    while (count < 5000 && (rc = weft__sim_thread_create(end_at_once, &ran, &handles[count])) == 0)
+    while (count < 5000 &&
+           (rc = weft__sys_thread_start(&threads[count], "one of many", end_at_once, &ran)) == 0)
         count++;
     EXPECT_EQ(rc, -EAGAIN);
     EXPECT(count > 4000);
     for (int i = 0; i < count; i++)
-        EXPECT_EQ(weft__sim_thread_join(handles[i]), 0);
+        weft__sys_thread_join(&threads[i]);
     EXPECT_EQ(ran, count);
 }
 

@@ -322,6 +322,10 @@ static void groups_that_are_not_told_are_no_limit(void **state)
     assert_int_equal(COUNT_WITH(MOUNT_V2, {"/proc/self/cgroup", ""}), 2500);
     assert_int_equal(COUNT_WITH(MOUNT_V2, {"/proc/self/cgroup", "7:cpu:/a\n"}), 2500);
     assert_int_equal(COUNT_WITH(MOUNT_V2, {"/proc/self/cgroup", long_path}), 2500);
+    /* A path that does not fit; a mount point that is no path. */
+    assert_int_equal(COUNT_WITH({"/proc/self/mountinfo", "1 2 0:3 / cg rw - cgroup2 none rw\n"},
+                                {"/proc/self/cgroup", "0::/a\n"}),
+                     2500);
     /* A quota without its period. */
     assert_int_equal(COUNT_WITH(MOUNT_V1, {"/proc/self/cgroup", "3:cpu:/a\n"},
                                 {"/cg/a/cpu.cfs_quota_us", "350000\n"}),

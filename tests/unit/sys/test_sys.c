@@ -6,6 +6,7 @@
 #include "sys/sys.h"
 #include "sys/table.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -423,6 +424,89 @@ static void a_file_larger_than_the_buffer_is_cut_and_terminated(void **state)
     assert_int_equal(weft__sys_read_file("/proc/self/status", buf, 0), -EINVAL);
 }
 
+/* ---- signals that weft takes ---- */
+
+static volatile int taken_signo;
+static void on_taken(int signo, const void *ucontext)
+{
+    (void)ucontext;
+    taken_signo = signo;
+}
+static void on_other(int signo, const void *ucontext)
+{
+    (void)signo, (void)ucontext;
+}
+static void on_users(int signo, siginfo_t *info, void *ucontext)
+{
+    (void)signo, (void)info, (void)ucontext;
+}
+
+static void a_signal_is_taken_once_and_given_back(void **state)
+{
+    (void)state;
+    assert_int_equal(weft__sys_signal_take(0, on_taken), -EINVAL);
+    assert_int_equal(weft__sys_signal_take(65, on_taken), -EINVAL);
+    assert_int_equal(weft__sys_signal_take(32, on_taken), -EINVAL); /* libc's own */
+    assert_false(weft__sys_signal_is_ours(32));
+    assert_int_equal(weft__sys_signal_take(SIGUSR1, on_taken), 0);
+    assert_int_equal(weft__sys_signal_take(SIGUSR1, on_taken), 0);
+    assert_int_equal(weft__sys_signal_take(SIGUSR1, on_other), -EBUSY);
+    assert_true(weft__sys_signal_is_ours(SIGUSR1));
+    assert_int_equal(weft__sys_signal_thread(weft__sys_thread_id(), SIGUSR1), 0);
+    for (int ms = 0; ms < 5000 && taken_signo == 0; ms++)
+        usleep(1000); /* TSan puts handlers off */
+    assert_int_equal(taken_signo, SIGUSR1);
+    weft__sys_signal_give_back(SIGUSR1);
+    struct sigaction now;
+    assert_int_equal(sigaction(SIGUSR1, NULL, &now), 0);
+    assert_true(now.sa_handler == SIG_DFL);
+    assert_true(weft__sys_signal_is_ours(SIGUSR1)); /* free again */
+}
+
+static void a_signal_of_the_program_is_left_to_it(void **state)
+{
+    (void)state;
+    struct sigaction users = {.sa_flags = SA_SIGINFO}, now;
+    users.sa_sigaction = on_users;
+    assert_int_equal(sigaction(SIGUSR2, &users, NULL), 0);
+    assert_int_equal(weft__sys_signal_take(SIGUSR2, on_taken), -EBUSY);
+    assert_false(weft__sys_signal_is_ours(SIGUSR2));
+    weft__sys_signal_give_back(SIGUSR2);
+    weft__sys_signal_give_back(32); /* no such */
+    assert_int_equal(sigaction(SIGUSR2, NULL, &now), 0);
+    assert_true(now.sa_sigaction == on_users);
+    signal(SIGUSR2, SIG_IGN);
+    assert_int_equal(weft__sys_signal_take(SIGUSR2, on_taken), -EBUSY);
+    signal(SIGUSR2, SIG_DFL);
+}
+
+static void a_thread_that_is_not_there_gets_no_signal(void **state)
+{
+    (void)state;
+    assert_int_equal(weft__sys_signal_thread(INT32_MAX, SIGUSR1), -ESRCH);
+}
+
+/* ---- names of addresses ---- */
+
+static void addresses_are_named_as_far_as_known(void **state)
+{
+    (void)state;
+    char text[200], cut[8];
+    assert_int_equal(weft__sys_symbol(NULL, text, sizeof(text)), 1);
+    assert_string_equal(text, "0");
+    assert_int_equal(weft__sys_symbol((void *)0x10, text, sizeof(text)), 4);
+    assert_string_equal(text, "0x10");
+    /* Of libc, by a name that it has alone and no sanitizer takes. */
+    const char *known = dlsym(RTLD_DEFAULT, "insque");
+    assert_non_null(known);
+    size_t n = weft__sys_symbol(known + 1, text, sizeof(text));
+    assert_int_equal(n, strlen(text));
+    assert_int_equal(strncmp(text, "insque+0x1 (", 12), 0);
+    assert_int_equal(weft__sys_symbol(known + 1, cut, sizeof(cut)), 7);
+    assert_string_equal(cut, "insque+");
+    assert_int_equal(weft__sys_backtrace((void **)text, 0), 0);
+}
+
 /* ---- memory ---- */
 
 static void mappings_are_aligned_and_zero(void **state)
@@ -778,6 +862,124 @@ static void a_forked_child_knows_without_kernel_help(void **state)
     assert_int_equal(WEXITSTATUS(status), 7);
 }
 
+static int threads_ended;
+static void count_end(void)
+{
+    threads_ended++;
+}
+static void *watch_own_end(void *arg)
+{
+    weft__sys_thread_watch_end();
+    return arg;
+}
+
+/* In a child, which has used up the keys for values of threads: ends are not noticed, and that is
+ * all. */
+static int without_keys(void)
+{
+    pthread_key_t key;
+    struct weft__thread t;
+    while (pthread_key_create(&key, NULL) == 0)
+        continue;
+    weft__sys_thread_end_init(count_end);
+    if (weft__sys_thread_start(&t, NULL, watch_own_end, NULL) < 0)
+        return 1;
+    weft__sys_thread_join(&t);
+    return threads_ended;
+}
+
+static int with_keys(void)
+{
+    struct weft__thread t;
+    weft__sys_thread_end_init(count_end);
+    if (weft__sys_thread_start(&t, "", watch_own_end, NULL) < 0)
+        return 1;
+    weft__sys_thread_join(&t);
+    return threads_ended == 1 ? 0 : 2;
+}
+
+/* The guard cannot be made for want of memory, and then it can. */
+static int guard_late(void)
+{
+    weft__sys_table.mmap = mmap_fails;
+    if (weft__sys_fork_guard_init(NULL) || weft__sys_is_forked_child())
+        return 1;
+    if (forked_child_sees() != 0)
+        return 2;
+    weft__sys_table.mmap = real.mmap;
+    if (weft__sys_fork_guard_init(NULL) || weft__sys_is_forked_child())
+        return 3;
+    return forked_child_sees() == 7 ? 0 : 4;
+}
+
+static pthread_t preparing;
+static int is_preparing, has_forked;
+static void prepare_until_forked(void)
+{
+    __atomic_store_n(&is_preparing, 1, __ATOMIC_SEQ_CST);
+    for (int ms = 0; ms < 20000 && !__atomic_load_n(&has_forked, __ATOMIC_SEQ_CST); ms++)
+        usleep(1000);
+}
+static void *prepare(void *arg)
+{
+    weft__sys_prepare(prepare_until_forked);
+    return arg;
+}
+
+/* A fork waits for what is being prepared, and after a second no longer. */
+static int fork_while_preparing(void)
+{
+    if (pthread_create(&preparing, NULL, prepare, NULL) != 0)
+        return 1;
+    while (!__atomic_load_n(&is_preparing, __ATOMIC_SEQ_CST))
+        usleep(1000);
+    uint64_t began_ns = weft__sys_now_ns();
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(0);
+    __atomic_store_n(&has_forked, 1, __ATOMIC_SEQ_CST);
+    bool has_waited = weft__sys_now_ns() - began_ns >= 900 * WEFT_MS;
+    int status;
+    if (waitpid(pid, &status, 0) != pid || status != 0 || !has_waited)
+        return 2;
+    pthread_join(preparing, NULL);
+    pid = fork(); /* and the next finds all in order */
+    if (pid == 0)
+        _exit(0);
+    return waitpid(pid, &status, 0) == pid && status == 0 ? 0 : 3;
+}
+
+/* What happens once in a process, each in a child. */
+static void assert_in_child(int (*fn)(void))
+{
+    int status;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        _exit(fn());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static void ends_of_threads_are_noticed_where_there_is_a_key(void **state)
+{
+    (void)state;
+    assert_in_child(without_keys);
+    assert_in_child(with_keys);
+}
+
+static void a_fork_guard_that_failed_is_tried_again(void **state)
+{
+    (void)state;
+    assert_in_child(guard_late);
+}
+
+static void a_fork_waits_a_second_for_what_is_prepared(void **state)
+{
+    (void)state;
+    assert_in_child(fork_while_preparing);
+}
+
 static void a_forked_child_knows(void **state)
 {
     (void)state;
@@ -814,6 +1016,10 @@ int main(void)
         TEST(sockets_are_nonblocking_and_closed_on_exec),
         TEST(set_nonblocking_keeps_other_flags),
         TEST(a_file_larger_than_the_buffer_is_cut_and_terminated),
+        TEST(a_signal_is_taken_once_and_given_back),
+        TEST(a_signal_of_the_program_is_left_to_it),
+        TEST(a_thread_that_is_not_there_gets_no_signal),
+        TEST(addresses_are_named_as_far_as_known),
         TEST(mappings_are_aligned_and_zero),
         TEST(a_mapping_too_large_is_refused),
         TEST(aligned_allocations_may_have_any_size),
@@ -829,6 +1035,9 @@ int main(void)
         TEST(a_thread_that_is_not_known_to_run_sleeps),
         TEST(threads_take_no_signals_but_faults),
         TEST(a_thread_that_cannot_start_is_reported),
+        TEST(ends_of_threads_are_noticed_where_there_is_a_key),
+        TEST(a_fork_guard_that_failed_is_tried_again),
+        TEST(a_fork_waits_a_second_for_what_is_prepared),
         TEST(a_forked_child_knows_without_kernel_help),
         TEST(a_forked_child_knows),
     };
