@@ -37,6 +37,15 @@ extern const struct bench_row bench_rows_memory[];
 #define BENCH_CHECK(cond) ((cond) ? (void)0 : bench_fail(__FILE__, __LINE__, #cond))
 __attribute__((noreturn)) void bench_fail(const char *file, int line, const char *cond);
 
+/* What a row came to, and what it must be: at least once in each row. BENCH_WRONG in the environment
+ * makes every such check fail: tools/bench-peers sees by it that a row has one. */
+void bench_check_equal(uint64_t is, uint64_t must_be);
+/* 0 + 1 + ... + (n - 1) */
+static inline uint64_t bench_sum_below(long n)
+{
+    return (uint64_t)n * (uint64_t)(n - 1) / 2;
+}
+
 /* The runtime that `threads` names: "ct" (current_thread), or a number of workers. */
 weft_runtime *bench_runtime(const char *threads);
 weft_runtime *bench_runtime_with_slack(const char *threads, uint64_t timer_slack_ns);
@@ -55,9 +64,9 @@ double bench_status_bytes(const char *key);
 uint64_t bench_random(uint64_t *state);
 #define BENCH_SEED UINT64_C(0x9E3779B97F4A7C15)
 
-/* Prints `row weft threads n median min max extra`; sorts v. */
-void bench_report(const struct bench_row *row, const char *threads, long n, double *v, int count,
-                  const char *extra);
+/* Prints `row weft threads n median min max ops=ops extra`; sorts v. ops: done in each repetition. */
+void bench_report(const struct bench_row *row, const char *threads, long n, long ops, double *v,
+                  int count, const char *extra);
 
 /* Before and after what tools/check-instructions counts, under callgrind. */
 void bench_count_toggle(void);

@@ -64,6 +64,7 @@ static void *spawn_idlers(void *arg)
         BENCH_CHECK(weft_yield() == 0);
     s->parked_ns = (bench_wall_ns() - start) / (double)s->n;
     BENCH_CHECK(weft_sleep(50 * WEFT_MS) == 0); /* the last one has switched away by then */
+    bench_check_equal((uint64_t)atomic_load(&s->parked), (uint64_t)s->n);
     s->rss_bytes = (bench_status_bytes("VmRSS") - rss) / (double)s->n;
     return NULL;
 }
@@ -89,7 +90,7 @@ static void idlers(const struct bench_row *row, const char *threads, long n, boo
     snprintf(extra, sizeof extra,
              "rss_bytes_per_task=%.1f spawn_ns=%.1f cpu_ns=%.1f shutdown_ns=%.1f", s.rss_bytes,
              s.spawn_ns, cpu, end_ns);
-    bench_report(row, threads, n, &s.parked_ns, 1, extra);
+    bench_report(row, threads, n, n, &s.parked_ns, 1, extra);
 }
 
 static void idle_mem(const struct bench_row *row, const char *threads, long n)

@@ -90,7 +90,7 @@ static void measure(const struct bench_row *row, const char *threads, long n, bo
     char extra[96];
     snprintf(extra, sizeof extra, "urgent=%.1f%% normal=%.1f%% background=%.1f%%", share[0],
              share[1], share[2]);
-    bench_report(row, threads, n, v, reps, extra);
+    bench_report(row, threads, n, n, v, reps, extra);
 }
 
 /* 10 tasks of each class that only yield. */

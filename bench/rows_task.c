@@ -36,7 +36,7 @@ static long spawn_join_seq(long n)
         spawn(identity, (void *)i, &t);
         sum += join(t);
     }
-    BENCH_CHECK(sum == (uintptr_t)n * (uintptr_t)(n - 1) / 2);
+    bench_check_equal(sum, bench_sum_below(n));
     return n;
 }
 
@@ -82,6 +82,7 @@ static long spawn_many(long n)
         for (long i = 0; i < batch; i++)
             spawn(count_me, &c, NULL);
         countdown_wait(&c);
+        bench_check_equal((uint64_t)atomic_load(&c.left), 0);
     }
     return rounds * batch;
 }
@@ -93,12 +94,14 @@ static long spawn_many_join(long n)
     long rounds = n / batch;
     weft_task **t = malloc((size_t)batch * sizeof *t);
     BENCH_CHECK(t != NULL);
+    uintptr_t sum = 0;
     for (long r = 0; r < rounds; r++) {
         for (long i = 0; i < batch; i++)
             spawn(identity, (void *)i, &t[i]);
         for (long i = 0; i < batch; i++)
-            BENCH_CHECK(join(t[i]) == (uintptr_t)i);
+            sum += join(t[i]);
     }
+    bench_check_equal(sum, (uint64_t)rounds * bench_sum_below(batch));
     free(t);
     return rounds * batch;
 }
@@ -107,8 +110,10 @@ static weft_task *remote_task[BATCH];
 
 static void *join_all(void *arg)
 {
+    uintptr_t sum = 0;
     for (long i = 0; i < (long)arg; i++)
-        (void)join(remote_task[i]);
+        sum += join(remote_task[i]);
+    bench_check_equal(sum, bench_sum_below((long)arg));
     return NULL;
 }
 
@@ -128,7 +133,7 @@ static void spawn_many_remote(const struct bench_row *row, const char *threads, 
         double start = bench_wall_ns();
         for (long r = 0; r < rounds; r++) {
             for (long i = 0; i < batch; i++)
-                BENCH_CHECK(weft_spawn_with(&options, identity, NULL, &remote_task[i]) == 0);
+                BENCH_CHECK(weft_spawn_with(&options, identity, (void *)i, &remote_task[i]) == 0);
             BENCH_CHECK(weft_block_on(rt, join_all, (void *)batch, NULL) == 0);
         }
         if (rep >= 0)
@@ -139,26 +144,32 @@ static void spawn_many_remote(const struct bench_row *row, const char *threads, 
     char extra[96];
     snprintf(extra, sizeof extra, "cpu_ns=%.1f cores=%.2f",
              cpu / (double)(rounds * batch) / (double)reps, cpu / wall);
-    bench_report(row, threads, n, v, reps, extra);
+    bench_report(row, threads, n, rounds * batch, v, reps, extra);
     weft_handle_unref(options.runtime);
     BENCH_CHECK(weft_runtime_destroy(rt) == 0);
 }
 
-struct link {
-    struct bench_oneshot *done;
-    long left;
+struct chain {
+    struct bench_oneshot done;
+    long depth; /* result: of the last link */
 };
 
-static void *chain(void *arg)
+struct link {
+    struct chain *chain;
+    long left, depth;
+};
+
+static void *add_link(void *arg)
 {
     struct link *l = arg;
     if (l->left == 0) {
-        bench_oneshot_send(l->done);
+        l->chain->depth = l->depth;
+        bench_oneshot_send(&l->chain->done);
         return NULL;
     }
-    struct link next = {l->done, l->left - 1};
+    struct link next = {l->chain, l->left - 1, l->depth + 1};
     static const weft_spawn_options copied = {.arg_bytes = sizeof next};
-    BENCH_CHECK(weft_spawn_with(&copied, chain, &next, NULL) == 0);
+    BENCH_CHECK(weft_spawn_with(&copied, add_link, &next, NULL) == 0);
     return NULL;
 }
 
@@ -168,11 +179,12 @@ static long chained_spawn(long n)
     long depth = n < DEPTH ? n : DEPTH;
     long rounds = n / depth;
     for (long r = 0; r < rounds; r++) {
-        struct bench_oneshot done;
-        bench_oneshot_init(&done);
-        struct link first = {&done, depth};
-        (void)chain(&first);
-        BENCH_CHECK(weft_await(&done.future) == 0);
+        struct chain c = {.depth = 0};
+        bench_oneshot_init(&c.done);
+        struct link first = {&c, depth, 0};
+        (void)add_link(&first);
+        BENCH_CHECK(weft_await(&c.done.future) == 0);
+        bench_check_equal((uint64_t)c.depth, (uint64_t)depth);
     }
     return rounds * depth;
 }
@@ -181,9 +193,10 @@ static long chained_spawn(long n)
 
 static void *yield_often(void *arg)
 {
-    for (long i = 0; i < (long)arg; i++)
+    uintptr_t count = 0;
+    for (; count < (uintptr_t)arg; count++)
         BENCH_CHECK(weft_yield() == 0);
-    return NULL;
+    return (void *)count;
 }
 
 static long yields(long n, int tasks)
@@ -192,8 +205,10 @@ static long yields(long n, int tasks)
     long each = n / tasks;
     for (int i = 0; i < tasks; i++)
         spawn(yield_often, (void *)each, &t[i]);
+    uint64_t sum = 0;
     for (int i = 0; i < tasks; i++)
-        (void)join(t[i]);
+        sum += join(t[i]);
+    bench_check_equal(sum, (uint64_t)(each * tasks));
     return each * tasks;
 }
 
@@ -261,6 +276,7 @@ static long ping_pong(long n)
         struct asking a = {&c, pairs};
         spawn(ask_often, &a, NULL);
         countdown_wait(&c);
+        bench_check_equal((uint64_t)atomic_load(&c.left), 0);
     }
     return rounds * pairs;
 }

@@ -23,13 +23,16 @@ static void cancel_nothing(weft_future *f)
 static long timeout_ready(long n)
 {
     static const weft_future_ops ops = {poll_ready, cancel_nothing, "ready"};
+    uint64_t count = 0;
     for (long i = 0; i < n; i++) {
         weft_future ready = {&ops};
         int rc = -1;
         WEFT_TIMEOUT(5 * WEFT_SEC)
             rc = weft_await(&ready);
         BENCH_CHECK(rc == 0);
+        count++;
     }
+    bench_check_equal(count, (uint64_t)n);
     return n;
 }
 
@@ -52,13 +55,16 @@ static int poll_pending_once(weft_future *f, weft_waker *waker)
 static long timeout_yield(long n)
 {
     static const weft_future_ops ops = {poll_pending_once, cancel_nothing, "pending once"};
+    uint64_t count = 0;
     for (long i = 0; i < n; i++) {
         struct pending_once p = {{&ops}, false};
         int rc = -1;
         WEFT_TIMEOUT(5 * WEFT_SEC)
             rc = weft_await(&p.future);
         BENCH_CHECK(rc == 0);
+        count++;
     }
+    bench_check_equal(count, (uint64_t)n);
     return n;
 }
 
@@ -104,6 +110,17 @@ static void cancel_sleep(weft_future *f)
 
 static const weft_future_ops sleep_ops = {poll_sleep, cancel_sleep, "sleep"};
 
+static void join_sleepers(weft_task **t, size_t n)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        weft_outcome o;
+        BENCH_CHECK(weft_join(t[i], &o) == 0);
+        count += o.kind == WEFT_OUTCOME_VALUE;
+    }
+    bench_check_equal(count, n);
+}
+
 static void *spawn_sleepers(void *arg)
 {
     struct sleepers *s = arg;
@@ -124,8 +141,7 @@ static void *spawn_sleepers(void *arg)
         }
     }
     s->spawn_ns = (bench_wall_ns() - start) / (double)n;
-    for (size_t i = 0; i < n; i++)
-        BENCH_CHECK(weft_join(t[i], NULL) == 0);
+    join_sleepers(t, n);
     free(futures);
     free(t);
     return NULL;
@@ -143,7 +159,7 @@ static void sleepers(const struct bench_row *row, const char *threads, long n, b
     char extra[160];
     snprintf(extra, sizeof extra, "cpu_ns=%.1f wall_ms=%.1f spawn_ns=%.1f hwm_bytes_per_task=%.1f",
              cpu, wall / 1e6, s.spawn_ns, bench_status_bytes("VmHWM") / (double)n);
-    bench_report(row, threads, n, &cpu, 1, extra);
+    bench_report(row, threads, n, n, &cpu, 1, extra);
     BENCH_CHECK(weft_runtime_destroy(rt) == 0);
 }
 
@@ -182,8 +198,7 @@ static void *spawn_late(void *arg)
         ns[i] = (1000 + bench_random(&random) % 99000) * WEFT_US;
         BENCH_CHECK(weft_spawn(sleep_and_measure, &ns[i], &t[i]) == 0);
     }
-    for (size_t i = 0; i < n; i++)
-        BENCH_CHECK(weft_join(t[i], NULL) == 0);
+    join_sleepers(t, n);
     free(t);
     return ns;
 }
@@ -206,7 +221,7 @@ static void measure_lateness(const struct bench_row *row, const char *threads, l
     char extra[128];
     snprintf(extra, sizeof extra, "p50_us=%.1f p99_us=%.1f max_us=%.1f", v[1] / 1e3,
              (double)late[n * 99 / 100] / 1e3, v[2] / 1e3);
-    bench_report(row, threads, n, v, 3, extra);
+    bench_report(row, threads, n, n, v, 3, extra);
     free(late);
     BENCH_CHECK(weft_runtime_destroy(rt) == 0);
 }

@@ -6,12 +6,14 @@
  *   weft-bench --list                 the rows; tools/check-instructions counts those marked *
  *
  * A line is `row weft threads n median min max key=value...`, in nanoseconds for one operation.
- * After one warm-up the row is repeated REPS times (environment; 7). cpu_ns is processor time of
- * the whole process for one operation, cores that time over the wall time.
+ * After one warm-up the row is repeated REPS times (environment; 7). ops is what one repetition did:
+ * n, rounded down to whole batches; cpu_ns is processor time of the whole process for one operation,
+ * cores that time over the wall time. The programs of bench/peers/ print the same line.
  */
 #include "bench.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -33,6 +35,16 @@ void bench_fail(const char *file, int line, const char *cond)
 }
 
 /* ---- what rows use ---- */
+
+static uint64_t wrong; /* by how much results are taken to be */
+
+void bench_check_equal(uint64_t is, uint64_t must_be)
+{
+    if (is != must_be + wrong) {
+        fprintf(stderr, "wrong result: %" PRIu64 " instead of %" PRIu64 "\n", is, must_be + wrong);
+        _exit(1);
+    }
+}
 
 weft_runtime *bench_runtime_with_slack(const char *threads, uint64_t timer_slack_ns)
 {
@@ -107,12 +119,12 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-void bench_report(const struct bench_row *row, const char *threads, long n, double *v, int count,
-                  const char *extra)
+void bench_report(const struct bench_row *row, const char *threads, long n, long ops, double *v,
+                  int count, const char *extra)
 {
     qsort(v, (size_t)count, sizeof *v, compare_doubles);
-    printf("%s weft %s %ld %.1f %.1f %.1f %s\n", row->name, threads, n, v[count / 2], v[0],
-           v[count - 1], extra);
+    printf("%s weft %s %ld %.1f %.1f %.1f ops=%ld %s\n", row->name, threads, n, v[count / 2], v[0],
+           v[count - 1], ops, extra);
     fflush(stdout);
 }
 
@@ -189,7 +201,7 @@ static void run_row(const struct bench_row *row, const char *threads, long n)
     char extra[96];
     snprintf(extra, sizeof extra, "cpu_ns=%.1f cores=%.2f", cpu / (double)r.done / reps,
              cpu / wall);
-    bench_report(row, threads, n, v, reps, extra);
+    bench_report(row, threads, n, r.done, v, reps, extra);
     BENCH_CHECK(weft_runtime_destroy(rt) == 0);
 }
 
@@ -287,6 +299,7 @@ static long number(const char *text)
 
 int main(int argc, char **argv)
 {
+    wrong = getenv("BENCH_WRONG") != NULL;
     if (argc == 1)
         return run_all();
     if (argc == 2 && strcmp(argv[1], "--list") == 0)
