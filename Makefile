@@ -4,6 +4,8 @@
 #   make test                 builds the tests and runs them (installs what they need, Debian, as root)
 #   make install PREFIX=dir   installs headers, both libraries, pkg-config file and CMake package
 #   make bench                builds and runs the benchmarks; BENCH_ARGS="<row> <threads> <n>" one of them
+#   make bench-peers [PEERS_ARGS="--quick"]   builds Tokio, Go, Boost.Fiber and libuv programs that do the same work
+#                             (installs those, Debian, as root), measures all in turn; --tcp: echo servers
 #   make bench-instructions   instructions of one operation against bench/instructions.txt (valgrind);
 #                             UPDATE=1 records them
 #   make asan | tsan | tsan-no-sync | memcheck | stress | cross-aarch64   the tests again, under these
@@ -46,7 +48,7 @@ labels = $(subst $(space),|,$(strip $(1)))
 tests_all = $(call labels,unit model sim api faults $(if $(SHARED),api-shared) example check install)
 tests_code = $(call labels,unit sim api faults example)
 
-.PHONY: all run test install bench bench-instructions asan tsan tsan-no-sync memcheck stress soak coverage cross-aarch64 model-deep simulate fuzz faults matrix format lint clean
+.PHONY: all run test install bench bench-peers bench-instructions asan tsan tsan-no-sync memcheck stress soak coverage cross-aarch64 model-deep simulate fuzz faults matrix format lint clean
 
 all:
 	@mkdir -p $(BUILD)
@@ -79,6 +81,10 @@ build_bench = mkdir -p $(BUILD) && \
 bench:
 	@$(build_bench)
 	$(BUILD)/bench/bench/weft-bench $(BENCH_ARGS)
+
+bench-peers:
+	@$(build_bench)
+	@tools/bench-peers --build $(BUILD) $(PEERS_ARGS)
 
 bench-instructions:
 	@$(build_bench)

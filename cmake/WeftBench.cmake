@@ -1,9 +1,14 @@
-# bench/*.c are one program, weft-bench, of public headers only.
+# bench/*.c are one program, weft-bench, and bench/peers/weft_echo.c is another, weft-echo: both of public
+# headers only. The other programs of bench/peers/ are built by tools/bench-peers.
 file(GLOB weft_bench_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*.c)
-if(weft_bench_sources)
-    add_executable(weft-bench ${weft_bench_sources})
-    target_compile_definitions(weft-bench PRIVATE _GNU_SOURCE)
-    target_link_libraries(weft-bench PRIVATE weft_warnings weft_hardening weft_static)
-    set_target_properties(weft-bench PROPERTIES
+function(weft_bench_program name)
+    add_executable(${name} ${ARGN})
+    target_compile_definitions(${name} PRIVATE _GNU_SOURCE)
+    target_link_libraries(${name} PRIVATE weft_warnings weft_hardening weft_static)
+    set_target_properties(${name} PROPERTIES
         RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
+endfunction()
+if(weft_bench_sources)
+    weft_bench_program(weft-bench ${weft_bench_sources})
+    weft_bench_program(weft-echo ${PROJECT_SOURCE_DIR}/bench/peers/weft_echo.c)
 endif()

@@ -541,6 +541,8 @@ if(NOT WEFT_TEST_UNDER)
         COMMAND ${Python3_EXECUTABLE} ${tools}/check-layers ${PROJECT_SOURCE_DIR})
     weft_script_test(NAME check.layers-self-test LABEL check
         COMMAND ${Python3_EXECUTABLE} ${tools}/check-layers --self-test)
+    weft_script_test(NAME check.bench-peers-self-test LABEL check
+        COMMAND ${Python3_EXECUTABLE} ${tools}/bench-peers --self-test)
     weft_script_test(NAME check.behaviours LABEL check
         COMMAND ${Python3_EXECUTABLE} ${tools}/check-behaviours ${PROJECT_SOURCE_DIR})
     weft_script_test(NAME check.tested-names LABEL check
