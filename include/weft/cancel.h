@@ -23,10 +23,11 @@ WEFT_BEGIN_DECLS
 
 typedef struct weft_cancel_token weft_cancel_token;
 
-/* A token of its own. 0 with a reference, or -ENOMEM. */
+/* A token of its own. 0 with a reference; -ENOMEM; -EINVAL when ret_token is NULL (logged). */
 WEFT_API WEFT_MUST_CHECK int weft_cancel_token_create(weft_cancel_token **ret_token);
 /* A child of parent, which is borrowed: cancelled with it, and by itself. Of a cancelled parent it
- * is born cancelled. 0 with a reference; -ENOMEM; -EINVAL when parent is NULL. */
+ * is born cancelled. 0 with a reference; -ENOMEM; -EINVAL when parent or ret_token is NULL
+ * (logged). */
 WEFT_API WEFT_MUST_CHECK int weft_cancel_token_child(weft_cancel_token *parent,
                                                      weft_cancel_token **ret_token);
 /* Takes a reference; returns token. NULL is passed through. */

@@ -51,7 +51,8 @@ typedef struct weft_delay_entry {
  *                A panic in it is reported, and the next item has its turn.
  *
  * Returns 0 with the caller's reference, or -EPERM outside a runtime or with time switched off,
- * -ESHUTDOWN, -EINVAL (items of 2 GiB and more), -ENOMEM. Never suspends.
+ * -ESHUTDOWN, -EINVAL (items of 2 GiB and more; ret_queue is NULL; logged), -ENOMEM. Never
+ * suspends.
  */
 WEFT_API WEFT_MUST_CHECK int weft_delay_queue_create(size_t item_bytes, void (*drop)(void *item),
                                                      weft_delay_queue **ret_queue);
@@ -138,10 +139,12 @@ WEFT_API weft_case weft_case_delay_queue_next(weft_delay_queue *q, void *ret_ite
 
 /* The rest: any thread; never suspends. */
 
-/* The item that comes next, due or not, which stays: 0; -ENODATA when the queue is empty. */
+/* The item that comes next, due or not, which stays: 0; -ENODATA when the queue is empty;
+ * -EINVAL when ret_entry is NULL (logged). */
 WEFT_API WEFT_MUST_CHECK int weft_delay_queue_peek(weft_delay_queue *q,
                                                    weft_delay_entry *ret_entry);
-/* When an item is due: 0; -ENOENT when none is named so. */
+/* When an item is due: 0; -ENOENT when none is named so; -EINVAL when ret_deadline_ns is NULL
+ * (logged). */
 WEFT_API WEFT_MUST_CHECK int weft_delay_queue_deadline(weft_delay_queue *q, weft_delay_key key,
                                                        uint64_t *ret_deadline_ns);
 

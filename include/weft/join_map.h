@@ -38,8 +38,8 @@ typedef struct weft_join_map_options {
     void (*drop_key)(void *key);
 } weft_join_map_options;
 
-/* An empty map, the caller's. 0; -ENOMEM; -EINVAL for options that do not fit together (logged).
- * Any thread, in a runtime or in none. */
+/* An empty map, the caller's. 0; -ENOMEM; -EINVAL for options that do not fit together, and when
+ * ret_map is NULL (logged). Any thread, in a runtime or in none. */
 WEFT_API WEFT_MUST_CHECK int weft_join_map_create(const weft_join_map_options *options,
                                                   weft_join_map **ret_map);
 /* Aborts all tasks, also those that were replaced, waits for their end, drops outcomes and keys,

@@ -21,7 +21,8 @@ WEFT_BEGIN_DECLS
 
 typedef struct weft_join_queue weft_join_queue;
 
-/* An empty queue, the caller's. 0 or -ENOMEM. Any thread, in a runtime or in none. */
+/* An empty queue, the caller's. 0; -ENOMEM; -EINVAL when ret_queue is NULL (logged). Any thread, in
+ * a runtime or in none. */
 WEFT_API WEFT_MUST_CHECK int weft_join_queue_create(weft_join_queue **ret_queue);
 /* Aborts all tasks, waits for their end, drops their outcomes, and frees the queue: as
  * weft_join_set_destroy(). NULL does nothing. */

@@ -31,7 +31,8 @@ WEFT_BEGIN_DECLS
 
 typedef struct weft_join_set weft_join_set;
 
-/* An empty set, the caller's. 0 or -ENOMEM. Any thread, in a runtime or in none. */
+/* An empty set, the caller's. 0; -ENOMEM; -EINVAL when ret_set is NULL (logged). Any thread, in a
+ * runtime or in none. */
 WEFT_API WEFT_MUST_CHECK int weft_join_set_create(weft_join_set **ret_set);
 
 /*

@@ -52,12 +52,13 @@ WEFT_API const char *weft_panic_message(const weft_panic_info *info);
 WEFT_API const weft_site *weft_panic_site(const weft_panic_info *info);
 /* Which task panicked; 0 for the body of weft_block_on(). */
 WEFT_API uint64_t weft_panic_task_id(const weft_panic_info *info);
-/* Return addresses from the panic outwards; *ret_frames lives as long as info. Returns their
- * number: 0 where libc has no backtrace(), as musl. */
+/* Return addresses from the panic outwards; *ret_frames lives as long as info; NULL: not wanted.
+ * Returns their number: 0 where libc has no backtrace(), as musl. */
 WEFT_API size_t weft_panic_backtrace(const weft_panic_info *info, void *const **ret_frames);
 /*
  * Takes the payload. 0, and *ret_payload is the caller's, without its drop function; -ENOENT when
- * there is none or it was taken before; -EINVAL when info is NULL (the outcome was no panic).
+ * there is none or it was taken before; -EINVAL when info is NULL (the outcome was no panic), or
+ * ret_payload is (logged).
  */
 WEFT_API WEFT_MUST_CHECK int weft_panic_take_payload(weft_panic_info *info, void **ret_payload);
 /* Frees info, and drops a payload nobody took. NULL does nothing. */

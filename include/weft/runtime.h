@@ -217,8 +217,8 @@ WEFT_API int weft_stop(void);
 
 /* A reference, returned. Any thread. */
 WEFT_API weft_handle *weft_runtime_handle(weft_runtime *rt);
-/* The runtime of the caller: 0, or -EPERM outside one; the try form does not report that as
- * misuse. */
+/* The runtime of the caller: 0; -EPERM outside one, which the try form does not report as misuse;
+ * -EINVAL when ret_handle is NULL (logged). */
 WEFT_API WEFT_MUST_CHECK int weft_handle_current(weft_handle **ret_handle);
 WEFT_API WEFT_MUST_CHECK int weft_handle_try_current(weft_handle **ret_handle);
 WEFT_API weft_handle *weft_handle_ref(weft_handle *h);

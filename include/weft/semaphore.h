@@ -139,7 +139,8 @@ typedef struct weft_permit {
     size_t count;
 } weft_permit;
 
-/* As weft_semaphore_acquire_many() and its forms; *ret_permit is written when they return 0. */
+/* As weft_semaphore_acquire_many() and its forms; *ret_permit is written when they return 0.
+ * -EINVAL also when ret_permit is NULL (reported). */
 WEFT_API WEFT_MUST_CHECK int weft_permit_acquire(weft_semaphore *s, size_t n,
                                                  weft_permit *ret_permit);
 WEFT_API WEFT_MUST_CHECK int weft_permit_try_acquire(weft_semaphore *s, size_t n,
@@ -152,7 +153,8 @@ WEFT_API WEFT_MUST_CHECK int weft_permit_blocking_acquire(weft_semaphore *s, siz
 /*
  * Moves n of p's permits into *ret_part.
  *
- * Returns 0; -EINVAL, with p as it was and *ret_part not written, when p holds fewer.
+ * Returns 0; -EINVAL, with p as it was and *ret_part not written, when p holds fewer; also
+ * when p or ret_part is NULL (reported).
  */
 WEFT_API WEFT_MUST_CHECK int weft_permit_split(weft_permit *p, size_t n, weft_permit *ret_part);
 

@@ -47,6 +47,7 @@ WEFT_API WEFT_MUST_CHECK int weft_set_once_set(weft_set_once *s, void *value);
  *   -ETIMEDOUT  a timeout scope around the call expired
  *   -ECANCELED  the calling task was aborted
  *   -EPERM      nothing here can wait (reported), see weft_await()
+ *   -EINVAL     ret_value is NULL (reported); the other calls with a ret_value say the same
  *
  * Context:       as weft_await(); may suspend, and may resume on another thread.
  * Threads:       any. Who gets the value may free the cell if it knows that nobody else will use

@@ -30,7 +30,8 @@ WEFT_BEGIN_DECLS
 
 typedef struct weft_task_tracker weft_task_tracker;
 
-/* An open tracker that counts nothing. 0 with a reference, or -ENOMEM. */
+/* An open tracker that counts nothing. 0 with a reference; -ENOMEM; -EINVAL when ret_tracker is
+ * NULL (logged). */
 WEFT_API WEFT_MUST_CHECK int weft_task_tracker_create(weft_task_tracker **ret_tracker);
 /* Takes a reference; returns t. */
 WEFT_API weft_task_tracker *weft_task_tracker_ref(weft_task_tracker *t);

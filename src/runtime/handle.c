@@ -34,7 +34,7 @@ void weft_handle_unref(weft_handle *h)
     }
 }
 
-int weft_handle_try_current(weft_handle **ret_handle)
+static int take_current(weft_handle **ret_handle)
 {
     struct weft__core *core = weft__core_current();
     if (core == NULL)
@@ -43,9 +43,18 @@ int weft_handle_try_current(weft_handle **ret_handle)
     return 0;
 }
 
+int weft_handle_try_current(weft_handle **ret_handle)
+{
+    if (ret_handle == NULL)
+        return weft__misuse("weft_handle_try_current", -EINVAL, "ret_handle is NULL", WEFT__CALLER);
+    return take_current(ret_handle);
+}
+
 int weft_handle_current(weft_handle **ret_handle)
 {
-    int rc = weft_handle_try_current(ret_handle);
+    if (ret_handle == NULL)
+        return weft__misuse("weft_handle_current", -EINVAL, "ret_handle is NULL", WEFT__CALLER);
+    int rc = take_current(ret_handle);
     return rc < 0 ? weft__misuse("weft_handle_current", rc, "the caller is in no runtime",
                                  WEFT__CALLER)
                   : 0;

@@ -146,6 +146,8 @@ static struct entry *next_entry(const weft_join_map *map, const struct entry *e,
 
 int weft_join_map_create(const weft_join_map_options *options, weft_join_map **ret_map)
 {
+    if (ret_map == NULL)
+        return weft__misuse("weft_join_map_create", -EINVAL, "ret_map is NULL", WEFT__CALLER);
     if (options == NULL || options->key_bytes == 0 || options->key_bytes > SIZE_MAX / 2 ||
         !options->hash != !options->equal)
         return weft__misuse("weft_join_map_create", -EINVAL,

@@ -56,6 +56,8 @@ static weft_task *pop(weft_join_queue *q)
 
 int weft_join_queue_create(weft_join_queue **ret_queue)
 {
+    if (ret_queue == NULL)
+        return weft__misuse("weft_join_queue_create", -EINVAL, "ret_queue is NULL", WEFT__CALLER);
     weft_join_queue *q = weft__calloc(1, sizeof *q);
     if (q == NULL)
         return -ENOMEM;

@@ -15,6 +15,8 @@ struct weft_join_set {
 
 int weft_join_set_create(weft_join_set **ret_set)
 {
+    if (ret_set == NULL)
+        return weft__misuse("weft_join_set_create", -EINVAL, "ret_set is NULL", WEFT__CALLER);
     weft_join_set *set = weft__malloc(sizeof *set);
     if (set == NULL)
         return -ENOMEM;

@@ -154,16 +154,25 @@ int weft_once_set(weft_once *o, void *value)
     }
 }
 
+static inline int read_value(struct once *o, void **ret_value)
+{
+    if (!is_set(o))
+        return -EAGAIN;
+    *ret_value = o->value;
+    return 0;
+}
+
 int weft_once_try_get(weft_once *o, void **ret_value)
 {
-    if (!is_set(once_of(o)))
-        return -EAGAIN;
-    *ret_value = once_of(o)->value;
-    return 0;
+    if (ret_value == NULL)
+        return weft__misuse("weft_once_try_get", -EINVAL, "ret_value is NULL", WEFT__CALLER);
+    return read_value(once_of(o), ret_value);
 }
 
 int weft_once_take(weft_once *once, void **ret_value)
 {
+    if (ret_value == NULL)
+        return weft__misuse("weft_once_take", -EINVAL, "ret_value is NULL", WEFT__CALLER);
     struct once *o = once_of(once);
     if (!is_set(o))
         return -EAGAIN;
@@ -211,28 +220,33 @@ static int make(weft_once *o, weft_once_fn init, void *arg, void **ret_value)
 
 int weft_once_get_or_init(weft_once *o, weft_once_fn init, void *arg, void **ret_value)
 {
+    if (ret_value == NULL)
+        return weft__misuse("weft_once_get_or_init", -EINVAL, "ret_value is NULL", WEFT__CALLER);
     int rc = weft__wait_begin("weft_once_get_or_init", WEFT__CALLER);
     if (rc < 0)
         return rc;
-    if (WEFT__LIKELY(weft_once_try_get(o, ret_value) == 0))
+    if (WEFT__LIKELY(read_value(once_of(o), ret_value) == 0))
         return 0;
     weft_once_turn_future f;
     weft_once_turn_future_init(&f, o);
     rc = weft__wait_for(&f.future);
     if (rc == 1)
         return make(o, init, arg, ret_value);
-    return rc < 0 ? rc : weft_once_try_get(o, ret_value);
+    return rc < 0 ? rc : read_value(once_of(o), ret_value);
 }
 
 int weft_once_blocking_get_or_init(weft_once *o, weft_once_fn init, void *arg, void **ret_value)
 {
+    if (ret_value == NULL)
+        return weft__misuse("weft_once_blocking_get_or_init", -EINVAL, "ret_value is NULL",
+                            WEFT__CALLER);
     int rc = weft__blocking_begin("weft_once_blocking_get_or_init", WEFT__CALLER);
-    if (rc < 0 || weft_once_try_get(o, ret_value) == 0)
+    if (rc < 0 || read_value(once_of(o), ret_value) == 0)
         return rc;
     weft_once_turn_future f;
     weft_once_turn_future_init(&f, o);
     rc = weft__wait_blocking("weft_once_blocking_get_or_init", &f.future, WEFT__CALLER);
     if (rc == 1)
         return make(o, init, arg, ret_value);
-    return rc < 0 ? rc : weft_once_try_get(o, ret_value);
+    return rc < 0 ? rc : read_value(once_of(o), ret_value);
 }

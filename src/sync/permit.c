@@ -9,6 +9,8 @@
 
 int weft_permit_acquire(weft_semaphore *s, size_t n, weft_permit *ret_permit)
 {
+    if (ret_permit == NULL)
+        return weft__misuse("weft_permit_acquire", -EINVAL, "ret_permit is NULL", WEFT__CALLER);
     int rc = weft_semaphore_acquire_many(s, n);
     if (rc == 0)
         *ret_permit = (weft_permit){s, n};
@@ -17,6 +19,8 @@ int weft_permit_acquire(weft_semaphore *s, size_t n, weft_permit *ret_permit)
 
 int weft_permit_try_acquire(weft_semaphore *s, size_t n, weft_permit *ret_permit)
 {
+    if (ret_permit == NULL)
+        return weft__misuse("weft_permit_try_acquire", -EINVAL, "ret_permit is NULL", WEFT__CALLER);
     int rc = weft_semaphore_try_acquire_many(s, n);
     if (rc == 0)
         *ret_permit = (weft_permit){s, n};
@@ -25,6 +29,9 @@ int weft_permit_try_acquire(weft_semaphore *s, size_t n, weft_permit *ret_permit
 
 int weft_permit_blocking_acquire(weft_semaphore *s, size_t n, weft_permit *ret_permit)
 {
+    if (ret_permit == NULL)
+        return weft__misuse("weft_permit_blocking_acquire", -EINVAL, "ret_permit is NULL",
+                            WEFT__CALLER);
     int rc = weft_semaphore_blocking_acquire_many(s, n);
     if (rc == 0)
         *ret_permit = (weft_permit){s, n};
@@ -33,6 +40,9 @@ int weft_permit_blocking_acquire(weft_semaphore *s, size_t n, weft_permit *ret_p
 
 int weft_permit_split(weft_permit *p, size_t n, weft_permit *ret_part)
 {
+    if (p == NULL || ret_part == NULL)
+        return weft__misuse("weft_permit_split", -EINVAL,
+                            "the permit is NULL, or no place for the part", WEFT__CALLER);
     if (n > p->count)
         return -EINVAL;
     p->count -= n;

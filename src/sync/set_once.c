@@ -42,7 +42,7 @@ int weft_set_once_set(weft_set_once *s, void *value)
     bool was_set = weft__a32_load_relaxed(&c->is_set); /* written under the lock */
     if (!was_set) {
         c->value = value;
-        /* release pairs with the acquire in weft_set_once_try_wait. mutation: the lock orders the
+        /* release pairs with the acquire in read_value. mutation: the lock orders the
          * two in a model, where its word is never read late. */
         weft__a32_store_release(&c->is_set, 1);
         weft__waitq_end_all(&c->waiters, WEFT__WAITER_ENDED, &woken);
@@ -52,9 +52,8 @@ int weft_set_once_set(weft_set_once *s, void *value)
     return was_set ? -EEXIST : 0;
 }
 
-int weft_set_once_try_wait(weft_set_once *s, void **ret_value)
+static int read_value(struct cell *c, void **ret_value)
 {
-    struct cell *c = cell_of(s);
     /* acquire pairs with the release in weft_set_once_set: the value is readable. mutation: as
      * there. */
     if (!weft__a32_load_acquire(&c->is_set))
@@ -64,9 +63,18 @@ int weft_set_once_try_wait(weft_set_once *s, void **ret_value)
     return 0;
 }
 
+int weft_set_once_try_wait(weft_set_once *s, void **ret_value)
+{
+    if (ret_value == NULL)
+        return weft__misuse("weft_set_once_try_wait", -EINVAL, "ret_value is NULL", WEFT__CALLER);
+    return read_value(cell_of(s), ret_value);
+}
+
 int weft_set_once_take(weft_set_once *s, void **ret_value)
 {
-    int rc = weft_set_once_try_wait(s, ret_value);
+    if (ret_value == NULL)
+        return weft__misuse("weft_set_once_take", -EINVAL, "ret_value is NULL", WEFT__CALLER);
+    int rc = read_value(cell_of(s), ret_value);
     if (rc == 0)
         weft__a32_store_relaxed(&cell_of(s)->is_set, 0); /* nobody else uses it */
     return rc;
@@ -115,24 +123,29 @@ void weft_set_once_wait_future_init(weft_set_once_wait_future *f, weft_set_once 
 
 int weft_set_once_wait(weft_set_once *s, void **ret_value)
 {
+    if (ret_value == NULL)
+        return weft__misuse("weft_set_once_wait", -EINVAL, "ret_value is NULL", WEFT__CALLER);
     int rc = weft__wait_begin("weft_set_once_wait", WEFT__CALLER);
-    if (rc < 0 || weft_set_once_try_wait(s, ret_value) == 0)
+    if (rc < 0 || read_value(cell_of(s), ret_value) == 0)
         return rc;
     weft_set_once_wait_future f;
     weft_set_once_wait_future_init(&f, s);
     rc = weft__wait_for(&f.future);
-    return rc < 0 ? rc : weft_set_once_try_wait(s, ret_value);
+    return rc < 0 ? rc : read_value(cell_of(s), ret_value);
 }
 
 int weft_set_once_blocking_wait(weft_set_once *s, void **ret_value)
 {
+    if (ret_value == NULL)
+        return weft__misuse("weft_set_once_blocking_wait", -EINVAL, "ret_value is NULL",
+                            WEFT__CALLER);
     int rc = weft__blocking_begin("weft_set_once_blocking_wait", WEFT__CALLER);
-    if (rc < 0 || weft_set_once_try_wait(s, ret_value) == 0)
+    if (rc < 0 || read_value(cell_of(s), ret_value) == 0)
         return rc;
     weft_set_once_wait_future f;
     weft_set_once_wait_future_init(&f, s);
     rc = weft__wait_blocking("weft_set_once_blocking_wait", &f.future, WEFT__CALLER);
-    return rc < 0 ? rc : weft_set_once_try_wait(s, ret_value);
+    return rc < 0 ? rc : read_value(cell_of(s), ret_value);
 }
 
 static int start_wait(weft_case *c)

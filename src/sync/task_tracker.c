@@ -100,6 +100,9 @@ static void task_ended(struct weft__end_hook *hook, struct weft__task *t)
 
 int weft_task_tracker_create(weft_task_tracker **ret_tracker)
 {
+    if (ret_tracker == NULL)
+        return weft__misuse("weft_task_tracker_create", -EINVAL, "ret_tracker is NULL",
+                            WEFT__CALLER);
     weft_task_tracker *t = weft__calloc(1, sizeof *t);
     if (t == NULL)
         return -ENOMEM;

@@ -25,6 +25,8 @@ static struct weft_cancel_token *token_alloc(struct weft__cancel_tree *tree)
 
 int weft_cancel_token_create(weft_cancel_token **ret_token)
 {
+    if (ret_token == NULL)
+        return weft__misuse("weft_cancel_token_create", -EINVAL, "ret_token is NULL", WEFT__CALLER);
     struct weft__cancel_tree *tree = weft__calloc(1, sizeof *tree);
     if (tree == NULL)
         return -ENOMEM;
@@ -41,8 +43,9 @@ int weft_cancel_token_create(weft_cancel_token **ret_token)
 
 int weft_cancel_token_child(weft_cancel_token *parent, weft_cancel_token **ret_token)
 {
-    if (parent == NULL)
-        return weft__misuse("weft_cancel_token_child", -EINVAL, "the parent is NULL", WEFT__CALLER);
+    if (parent == NULL || ret_token == NULL)
+        return weft__misuse("weft_cancel_token_child", -EINVAL,
+                            "the parent is NULL, or no place for the result", WEFT__CALLER);
     struct weft__cancel_tree *tree = parent->tree;
     struct weft_cancel_token *token = token_alloc(tree);
     if (token == NULL)

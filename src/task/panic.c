@@ -151,14 +151,16 @@ size_t weft_panic_backtrace(const weft_panic_info *info, void *const **ret_frame
 {
     if (info == NULL)
         return 0;
-    *ret_frames = info->frames;
+    if (ret_frames)
+        *ret_frames = info->frames;
     return info->frame_count;
 }
 
 int weft_panic_take_payload(weft_panic_info *info, void **ret_payload)
 {
-    if (info == NULL)
-        return weft__misuse("weft_panic_take_payload", -EINVAL, "the outcome is not a panic",
+    if (info == NULL || ret_payload == NULL)
+        return weft__misuse("weft_panic_take_payload", -EINVAL,
+                            info ? "ret_payload is NULL" : "the outcome is not a panic",
                             WEFT__CALLER);
     if (!info->has_payload || info->payload_taken)
         return -ENOENT;

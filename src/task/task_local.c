@@ -49,6 +49,8 @@ void *weft_task_local_get(const weft_task_local *key)
 
 int weft_task_local_try_get(const weft_task_local *key, void **ret_value)
 {
+    if (ret_value == NULL)
+        return weft__misuse("weft_task_local_try_get", -EINVAL, "ret_value is NULL", WEFT__CALLER);
     weft_task_local_binding *b = find(key);
     if (b == NULL)
         return -ENOENT;
@@ -58,6 +60,8 @@ int weft_task_local_try_get(const weft_task_local *key, void **ret_value)
 
 int weft_task_local_take(const weft_task_local *key, void **ret_value)
 {
+    if (ret_value == NULL)
+        return weft__misuse("weft_task_local_take", -EINVAL, "ret_value is NULL", WEFT__CALLER);
     weft_task_local_binding *b = find(key);
     if (b == NULL)
         return -ENOENT;

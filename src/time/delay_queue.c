@@ -14,6 +14,8 @@
 int weft_delay_queue_create(size_t item_bytes, void (*drop)(void *item),
                             weft_delay_queue **ret_queue)
 {
+    if (ret_queue == NULL)
+        return weft__misuse("weft_delay_queue_create", -EINVAL, "ret_queue is NULL", WEFT__CALLER);
     struct weft__core *core = weft__core_waiting();
     if (core == NULL)
         return weft__misuse("weft_delay_queue_create", -EPERM, "the caller is in no runtime",
@@ -268,6 +270,8 @@ void weft_delay_queue_clear(weft_delay_queue *q)
 
 int weft_delay_queue_peek(weft_delay_queue *q, weft_delay_entry *ret_entry)
 {
+    if (ret_entry == NULL)
+        return weft__misuse("weft_delay_queue_peek", -EINVAL, "ret_entry is NULL", WEFT__CALLER);
     weft__lock_acquire(&q->lock);
     const struct weft__delay_node *n = weft__delay_heap_first(&q->heap);
     if (n)
@@ -278,6 +282,9 @@ int weft_delay_queue_peek(weft_delay_queue *q, weft_delay_entry *ret_entry)
 
 int weft_delay_queue_deadline(weft_delay_queue *q, weft_delay_key key, uint64_t *ret_deadline_ns)
 {
+    if (ret_deadline_ns == NULL)
+        return weft__misuse("weft_delay_queue_deadline", -EINVAL, "ret_deadline_ns is NULL",
+                            WEFT__CALLER);
     weft__lock_acquire(&q->lock);
     const struct weft__delay_node *n = weft__delay_heap_find(&q->heap, key);
     if (n)

@@ -6,6 +6,7 @@
 #include <weft/barrier.h>
 #include <weft/broadcast.h>
 #include <weft/cancel.h>
+#include <weft/delay_queue.h>
 #include <weft/interval.h>
 #include <weft/join_all.h>
 #include <weft/join_map.h>
@@ -22,6 +23,7 @@
 #include <weft/select.h>
 #include <weft/semaphore.h>
 #include <weft/set_once.h>
+#include <weft/task_local.h>
 #include <weft/task_tracker.h>
 #include <weft/wait_group.h>
 #include <weft/watch.h>
@@ -250,6 +252,112 @@ static void for_each_with_more_than_there_is(struct test_env *env)
     CHECK_EQ(calls, 10);
 }
 
+/* A result with no place to go to: nothing is made, taken or changed. */
+static void results_have_a_place(struct test_env *env)
+{
+    const weft_join_map_options mo = {.key_bytes = sizeof(int)};
+    weft_cancel_token *token;
+    REFUSED("weft_join_set_create", weft_join_set_create(NULL));
+    REFUSED("weft_join_map_create", weft_join_map_create(&mo, NULL));
+    REFUSED("weft_join_queue_create", weft_join_queue_create(NULL));
+    REFUSED("weft_task_tracker_create", weft_task_tracker_create(NULL));
+    REFUSED("weft_cancel_token_create", weft_cancel_token_create(NULL));
+    CHECK_EQ(weft_cancel_token_create(&token), 0);
+    REFUSED("weft_cancel_token_child", weft_cancel_token_child(token, NULL));
+    weft_cancel_token_unref(token);
+    REFUSED("weft_handle_current", weft_handle_current(NULL));
+    REFUSED("weft_handle_try_current", weft_handle_try_current(NULL));
+    REFUSED("weft_panic_take_payload", weft_panic_take_payload(NULL, (void **)&env));
+    EXPECT_EQ(weft_panic_backtrace(NULL, NULL), 0);
+}
+
+static void permits_have_a_place(struct test_env *env)
+{
+    weft_semaphore s;
+    weft_permit p, part;
+    (void)env;
+    CHECK_EQ(weft_semaphore_init(&s, 3), 0);
+    REFUSED("weft_permit_acquire", weft_permit_acquire(&s, 1, NULL));
+    REFUSED("weft_permit_try_acquire", weft_permit_try_acquire(&s, 1, NULL));
+    REFUSED("weft_permit_blocking_acquire", weft_permit_blocking_acquire(&s, 1, NULL));
+    CHECK_EQ(weft_semaphore_available(&s), 3);
+    CHECK_EQ(weft_permit_try_acquire(&s, 2, &p), 0);
+    REFUSED("weft_permit_split", weft_permit_split(&p, 1, NULL));
+    REFUSED("weft_permit_split", weft_permit_split(NULL, 1, &part));
+    EXPECT_EQ(p.count, 2);
+    weft_permit_release(&p);
+    CHECK_EQ(weft_semaphore_available(&s), 3);
+}
+
+static int never_called(void *arg, void **ret_value)
+{
+    (void)ret_value;
+    ++*(int *)arg;
+    return 0;
+}
+
+static void *panic_with_a_payload(void *arg)
+{
+    weft_panic_payload(arg, NULL);
+}
+
+static void payloads_have_a_place(struct test_env *env)
+{
+    weft_task *t = SPAWN(panic_with_a_payload, env);
+    weft_outcome o;
+    void *payload;
+    CHECK_EQ(weft_join(t, &o), 0);
+    REFUSED("weft_panic_take_payload", weft_panic_take_payload(o.panic, NULL));
+    EXPECT_EQ(weft_panic_take_payload(o.panic, &payload), 0); /* it was not taken */
+    EXPECT(payload == env);
+    (void)weft_panic_backtrace(o.panic, NULL);
+    weft_panic_free(o.panic);
+}
+
+static void values_have_a_place(struct test_env *env)
+{
+    weft_once once = WEFT_ONCE_INIT;
+    weft_set_once cell = WEFT_SET_ONCE_INIT;
+    static const weft_task_local key = {.name = "key"};
+    void *value;
+    int calls = 0;
+    REFUSED("weft_once_get_or_init", weft_once_get_or_init(&once, never_called, &calls, NULL));
+    REFUSED("weft_once_blocking_get_or_init",
+            weft_once_blocking_get_or_init(&once, never_called, &calls, NULL));
+    CHECK_EQ(calls, 0);
+    CHECK_EQ(weft_once_set(&once, env), 0);
+    CHECK_EQ(weft_set_once_set(&cell, env), 0);
+    REFUSED("weft_once_try_get", weft_once_try_get(&once, NULL));
+    REFUSED("weft_once_take", weft_once_take(&once, NULL));
+    REFUSED("weft_set_once_wait", weft_set_once_wait(&cell, NULL));
+    REFUSED("weft_set_once_try_wait", weft_set_once_try_wait(&cell, NULL));
+    REFUSED("weft_set_once_blocking_wait", weft_set_once_blocking_wait(&cell, NULL));
+    REFUSED("weft_set_once_take", weft_set_once_take(&cell, NULL));
+    EXPECT(weft_once_take(&once, &value) == 0 && value == env);
+    EXPECT(weft_set_once_take(&cell, &value) == 0 && value == env);
+    WEFT_TASK_LOCAL(&key, env) {
+        REFUSED("weft_task_local_try_get", weft_task_local_try_get(&key, NULL));
+        REFUSED("weft_task_local_take", weft_task_local_take(&key, NULL));
+        EXPECT(weft_task_local_get(&key) == env);
+    }
+}
+
+static void delays_have_a_place(struct test_env *env)
+{
+    weft_delay_queue *q;
+    weft_delay_key key;
+    (void)env;
+    REFUSED("weft_delay_queue_create", weft_delay_queue_create(0, NULL, NULL));
+    CHECK_EQ(weft_delay_queue_create(0, NULL, &q), 0);
+    CHECK_EQ(weft_delay_queue_insert(q, NULL, WEFT_SEC, &key), 0);
+    REFUSED("weft_delay_queue_peek", weft_delay_queue_peek(q, NULL));
+    REFUSED("weft_delay_queue_deadline", weft_delay_queue_deadline(q, key, NULL));
+    CHECK_EQ(weft_delay_queue_remove(q, key, NULL), 0);
+    weft_delay_queue_unref(q);
+}
+
 TEST_MAIN(PLAIN(locks_and_events), PLAIN(channels), PLAIN(sets_and_selects),
           IN_TASK_ON(sets_are_asked_for_the_impossible, TEST_CT),
-          IN_TASK(for_each_with_more_than_there_is))
+          IN_TASK(for_each_with_more_than_there_is), PLAIN(results_have_a_place),
+          PLAIN(permits_have_a_place), IN_TASK_ON(payloads_have_a_place, TEST_CT),
+          IN_TASK_ON(values_have_a_place, TEST_CT), IN_TASK_ON(delays_have_a_place, TEST_CT))
