@@ -79,7 +79,7 @@ WEFT_API size_t weft_queue_capacity(const weft_queue *q);
  * Context:       as weft_await(); may suspend, and may resume on another thread.
  * Cancellation:  safe: the value is sent and 0 returned, or it is not sent at all. So a rendezvous
  *                whose value was taken returns 0 although a deadline has passed or an abort has
- *                come meanwhile. (A task that an abort unwinds does not get to know.)
+ *                come meanwhile; one that unwinds does so at the next wait.
  */
 WEFT_API WEFT_MUST_CHECK int weft_queue_send(weft_queue *q, const void *elem);
 /* The same without waiting: -EAGAIN when there is no room; in a rendezvous queue when no receiver
@@ -92,9 +92,11 @@ WEFT_API WEFT_MUST_CHECK int weft_queue_blocking_send(weft_queue *q, const void 
 /*
  * The same as a future. q and elem must outlive it.
  *
- * Whoever cancels it (a select does so with those that lose) reads is_sent before it uses the value
- * again: in a rendezvous queue a receiver may have taken it in the last moment. In the others a
- * value is sent by a poll that returns 0, and by nothing else.
+ * Whoever cancels it (a select does so with those that lose, and weft_await() when it returns an
+ * error) reads is_sent before it uses the value again: in a rendezvous queue a receiver may have
+ * taken it in the last moment. A task that an abort may unwind reads it in the cleanup that would
+ * destroy the value (WEFT_DEFER): by then it is final. In the other queues a value is sent by a
+ * poll that returns 0, and by nothing else.
  */
 typedef struct weft_queue_send_future {
     weft_future future;
@@ -104,7 +106,7 @@ typedef struct weft_queue_send_future {
 WEFT_API void weft_queue_send_future_init(weft_queue_send_future *f, weft_queue *q,
                                           const void *elem);
 /* The same as a case of a select. After the select, was_sent tells whether the value has gone: also
- * when another case won. */
+ * when another case won; and in a cleanup, when an abort unwinds the select. */
 WEFT_API weft_case weft_case_queue_send(weft_queue *q, const void *elem);
 WEFT_API bool weft_case_queue_was_sent(const weft_case *c);
 

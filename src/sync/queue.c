@@ -11,9 +11,10 @@
  * In a rendezvous queue the sender waits in line with its value (an offer). A receiver that polls
  * takes it out of the sender's memory and ends that wait. This is the one thing that is done to a
  * waiter which it cannot give back; if it gives up before it has seen it, it is told afterwards:
- * is_sent. An offer that is withdrawn leaves a promise that cannot be kept; the receiver then waits
- * on, at the head of the line. Only try_send(), which cannot wait, puts a value into the ring of a
- * rendezvous queue: when a receiver waits, to which it is promised.
+ * is_sent. A task that waits in weft_queue_send() is told by its return, also when it is to be
+ * unwound: then its next wait unwinds it. An offer that is withdrawn leaves a promise that cannot
+ * be kept; the receiver then waits on, at the head of the line. Only try_send(), which cannot wait,
+ * puts a value into the ring of a rendezvous queue: when a receiver waits, to which it is promised.
  *
  * Closing ends all promises: senders fail, and whoever looks first takes what is left.
  */
@@ -376,8 +377,7 @@ int weft_queue_send(weft_queue *q, const void *elem)
         return rc;
     weft_queue_send_future f;
     weft_queue_send_future_init(&f, q, elem);
-    rc = weft__wait_for(&f.future);
-    return f.is_sent ? 0 : rc;
+    return weft__wait_for_done(&f.future, &f.is_sent);
 }
 
 int weft_queue_blocking_send(weft_queue *q, const void *elem)

@@ -169,7 +169,8 @@ static inline void park(struct weft__task *t)
         weft__task_park_thread(t);
 }
 
-int weft__wait_for(weft_future *f)
+/* is_done: NULL, or as for weft__wait_for_done(). Inline, so that it costs nobody else anything. */
+static inline __attribute__((always_inline)) int wait_for(weft_future *f, const bool *is_done)
 {
     struct weft__task *t = weft__wait_task();
     if (WEFT__UNLIKELY(t == NULL))
@@ -195,6 +196,10 @@ int weft__wait_for(weft_future *f)
         weft__task_clear_notified(t);
         if (WEFT__UNLIKELY(abort_is_due(t, weft__a64_load_relaxed(&t->state)))) {
             f->ops->cancel(f);
+            if (is_done && *is_done) {
+                t->locals->abort_seen = true;
+                return 0;
+            }
             return aborted(t);
         }
         int error = drive_error(t);
@@ -203,6 +208,17 @@ int weft__wait_for(weft_future *f)
             return error;
         }
     }
+}
+
+int weft__wait_for(weft_future *f)
+{
+    return wait_for(f, NULL);
+}
+
+int weft__wait_for_done(weft_future *f, const bool *is_done)
+{
+    int rc = wait_for(f, is_done);
+    return *is_done ? 0 : rc;
 }
 
 int weft__wait_for_held(weft_future *f)

@@ -479,6 +479,9 @@ int weft__wait_refused(const char *call, const void *caller);
 /* Then the operation is tried. If it would block, this waits for its future: as weft_await()
  * without begin. */
 int weft__wait_for(weft_future *f);
+/* The same for a future that may turn out to be done when it is cancelled: *is_done says so. Then
+ * the wait has succeeded, 0, and an abort that unwinds takes effect at the next one. */
+int weft__wait_for_done(weft_future *f, const bool *is_done);
 /*
  * The same, whatever happens: aborts, unwinding and deadlines are held back until f is ready. For
  * what has to be restored before they may take effect, as the mutex around a condition variable's

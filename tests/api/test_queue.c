@@ -603,6 +603,117 @@ static void mq_10_a_send_that_loses_a_select_knows(struct test_env *env)
     weft_queue_unref(q);
 }
 
+/* ... and three ways to send a box in a task that is unwound: it is destroyed by who has it. */
+
+struct parcel {
+    weft_queue *q;
+    int *p;
+    weft_queue_send_future f;
+    weft_case c;
+    atomic_int unwound;
+};
+
+static void unbox_unsent(void *arg)
+{
+    struct parcel *s = arg;
+    if (s->p && !s->f.is_sent && !weft_case_queue_was_sent(&s->c))
+        unbox(s->p);
+    atomic_fetch_add(&s->unwound, 1);
+}
+
+static void *post(void *arg)
+{
+    struct parcel *s = arg;
+    WEFT_DEFER(unbox_unsent, s);
+    if (weft_queue_send(s->q, &s->p) == 0)
+        s->p = NULL;
+    EXPECT_EQ(weft_sleep(WEFT_NEVER), 0);
+    return NULL;
+}
+
+static void *post_by_future(void *arg)
+{
+    struct parcel *s = arg;
+    WEFT_DEFER(unbox_unsent, s);
+    weft_queue_send_future_init(&s->f, s->q, &s->p);
+    EXPECT_EQ(weft_await(&s->f.future), 0);
+    EXPECT_EQ(weft_sleep(WEFT_NEVER), 0);
+    return NULL;
+}
+
+static void *post_by_select(void *arg)
+{
+    struct parcel *s = arg;
+    WEFT_DEFER(unbox_unsent, s);
+    s->c = weft_case_queue_send(s->q, &s->p);
+    EXPECT_EQ(weft_select(&s->c, 1), 0);
+    EXPECT_EQ(weft_sleep(WEFT_NEVER), 0);
+    return NULL;
+}
+
+static const weft_task_fn posts[] = {post, post_by_future, post_by_select};
+
+static void mq_10_a_sender_that_is_unwound_knows(struct test_env *env)
+{
+    (void)env;
+    const weft_spawn_options o = {.on_abort = WEFT_ON_ABORT_UNWIND};
+    weft_queue *q = make_boxes(0);
+    for (int i = 0; i < 6; i++) {
+        bool is_taken = i % 2;
+        struct parcel s = {.q = q, .p = box(1)};
+        weft_task *t;
+        int *p;
+        CHECK_EQ(weft_spawn_with(&o, posts[i / 2], &s, &t), 0);
+        CHECK_SOON(test_waits(NULL, t));
+        CHECK(!is_taken || weft_queue_try_recv(q, &p) == 0);
+        CHECK_EQ(weft_abort(t), 0); /* before it has seen that its value was taken */
+        CHECK_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
+        CHECK_EQ(atomic_load(&s.unwound), 1);
+        CHECK_EQ(atomic_load(&alive), is_taken);
+        if (is_taken)
+            unbox(p);
+    }
+    weft_queue_unref(q);
+}
+
+static void *recv_and_unbox(void *arg)
+{
+    int *p;
+    while (weft_queue_recv(arg, &p) == 0)
+        unbox(p);
+    return NULL;
+}
+
+/* Senders that are unwound at any moment. */
+static void mq_10_no_value_is_lost_or_doubled_by_unwinding(struct test_env *env)
+{
+    (void)env;
+    const weft_spawn_options o = {.on_abort = WEFT_ON_ABORT_UNWIND};
+    weft_queue *q = make_boxes(0);
+    unsigned rounds = test_scaled(100);
+    for (unsigned i = 0; i < rounds; i++) {
+        struct parcel s[6];
+        weft_task *t[6], *receiver = SPAWN(recv_and_unbox, q);
+        for (int k = 0; k < 6; k++) {
+            s[k] = (struct parcel){.q = q, .p = box(k)};
+            CHECK_EQ(weft_spawn_with(&o, posts[k % 3], &s[k], &t[k]), 0);
+        }
+        for (unsigned k = 0; k < i % 8; k++)
+            CHECK_EQ(weft_yield(), 0);
+        for (int k = 0; k < 6; k++)
+            CHECK_EQ(weft_abort(t[k]), 0);
+        for (int k = 0; k < 6; k++) {
+            CHECK_EQ(test_join_kind(t[k]), WEFT_OUTCOME_CANCELLED);
+            if (atomic_load(&s[k].unwound) == 0)
+                unbox(s[k].p); /* it never began */
+        }
+        CHECK_EQ(weft_abort(receiver), 0);
+        (void)test_join_kind(receiver);
+        CHECK_EQ(atomic_load(&alive), 0);
+    }
+    weft_queue_unref(q);
+}
+
 static void mq_11_try_forms_meet_who_waits(struct test_env *env)
 {
     (void)env;
@@ -770,7 +881,10 @@ TEST_MAIN(PLAIN(mq_01_values_come_out_in_order), IN_TASK(mq_01_each_value_goes_t
           IN_TASK_ON(mq_09_a_receiver_keeps_its_place, TEST_CT),
           IN_TASK_ON(mq_10_a_value_that_was_taken_is_sent, TEST_CT),
           IN_TASK(mq_10_no_value_is_lost_or_doubled_by_deadlines),
-          IN_TASK(mq_10_a_send_that_loses_a_select_knows), IN_TASK(mq_11_try_forms_meet_who_waits),
+          IN_TASK(mq_10_a_send_that_loses_a_select_knows),
+          IN_TASK(mq_10_a_sender_that_is_unwound_knows),
+          IN_TASK(mq_10_no_value_is_lost_or_doubled_by_unwinding),
+          IN_TASK(mq_11_try_forms_meet_who_waits),
           IN_TASK_ON(mq_11_the_next_that_comes_gets_it, TEST_CT),
           IN_TASK(mq_12_plain_threads_and_tasks), IN_TASK_ON(mq_13_misuse_is_reported, TEST_MT1),
           IN_BODY(mq_13_signals_have_no_bytes),

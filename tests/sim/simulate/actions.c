@@ -84,9 +84,7 @@ static int send_value(struct dice *d)
     int rc;
     uint64_t i = roll(d, CHANNELS);
     WEFT_DEFER(value_drop_held, &id);
-    /* One who is unwound in the middle of a rendezvous does not get to know whether it took
-     * place. */
-    if (roll(d, 2) || (i == 0 && d->unwinds))
+    if (roll(d, 2))
         rc = weft_mpsc_send(shared.tx[i], &id);
     else
         rc = weft_queue_send(shared.queue[i], &id);

@@ -128,7 +128,6 @@ static void *drive(void *arg)
     int thread = weft_worker_index();
     for (uint64_t n = roll(&m->dice, 4); n > 0; n--) {
         struct member child = make_member(&m->dice, m->depth);
-        child.dice.unwinds = true; /* when the set goes, and it has not ended within a second */
         shared.born += weft_spawn_local_with(&member_options, member, &child, NULL) == 0;
     }
     int rc = act(&m->dice, m->depth + 1);
@@ -148,7 +147,6 @@ static int with_local_set(struct dice *d, unsigned depth)
             return rc;
         WEFT_DEFER(destroy_local, &set);
         struct member m = make_member(d, depth);
-        m.dice.unwinds = d->unwinds; /* the body is the calling task */
         rc = weft_local_set_run_until(set, drive, &m, &o);
         if (rc == 0) {
             if (o.kind == WEFT_OUTCOME_VALUE)

@@ -76,12 +76,12 @@ void *actor(void *arg)
 int spawn_actor(struct dice *d, unsigned depth, bool is_blocking, weft_task **ret_task)
 {
     struct job job = {{.state = roll(d, UINT64_MAX)}, depth, is_blocking};
-    job.dice.unwinds = roll(d, 3) == 0;
+    bool unwinds = roll(d, 3) == 0;
     weft_spawn_options o = {
         .arg_bytes = sizeof(job),
         .drop_arg = actor_dropped,
         .drop_result = result_free,
-        .on_abort = job.dice.unwinds ? WEFT_ON_ABORT_UNWIND : WEFT_ON_ABORT_RETURN,
+        .on_abort = unwinds ? WEFT_ON_ABORT_UNWIND : WEFT_ON_ABORT_RETURN,
         .priority = (enum weft_priority)roll(d, 4),
         .pinned = !is_blocking && roll(d, 5) == 0,
     };

@@ -57,7 +57,6 @@ extern struct shared shared;
 /* The random numbers of a task: what it does does not depend on what others do. */
 struct dice {
     uint64_t state;
-    bool unwinds; /* the task is unwound by an abort */
 };
 uint64_t roll(struct dice *d, uint64_t n); /* below n */
 
