@@ -374,7 +374,7 @@ static void an_illegal_instruction_names_the_task(void **state)
     assert_killed_by(status, SIGILL);
     assert_non_null(strstr(text, "weft: SIGILL in task 9 \"name\""));
 #else
-    assert_false(WIFEXITED(status)); /* SIGTRAP on others */
+    assert_false(WIFEXITED(status));                  /* SIGTRAP on others */
 #endif
     weft__stack_put(NULL, s);
 }
@@ -413,6 +413,171 @@ static void a_fiber_without_owner_is_reported_too(void **state)
     struct weft__stack *s = new_stack(NULL);
     assert_killed_by(run_child(run_overflow, s, text, sizeof(text)), SIGSEGV);
     assert_non_null(strstr(text, "weft: stack overflow in a fiber without an owner"));
+    weft__stack_put(NULL, s);
+}
+
+/* The page that the fiber stands on cannot be written: a fault in a stack, and not in its guard. */
+static void write_protected(void *arg)
+{
+    struct weft__stack *s = arg;
+    weft__fiber_entered(s);
+    if (mprotect(s->lo, weft__sys_page_size(), PROT_READ) != 0)
+        _exit(1);
+    *(volatile char *)s->lo = 1;
+    _exit(1);
+}
+
+static void run_protected(void *arg)
+{
+    run_on(arg, write_protected);
+}
+
+static void a_fault_above_the_guard_is_no_overflow(void **state)
+{
+    (void)state;
+    int id = 4;
+    struct weft__stack *s = new_stack(&id);
+    assert_killed_by(run_child(run_protected, s, text, sizeof(text)), SIGSEGV);
+    assert_non_null(strstr(text, "weft: SIGSEGV in task 4 \"name\", address 0x"));
+    assert_null(strstr(text, "the guard of"));
+    weft__stack_put(NULL, s);
+}
+
+/* Beyond the end of a file that is mapped. */
+static void read_beyond_a_file(void *arg)
+{
+    weft__fiber_entered(arg);
+    int fd = memfd_create("empty", 0);
+    volatile char *p = mmap(NULL, weft__sys_page_size(), PROT_READ, MAP_SHARED, fd, 0);
+    _exit(p == MAP_FAILED ? 1 : p[0]);
+}
+
+static void run_beyond_a_file(void *arg)
+{
+    run_on(arg, read_beyond_a_file);
+}
+
+static void a_bus_error_names_the_task(void **state)
+{
+    (void)state;
+    int id = 4;
+    struct weft__stack *s = new_stack(&id);
+    assert_killed_by(run_child(run_beyond_a_file, s, text, sizeof(text)), SIGBUS);
+    assert_non_null(strstr(text, "weft: SIGBUS in task 4 \"name\", address 0x"));
+    weft__stack_put(NULL, s);
+}
+
+/* With no descriptor left the objects are not found: the report is shorter, and there. */
+static void overflow_without_descriptors(void *arg)
+{
+    setrlimit(RLIMIT_NOFILE, &(struct rlimit){0});
+    run_on(arg, overflow);
+}
+
+static void a_report_needs_no_descriptor(void **state)
+{
+    (void)state;
+    int id = 4;
+    struct weft__stack *s = new_stack(&id);
+    assert_killed_by(run_child(overflow_without_descriptors, s, text, sizeof(text)), SIGSEGV);
+    assert_non_null(strstr(text, "weft: stack overflow in task 4 \"name\""));
+    assert_null(strstr(text, "weft:   at "));
+    weft__stack_put(NULL, s);
+}
+
+/* A frame that ends in a stack which nobody runs on: the stack pointer is in there. */
+static void a_frame_that_reaches_a_free_stack_is_an_overflow(void **state)
+{
+    (void)state;
+    int id = 2;
+    struct weft__stack *s[2] = {new_stack(NULL), new_stack(&id)};
+    victim = s[1];
+    assert_killed_by(run_child(run_neighbour, s[0], text, sizeof(text)), SIGSEGV);
+    assert_non_null(strstr(text, "weft: stack overflow in task 2 \"name\""));
+    weft__stack_put(NULL, s[0]);
+    weft__stack_put(NULL, s[1]);
+}
+
+/* Code of no file, as a compiler makes it at run time. */
+static void run_made_code(void *arg)
+{
+#if defined(__x86_64__)
+    static const unsigned char code[] = {0x0f, 0x0b}; /* ud2 */
+#else
+    static const unsigned char code[] = {0, 0, 0, 0}; /* udf #0 */
+#endif
+    weft__fiber_entered(arg);
+    char *p = mmap(NULL, weft__sys_page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                   -1, 0);
+    if (p == MAP_FAILED)
+        _exit(1);
+    memcpy(p, code, sizeof(code));
+    if (mprotect(p, weft__sys_page_size(), PROT_READ | PROT_EXEC) != 0)
+        _exit(1);
+    __builtin___clear_cache(p, p + sizeof(code));
+    ((void (*)(void))(uintptr_t)p)();
+    _exit(1);
+}
+
+static void run_made(void *arg)
+{
+    run_on(arg, run_made_code);
+}
+
+static void code_without_a_file_is_shown_as_such(void **state)
+{
+    (void)state;
+    int id = 4;
+    if (!is_under(""))
+        skip(); /* the mappings that are listed are not the program's alone */
+    struct weft__stack *s = new_stack(&id);
+    assert_killed_by(run_child(run_made, s, text, sizeof(text)), SIGILL);
+    assert_non_null(strstr(text, "weft: SIGILL in task 4 \"name\""));
+    assert_non_null(strstr(text, "weft:   at ?+0x0\n"));
+    weft__stack_put(NULL, s);
+}
+
+static int depth_of_fault;
+__attribute__((noinline)) static int descend(int depth)
+{
+    volatile char frame[64];
+    frame[0] = (char)(uintptr_t)__builtin_frame_address(0);
+    if (depth == depth_of_fault)
+        *stray = 1;
+    int below = depth > depth_of_fault ? 0 : descend(depth + 1);
+    return below + frame[0]; /* not a tail call */
+}
+
+static void fault_at_depth(void *arg)
+{
+    weft__fiber_entered(arg);
+    _exit(descend(0));
+}
+
+static void run_at_depth(void *arg)
+{
+    run_on(arg, fault_at_depth);
+}
+
+/* Up to twenty are shown; those in the middle are counted. */
+static void frames_that_are_not_shown_are_counted(void **state)
+{
+    (void)state;
+    int id = 4, before = 0;
+    if (!is_under(""))
+        skip(); /* frames and mappings of others come between */
+    struct weft__stack *s = new_stack(&id);
+    for (depth_of_fault = 10; depth_of_fault < 26; depth_of_fault++) {
+        assert_killed_by(run_child(run_at_depth, s, text, sizeof(text)), SIGSEGV);
+        int shown = 0;
+        for (const char *p = text; (p = strstr(p, "weft:   at ")) != NULL; p++)
+            shown++;
+        const char *rest = strstr(text, "weft:   ... ");
+        int frames = shown + (rest != NULL ? atoi(rest + 12) : 0);
+        assert_int_equal(shown, frames < 20 ? frames : 20);
+        assert_true(before == 0 || frames == before + 1);
+        before = frames;
+    }
     weft__stack_put(NULL, s);
 }
 
@@ -478,6 +643,57 @@ static void a_former_handler_is_called(void **state)
     assert_int_equal(run_bare_child(run_with_former), 46);
 }
 
+/* The kernel does not let a fault be ignored, and neither do we. */
+static void ignore_and_fault(void *arg)
+{
+    int id = 5, status;
+    struct weft__stack *s;
+    (void)arg;
+    pid_t pid = fork();
+    if (pid == 0) {
+        signal(SIGSEGV, SIG_IGN);
+        prepare_child();
+        if (weft__stack_get(NULL, WEFT__STACK_DEFAULT, &s) < 0)
+            _exit(1);
+        s->owner = &id;
+        run_on(s, write_stray);
+    }
+    waitpid(pid, &status, 0);
+    _exit(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV ? 51 : 52);
+}
+
+static void a_fault_is_not_ignored(void **state)
+{
+    (void)state;
+    assert_int_equal(run_bare_child(ignore_and_fault), 51);
+}
+
+static int sigaction_refused(int signo, const struct sigaction *set, struct sigaction *ret)
+{
+    (void)signo, (void)set, (void)ret;
+    errno = EINVAL;
+    return -1;
+}
+
+/* Nothing is installed over handlers that are not known; a second install changes nothing. */
+static void install_in_vain(void *arg)
+{
+    struct sigaction now;
+    (void)arg;
+    signal(SIGSEGV, former_plain);
+    weft__sys_table.sigaction = sigaction_refused;
+    weft__fault_handler_install(describe);
+    weft__sys_table.sigaction = sigaction;
+    weft__fault_handler_install(describe);
+    _exit(sigaction(SIGSEGV, NULL, &now) == 0 && now.sa_handler == former_plain ? 53 : 54);
+}
+
+static void handlers_that_are_not_told_stay(void **state)
+{
+    (void)state;
+    assert_int_equal(run_bare_child(install_in_vain), 53);
+}
+
 static void ignore_and_raise(void *arg)
 {
     (void)arg;
@@ -528,6 +744,25 @@ static void an_alternate_stack_is_set_once_and_taken_away(void **state)
     assert_int_equal(after.ss_flags, before.ss_flags);
 }
 
+/* The program's own is left to it. */
+static void an_alternate_stack_that_was_replaced_stays(void **state)
+{
+    (void)state;
+    static char own[1 << 16];
+    stack_t before, set = {.ss_sp = own, .ss_size = sizeof(own)}, after;
+    stack_t none = {.ss_flags = SS_DISABLE};
+    void *mem;
+    sigaltstack(NULL, &before);
+    sigaltstack(&none, NULL);
+    assert_int_equal(weft__sigaltstack_init(&mem), 0);
+    assert_non_null(mem);
+    sigaltstack(&set, NULL);
+    weft__sigaltstack_fini(mem);
+    sigaltstack(NULL, &after);
+    assert_ptr_equal(after.ss_sp, own);
+    sigaltstack(&before, NULL);
+}
+
 static int teardown(void **state)
 {
     (void)state;
@@ -553,6 +788,15 @@ int main(void)
         TEST(a_signal_that_was_sent_kills_without_a_report),
         TEST(faults_outside_fibers_are_left_alone),
         TEST(a_fiber_without_owner_is_reported_too),
+        TEST(a_fault_above_the_guard_is_no_overflow),
+        TEST(a_bus_error_names_the_task),
+        TEST(a_report_needs_no_descriptor),
+        TEST(a_frame_that_reaches_a_free_stack_is_an_overflow),
+        TEST(code_without_a_file_is_shown_as_such),
+        TEST(frames_that_are_not_shown_are_counted),
+        TEST(a_fault_is_not_ignored),
+        TEST(handlers_that_are_not_told_stay),
+        TEST(an_alternate_stack_that_was_replaced_stays),
         TEST(a_former_handler_is_called),
         TEST(a_signal_that_was_ignored_still_is),
         TEST(a_name_that_is_too_long_is_cut),

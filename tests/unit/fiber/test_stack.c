@@ -355,6 +355,32 @@ static void foreign_addresses_lead_nowhere(void **state)
     assert_null(weft__stack_of_address(lo, &guard));
 }
 
+/* What a frame that wrote beyond its top has left of a header is compared with the table. */
+static void a_header_that_was_changed_is_told(void **state)
+{
+    (void)state;
+    struct weft__stack *s;
+    assert_int_equal(weft__stack_get(&cache, 64 << 10, &s), 0);
+    const struct weft__stack before = *s;
+    assert_true(weft__stack_is_intact(s));
+    s->lo++;
+    assert_false(weft__stack_is_intact(s));
+    *s = before, s->hi++;
+    assert_false(weft__stack_is_intact(s));
+    *s = before, s->slab++;
+    assert_false(weft__stack_is_intact(s));
+    *s = before, s->slot++;
+    assert_false(weft__stack_is_intact(s));
+    *s = before, s->class_index++;
+    assert_false(weft__stack_is_intact(s));
+    *s = before;
+    assert_true(weft__stack_is_intact(s));
+    assert_int_equal(weft__stack_bytes(s), usable_bytes(s));
+    assert_false(weft__stack_is_intact(&before)); /* in no slab */
+    assert_int_equal(weft__stack_bytes(&before), 0);
+    weft__stack_put(&cache, s);
+}
+
 /* ---- failures ---- */
 
 static int fail_from, calls;
@@ -523,6 +549,7 @@ int main(void)
         TEST(trimming_unmaps_free_slabs_only),
         TEST(an_address_leads_to_its_stack),
         TEST(foreign_addresses_lead_nowhere),
+        TEST(a_header_that_was_changed_is_told),
         TEST(without_address_space_there_is_no_stack),
         TEST(limited_address_space_gives_smaller_slabs),
         TEST(without_guard_advice_stacks_are_protected),
