@@ -183,6 +183,122 @@ static void time_that_is_switched_off(struct test_env *env)
     CHECK_EQ(weft_runtime_destroy(rt), 0);
 }
 
+/* ---- scopes ---- */
+
+/* Outside all runtimes: the block runs, and what it asks of the scope is refused. */
+static void scopes_where_nothing_can_wait(struct test_env *env)
+{
+    (void)env;
+    int rc = 0, ran = 0;
+    test_log_clear();
+    WEFT_SCOPE_INTO(s, &rc) {
+        EXPECT_LOGGED("weft_scope_enter");
+        EXPECT(weft_scope_spawn(s, test_noop, NULL) < 0);
+        SAYS(-EINVAL, "weft_scope_wait", weft_scope_wait(s));
+        weft_scope_cancel(s); /* nothing */
+        ran++;
+    }
+    EXPECT_EQ(rc, -EPERM);
+    WEFT_SCOPE(s) {
+        weft_scope_cancel(s);
+        ran++;
+    }
+    EXPECT_EQ(ran, 2);
+    test_log_clear();
+}
+
+/* ---- hooks ---- */
+
+static struct {
+    weft_mpsc_receiver *rx;
+    weft_local_set *set;
+    int calls, rc_recv, rc_drive;
+} hook;
+
+static void wait_in_hook(const weft_task_meta *task, void *arg)
+{
+    int v;
+    weft_outcome o;
+    (void)task, (void)arg;
+    hook.calls++;
+    hook.rc_recv = weft_mpsc_blocking_recv(hook.rx, &v);
+    hook.rc_drive = weft_local_set_run_until(hook.set, test_noop, NULL, &o);
+}
+
+static void *spawn_and_join(void *arg)
+{
+    EXPECT_EQ(test_join_kind(SPAWN(test_noop, arg)), WEFT_OUTCOME_VALUE);
+    return NULL;
+}
+
+static void waits_in_hooks(struct test_env *env)
+{
+    (void)env;
+    weft_config c;
+    weft_runtime *rt;
+    weft_mpsc_sender *tx;
+    hook.set = set_create();
+    hook.calls = 0;
+    CHECK_EQ(weft_mpsc_create(sizeof(int), 1, NULL, &tx, &hook.rx), 0);
+    test_config(&c, TEST_CT);
+    c.on_task_spawn = wait_in_hook;
+    CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+    test_log_clear();
+    CHECK(test_block_on(rt, spawn_and_join, NULL) == NULL);
+    EXPECT(hook.calls >= 1);
+    EXPECT_EQ(hook.rc_recv, -EPERM);
+    EXPECT_EQ(hook.rc_drive, -EPERM);
+    EXPECT_EQ(test_log_took("a hook must not wait"), 2 * hook.calls);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    set_destroy(hook.set);
+    weft_mpsc_sender_unref(tx);
+    weft_mpsc_receiver_unref(hook.rx);
+}
+
+/* ---- who may drive a local set ---- */
+
+static int drive_in_poll(weft_future *f, weft_waker *waker)
+{
+    weft_outcome o;
+    (void)f, (void)waker;
+    SAYS(-EPERM, "weft_local_set_run_until",
+         weft_local_set_run_until(hook.set, test_noop, NULL, &o));
+    return 0;
+}
+
+static void *join_driving_future(void *arg)
+{
+    static const weft_future_ops ops = {drive_in_poll, cancel_nothing, "driving"};
+    static weft_future f = {&ops};
+    weft_task *task;
+    CHECK_EQ(weft_spawn_future(NULL, &f, &task), 0);
+    EXPECT_EQ(test_join_kind(task), WEFT_OUTCOME_VALUE);
+    return arg;
+}
+
+static void a_set_driven_in_a_poll(struct test_env *env)
+{
+    hook.set = set_create();
+    CHECK(test_block_on(env->rt, join_driving_future, NULL) == NULL);
+    set_destroy(hook.set);
+}
+
+/* At home where it was made, by a task that is free to move by now. */
+static void a_set_driven_by_a_task_that_may_move(struct test_env *env)
+{
+    weft_outcome o;
+    (void)env;
+    weft_pin();
+    weft_local_set *set = set_create();
+    CHECK_EQ(weft_unpin(), 0);
+    SAYS(-EPERM, "weft_local_set_run_until", weft_local_set_run_until(set, test_noop, NULL, &o));
+    weft_pin();
+    set_destroy(set);
+    CHECK_EQ(weft_unpin(), 0);
+}
+
 TEST_MAIN(PLAIN(channels), PLAIN(selects), IN_TASK(composites), PLAIN(local_futures),
           IN_TASK(blocking_in_a_task), ON_MAIN(suspending_outside_tasks),
-          PLAIN(time_that_is_switched_off))
+          PLAIN(time_that_is_switched_off), PLAIN(scopes_where_nothing_can_wait),
+          PLAIN(waits_in_hooks), ON_MAIN_ON(a_set_driven_in_a_poll, TEST_CT),
+          IN_TASK_ON(a_set_driven_by_a_task_that_may_move, TEST_MT1))
