@@ -1,0 +1,101 @@
+/* ctest: parallel */
+/*
+ * What a look-up makes of what the resolver says. The resolver is the test's own: it takes the place
+ * of libc's for the whole program.
+ */
+#include "harness.h"
+
+#include <weft/net.h>
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#define ANSWERS 20
+
+static struct {
+    int error;
+    int count;   /* of addresses, 127.0.0.1 on */
+    int foreign; /* so many of them, the first, are of no family that we know */
+    int freed;   /* lists that were given back */
+    char host[256];
+} resolver;
+
+static struct addrinfo answers[ANSWERS];
+static struct sockaddr_in addrs[ANSWERS];
+
+int getaddrinfo(const char *restrict host, const char *restrict service,
+                const struct addrinfo *restrict hints, struct addrinfo **restrict ret)
+{
+    (void)service;
+    EXPECT_EQ(hints->ai_socktype, SOCK_STREAM);
+    (void)strncpy(resolver.host, host, sizeof(resolver.host) - 1);
+    for (int i = 0; i < resolver.count; i++) {
+        addrs[i].sin_family = i < resolver.foreign ? AF_UNIX : AF_INET;
+        addrs[i].sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)i);
+        answers[i] = (struct addrinfo){.ai_addr = (struct sockaddr *)&addrs[i],
+                                       .ai_addrlen = sizeof(addrs[i]),
+                                       .ai_next = i + 1 < resolver.count ? &answers[i + 1] : NULL};
+    }
+    *ret = answers;
+    return resolver.error;
+}
+
+void freeaddrinfo(struct addrinfo *list)
+{
+    EXPECT(list == answers);
+    resolver.freed++;
+}
+
+static int look_up(int error, int count, int foreign, weft_addr *ret, size_t cap)
+{
+    resolver.error = error;
+    resolver.count = count;
+    resolver.foreign = foreign;
+    resolver.freed = 0;
+    return weft_lookup("a.name:80", ret, cap);
+}
+
+static void errors_of_the_resolver(struct test_env *env)
+{
+    static const struct {
+        int error, rc;
+    } all[] = {
+#ifdef EAI_NODATA
+        {EAI_NODATA, -ENOENT},
+#endif
+        {EAI_NONAME, -ENOENT}, {EAI_FAIL, -ENOENT}, {EAI_AGAIN, -EHOSTUNREACH},
+        {EAI_MEMORY, -ENOMEM}, {EAI_SYSTEM, -EIO},
+    };
+    weft_addr a;
+    (void)env;
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        EXPECT_EQ(look_up(all[i].error, 1, 0, &a, 1), all[i].rc);
+        EXPECT_EQ(resolver.freed, 0); /* there is no list */
+    }
+    EXPECT_EQ(strcmp(resolver.host, "a.name"), 0);
+}
+
+static void addresses_of_a_name(struct test_env *env)
+{
+    weft_addr a[ANSWERS];
+    char text[WEFT_ADDR_TEXT_MAX];
+    (void)env;
+    /* As many as there is room for, in their order, with the port. */
+    EXPECT_EQ(look_up(0, 3, 0, a, ANSWERS), 3);
+    EXPECT(weft_addr_format(&a[2], text, sizeof(text)) > 0);
+    EXPECT_EQ(strcmp(text, "127.0.0.3:80"), 0);
+    EXPECT_EQ(look_up(0, 3, 0, a, 2), 2);
+    EXPECT_EQ(resolver.freed, 1);
+    /* Sixteen are enough of any name. */
+    EXPECT_EQ(look_up(0, ANSWERS, 0, a, ANSWERS), 16);
+    /* Families that cannot be spoken to are passed over; with no other there is no such name. */
+    EXPECT_EQ(look_up(0, 3, 2, a, ANSWERS), 1);
+    EXPECT(weft_addr_format(&a[0], text, sizeof(text)) > 0);
+    EXPECT_EQ(strcmp(text, "127.0.0.3:80"), 0);
+    EXPECT_EQ(look_up(0, 2, 2, a, ANSWERS), -ENOENT);
+    EXPECT_EQ(resolver.freed, 1);
+}
+
+TEST_MAIN(IN_TASK(errors_of_the_resolver), IN_TASK(addresses_of_a_name))
