@@ -7,7 +7,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -107,12 +109,182 @@ static void a_thread_without_a_task_has_no_memory(void **state)
     assert_int_equal(weft_runtime_destroy(rt), 0);
 }
 
+/* ---- a panic whose record has no memory ---- */
+
+static int dropped;
+static void count_drop(void *payload)
+{
+    dropped += *(int *)payload;
+}
+
+static void *no_memory(size_t bytes)
+{
+    (void)bytes;
+    errno = ENOMEM;
+    return NULL;
+}
+
+static void *no_zeroes(size_t count, size_t bytes)
+{
+    (void)count, (void)bytes;
+    errno = ENOMEM;
+    return NULL;
+}
+
+static void *panic_without_memory(void *arg)
+{
+    int one = 1;
+    weft__sys_table.malloc = no_memory;
+    weft__sys_table.calloc = no_zeroes;
+    weft_panic_payload(&one, arg != NULL ? count_drop : NULL);
+}
+
+static void *join_panicking(void *arg)
+{
+    weft_outcome out = {0};
+    weft_task *t;
+    if (weft_spawn(panic_without_memory, arg, &t) < 0)
+        return NULL;
+    int rc = weft_join(t, &out);
+    weft__sys_table.malloc = real.malloc;
+    weft__sys_table.calloc = real.calloc;
+    bool has_panicked = rc == 0 && out.kind == WEFT_OUTCOME_PANICKED;
+    if (rc == 0)
+        weft_outcome_fini(&out);
+    return has_panicked ? &dropped : NULL;
+}
+
+/* It is a panic all the same; the payload, which nobody can be given, is dropped. */
+static void a_panic_without_memory_drops_its_payload(void **state)
+{
+    (void)state;
+    weft_runtime *rt = runtime_create();
+    weft_outcome out;
+    dropped = 0;
+    assert_int_equal(weft_block_on(rt, join_panicking, rt, &out), 0);
+    assert_ptr_equal(out.value, &dropped);
+    assert_int_equal(dropped, 1);
+    assert_int_equal(weft_block_on(rt, join_panicking, NULL, &out), 0);
+    assert_ptr_equal(out.value, &dropped);
+    assert_int_equal(dropped, 1);
+    assert_int_equal(weft_runtime_destroy(rt), 0);
+}
+
+/* ---- a dump whose buffer has no memory ---- */
+
+static void *dump_without_memory(void *arg)
+{
+    int fd = *(int *)arg;
+    weft__sys_table.calloc = no_zeroes;
+    int count = weft_dump(NULL, fd);
+    weft__sys_table.calloc = real.calloc;
+    return count >= 1 ? arg : NULL;
+}
+
+static void *dump_in_task(void *arg)
+{
+    weft_outcome out = {0};
+    weft_task *t;
+    if (weft_spawn(dump_without_memory, arg, &t) < 0 || weft_join(t, &out) < 0)
+        return NULL;
+    return out.value;
+}
+
+static void a_dump_without_memory_has_every_line(void **state)
+{
+    (void)state;
+    char text[4096];
+    int fd = memfd_create("dump", 0);
+    weft_runtime *rt = runtime_create();
+    weft_outcome out;
+    assert_true(fd >= 0);
+    assert_int_equal(weft_block_on(rt, dump_in_task, &fd, &out), 0);
+    assert_ptr_equal(out.value, &fd);
+    ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+    assert_true(n > 0);
+    text[n] = '\0';
+    assert_non_null(strstr(text, " (fiber) runs on worker 0, spawned at "));
+    assert_int_equal(text[n - 1], '\n');
+    close(fd);
+    assert_int_equal(weft_runtime_destroy(rt), 0);
+}
+
+/* ---- weft_run(), with each allocation failing in turn ---- */
+
+static int until_failure, has_failed; /* atomic: threads of the runtime allocate, too */
+
+static bool fails_now(void)
+{
+    if (__atomic_fetch_sub(&until_failure, 1, __ATOMIC_RELAXED) != 0)
+        return false;
+    __atomic_store_n(&has_failed, 1, __ATOMIC_RELAXED);
+    errno = ENOMEM;
+    return true;
+}
+
+static void *malloc_in_turn(size_t bytes)
+{
+    return fails_now() ? NULL : real.malloc(bytes);
+}
+
+static void *calloc_in_turn(size_t count, size_t bytes)
+{
+    return fails_now() ? NULL : real.calloc(count, bytes);
+}
+
+static void *aligned_alloc_in_turn(size_t alignment, size_t bytes)
+{
+    return fails_now() ? NULL : real.aligned_alloc(alignment, bytes);
+}
+
+static void *mmap_in_turn(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+    return fails_now() ? MAP_FAILED : real.mmap(addr, len, prot, flags, fd, offset);
+}
+
+static int ran;
+static int count_run(void *arg)
+{
+    (void)arg;
+    ran++;
+    return 17;
+}
+
+static void weft_run_is_told_what_it_lacks(void **state)
+{
+    (void)state;
+    int failures = 0, n = 0;
+    has_failed = 1;
+    for (; has_failed && n < 1000; n++) {
+        has_failed = ran = 0;
+        until_failure = n;
+        weft__sys_table.malloc = malloc_in_turn;
+        weft__sys_table.calloc = calloc_in_turn;
+        weft__sys_table.aligned_alloc = aligned_alloc_in_turn;
+        weft__sys_table.mmap = mmap_in_turn;
+        int rc = weft_run(count_run, NULL);
+        weft__sys_table = real;
+        /* Either it ran, or it did not and says why; a main that got no stack is as one aborted. */
+        if (rc == 17)
+            assert_int_equal(ran, 1);
+        else
+            assert_true(rc == -ENOMEM || rc == -EAGAIN || rc == -ECANCELED);
+        assert_true(rc == 17 || (has_failed && ran == 0));
+        failures += rc != 17;
+    }
+    assert_in_range(n, 5, 999);
+    assert_in_range(failures, 3, 999);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_destructor_without_a_stack_does_not_wait, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_thread_without_a_task_has_no_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_panic_without_memory_drops_its_payload, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_dump_without_memory_has_every_line, setup, teardown),
+        cmocka_unit_test_setup_teardown(weft_run_is_told_what_it_lacks, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
