@@ -158,12 +158,17 @@ static void look_for(struct weft__sched *s, struct weft__worker *w, uint64_t now
 }
 
 /* Does the task itself keep the worker, by sleeping in the kernel or by computing? Or has the
- * thread only not had a CPU: then another worker would make it worse, and on a busy machine each
- * substitute would beget the next. */
+ * thread only not had a CPU, or sleeps for a lock of ours whose holder has none: then another
+ * worker would make it worse, and on a busy machine each substitute would beget the next, which
+ * takes the next task and sleeps for the same lock. */
 static bool is_to_blame(struct weft__sched *s, struct weft__worker *w)
 {
     uint64_t used_ns = weft__sys_cpu_clock_ns(w->cpu_clock) - w->seen_cpu_ns;
-    return used_ns >= s->stuck_after_ns / 2 || weft__sys_thread_is_asleep(w->thread_id);
+    if (used_ns >= s->stuck_after_ns / 2)
+        return true;
+    /* In this order: the flag is set before the thread falls asleep. relaxed: a system call, and
+     * the kernel's word on it, lie between. */
+    return weft__sys_thread_is_asleep(w->thread_id) && !weft__a32_load_relaxed(&w->sleeps_for_lock);
 }
 
 /* Returns true when w counts as stuck. */

@@ -109,6 +109,7 @@ struct weft__worker {
     weft__a32 is_dormant; /* extra workers: out of service */
     /* inside weft_block_in_place(); written by the worker, read by the monitor */
     weft__a32 in_place;
+    weft__a32 sleeps_for_lock; /* of ours, weft__lock_tell(); likewise */
     struct weft__lanes pinned; /* tasks that run here only */
     struct weft__runq runq WEFT__ALIGNED(WEFT__CACHE_LINE);
     struct weft__timers timers WEFT__ALIGNED(WEFT__CACHE_LINE);

@@ -626,12 +626,14 @@ void weft__worker_thread(struct weft__worker *w)
     if (s->timer_slack_ns)
         (void)weft__sys_timer_slack_set(s->timer_slack_ns); /* refused: as late as it was before */
     weft__thread_trace_allow();
+    weft__lock_tell(&w->sleeps_for_lock);
     weft__worker_attach(w);
     weft__worker_hook(w, s->hooks.thread_start);
     weft__worker_loop(w, is_stopped, w);
     weft__worker_hook(w, s->hooks.thread_stop);
     weft__worker_detach(w);
     weft__ctx_get()->core = NULL;
+    weft__lock_tell(NULL);
     weft__sigaltstack_fini(signal_stack);
     weft__core_unref(&s->core);
 }

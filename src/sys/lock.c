@@ -26,6 +26,22 @@ WEFT__NOINLINE WEFT__NO_TSAN void weft__lock_count_add(int delta)
 }
 #endif
 
+static __thread weft__a32 *sleeps;
+
+WEFT__NOINLINE WEFT__NO_TSAN void weft__lock_tell(weft__a32 *flag)
+{
+    weft__a32 **here = &sleeps;
+    __asm__ volatile("" : "+r"(here));
+    *here = flag;
+}
+
+static WEFT__NOINLINE WEFT__NO_TSAN weft__a32 *flag_of_thread(void)
+{
+    weft__a32 *flag = sleeps;
+    __asm__ volatile("" : "+r"(flag));
+    return flag;
+}
+
 void weft__lock_slow(struct weft__lock *l)
 {
     for (int i = 0; i < SPIN_TRIES; i++) {
@@ -38,12 +54,17 @@ void weft__lock_slow(struct weft__lock *l)
             break; /* others sleep already: do not jump over them for long */
         weft__cpu_relax();
     }
+    weft__a32 *flag = flag_of_thread();
+    if (flag)
+        weft__a32_store_relaxed(flag, 1); /* the thread is seen asleep after that */
     /* From here on the word is taken as 2, since we cannot know whether others sleep too: at worst
      * the release makes one wake call for nobody. acquire as in weft__lock_acquire. */
     while (weft__a32_swap_acquire(&l->word, 2) != 0) {
         /* -EAGAIN and wake-ups for nothing: look again. */
         (void)weft__sys_futex_wait(&l->word, 2, WEFT_NEVER);
     }
+    if (flag)
+        weft__a32_store_relaxed(flag, 0);
 }
 
 void weft__lock_wake(struct weft__lock *l)

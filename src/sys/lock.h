@@ -38,6 +38,16 @@ static inline void weft__model_lock_word(struct weft__lock *l)
 }
 #endif
 
+/* From now on *flag is 1 while the calling thread sleeps for a lock; NULL: nobody is told. */
+#ifdef WEFT_MODEL
+static inline void weft__lock_tell(weft__a32 *flag)
+{
+    (void)flag;
+}
+#else
+void weft__lock_tell(weft__a32 *flag);
+#endif
+
 WEFT__COLD void weft__lock_slow(struct weft__lock *l);
 WEFT__COLD void weft__lock_wake(struct weft__lock *l);
 
