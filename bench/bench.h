@@ -32,13 +32,14 @@ extern const struct bench_row bench_rows_chan[];
 extern const struct bench_row bench_rows_select[];
 extern const struct bench_row bench_rows_blocking[];
 extern const struct bench_row bench_rows_memory[];
+extern const struct bench_row bench_rows_scale[]; /* not in the table of all rows */
 
 /* A failed call ends the program: a benchmark must not time errors. */
 #define BENCH_CHECK(cond) ((cond) ? (void)0 : bench_fail(__FILE__, __LINE__, #cond))
 __attribute__((noreturn)) void bench_fail(const char *file, int line, const char *cond);
 
-/* What a row came to, and what it must be: at least once in each row. BENCH_WRONG in the environment
- * makes every such check fail: tools/bench-peers sees by it that a row has one. */
+/* What a row came to, and what it must be: at least once in each row. BENCH_WRONG in the
+ * environment makes every such check fail: tools/bench-peers sees by it that a row has one. */
 void bench_check_equal(uint64_t is, uint64_t must_be);
 /* 0 + 1 + ... + (n - 1) */
 static inline uint64_t bench_sum_below(long n)
@@ -64,7 +65,8 @@ double bench_status_bytes(const char *key);
 uint64_t bench_random(uint64_t *state);
 #define BENCH_SEED UINT64_C(0x9E3779B97F4A7C15)
 
-/* Prints `row weft threads n median min max ops=ops extra`; sorts v. ops: done in each repetition. */
+/* Prints `row weft threads n median min max ops=ops extra`; sorts v. ops: done in each
+ * repetition. */
 void bench_report(const struct bench_row *row, const char *threads, long n, long ops, double *v,
                   int count, const char *extra);
 

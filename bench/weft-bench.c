@@ -3,16 +3,20 @@
  *                                     minute
  *   weft-bench <row> <threads> <n>    one row: n operations; threads: workers, or ct
  *                                     (current_thread)
+ *   weft-bench --scale                what an operation costs with 10 tasks and with a million, on
+ * one
+ *                                     core and on all; needs some 6 GB
  *   weft-bench --list                 the rows; tools/check-instructions counts those marked *
  *
  * A line is `row weft threads n median min max key=value...`, in nanoseconds for one operation.
- * After one warm-up the row is repeated REPS times (environment; 7). ops is what one repetition did:
- * n, rounded down to whole batches; cpu_ns is processor time of the whole process for one operation,
- * cores that time over the wall time. The programs of bench/peers/ print the same line.
+ * After one warm-up the row is repeated REPS times (environment; 7). ops is what one repetition
+ * did: n, rounded down to whole batches; cpu_ns is processor time of the whole process for one
+ * operation, cores that time over the wall time. The programs of bench/peers/ print the same line.
  */
 #include "bench.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +26,15 @@
 
 #define REPS_MAX 99
 
-static const struct bench_row *const tables[] = {
-    bench_rows_task, bench_rows_priority, bench_rows_time,     bench_rows_locks,
-    bench_rows_chan, bench_rows_select,   bench_rows_blocking, bench_rows_memory,
+static const struct bench_row *const tables[] =
+    {
+        bench_rows_task,  bench_rows_priority, bench_rows_time,     bench_rows_locks,
+        bench_rows_chan,  bench_rows_select,   bench_rows_blocking, bench_rows_memory,
+        bench_rows_scale, /* last: --scale prints them apart */
 };
 #define TABLES (sizeof tables / sizeof *tables)
+
+#define SCALE_TASKS_MAX 1000000
 
 void bench_fail(const char *file, int line, const char *cond)
 {
@@ -219,10 +227,9 @@ static const struct bench_row *find_row(const char *name)
 
 /* In a process of its own, so that none finds the memory or the threads of another. Returns its
  * exit status, and its line. */
-static int run_apart(const struct bench_row *row, const char *threads, char *line, size_t cap)
+static int run_apart(const struct bench_row *row, const char *threads, const char *n, char *line,
+                     size_t cap)
 {
-    char n[24];
-    snprintf(n, sizeof n, "%ld", row->n);
     int fds[2];
     BENCH_CHECK(pipe(fds) == 0);
     pid_t pid = fork();
@@ -245,28 +252,73 @@ static int run_apart(const struct bench_row *row, const char *threads, char *lin
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+struct result {
+    double median, min, max;
+    char extra[256];
+};
+
+static bool run_line(const struct bench_row *row, const char *threads, long tasks,
+                     struct result *ret)
+{
+    char line[512], n[24];
+    snprintf(n, sizeof n, "%ld", tasks);
+    ret->extra[0] = '\0';
+    int status = run_apart(row, threads, n, line, sizeof line);
+    if (status == 0 && sscanf(line, "%*s weft %*s %*s %lf %lf %lf %255[^\n]", &ret->median,
+                              &ret->min, &ret->max, ret->extra) >= 3)
+        return true;
+    printf("%-22s %7s failed with status %d\n", row->name, threads, status);
+    return false;
+}
+
 static int run_all(void)
 {
     int failed = 0;
     printf("%-22s %7s %9s %10s %10s %10s  (ns for one operation)\n", "row", "threads", "n",
            "median", "min", "max");
-    for (size_t i = 0; i < TABLES; i++)
+    for (size_t i = 0; i < TABLES - 1; i++)
         for (const struct bench_row *row = tables[i]; row->name; row++)
-            for (const char *const *threads = (const char *const[]){"1", "2", NULL}; *threads;
-                 threads++) {
-                char line[512], extra[256] = "";
-                double median, min, max;
-                int status = run_apart(row, *threads, line, sizeof line);
-                if (status != 0 || sscanf(line, "%*s weft %*s %*s %lf %lf %lf %255[^\n]", &median,
-                                          &min, &max, extra) < 3) {
-                    printf("%-22s %7s failed with status %d\n", row->name, *threads, status);
+            for (int threads = 1; threads <= 2; threads++) {
+                const char *text = threads == 1 ? "1" : "2";
+                struct result r;
+                if (!run_line(row, text, row->n, &r)) {
                     failed = 1;
                     continue;
                 }
-                printf("%-22s %7s %9ld %10.1f %10.1f %10.1f  %s\n", row->name, *threads, row->n,
-                       median, min, max, extra);
+                printf("%-22s %7s %9ld %10.1f %10.1f %10.1f  %s\n", row->name, text, row->n,
+                       r.median, r.min, r.max, r.extra);
                 fflush(stdout);
             }
+    return failed;
+}
+
+/* ---- from few tasks to many, from one core to all ---- */
+
+static int run_scale(void)
+{
+    int failed = 0;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    printf("%-16s %7s", "ns, by tasks", "threads");
+    for (long tasks = 10; tasks <= SCALE_TASKS_MAX; tasks *= 10)
+        printf(" %9ld", tasks);
+    printf("\n");
+    for (const struct bench_row *row = bench_rows_scale; row->name; row++)
+        /* 1, 2, 4, ... and all */
+        for (long threads = 1, last = 0; threads > last;
+             last = threads, threads = threads * 2 < cores ? threads * 2 : cores) {
+            char text[24];
+            snprintf(text, sizeof text, "%ld", threads);
+            printf("%-16s %7ld", row->name, threads);
+            for (long tasks = 10; tasks <= SCALE_TASKS_MAX; tasks *= 10) {
+                struct result r;
+                fflush(stdout);
+                if (run_line(row, text, tasks, &r))
+                    printf(" %9.1f", r.median);
+                else
+                    failed = 1;
+            }
+            printf("\n");
+        }
     return failed;
 }
 
@@ -280,7 +332,7 @@ static int list(void)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: weft-bench [<row> <threads>|ct <n> | --list]\n");
+    fprintf(stderr, "usage: weft-bench [<row> <threads>|ct <n> | --scale | --list]\n");
     return 2;
 }
 
@@ -304,6 +356,8 @@ int main(int argc, char **argv)
         return run_all();
     if (argc == 2 && strcmp(argv[1], "--list") == 0)
         return list();
+    if (argc == 2 && strcmp(argv[1], "--scale") == 0)
+        return run_scale();
     if (argc != 4)
         return usage();
     if (strcmp(argv[2], "ct") != 0)
