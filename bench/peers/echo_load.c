@@ -4,8 +4,8 @@
  *   echo-load <port> <connections> <bytes> <seconds> <warm-up seconds> <pid of the server>
  *
  * Every byte of every echo is compared. Messages are windows into one block of random bytes, which
- * differ between connections and from one message to the next, so an echo that is another's, late or
- * cut is seen. Prints one line of key=value: requests, rps, latency at p50, p99, p99.9 and its
+ * differ between connections and from one message to the next, so an echo that is another's, late
+ * or cut is seen. Prints one line of key=value: requests, rps, latency at p50, p99, p99.9 and its
  * maximum, processor time of the server for a request (cpu_us), the share of a core that this
  * program used (load: at 1 it is the limit), and the requests of the connections that had fewest
  * and most. Exits with 1 when an echo is wrong, a connection is lost or one had no echo at all.

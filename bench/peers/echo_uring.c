@@ -4,8 +4,8 @@
  *
  *   echo-uring tcp_echo <threads> <port>
  *
- * Several threads share the port (SO_REUSEPORT), each with a ring of its own. Between two messages of
- * a connection the client waits for the echo, so one send is in flight at a time; a server for
+ * Several threads share the port (SO_REUSEPORT), each with a ring of its own. Between two messages
+ * of a connection the client waits for the echo, so one send is in flight at a time; a server for
  * clients that do not wait would have to keep sends in order.
  */
 #include <arpa/inet.h>

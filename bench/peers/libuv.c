@@ -1,6 +1,6 @@
 /*
- * What libuv has that is near to rows of weft-bench. It has callbacks and no tasks, so each row has a
- * name of its own:
+ * What libuv has that is near to rows of weft-bench. It has callbacks and no tasks, so each row has
+ * a name of its own:
  *
  *   idle_callback         a callback once each turn of the loop       (near yield_many)
  *   work_callback         a job for the thread pool, then its callback  (near spawn_blocking)
@@ -226,8 +226,8 @@ static void on_written(uv_write_t *write, int status)
         uv_read_start(write->handle, give_buf, on_read);
 }
 
-/* What the socket takes at once needs no request; otherwise the buffer is in use until the callback,
- * and reading pauses. */
+/* What the socket takes at once needs no request; otherwise the buffer is in use until the
+ * callback, and reading pauses. */
 static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buf)
 {
     struct conn *c = (struct conn *)stream;

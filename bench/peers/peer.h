@@ -1,6 +1,6 @@
 /*
- * What the peers in C and C++ share: clocks, the check of a result, the repetition and the line of a
- * row, as weft-bench has them.
+ * What the peers in C and C++ share: clocks, the check of a result, the repetition and the line of
+ * a row, as weft-bench has them.
  */
 #ifndef WEFT_BENCH_PEERS_PEER_H
 #define WEFT_BENCH_PEERS_PEER_H
