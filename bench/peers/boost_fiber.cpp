@@ -3,8 +3,8 @@
  *
  *   boost-fiber <row> <threads> <n>
  *
- * With 1 thread: the round-robin scheduler it comes with, and pooled stacks of 16 KiB, which is its
- * fastest way. With more: algo::work_stealing, and fixed-size stacks, as the pool is for one thread.
+ * With 1 thread: the round-robin scheduler it comes with, and pooled stacks of 16 KiB, its fastest
+ * way. With more: algo::work_stealing, and fixed-size stacks, as the pool is for one thread.
  * It has no semaphore, no select and no I/O. A buffered_channel of 2^k holds 2^k - 1 messages.
  */
 #include "peer.h"

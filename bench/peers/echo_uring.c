@@ -4,15 +4,15 @@
  *
  *   echo-uring tcp_echo <threads> <port>
  *
- * Several threads share the port (SO_REUSEPORT), each with a ring of its own. Between two messages
- * of a connection the client waits for the echo, so one send is in flight at a time; a server for
- * clients that do not wait would have to keep sends in order.
+ * Several threads share the port (SO_REUSEPORT), each with a ring of its own. A connection has one
+ * send in flight, so that sends stay in order; what arrives meanwhile waits in a list of buffers.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <liburing.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +25,7 @@
 #define NOT_THERE 3 /* exit status, as that of a program without such a row */
 #define BUFS 4096
 #define BUF_BYTES 8192
+#define FDS 65536
 
 #define CHECK(cond) ((cond) ? (void)0 : fail(__LINE__, #cond))
 static void fail(int line, const char *cond)
@@ -35,10 +36,19 @@ static void fail(int line, const char *cond)
 
 enum op { ACCEPT, RECV, SEND };
 
+/* Buffers to be sent, in a list; the first is being sent. */
+struct conn {
+    int first, last; /* -1: none */
+    bool is_closing; /* once the list is empty */
+};
+
 struct server {
     struct io_uring ring;
     struct io_uring_buf_ring *free_bufs;
     char *bufs;
+    int next[BUFS]; /* in the list of a connection */
+    int len[BUFS];
+    struct conn *conns; /* by descriptor */
     int listener;
 };
 
@@ -106,7 +116,8 @@ static void start(struct server *s)
                         MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
     s->bufs = mmap(NULL, (size_t)BUFS * BUF_BYTES, PROT_READ | PROT_WRITE,
                    MAP_ANONYMOUS | MAP_PRIVATE | MAP_POPULATE, -1, 0);
-    CHECK(s->free_bufs != MAP_FAILED && s->bufs != MAP_FAILED);
+    s->conns = calloc(FDS, sizeof *s->conns);
+    CHECK(s->free_bufs != MAP_FAILED && s->bufs != MAP_FAILED && s->conns != NULL);
     io_uring_buf_ring_init(s->free_bufs);
     struct io_uring_buf_reg reg = {
         .ring_addr = (uint64_t)(uintptr_t)s->free_bufs, .ring_entries = BUFS, .bgid = 0};
@@ -120,6 +131,8 @@ static void on_accept(struct server *s, const struct io_uring_cqe *cqe)
 {
     int one = 1;
     if (cqe->res >= 0) {
+        CHECK(cqe->res < FDS);
+        s->conns[cqe->res] = (struct conn){-1, -1, false};
         setsockopt(cqe->res, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         arm_recv(s, cqe->res);
     }
@@ -127,26 +140,54 @@ static void on_accept(struct server *s, const struct io_uring_cqe *cqe)
         arm_accept(s);
 }
 
+static void send_first(struct server *s, int fd)
+{
+    int buf = s->conns[fd].first;
+    struct io_uring_sqe *sqe = next_sqe(s);
+    io_uring_prep_send(sqe, fd, s->bufs + (size_t)buf * BUF_BYTES, (size_t)s->len[buf],
+                       MSG_WAITALL | MSG_NOSIGNAL);
+    sqe->user_data = tag(SEND, fd, (unsigned)buf);
+}
+
 static void on_recv(struct server *s, const struct io_uring_cqe *cqe, int fd)
 {
+    struct conn *c = &s->conns[fd];
     if (cqe->res > 0) {
-        unsigned buf = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-        struct io_uring_sqe *sqe = next_sqe(s);
-        io_uring_prep_send(sqe, fd, s->bufs + (size_t)buf * BUF_BYTES, (size_t)cqe->res,
-                           MSG_WAITALL | MSG_NOSIGNAL);
-        sqe->user_data = tag(SEND, fd, buf);
+        int buf = (int)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+        s->len[buf] = cqe->res;
+        s->next[buf] = -1;
+        if (c->first >= 0) {
+            s->next[c->last] = buf;
+            c->last = buf;
+        } else {
+            c->first = c->last = buf;
+            send_first(s, fd);
+        }
         if (!(cqe->flags & IORING_CQE_F_MORE))
             arm_recv(s, fd);
     } else if (cqe->res == -ENOBUFS) {
         arm_recv(s, fd);
+    } else if (c->first >= 0) {
+        c->is_closing = true;
     } else {
         close(fd);
     }
 }
 
+static void on_sent(struct server *s, int fd, unsigned buf)
+{
+    struct conn *c = &s->conns[fd];
+    c->first = s->next[buf];
+    give_back(s, buf);
+    if (c->first >= 0)
+        send_first(s, fd);
+    else if (c->is_closing)
+        close(fd);
+}
+
 static void *serve(void *arg)
 {
-    struct server s = {0};
+    static __thread struct server s;
     start(&s);
     for (;;) {
         int rc = io_uring_submit_and_wait(&s.ring, 1);
@@ -162,7 +203,8 @@ static void *serve(void *arg)
             else if (op == RECV)
                 on_recv(&s, cqe, (int)(uint32_t)cqe->user_data);
             else
-                give_back(&s, (unsigned)(cqe->user_data >> 32) & 0xffff);
+                on_sent(&s, (int)(uint32_t)cqe->user_data,
+                        (unsigned)(cqe->user_data >> 32) & 0xffff);
         }
         io_uring_cq_advance(&s.ring, seen);
     }
