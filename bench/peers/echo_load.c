@@ -8,7 +8,7 @@
  * or cut is seen. Prints one line of key=value: requests, rps, latency at p50, p99, p99.9 and its
  * maximum, processor time of the server for a request (cpu_us), the share of a core that this
  * program used (load: at 1 it is the limit), and the requests of the connections that had fewest
- * and most. Exits with 1 when an echo is wrong, a connection is lost or one had no echo at all.
+ * and most. Exits with 1 when an echo is wrong or a connection is lost.
  */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -17,6 +17,7 @@
 
 #include <arpa/inet.h>
 #include <pthread.h>
+#include <signal.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -222,8 +223,12 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buf);
 
 static void on_written(uv_write_t *write, int status)
 {
-    if (status == 0 && !uv_is_closing((uv_handle_t *)write->handle))
+    if (uv_is_closing((uv_handle_t *)write->handle))
+        return;
+    if (status == 0)
         uv_read_start(write->handle, give_buf, on_read);
+    else
+        uv_close((uv_handle_t *)write->handle, free_handle);
 }
 
 /* What the socket takes at once needs no request; otherwise the buffer is in use until the
@@ -300,6 +305,7 @@ int main(int argc, char **argv)
     struct peer_run r = peer_arguments("libuv", argc, argv);
     if (strcmp(r.row, "tcp_echo") == 0) {
         port = (int)r.n;
+        signal(SIGPIPE, SIG_IGN); /* libuv leaves it to its users */
         tcp_echo(atoi(r.threads));
         return 1;
     }
