@@ -531,7 +531,7 @@ if(NOT WEFT_TEST_UNDER OR WEFT_TEST_UNDER STREQUAL "address")
     # Some calls of the scenes, always the same: `make faults` fails all of them, and those under every
     # test of the API, not all of which was looked at.
     weft_script_test(NAME faults.scenes LABEL faults TIMEOUT 300 SERIAL
-        COMMAND ${sweep} faults.net faults.runtime --quiet --once --share 10 --seed 4 --seconds 40)
+        COMMAND ${sweep} faults.net faults.runtime faults.groups --quiet --once --share 10 --seed 4 --seconds 40)
 endif()
 
 # The checks of the tree do not depend on how it is built: once, natively.

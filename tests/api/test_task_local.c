@@ -112,6 +112,7 @@ static void tl_03_children_inherit_as_the_key_says(struct test_env *env)
     (void)env;
     atomic_store(&boxes_dropped, 0);
     int *box = weft_arc_create(sizeof *box, box_drop);
+    CHECK(box != NULL);
     *box = 55;
     intptr_t seen[3], again[3], job[3];
     WEFT_TASK_LOCAL(&own, V(1))
@@ -137,6 +138,7 @@ static void tl_03_children_inherit_as_the_key_says(struct test_env *env)
 static void tl_03_copies_of_tasks_that_never_ran_are_dropped(struct test_env *env)
 {
     int *box = weft_arc_create(sizeof *box, box_drop);
+    CHECK(box != NULL);
     WEFT_TASK_LOCAL(&counted, box)
         for (int i = 0; i < 10; i++) {
             weft_task *t = SPAWN_ON(env->handle, test_forever, NULL);
