@@ -164,6 +164,14 @@ const char *__tsan_default_options(void)
     return "allocator_may_return_null=1";
 }
 
+/* What the resolver of libc keeps for a thread is libc's to free, when the thread has run all
+ * destructors; LeakSanitizer does not see it any more by then, should the process end just now. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:__res_context_send\n";
+}
+
 void test_pause(void)
 {
     /* Not weft_sleep(): a job of a current_thread runtime that nobody drives would sleep for
