@@ -334,6 +334,16 @@ static void keep_options(void)
     EXPECT_EQ(weft__sys_getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len), 0);
     EXPECT_EQ(linger.l_onoff, 1);
     EXPECT_EQ(linger.l_linger, 5);
+    /* One that was never set; one that is shorter than the room for it. */
+    value = 7;
+    len = 2;
+    EXPECT_EQ(weft__sys_getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &value, &len), 0);
+    EXPECT_EQ(len, 2);
+    EXPECT_EQ(value, 0);
+    uint64_t wide = 0;
+    len = sizeof(wide);
+    EXPECT_EQ(weft__sys_getsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &wide, &len), 0);
+    EXPECT_EQ(len, sizeof(int));
     /* The same number means another thing at another level. */
     len = sizeof(value);
     EXPECT_EQ(weft__sys_getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, &len), 0);
@@ -429,6 +439,16 @@ static void report_states(void)
     EXPECT_EQ(events_of(ep), EPOLLIN | EPOLLOUT);
     EXPECT_EQ(weft__sys_shutdown(pair[0], SHUT_WR), 0);
     let_pass(10 * WEFT_MS);
+    EXPECT_EQ(events_of(ep), EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+    EXPECT_EQ(weft__sys_shutdown(pair[1], SHUT_WR), 0);
+    EXPECT_EQ(events_of(ep), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP);
+    close_both(pair);
+
+    /* What nobody will read any more is over as well. */
+    connect_pair(pair);
+    EXPECT_EQ(weft__sys_epoll_ctl(ep, EPOLL_CTL_ADD, pair[1], all_bits | EPOLLET, 7), 0);
+    EXPECT_EQ(events_of(ep), EPOLLOUT);
+    EXPECT_EQ(weft__sys_shutdown(pair[1], SHUT_RD), 0);
     EXPECT_EQ(events_of(ep), EPOLLIN | EPOLLOUT | EPOLLRDHUP);
     EXPECT_EQ(weft__sys_shutdown(pair[1], SHUT_WR), 0);
     EXPECT_EQ(events_of(ep), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP);
