@@ -478,6 +478,8 @@ static void a_report_needs_no_descriptor(void **state)
 {
     (void)state;
     int id = 4;
+    if (!is_under(""))
+        skip(); /* tools need descriptors of their own */
     struct weft__stack *s = new_stack(&id);
     assert_killed_by(run_child(overflow_without_descriptors, s, text, sizeof(text)), SIGSEGV);
     assert_non_null(strstr(text, "weft: stack overflow in task 4 \"name\""));
