@@ -1,7 +1,7 @@
 /* ctest: parallel */
 /*
- * What a look-up makes of what the resolver says. The resolver is the test's own: it takes the place
- * of libc's for the whole program.
+ * What a look-up makes of what the resolver says. The resolver is the test's own: it takes the
+ * place of libc's for the whole program.
  */
 #include "harness.h"
 
