@@ -30,10 +30,11 @@ def package_version(package):
 
 def compile_c(build, source, program, libraries=(), compiler='cc', standard='gnu17'):
     out = os.path.join(build, program)
-    depends = [os.path.join(SOURCES, name) for name in (source, 'peer.h')]
+    depends = [os.path.join(SOURCES, source), os.path.join(SOURCES, 'peer.h'), __file__]
     if os.path.exists(out) and all(os.path.getmtime(out) > os.path.getmtime(path) for path in depends):
         return []
-    return [[compiler, '-O2', '-std=' + standard, '-D_GNU_SOURCE', '-Wall', '-Wextra', '-pthread',
+    # As weft's release build; NDEBUG is for the assertions in Boost's headers.
+    return [[compiler, '-O3', '-DNDEBUG', '-std=' + standard, '-D_GNU_SOURCE', '-Wall', '-Wextra', '-pthread',
              os.path.join(SOURCES, source), *('-l' + library for library in libraries), '-o', out]]
 
 
