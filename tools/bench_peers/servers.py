@@ -23,6 +23,10 @@ def core_plan(threads, cores):
 
 
 class ServerAbsent(Exception):
+    """The program says that this machine has not what it needs."""
+
+
+class ServerFailed(Exception):
     pass
 
 
@@ -37,13 +41,15 @@ def run_server(program, threads, load, cell, seconds, warm_up, cores):
                                 capture_output=True, text=True, timeout=TIMEOUT_S,
                                 preexec_fn=lambda: os.sched_setaffinity(0, load_cores))
         is_alive = server.poll() is None
+    except subprocess.TimeoutExpired as e:
+        raise ServerFailed(f'{os.path.basename(program)} {threads}: no end after {TIMEOUT_S} s') from e
     finally:
         server.send_signal(signal.SIGKILL)
         _, err = server.communicate()
     if not is_alive and server.returncode == NO_ROW:
         raise ServerAbsent(err.strip())
     if result.returncode != 0 or not is_alive:
-        raise RuntimeError(f'{os.path.basename(program)} {threads}, {cell[0]} connections, {cell[1]} bytes: '
+        raise ServerFailed(f'{os.path.basename(program)} {threads}, {cell[0]} connections, {cell[1]} bytes: '
                            f'{result.stderr.strip()} {err.strip()}'
                            + ('' if is_alive else f'; the server ended with {server.returncode}'))
     return {key: float(value) for key, value in (word.split('=') for word in result.stdout.split())}
@@ -72,7 +78,7 @@ def test_servers(servers, load, threads_list, cores):
                 print(f'without {TITLES[peer]}: {e}')
                 servers.pop(peer)
                 break
-            except RuntimeError as e:
+            except ServerFailed as e:
                 print('unfair:', e)
                 is_fair = False
     print('fairness of the servers:', ', '.join(servers), '- ' + ('passed' if is_fair else 'failed'), flush=True)
