@@ -229,12 +229,23 @@ static __attribute__((noinline)) int misuse_here(void)
     return weft__misuse("weft_join", -EINVAL, "the handle is NULL", WEFT__CALLER);
 }
 
+/* Which a static program has not: addresses stay numbers there. */
+static bool has_loader(void)
+{
+    Dl_info info;
+    return dladdr((const void *)(uintptr_t)misuse_here, &info) != 0;
+}
+
 static void misuse_names_call_reason_and_caller(void **state)
 {
     (void)state;
     assert_int_equal(misuse_here(), -EINVAL);
     assert_int_equal(seen.level, WEFT_LOG_ERROR);
     assert_int_equal(strncmp(seen.line, "weft_join: the handle is NULL (called from ", 43), 0);
+    if (!has_loader()) {
+        assert_int_equal(strncmp(seen.line + 43, "0x", 2), 0);
+        return;
+    }
     assert_non_null(strstr(seen.line, "_log("));
     assert_non_null(strstr(seen.line, "+0x"));
     assert_non_null(strstr(seen.line, ") [0x"));
@@ -243,6 +254,8 @@ static void misuse_names_call_reason_and_caller(void **state)
 static void misuse_in_a_known_function_names_it(void **state)
 {
     (void)state;
+    if (!has_loader())
+        skip();
     const char *known = dlsym(RTLD_DEFAULT, "insque"); /* no sanitizer takes its place */
     assert_non_null(known);
     assert_int_equal(weft__misuse("weft_join", -EINVAL, "no", known + 1), -EINVAL);
