@@ -1,6 +1,6 @@
 /* ctest: parallel */
-/* Values of no bytes, buffers of no length, elements that need no destructor: nothing is copied, and
- * all else is as with any other. */
+/* Values of no bytes, buffers of no length, elements that need no destructor: nothing is copied,
+ * and all else is as with any other. */
 #include "harness.h"
 #include "socks.h"
 
