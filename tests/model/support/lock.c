@@ -22,7 +22,7 @@ static bool lock_is_free(void *arg)
 
 void weft__lock_slow(struct weft__lock *l)
 {
-    (void)model__block(lock_is_free, l, WEFT_NEVER, "lock"); /* there is no deadline */
+    (void)model__block(lock_is_free, l, WEFT_NEVER, &l->word, "lock"); /* there is no deadline */
     model__lock_take(&l->word);
 }
 

@@ -45,7 +45,7 @@ struct location {
     const void *object;
     /* by bits of threads, in all runs of this model so far */
     uint8_t touched_by, written_by;
-    bool is_shared; /* in this pass of the search */
+    uint8_t known_touched_by, known_written_by; /* when this pass of the search began */
     /* of this run, if it is `run` */
     bool is_lock; /* loads return the newest store */
     unsigned run;
@@ -130,7 +130,8 @@ bool model__memory_has_learnt(void)
     has_learnt = false;
     for (size_t i = 0; i < LOCATIONS; i++) {
         struct location *l = &location[i];
-        l->is_shared = l->written_by != 0 && (l->touched_by & (l->touched_by - 1)) != 0;
+        l->known_touched_by = l->touched_by;
+        l->known_written_by = l->written_by;
     }
     return had;
 }
@@ -156,20 +157,31 @@ static struct location *location_of(const void *object)
     return l;
 }
 
+/* Some thread's operations are points by what is known by now, and were not in this pass. */
+static bool has_more_points(const struct location *l)
+{
+    for (uint8_t bit = 1; bit; bit <<= 1)
+        if (((l->touched_by & bit) && (l->written_by & ~bit) && !(l->known_written_by & ~bit)) ||
+            ((l->written_by & bit) && (l->touched_by & ~bit) && !(l->known_touched_by & ~bit)))
+            return true;
+    return false;
+}
+
 /*
  * A preemption is of use only before an operation that another thread's could come before or after
- * with a difference: on an object that two threads touch and one of them writes. Which those are is
- * learnt on the way; the search is made again until a pass teaches nothing new.
+ * with a difference: a write of an object that another one touches, a read of one that another one
+ * writes. Which those are is learnt on the way; the search is made again until a pass teaches
+ * nothing new.
  */
 static bool is_shared(struct location *l, bool writes)
 {
     uint8_t bit = (uint8_t)(1u << (unsigned)model__at.current);
-    l->touched_by |= bit;
-    l->written_by |= writes ? bit : 0;
-    bool is_now = l->written_by != 0 && (l->touched_by & (l->touched_by - 1)) != 0;
-    if (is_now && !l->is_shared)
-        has_learnt = true;
-    return l->is_shared;
+    if ((l->touched_by & bit) == 0 || (writes && (l->written_by & bit) == 0)) {
+        l->touched_by |= bit;
+        l->written_by |= writes ? bit : 0;
+        has_learnt = has_learnt || has_more_points(l);
+    }
+    return ((writes ? l->known_touched_by : l->known_written_by) & ~bit) != 0;
 }
 
 static uint64_t memory_read(const void *p, unsigned bytes)
@@ -273,7 +285,7 @@ static memory_order order_of_failure(memory_order order)
 static struct location *begin(void *addr, unsigned bytes, bool writes, const void *site)
 {
     struct location *l = location_of(addr);
-    model__point(is_shared(l, writes));
+    model__point(is_shared(l, writes), (struct model__touch){addr, writes});
     look_at_memory(l, addr, bytes);
     unsigned t = (unsigned)model__at.current;
     l->touched[t] = tick(t);
@@ -477,6 +489,7 @@ void model__lock_take(void *word)
     struct location *l = location_of(word);
     unsigned t = (unsigned)model__at.current;
     look_at_memory(l, word, sizeof(uint32_t));
+    model__touched((struct model__touch){word, true});
     l->touched[t] = tick(t);
     replace(l, word, 1, memory_order_acquire, "lock taken", NULL);
 }

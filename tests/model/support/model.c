@@ -39,7 +39,8 @@ struct thread {
     bool was_ready;  /* when it was last looked at */
     bool is_ordered; /* what makes it ready happens before it goes on */
     model__clock readied;
-    struct weft__ctx ctx; /* what is thread-local in the library */
+    struct model__touch next; /* asleep: the operation before which it was preempted */
+    struct weft__ctx ctx;     /* what is thread-local in the library */
     unsigned locks_held;
 };
 
@@ -51,9 +52,11 @@ struct choice {
 static struct {
     const struct model *model;
     unsigned bound, stale_bound;
-    bool can_fail; /* in a run or in the check after it */
+    bool can_fail;     /* in a run or in the check after it */
+    bool is_redundant; /* another run has shown all that is to come in this one */
     struct thread thread[MODEL_THREADS_MAX];
     unsigned thread_count;
+    unsigned asleep;        /* by bits of threads */
     unsigned ordered_count; /* threads blocked in model_wait() */
     bool one_became_ready;  /* of these, since the last decision */
     void *search_sp;        /* saved, while the threads run */
@@ -112,7 +115,7 @@ void __wrap_weft__assert_failed(const char *cond, const char *file, int line, co
 /* The way to go of `count`, in the order in which the search tries them. */
 static unsigned choose(unsigned count)
 {
-    if (count == 1)
+    if (count == 1 || m.is_redundant)
         return 0;
     if (m.choice_at == m.choice_count) {
         m.choice[m.choice_count].taken = 0;
@@ -123,6 +126,38 @@ static unsigned choose(unsigned count)
         model__fail(MODEL_CHECK_FAILED, "the model is not deterministic");
     return m.choice[m.choice_at++].taken;
 }
+
+/*
+ * A thread that is preempted before an operation falls asleep: it may not go on until another one
+ * has touched the same object, and one of the two writes. A schedule in which it goes on with
+ * nothing touched differs from one that has been tried, in which it is preempted right after this
+ * operation, or not at all as it has come to its end or blocks: same stores, same loads, no more
+ * preemptions. model.md has the argument.
+ */
+static bool is_asleep(unsigned thread)
+{
+    return m.asleep >> thread & 1;
+}
+
+static void fall_asleep(unsigned thread, struct model__touch next)
+{
+    if (next.object == NULL || m.model->is_unpruned)
+        return;
+    m.thread[thread].next = next;
+    m.asleep |= 1u << thread;
+}
+
+void model__touched(struct model__touch touch)
+{
+    for (unsigned i = 0; m.asleep >> i != 0; i++) {
+        const struct model__touch *next = &m.thread[i].next;
+        if (touch.object == NULL ||
+            (touch.object == next->object && (touch.writes || next->writes)))
+            m.asleep &= ~(1u << i);
+    }
+}
+
+static const struct model__touch of_anything = {.object = NULL, .writes = true};
 
 /* Preemptions and stale reads together. */
 static bool is_spent(void)
@@ -208,11 +243,12 @@ static WEFT__NORETURN void fail_deadlock(void)
 }
 
 /* The thread that goes on; -1 when all have ended. */
-static int decide(bool may_preempt)
+static int decide(bool may_preempt, struct model__touch touch)
 {
     int option[MODEL_THREADS_MAX];
-    unsigned count = 0, alive = 0;
+    unsigned count = 0, alive = 0, asleep = 0;
     bool current_can = false;
+    may_preempt = may_preempt || m.model->is_unpruned;
     m.one_became_ready = false;
     if (m.steps >= STEPS_MAX)
         model__fail(MODEL_LIVELOCK, "livelock: a run of more than %d steps", STEPS_MAX);
@@ -232,13 +268,22 @@ static int decide(bool may_preempt)
         }
         for (unsigned i = 0; i < m.thread_count; i++) {
             alive += !m.thread[i].has_ended;
-            if ((int)i != model__at.current && can_go_on(&m.thread[i]))
+            if ((int)i == model__at.current || !can_go_on(&m.thread[i]))
+                continue;
+            if (is_asleep(i))
+                asleep++;
+            else
                 option[count++] = (int)i;
         }
         for (unsigned i = 0; m.model->time_races && i < m.thread_count; i++)
             if (can_time_out(&m.thread[i]))
                 option[count++] = (int)i;
-    } while (count == 0 && alive > 0 && let_time_pass());
+    } while (count == 0 && asleep == 0 && alive > 0 && let_time_pass());
+    if (count == 0 && asleep > 0) { /* to its end, for state that a run leaves to the next one */
+        m.is_redundant = true;
+        m.asleep = 0;
+        return decide(may_preempt, touch);
+    }
     if (count == 0) {
         if (alive > 0)
             fail_deadlock();
@@ -254,10 +299,12 @@ static int decide(bool may_preempt)
         if (taken == count)
             model__fail(MODEL_PASSED, "the schedule to replay does not fit at step %zu", m.steps);
     } else {
-        may_preempt = may_preempt || m.one_became_ready;
-        if (current_can && (!may_preempt || m.preemptions == m.bound || is_spent()))
+        bool may = may_preempt || m.one_became_ready;
+        if (current_can && (!may || m.preemptions == m.bound || is_spent()))
             count = 1;
         taken = choose(count);
+        if (current_can && taken > 0 && !m.one_became_ready)
+            fall_asleep((unsigned)model__at.current, touch);
     }
     if (current_can && taken > 0)
         m.preemptions++;
@@ -276,9 +323,10 @@ static void go_on_with(int next)
                      next < 0 ? &m.search_sp : &m.thread[next].sp);
 }
 
-void model__point(bool may_preempt)
+void model__point(bool may_preempt, struct model__touch touch)
 {
-    go_on_with(decide(may_preempt));
+    go_on_with(decide(may_preempt, touch));
+    model__touched(touch);
 }
 
 void model_give_way(void)
@@ -297,6 +345,7 @@ void model_give_way(void)
     if (m.steps >= STEPS_MAX)
         model__fail(MODEL_LIVELOCK, "livelock: a run of more than %d steps", STEPS_MAX);
     m.step[m.steps++] = (struct model__step){.who = (uint8_t)next};
+    model__touched(of_anything);
     go_on_with(next);
 }
 
@@ -304,13 +353,14 @@ void model_step(const char *what)
 {
     if (!model__at.is_running)
         return;
-    model__point(true);
+    model__point(true, of_anything);
     model__trace(what, NULL, NULL, NULL, NULL);
 }
 
-static bool block(bool (*is_ready)(void *arg), void *arg, uint64_t deadline_ns, const char *what,
-                  bool is_ordered)
+static bool block(bool (*is_ready)(void *arg), void *arg, uint64_t deadline_ns, const void *object,
+                  const char *what, bool is_ordered)
 {
+    struct model__touch touch = {.object = object, .writes = true};
     if (!model__at.is_running) {
         assert_true(is_ready(arg)); /* init and check must not block */
         return true;
@@ -325,7 +375,8 @@ static bool block(bool (*is_ready)(void *arg), void *arg, uint64_t deadline_ns, 
     t->is_ordered = is_ordered;
     t->readied = (model__clock){0};
     m.ordered_count += is_ordered;
-    model__point(true);
+    model__touched(touch);
+    model__point(true, touch);
     m.ordered_count -= is_ordered;
     bool is_met = !t->timed_out && is_ready(arg);
     if (is_met)
@@ -336,14 +387,15 @@ static bool block(bool (*is_ready)(void *arg), void *arg, uint64_t deadline_ns, 
     return is_met;
 }
 
-bool model__block(bool (*is_ready)(void *arg), void *arg, uint64_t deadline_ns, const char *what)
+bool model__block(bool (*is_ready)(void *arg), void *arg, uint64_t deadline_ns, const void *object,
+                  const char *what)
 {
-    return block(is_ready, arg, deadline_ns, what, false);
+    return block(is_ready, arg, deadline_ns, object, what, false);
 }
 
 void model_wait(bool (*is_ready)(void *arg), void *arg, const char *what)
 {
-    (void)block(is_ready, arg, WEFT_NEVER, what, true); /* there is no deadline */
+    (void)block(is_ready, arg, WEFT_NEVER, NULL, what, true); /* there is no deadline */
 }
 
 unsigned model_self(void)
@@ -370,7 +422,7 @@ static void thread_main(void *arg)
     if (t->locks_held)
         model__fail(MODEL_CHECK_FAILED, "thread %c ends with a lock held", 'a' + model__at.current);
     t->has_ended = true;
-    go_on_with(decide(true));
+    go_on_with(decide(true, of_anything));
     abort(); /* nobody switches to a thread that has ended */
 }
 
@@ -396,8 +448,10 @@ unsigned model__thread_create(void *(*start)(void *arg), void *arg)
     t->start = start;
     t->arg = arg;
     unsigned index = (unsigned)(t - m.thread);
-    if (model__at.is_running)
+    if (model__at.is_running) {
         model__acquire(index, model__release(model_self()));
+        model__touched(of_anything);
+    }
     return index;
 }
 
@@ -413,7 +467,7 @@ static WEFT__NOINLINE void run_threads(void)
 {
     model__at.is_running = m.can_fail = true;
     if (setjmp(m.outside) == 0)
-        go_on_with(decide(true));
+        go_on_with(decide(true, of_anything));
     model__at.is_running = false;
     model__at.current = -1;
     weft__tls_ctx = NULL;
@@ -422,7 +476,8 @@ static WEFT__NOINLINE void run_threads(void)
 static void run_once(void)
 {
     model__at.run++;
-    m.thread_count = m.ordered_count = 0;
+    m.thread_count = m.ordered_count = m.asleep = 0;
+    m.is_redundant = false;
     m.choice_at = 0;
     m.steps = 0;
     m.preemptions = m.stale_reads = 0;

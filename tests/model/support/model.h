@@ -41,6 +41,9 @@ struct model {
     /* A futex wait with a deadline may time out whenever it is waited in. Otherwise time passes
      * only while every thread is blocked. */
     bool time_races;
+    /* Every preemption is tried, before every operation: what the search without this is compared
+     * with. */
+    bool is_unpruned;
 };
 
 /* cmocka: fails the test unless every schedule passes. */

@@ -25,17 +25,26 @@ struct model__moment {
     unsigned run;    /* numbers the runs of the process: tables are emptied by comparing it */
 };
 extern struct model__moment model__at;
-/* A point: decides who goes on, and returns when it is the caller. A thread is preempted only where
- * may_preempt says so. */
-void model__point(bool may_preempt);
+/* What the operation of a point touches, beside what is the thread's own. NULL: nobody knows. */
+struct model__touch {
+    const void *object;
+    bool writes;
+};
+/* A point: decides who goes on, and returns when it is the caller, whose operation is carried out
+ * now. A thread is preempted only where may_preempt says so. */
+void model__point(bool may_preempt, struct model__touch touch);
+/* An operation without a point. */
+void model__touched(struct model__touch touch);
 /* A decision of the thread that runs, the second one at a point: 0 to count - 1. 0 is what the
  * search begins with. */
 unsigned model__choose(unsigned count);
 /* A load may return another store than the newest: the bounds leave room for one. */
 bool model__may_be_stale(void);
 /* As model_wait(), up to a deadline on the model's clock (WEFT_NEVER: none), and without the order
- * that a model_wait() carries. False when the deadline passed. */
-bool model__block(bool (*is_ready)(void *arg), void *arg, uint64_t deadline_ns, const char *what);
+ * that a model_wait() carries. False when the deadline passed. `object` is what is_ready looks at,
+ * by operations alone; NULL: something else. */
+bool model__block(bool (*is_ready)(void *arg), void *arg, uint64_t deadline_ns, const void *object,
+                  const char *what);
 /* A thread beside those of the model; its index. */
 unsigned model__thread_create(void *(*start)(void *arg), void *arg);
 bool model__thread_has_ended(unsigned index);

@@ -73,7 +73,7 @@ static int futex_wait(const uint32_t *word, uint32_t expected, const struct time
     *at = &w;
     uint64_t deadline_ns =
         timeout ? (uint64_t)timeout->tv_sec * WEFT_SEC + (uint64_t)timeout->tv_nsec : WEFT_NEVER;
-    if (model__block(is_woken, &w, deadline_ns, "futex wait"))
+    if (model__block(is_woken, &w, deadline_ns, word, "futex wait"))
         return 0;
     forget(&w);
     errno = ETIMEDOUT;
@@ -83,7 +83,8 @@ static int futex_wait(const uint32_t *word, uint32_t expected, const struct time
 static int futex_wake(const uint32_t *word, uint32_t count)
 {
     int woken = 0;
-    model_step("futex wake");
+    model__point(true, (struct model__touch){word, true});
+    model__trace("futex wake", NULL, NULL, NULL, NULL);
     model__clock *before = woken_of(word);
     *before = model__later(*before, model__release((unsigned)model__at.current));
     for (struct waiter **at = &waiters; *at && (uint32_t)woken < count;) {
@@ -140,7 +141,8 @@ static bool has_ended(void *arg)
 static int model_pthread_join(pthread_t thread, void **ret)
 {
     (void)ret;
-    (void)model__block(has_ended, &thread, WEFT_NEVER, "pthread_join"); /* there is no deadline */
+    (void)model__block(has_ended, &thread, WEFT_NEVER, NULL,
+                       "pthread_join"); /* there is no deadline */
     model__acquire((unsigned)model__at.current, model__release((unsigned)thread));
     return 0;
 }
