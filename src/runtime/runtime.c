@@ -190,7 +190,7 @@ static void fill(struct weft_runtime *rt, const weft_config *c)
 static void stop_threads(struct weft_runtime *rt)
 {
     struct weft__sched *s = &rt->sched;
-    weft__a32_store_seq_cst(&s->stop, WEFT__STOP_FOR_GOOD);
+    weft__sched_stop(s);
     weft__monitor_stop(s);
     if (!s->is_multi) {
         weft__runtime_end_driving(rt);

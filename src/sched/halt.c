@@ -8,8 +8,7 @@
 void weft__sched_halt(struct weft__sched *s)
 {
     uint32_t run = WEFT__STOP_NOT;
-    /* seq_cst: who goes to sleep announces it, then looks here; we store, then look for sleepers.
-     * mutation: no model exits; it is the handshake of a worker that is stopped, which has one */
+    /* seq_cst: who goes to sleep announces it, then looks here; we store, then look for sleepers */
     if (s->is_multi && weft__a32_cas_seq_cst(&s->stop, &run, WEFT__STOP_HALT))
         weft__sched_wake_all(s); /* or they would not be counted */
 }
@@ -17,8 +16,18 @@ void weft__sched_halt(struct weft__sched *s)
 void weft__sched_resume(struct weft__sched *s)
 {
     uint32_t halt = WEFT__STOP_HALT;
+    /* release pairs with is_stopped() of worker.c: what was done while all stood still, by a
+     * destructor that uses the runtime after all, is seen by the next task */
     if (weft__a32_load_relaxed(&s->stop) == WEFT__STOP_HALT &&
-        weft__a32_cas_relaxed(&s->stop, &halt, WEFT__STOP_NOT)) /* nothing goes with it */
+        weft__a32_cas_release(&s->stop, &halt, WEFT__STOP_NOT))
+        weft__sys_futex_wake(&s->stop, INT32_MAX);
+}
+
+void weft__sched_stop(struct weft__sched *s)
+{
+    /* seq_cst: as in weft__sched_halt(), for who goes to sleep. One that stands still sleeps
+     * elsewhere: the process may be exiting on another thread. */
+    if (weft__a32_swap_seq_cst(&s->stop, WEFT__STOP_FOR_GOOD) == WEFT__STOP_HALT)
         weft__sys_futex_wake(&s->stop, INT32_MAX);
 }
 
@@ -26,8 +35,7 @@ void weft__worker_halt(struct weft__worker *w)
 {
     struct weft__sched *s = w->sched;
     uint64_t until_ns = weft__sys_now_ns() + HALT_MAX_NS;
-    /* release: with what its last task has done. mutation: no model exits; what is ordered here is
-     * the program's own, for the destructors that exit() runs */
+    /* release: with what its last task has done */
     weft__a32_add_release(&s->halted, 1);
     while (weft__a32_load_relaxed(&s->stop) == WEFT__STOP_HALT)
         if (weft__sys_futex_wait(&s->stop, WEFT__STOP_HALT, until_ns) == -ETIMEDOUT)
@@ -57,8 +65,7 @@ void weft__sched_halt_wait(struct weft__sched *s, uint64_t deadline_ns, uint64_t
     for (;;) {
         uint64_t now_ns = weft__sys_now_ns();
         bool is_early = now_ns < deadline_ns;
-        /* acquire pairs with the release of who halts. Those who halt sleep as well. mutation: as
-         * there */
+        /* acquire pairs with the release of who halts. Those who halt sleep as well. */
         uint32_t halted = is_early ? weft__a32_load_acquire(&s->halted) : 0;
         if (weft__a32_load_relaxed(&s->stop) != WEFT__STOP_HALT || now_ns >= give_up_ns ||
             halted >= count_running(s, is_early))
