@@ -81,7 +81,6 @@ static void a_searcher_wakes_the_next(void **state)
 {
     (void)state;
     static const struct model m = {.name = "idle: a task that waits for the next one",
-                                   .bound_less = 1,
                                    .init = init_two_workers,
                                    .thread = {worker_0, worker_1, spawn_urgent_pair},
                                    .check = all_ran};
@@ -290,7 +289,6 @@ static void the_seat_is_not_left_empty(void **state)
 {
     (void)state;
     static const struct model m = {.name = "idle: an extra worker polls and leaves service",
-                                   .bound_less = 1,
                                    .init = init_extra,
                                    .thread = {worker_0, look_and_leave, send_event},
                                    .check = driver_is_left};

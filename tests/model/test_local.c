@@ -243,7 +243,6 @@ static void its_own_wake_is_not_lost_among_them(void **state)
 {
     (void)state;
     static const struct model m = {.name = "local: the driver's own wake",
-                                   .bound_less = 1,
                                    .init = init,
                                    .thread = {drive_until_flag, wake_both, set_flag_and_wake},
                                    .check = all_ended};
@@ -469,7 +468,6 @@ static void a_driver_that_stops_leaves_the_set_to_another(void **state)
 {
     (void)state;
     static const struct model m = {.name = "local: one of two drivers stops",
-                                   .bound_less = 1,
                                    .init = init_fibers,
                                    .thread = {drive_first, wake_both, set_flag_and_wake_fiber},
                                    .check = fibers_ended};

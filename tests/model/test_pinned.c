@@ -64,7 +64,6 @@ static void its_worker_hears_of_a_pinned_task(void **state)
 {
     (void)state;
     static const struct model m = {.name = "two workers, a task pinned to one",
-                                   .bound_less = 1,
                                    .init = init_two_workers,
                                    .thread = {worker_0, worker_1, pin_from_outside},
                                    .check = all_ran};
@@ -88,7 +87,6 @@ static void a_task_wakes_one_pinned_elsewhere(void **state)
 {
     (void)state;
     static const struct model m = {.name = "a task wakes one pinned to the other worker",
-                                   .bound_less = 1,
                                    .init = init_two_workers,
                                    .thread = {worker_0, worker_1, pin_by_a_task},
                                    .check = all_ran};
@@ -106,7 +104,6 @@ static void whoever_is_first_keeps_a_task_born_pinned(void **state)
 {
     (void)state;
     static const struct model m = {.name = "two workers, a task born pinned",
-                                   .bound_less = 1,
                                    .init = init_two_workers,
                                    .thread = {worker_0, worker_1, spawn_born_pinned},
                                    .check = all_ran};
@@ -192,7 +189,6 @@ static void a_dormant_worker_hears_of_its_task(void **state)
 {
     (void)state;
     static const struct model m = {.name = "a task pinned to a dormant worker",
-                                   .bound_less = 1,
                                    .init = init_extra,
                                    .thread = {worker_0, dormant_1, pin_from_outside},
                                    .check = extra_is_left};
@@ -234,7 +230,6 @@ static void workers_hear_of_classes(void **state)
 {
     (void)state;
     static const struct model m = {.name = "two workers, an urgent task and one in the background",
-                                   .bound_less = 1,
                                    .init = init_two_workers,
                                    .thread = {worker_0, worker_1, urgent_from_outside},
                                    .check = all_ran};
@@ -259,7 +254,6 @@ static void a_task_in_the_background_is_reached(void **state)
 {
     (void)state;
     static const struct model m = {.name = "a task spawns one in the background",
-                                   .bound_less = 1,
                                    .init = init_two_workers,
                                    .thread = {worker_0, worker_1, classes_by_a_task},
                                    .check = all_ran};

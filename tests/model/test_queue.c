@@ -167,38 +167,34 @@ static void all_received(void)
         MODEL_CHECK(drops[v] == 0);
 }
 
-#define PASSES(function, start, less, after, ...)                                                  \
+#define PASSES(function, start, after, ...)                                                        \
     static void function(void **state)                                                             \
     {                                                                                              \
         (void)state;                                                                               \
-        static const struct model m = {.name = #function,                                          \
-                                       .init = start,                                              \
-                                       .thread = {__VA_ARGS__},                                    \
-                                       .check = after,                                             \
-                                       .bound_less = less};                                        \
+        static const struct model m = {                                                            \
+            .name = #function, .init = start, .thread = {__VA_ARGS__}, .check = after};            \
         model_passes(&m);                                                                          \
     }
 
-PASSES(rendezvous, init_rendezvous, 0, all_received, send_it, recv_it)
-PASSES(bounded, init_one, 0, all_received, send_two, recv_two)
-PASSES(rendezvous_two_senders, init_rendezvous, 1, all_received, send_it, send_it, recv_two)
-PASSES(bounded_two_senders, init_one, 1, all_received, send_it, send_it, recv_two)
-PASSES(bounded_two_receivers, init_one, 1, all_received, send_two, recv_it, recv_it)
+PASSES(rendezvous, init_rendezvous, all_received, send_it, recv_it)
+PASSES(bounded, init_one, all_received, send_two, recv_two)
+PASSES(rendezvous_two_senders, init_rendezvous, all_received, send_it, send_it, recv_two)
+PASSES(bounded_two_senders, init_one, all_received, send_it, send_it, recv_two)
+PASSES(bounded_two_receivers, init_one, all_received, send_two, recv_it, recv_it)
 /* Who gives up against who hands over: all come to an end, and nothing is left. */
-PASSES(rendezvous_sender_gives_up, init_rendezvous, 0, all_received, send_or_give_up_and_recv,
-       send_it, recv_it)
-PASSES(rendezvous_receiver_gives_up, init_rendezvous, 0, all_received, send_it,
+PASSES(rendezvous_sender_gives_up, init_rendezvous, all_received, send_or_give_up_and_recv, send_it,
+       recv_it)
+PASSES(rendezvous_receiver_gives_up, init_rendezvous, all_received, send_it,
        recv_or_give_up_and_send, recv_it)
-PASSES(bounded_sender_gives_up, init_one, 0, all_received, send_or_give_up_and_recv, send_it,
+PASSES(bounded_sender_gives_up, init_one, all_received, send_or_give_up_and_recv, send_it, recv_it)
+PASSES(bounded_receiver_gives_up, init_one, all_received, send_it, recv_or_give_up_and_send,
        recv_it)
-PASSES(bounded_receiver_gives_up, init_one, 0, all_received, send_it, recv_or_give_up_and_send,
-       recv_it)
-PASSES(both_give_up, init_rendezvous, 0, each_value_once, send_or_give_up, recv_or_give_up)
-PASSES(rendezvous_try_send, init_rendezvous, 0, each_value_once, try_to_send, recv_or_give_up)
-PASSES(rendezvous_try_recv, init_rendezvous, 0, each_value_once, send_or_give_up, try_to_recv)
-PASSES(close_against_rendezvous, init_rendezvous, 0, each_value_once, send_it, recv_it, close_it)
-PASSES(close_against_bounded, init_one, 0, each_value_once, send_it, recv_it, close_and_recv)
-PASSES(close_against_waiting_senders, init_one, 0, each_value_once, send_it, send_it, close_it)
+PASSES(both_give_up, init_rendezvous, each_value_once, send_or_give_up, recv_or_give_up)
+PASSES(rendezvous_try_send, init_rendezvous, each_value_once, try_to_send, recv_or_give_up)
+PASSES(rendezvous_try_recv, init_rendezvous, each_value_once, send_or_give_up, try_to_recv)
+PASSES(close_against_rendezvous, init_rendezvous, each_value_once, send_it, recv_it, close_it)
+PASSES(close_against_bounded, init_one, each_value_once, send_it, recv_it, close_and_recv)
+PASSES(close_against_waiting_senders, init_one, each_value_once, send_it, send_it, close_it)
 
 /* ---- the last reference ---- */
 
@@ -226,7 +222,7 @@ static void all_is_gone(void)
         MODEL_CHECK(got[v] + drops[v] == gone[v]);
 }
 
-PASSES(the_last_reference, init_shared, 0, all_is_gone, send_and_leave, receive_and_leave)
+PASSES(the_last_reference, init_shared, all_is_gone, send_and_leave, receive_and_leave)
 
 /* ---- seeded ---- */
 

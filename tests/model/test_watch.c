@@ -179,24 +179,21 @@ static void each_value_once(void)
         MODEL_CHECK(drops[i] == (i < made));
 }
 
-#define PASSES(function, start, less, ...)                                                         \
+#define PASSES(function, start, ...)                                                               \
     static void function(void **state)                                                             \
     {                                                                                              \
         (void)state;                                                                               \
-        static const struct model m = {.name = #function,                                          \
-                                       .init = start,                                              \
-                                       .thread = {__VA_ARGS__},                                    \
-                                       .check = each_value_once,                                   \
-                                       .bound_less = less};                                        \
+        static const struct model m = {                                                            \
+            .name = #function, .init = start, .thread = {__VA_ARGS__}, .check = each_value_once};  \
         model_passes(&m);                                                                          \
     }
 
-PASSES(the_last_value_against_the_end, init, 0, send_and_end, see_the_last_value)
-PASSES(giving_up_against_a_send, init, 0, send_and_end, give_up_then_see_the_last_value)
-PASSES(modifications_against_each_other, init_two_senders, 1, modify_and_end, modify_and_end,
+PASSES(the_last_value_against_the_end, init, send_and_end, see_the_last_value)
+PASSES(giving_up_against_a_send, init, send_and_end, give_up_then_see_the_last_value)
+PASSES(modifications_against_each_other, init_two_senders, modify_and_end, modify_and_end,
        wait_for_two)
-PASSES(a_borrow_against_a_send, init, 0, send_if_anybody_listens, borrow_and_leave)
-PASSES(closed_against_leaving, init, 0, wait_for_closed, leave)
+PASSES(a_borrow_against_a_send, init, send_if_anybody_listens, borrow_and_leave)
+PASSES(closed_against_leaving, init, wait_for_closed, leave)
 
 int main(void)
 {
