@@ -29,7 +29,7 @@
 #define DUE_NS (WEFT_SEC + 10) /* the clock stands at 1 s */
 
 static struct weft__core core;
-static struct weft__timers timers;
+static struct weft__timers timers, elsewhere, *here; /* the wheels of two workers */
 static struct weft__task owner[OWNERS];
 static weft_timer *timer; /* on the heap, so that a late touch is seen */
 static int at_work;       /* owners that have not ended */
@@ -42,7 +42,7 @@ static int result[OWNERS];
 static struct weft__timers *timers_here(struct weft__core *c)
 {
     (void)c;
-    return &timers;
+    return here;
 }
 static void timers_rearmed(struct weft__core *c, struct weft__timers *ts)
 {
@@ -81,6 +81,8 @@ static void init(int owners)
     weft__a64_store_relaxed(&core.refs, 1);
     weft__clock_init(&core.clock, false);
     weft__timers_init(&timers, WEFT_SEC);
+    weft__timers_init(&elsewhere, WEFT_SEC);
+    here = &timers;
     weft__a32_store_relaxed(&flag, 0);
     fired = 0;
     at_work = owners;
@@ -93,6 +95,7 @@ static void init(int owners)
         model_name(&owner[i], sizeof owner[i], names[i]);
     }
     model_name(&timers, sizeof timers, "timers");
+    model_name(&elsewhere, sizeof elsewhere, "elsewhere");
     model_name(&flag, sizeof flag, "flag");
 }
 
@@ -130,6 +133,12 @@ static void init_armed(void)
     MODEL_CHECK(timer->future.ops->poll(&timer->future, weft__task_waker(&owner[0])) ==
                 WEFT_PENDING);
 }
+/* Armed on one worker; its owner goes on on another one. */
+static void init_moved(void)
+{
+    init_armed();
+    here = &elsewhere;
+}
 static void init_unarmed(void)
 {
     init(1);
@@ -140,6 +149,7 @@ static void all_is_over(void)
 {
     MODEL_CHECK(at_work == 0 && timers.wheel.count == 0);
     MODEL_CHECK(weft__a64_load_relaxed(&timers.count) == 0);
+    MODEL_CHECK(elsewhere.wheel.count == 0 && weft__a64_load_relaxed(&elsewhere.count) == 0);
     MODEL_CHECK(weft__a64_load_relaxed(&core.refs) == 1);
     for (int i = 0; i < OWNERS; i++)
         MODEL_CHECK((weft__a64_load_relaxed(&owner[i].state) & WEFT__TASK_REFS_MASK) ==
@@ -174,6 +184,21 @@ static void expire_until_done(void)
         if (at_work == 0)
             return;
         fired += weft__timers_expire(&timers, 2 * WEFT_SEC);
+    }
+}
+static bool is_something_armed_elsewhere(void *arg)
+{
+    (void)arg;
+    return at_work == 0 ||
+           atomic_load_explicit(&elsewhere.next_ns.v, memory_order_relaxed) != WEFT_NEVER;
+}
+static void expire_elsewhere_until_done(void)
+{
+    for (;;) {
+        model_wait(is_something_armed_elsewhere, NULL, "a timer elsewhere");
+        if (at_work == 0)
+            return;
+        fired += weft__timers_expire(&elsewhere, 2 * WEFT_SEC);
     }
 }
 static void expire_once(void)
@@ -347,6 +372,18 @@ static void take_back_without_the_lock(void)
     leave(0, 0);
 }
 
+/* Takes it off the wheel of the worker it runs on by now. */
+static void take_back_from_here(void)
+{
+    become(0);
+    struct weft__timer *t = inside();
+    t->timers = here;
+    weft__timer_disarm(t);
+    weft__free(timer);
+    weft__a64_sub_relaxed(&core.refs, 1);
+    leave(0, 0);
+}
+
 /* Changes the waker, and takes for granted that it was in time. */
 static int poll_without_second_look(weft_future *f, weft_waker *waker)
 {
@@ -421,6 +458,12 @@ static void fire_in_the_wrong_order(void)
       .thread = {reset_and_await, expire_until_done}, .check = slept_well)                         \
     X(fired_against_looks, MODEL_PASSED, .init = init_armed,                                       \
       .thread = {look_and_take_back, expire_once}, .check = all_is_over)                           \
+    X(moved_and_taken_back, MODEL_PASSED, .init = init_moved, .thread = {take_back, expire_once},  \
+      .check = all_is_over)                                                                        \
+    X(moved_and_set_anew, MODEL_PASSED, .init = init_moved,                                        \
+      .thread = {reset_and_await, expire_once, expire_elsewhere_until_done}, .check = slept_well)  \
+    X(taken_back_from_the_wrong_wheel, MODEL_RACE, .init = init_moved,                             \
+      .thread = {take_back_from_here, expire_once}, .check = all_is_over)                          \
     X(taken_back_without_the_lock, MODEL_RACE, .init = init_armed,                                 \
       .thread = {take_back_without_the_lock, expire_once}, .check = all_is_over)                   \
     X(another_waker_and_no_second_look, MODEL_DEADLOCK, .init = init_armed,                        \
