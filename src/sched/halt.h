@@ -14,7 +14,8 @@ void weft__sched_halt(struct weft__sched *s);
  * from deadline_ns on those that sleep are not waited for, and from give_up_ns on nobody. */
 void weft__sched_halt_wait(struct weft__sched *s, uint64_t deadline_ns, uint64_t give_up_ns);
 void weft__sched_resume(struct weft__sched *s);
-/* Stops the workers for good, those that stand still as well. Who sleeps is the caller's to wake. */
+/* Stops the workers for good, those that stand still as well. Who sleeps is the caller's to
+ * wake. */
 void weft__sched_stop(struct weft__sched *s);
 /* By a worker that found s->stop at WEFT__STOP_HALT. */
 void weft__worker_halt(struct weft__worker *w);

@@ -26,6 +26,12 @@ WEFT__NOINLINE WEFT__NO_TSAN void weft__lock_count_add(int delta)
 }
 #endif
 
+#ifdef WEFT_MODEL
+static weft__a32 *flag_of_thread(void)
+{
+    return NULL;
+}
+#else
 static __thread weft__a32 *sleeps;
 
 WEFT__NOINLINE WEFT__NO_TSAN void weft__lock_tell(weft__a32 *flag)
@@ -41,6 +47,7 @@ static WEFT__NOINLINE WEFT__NO_TSAN weft__a32 *flag_of_thread(void)
     __asm__ volatile("" : "+r"(flag));
     return flag;
 }
+#endif
 
 void weft__lock_slow(struct weft__lock *l)
 {
