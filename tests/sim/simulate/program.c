@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#define CALL_NS 50 /* and more is what a call takes in the simulation, mostly */
+
 /* ---- actors ---- */
 
 struct job {
@@ -154,7 +156,8 @@ bool program_run(uint64_t seed, weft_sim_result *ret_result, char *ret_why, size
     /* A task that is woken may stand behind one that computes until the monitor sees to it, which
      * may itself have to wait for a CPU. The longest in 10,000 seeds were 23 ms and 32 turns. */
     shared.late_max_ns = 100 * WEFT_MS + 3 * c.stall_max_ns;
-    shared.late_max_steps = 1000;
+    /* While a thread stalls the others make calls, each of which may be a turn. */
+    shared.late_max_steps = 1000 + (c.stall_ppm ? 3 * c.stall_max_ns / CALL_NS : 0);
     long alive = memory_alive();
     int rc = weft_sim_run(&c, body, &seed, &r);
     if (rc < 0) {
