@@ -61,8 +61,8 @@ WEFT_API void *weft_task_local_get(const weft_task_local *key);
 /* The same without the report: 0, or -ENOENT; -EINVAL when ret_value is NULL (reported). */
 WEFT_API WEFT_MUST_CHECK int weft_task_local_try_get(const weft_task_local *key, void **ret_value);
 /* Takes the value out of its innermost block: reads inside it fail from now on. 0, -ENOENT, or
- * -EINVAL when ret_value is NULL (reported). A
- * value that was inherited by copy is the caller's to drop. */
+ * -EINVAL when ret_value is NULL (reported). A value that was inherited by copy is the caller's to
+ * drop. */
 WEFT_API WEFT_MUST_CHECK int weft_task_local_take(const weft_task_local *key, void **ret_value);
 
 /* Behind the macro. */

@@ -281,9 +281,16 @@ static void let_prepare(void)
     holds_preparing = false;
 }
 
+static void let_prepare_in_child(void)
+{
+    if (!holds_preparing) /* who has it is not here: it would never be let go */
+        (void)pthread_mutex_init(&preparing, NULL);
+    let_prepare();
+}
+
 static void register_hold(void)
 {
-    (void)pthread_atfork(wait_until_prepared, let_prepare, let_prepare);
+    (void)pthread_atfork(wait_until_prepared, let_prepare, let_prepare_in_child);
 }
 
 void weft__sys_prepare(void (*prepare)(void))

@@ -926,7 +926,12 @@ static void *prepare(void *arg)
     return arg;
 }
 
-/* A fork waits for what is being prepared, and after a second no longer. */
+static void prepare_nothing(void)
+{
+}
+
+/* A fork waits for what is being prepared, and after a second no longer. Its child does not wait
+ * for a thread that is not there. */
 static int fork_while_preparing(void)
 {
     if (pthread_create(&preparing, NULL, prepare, NULL) != 0)
@@ -935,8 +940,11 @@ static int fork_while_preparing(void)
         usleep(1000);
     uint64_t began_ns = weft__sys_now_ns();
     pid_t pid = fork();
-    if (pid == 0)
+    if (pid == 0) {
+        (void)alarm(10); /* a hang is a failure */
+        weft__sys_prepare(prepare_nothing);
         _exit(0);
+    }
     __atomic_store_n(&has_forked, 1, __ATOMIC_SEQ_CST);
     bool has_waited = weft__sys_now_ns() - began_ns >= 900 * WEFT_MS;
     int status;
