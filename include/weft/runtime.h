@@ -161,7 +161,8 @@ WEFT_API WEFT_MUST_CHECK int weft_runtime_create(const weft_config *config, weft
  *                -ETIMEDOUT: call again
  *   timeout_ns   how long to wait; WEFT_NEVER: until all has ended; 0: not at all
  *
- * Returns 0 when everything has ended, or
+ * Returns 0 when everything has ended, threads included; the runtime's own memory and descriptors
+ * go then too, or with the last handle to it or to a task of it. Or it is
  *   -ETIMEDOUT   tasks or jobs that do not end were left behind on threads that go on by
  *                themselves, and what they use is freed when they end
  *   -EAGAIN, -ENOMEM   likewise, but there is no thread or no memory to go on: call again

@@ -90,14 +90,29 @@ static bool idle(struct weft__pool *p)
     return false;
 }
 
+/* ---- threads ---- */
+
+struct weft__pool_thread {
+    struct weft__pool *pool;
+    struct weft__thread thread; /* under the lock */
+};
+
+/* NULL: none. */
+static void join(struct weft__pool_thread *t)
+{
+    if (t)
+        weft__sys_thread_join(&t->thread);
+    weft__free(t);
+}
+
 static void *thread_main(void *arg)
 {
-    struct weft__pool *p = arg;
-    struct weft__core *core = p->core;
+    struct weft__pool_thread *me = arg;
+    struct weft__pool *p = me->pool;
     struct weft__ctx *c = weft__ctx_get();
     void *signal_stack = NULL;
     (void)weft__sigaltstack_init(&signal_stack); /* without it a fault is not named, no more */
-    c->core = core;
+    c->core = p->core;
     weft__lock_acquire(&p->lock);
     for (;;) {
         struct weft__task *job = pop(p);
@@ -110,14 +125,31 @@ static void *thread_main(void *arg)
         if (p->is_closed || !idle(p))
             break;
     }
+    struct weft__pool_thread *before = p->ended;
+    p->ended = me;
     p->thread_count--;
     weft__a32_add_relaxed(&p->threads_word, 1);
     weft__lock_release(&p->lock);
+    weft__sys_futex_wake(&p->threads_word, INT32_MAX);
+    join(before);
     c->core = NULL;
     weft__sigaltstack_fini(signal_stack);
-    weft__sys_futex_wake(&p->threads_word, INT32_MAX); /* at worst a stranger's address: no store */
-    weft__core_unref(core);
     return NULL;
+}
+
+/* Under the lock. */
+static int start_thread(struct weft__pool *p)
+{
+    struct weft__pool_thread *t = weft__malloc(sizeof *t);
+    if (t == NULL)
+        return -ENOMEM;
+    t->pool = p;
+    int rc = weft__sys_thread_start(&t->thread, "weft-blocking", thread_main, t);
+    if (rc == 0)
+        p->thread_count++;
+    else
+        weft__free(t);
+    return rc;
 }
 
 static void wake(struct weft__pool *p)
@@ -140,17 +172,9 @@ int weft__pool_submit(struct weft__pool *p, struct weft__task *job)
         return 0;
     }
     if (p->idle_count == 0 && p->thread_count < p->threads_max) {
-        struct weft__thread thread;
-        weft__core_ref(p->core);
-        rc = weft__sys_thread_start(&thread, "weft-blocking", thread_main, p);
-        if (rc == 0) {
-            weft__sys_thread_detach(&thread);
-            p->thread_count++;
-        } else {
-            weft__core_unref(p->core);
-            if (p->thread_count > 0)
-                rc = 0; /* those there are get to it */
-        }
+        rc = start_thread(p);
+        if (p->thread_count > 0)
+            rc = 0; /* those there are get to it */
     }
     if (rc == 0) {
         job->qnode.next = NULL;
@@ -194,9 +218,13 @@ void weft__pool_join(struct weft__pool *p)
         uint32_t seen = weft__a32_load_acquire(&p->threads_word);
         weft__lock_acquire(&p->lock);
         unsigned left = p->thread_count;
+        struct weft__pool_thread *last = p->ended;
         weft__lock_release(&p->lock);
-        if (left == 0)
+        if (left == 0) {
+            p->ended = NULL; /* nobody else is left */
+            join(last);
             return;
+        }
         (void)weft__sys_futex_wait(&p->threads_word, seen, WEFT_NEVER);
     }
 }

@@ -6,6 +6,9 @@
  * of its own: the submitter takes one off the list under the lock that guards the queue, so a
  * thread that was told to wake is never counted idle, and no job is left behind (a counter beside
  * the queue would go wrong exactly there).
+ *
+ * A thread that ends is joined by the next one that does, and the last by weft__pool_join(): after
+ * that nothing of the pool runs any more, and before it at most one thread waits to be joined.
  */
 #ifndef WEFT_BLOCKING_POOL_H
 #define WEFT_BLOCKING_POOL_H
@@ -25,6 +28,7 @@ struct weft__pool {
     size_t queued;
     struct weft__node idle; /* of struct idler, latest first: its cache is warm */
     unsigned idle_count, thread_count;
+    struct weft__pool_thread *ended; /* the last one that did; NULL: none */
     bool is_closed;
     weft__a32 threads_word; /* futex: changes when a thread ends */
 };
@@ -36,7 +40,7 @@ void weft__pool_init(struct weft__pool *p, struct weft__core *core, unsigned thr
 int weft__pool_submit(struct weft__pool *p, struct weft__task *job);
 /* Cancels the jobs that have not started, and refuses later ones. Idempotent. */
 void weft__pool_close(struct weft__pool *p);
-/* After close: waits until every thread has ended. */
+/* After close: waits until every thread has ended, and is gone. */
 void weft__pool_join(struct weft__pool *p);
 void weft__pool_counts(struct weft__pool *p, unsigned *ret_threads, unsigned *ret_idle,
                        size_t *ret_queued);

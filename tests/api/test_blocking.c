@@ -2,6 +2,7 @@
 #include "harness.h"
 #include "sync.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -522,6 +523,40 @@ static void id_03_jobs_have_ids(struct test_env *env)
     CHECK_EQ((uintptr_t)test_join_value(t), id);
 }
 
+/* ---- the end of a runtime ---- */
+
+static int count_open_descriptors(void)
+{
+    int n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    CHECK(d != NULL);
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+static void *run_four_jobs(void *arg)
+{
+    weft_task *job[4];
+    for (int i = 0; i < 4; i++)
+        job[i] = spawn_job(test_noop, NULL);
+    for (int i = 0; i < 4; i++)
+        (void)test_join_value(job[i]);
+    return arg;
+}
+
+/* Idle threads must not keep alive what the runtime had, not even for a moment. */
+static void idle_threads_are_gone_with_the_runtime(struct test_env *env)
+{
+    (void)env;
+    int before = count_open_descriptors();
+    for (int i = 0; i < 50; i++) {
+        on_runtime(TEST_MT1, 4, WEFT_NEVER, run_four_jobs, NULL);
+        CHECK_EQ(count_open_descriptors(), before);
+    }
+}
+
 TEST_MAIN(IN_TASK(bp_01_value_comes_through_join_and_threads_are_reused),
           IN_TASK(bp_02_panic_in_a_job_is_joined_as_panic), PLAIN(bp_03_pool_grows_to_its_maximum),
           PLAIN(bp_03_idle_threads_end_after_the_keep_alive), PLAIN(bp_04_no_job_is_stranded),
@@ -539,4 +574,5 @@ TEST_MAIN(IN_TASK(bp_01_value_comes_through_join_and_threads_are_reused),
           IN_TASK_ON(bi_06_task_id_is_the_outer_one_again, TEST_MT1),
           IN_TASK_ON(panic_inside_block_in_place_ends_the_task, TEST_MT1),
           IN_TASK(id_01_ids_are_unique_and_seen_alike), IN_BODY(id_02_no_id_in_block_on),
-          PLAIN(id_02_no_id_outside), IN_TASK(id_03_jobs_have_ids))
+          PLAIN(id_02_no_id_outside), IN_TASK(id_03_jobs_have_ids),
+          PLAIN(idle_threads_are_gone_with_the_runtime))

@@ -219,7 +219,7 @@ static void expect(struct list *l, unsigned at, int rc, const struct item *item)
 {
     FUZZ_CHECK(at < l->count && l->at[at].rc == rc);
     if (rc == ITEM)
-        FUZZ_CHECK(memcmp(&l->at[at].item, item, sizeof *item) == 0);
+        FUZZ_CHECK(item && memcmp(&l->at[at].item, item, sizeof *item) == 0);
 }
 
 static void read_all(weft_iter *it, struct list *l, struct fuzz_in *in)

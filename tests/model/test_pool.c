@@ -147,6 +147,7 @@ static void each_came_to_an_end(void)
         MODEL_CHECK(ran[i] + cancelled[i] == 1);
     MODEL_CHECK(ended == JOBS);
     MODEL_CHECK(pool.thread_count == 0 && pool.idle_count == 0 && pool.queued == 0);
+    MODEL_CHECK(pool.ended == NULL); /* and no block is left: each thread was joined */
     MODEL_CHECK(weft__a32_load_relaxed(&outside) == 0);
     MODEL_CHECK(slab.free_count == JOBS);
     MODEL_CHECK(weft__a64_load_relaxed(&core.refs) == 1);

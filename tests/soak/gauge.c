@@ -81,6 +81,16 @@ void soak_gauge_read(struct soak_gauge *g)
     g->threads = count_entries("/proc/self/task");
 }
 
+/* A joined thread is on the kernel's list for a moment longer. */
+void soak_gauge_read_at_rest(struct soak_gauge *g, unsigned threads)
+{
+    uint64_t end_ns = weft_now() + 10 * WEFT_SEC;
+    struct timespec ts = {.tv_nsec = WEFT_MS};
+    while (count_entries("/proc/self/task") > threads && weft_now() < end_ns)
+        (void)nanosleep(&ts, NULL); /* about as long will do */
+    soak_gauge_read(g);
+}
+
 static bool is_back(const char *what, size_t before, size_t after, size_t slack)
 {
     if (after <= before + slack)

@@ -452,10 +452,10 @@ int main(int argc, char **argv)
     uint64_t warm_up_seed = seed;
     play_all("warm-up ", soak_random(&warm_up_seed), 4 * WEFT_SEC, weft_now());
     struct soak_gauge before, after;
-    soak_gauge_read(&before);
+    soak_gauge_read_at_rest(&before, 3); /* this one, the guard, and the clock */
     soak.broken = to_break;
     play_all("", seed, seconds * WEFT_SEC, weft_now());
-    soak_gauge_read(&after);
+    soak_gauge_read_at_rest(&after, 3);
     bool is_back = soak_gauge_is_back(&before, &after);
 
     soak_clock_stop();

@@ -102,6 +102,8 @@ struct soak_gauge {
     unsigned descriptors, mappings, threads;
 };
 void soak_gauge_read(struct soak_gauge *g);
+/* Once no more than so many threads are left, or after ten seconds. */
+void soak_gauge_read_at_rest(struct soak_gauge *g, unsigned threads);
 /* True when no more is held than before; otherwise each number that grew is a violation. */
 bool soak_gauge_is_back(const struct soak_gauge *before, const struct soak_gauge *after);
 
