@@ -8,9 +8,13 @@
 
 #include <errno.h>
 
-struct idler {
-    struct weft__node node; /* in pool->idle, under its lock */
-    weft__a32 word;         /* futex: 1 once taken off the list */
+#define FAN_OUT 2 /* how many others a thread sends for when it gets to the queue */
+
+struct weft__pool_thread {
+    struct weft__pool *pool;
+    struct weft__thread thread; /* under the lock */
+    struct weft__node node;     /* in pool->idle, under the lock */
+    weft__a32 word;             /* futex: 1 once taken off the list */
 };
 
 void weft__pool_init(struct weft__pool *p, struct weft__core *core, unsigned threads_max,
@@ -68,34 +72,7 @@ static struct weft__task *pop(struct weft__pool *p)
     return WEFT__CONTAINER_OF(n, struct weft__task, qnode);
 }
 
-/* Under the lock, which is dropped meanwhile. False when the thread has idled long enough. */
-static bool idle(struct weft__pool *p)
-{
-    struct idler me;
-    weft__a32_store_relaxed(&me.word, 0);
-    weft__list_push_front(&p->idle, &me.node);
-    p->idle_count++;
-    uint64_t until_ns = weft__add_sat(weft__sys_now_ns(), p->keep_alive_ns);
-    int rc = 0;
-    do {
-        weft__lock_release(&p->lock);
-        rc = weft__sys_futex_wait(&me.word, 0, until_ns);
-        weft__lock_acquire(&p->lock);
-        /* Under the lock the list tells: off it, we were given a job, whatever the futex said. */
-        if (weft__list_is_empty(&me.node))
-            return true;
-    } while (rc != -ETIMEDOUT);
-    weft__list_remove(&me.node);
-    p->idle_count--;
-    return false;
-}
-
 /* ---- threads ---- */
-
-struct weft__pool_thread {
-    struct weft__pool *pool;
-    struct weft__thread thread; /* under the lock */
-};
 
 /* NULL: none. */
 static void join(struct weft__pool_thread *t)
@@ -103,6 +80,103 @@ static void join(struct weft__pool_thread *t)
     if (t)
         weft__sys_thread_join(&t->thread);
     weft__free(t);
+}
+
+/* Under the lock. The word is to be woken, and by then perhaps not there any more: no store. */
+static weft__a32 *take_idle(struct weft__pool *p)
+{
+    struct weft__node *n = weft__list_pop_front(&p->idle);
+    struct weft__pool_thread *t = WEFT__CONTAINER_OF(n, struct weft__pool_thread, node);
+    p->idle_count--;
+    p->coming++;
+    weft__a32_store_relaxed(&t->word, 1); /* the thread looks at the list, under the lock */
+    return &t->word;
+}
+
+static void wake(weft__a32 *word)
+{
+    if (word)
+        weft__sys_futex_wake(word, 1);
+}
+
+static void *thread_main(void *arg);
+
+/* Under the lock. */
+static int start_thread(struct weft__pool *p)
+{
+    struct weft__pool_thread *t = weft__malloc(sizeof *t);
+    if (t == NULL)
+        return -ENOMEM;
+    t->pool = p;
+    int rc = weft__sys_thread_start(&t->thread, "weft-blocking", thread_main, t);
+    if (rc < 0) {
+        weft__free(t);
+        return rc;
+    }
+    p->thread_count++;
+    p->coming++;
+    return 0;
+}
+
+/* Under the lock. *ret_word is woken without the lock, which the woken thread wants. When all that
+ * there may be have work, they get to the queue; fails only where there is no thread, and none can
+ * be started. */
+static int send_for_thread(struct weft__pool *p, weft__a32 **ret_word)
+{
+    int rc = 0;
+    if (p->idle_count > 0)
+        *ret_word = take_idle(p);
+    else if (p->thread_count < p->threads_max)
+        rc = start_thread(p);
+    return p->thread_count > 0 ? 0 : rc;
+}
+
+/* Under the lock, which is dropped meanwhile. False when the thread has idled long enough. */
+static bool idle(struct weft__pool *p, struct weft__pool_thread *me)
+{
+    weft__a32_store_relaxed(&me->word, 0);
+    weft__list_push_front(&p->idle, &me->node);
+    p->idle_count++;
+    uint64_t until_ns = weft__add_sat(weft__sys_now_ns(), p->keep_alive_ns);
+    int rc = 0;
+    do {
+        weft__lock_release(&p->lock);
+        rc = weft__sys_futex_wait(&me->word, 0, until_ns);
+        weft__lock_acquire(&p->lock);
+        /* Under the lock the list tells: off it, we were sent for, whatever the futex said. */
+        if (weft__list_is_empty(&me->node))
+            return true;
+    } while (rc != -ETIMEDOUT);
+    weft__list_remove(&me->node);
+    p->idle_count--;
+    return false;
+}
+
+/* Runs a job, and sends for others before where jobs are left. Under the lock, which is dropped
+ * meanwhile. */
+static void run_one(struct weft__pool *p, struct weft__task *job, unsigned others)
+{
+    weft__a32 *word[FAN_OUT] = {NULL};
+    for (unsigned i = 0; i < others && p->queued > p->coming; i++)
+        (void)send_for_thread(p, &word[i]); /* else we get to it ourselves */
+    weft__lock_release(&p->lock);
+    for (unsigned i = 0; i < others; i++)
+        wake(word[i]);
+    run(p, job);
+    weft__lock_acquire(&p->lock);
+}
+
+/* Under the lock, which is dropped meanwhile. */
+static void work(struct weft__pool *p, struct weft__pool_thread *me)
+{
+    struct weft__task *job;
+    do {
+        p->coming--;
+        if ((job = pop(p)) != NULL)
+            run_one(p, job, FAN_OUT);
+        while ((job = pop(p)) != NULL)
+            run_one(p, job, p->coming == 0);
+    } while (!p->is_closed && idle(p, me));
 }
 
 static void *thread_main(void *arg)
@@ -114,17 +188,7 @@ static void *thread_main(void *arg)
     (void)weft__sigaltstack_init(&signal_stack); /* without it a fault is not named, no more */
     c->core = p->core;
     weft__lock_acquire(&p->lock);
-    for (;;) {
-        struct weft__task *job = pop(p);
-        if (job) {
-            weft__lock_release(&p->lock);
-            run(p, job);
-            weft__lock_acquire(&p->lock);
-            continue;
-        }
-        if (p->is_closed || !idle(p))
-            break;
-    }
+    work(p, me);
     struct weft__pool_thread *before = p->ended;
     p->ended = me;
     p->thread_count--;
@@ -137,33 +201,9 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
-/* Under the lock. */
-static int start_thread(struct weft__pool *p)
-{
-    struct weft__pool_thread *t = weft__malloc(sizeof *t);
-    if (t == NULL)
-        return -ENOMEM;
-    t->pool = p;
-    int rc = weft__sys_thread_start(&t->thread, "weft-blocking", thread_main, t);
-    if (rc == 0)
-        p->thread_count++;
-    else
-        weft__free(t);
-    return rc;
-}
-
-static void wake(struct weft__pool *p)
-{
-    struct weft__node *n = weft__list_pop_front(&p->idle);
-    struct idler *i = WEFT__CONTAINER_OF(n, struct idler, node);
-    p->idle_count--;
-    weft__a32_store_relaxed(&i->word, 1); /* the idler looks at the list, under the lock */
-    weft__sys_futex_wake(&i->word, 1);
-}
-
 int weft__pool_submit(struct weft__pool *p, struct weft__task *job)
 {
-    int rc = 0;
+    weft__a32 *word = NULL;
     weft__lock_acquire(&p->lock);
     if (p->is_closed) {
         weft__lock_release(&p->lock);
@@ -171,11 +211,7 @@ int weft__pool_submit(struct weft__pool *p, struct weft__task *job)
         p->core->ops->ended_outside(p->core);
         return 0;
     }
-    if (p->idle_count == 0 && p->thread_count < p->threads_max) {
-        rc = start_thread(p);
-        if (p->thread_count > 0)
-            rc = 0; /* those there are get to it */
-    }
+    int rc = p->coming == 0 ? send_for_thread(p, &word) : 0;
     if (rc == 0) {
         job->qnode.next = NULL;
         if (p->first)
@@ -185,10 +221,9 @@ int weft__pool_submit(struct weft__pool *p, struct weft__task *job)
         p->last = &job->qnode;
         p->queued++;
         weft__a32_add_seq_cst(p->jobs, 1);
-        if (p->idle_count > 0)
-            wake(p);
     }
     weft__lock_release(&p->lock);
+    wake(word);
     return rc;
 }
 
@@ -200,7 +235,7 @@ void weft__pool_close(struct weft__pool *p)
     p->first = NULL;
     p->queued = 0;
     while (!weft__list_is_empty(&p->idle))
-        wake(p);
+        wake(take_idle(p));
     weft__lock_release(&p->lock);
     /* Destructors run without the lock. */
     while (n) {

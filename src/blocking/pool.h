@@ -1,11 +1,13 @@
 /*
  * The blocking pool: threads for calls that block.
  *
- * A queue under a lock. A thread is started when a job comes and none is idle, up to a maximum; a
- * thread that idles for the keep-alive ends. Idle threads stand in a list, each with a futex word
- * of its own: the submitter takes one off the list under the lock that guards the queue, so a
- * thread that was told to wake is never counted idle, and no job is left behind (a counter beside
- * the queue would go wrong exactly there).
+ * A queue under a lock. A submitter sends for a thread, unless one is coming already: for an idle
+ * one, or else a new one up to a maximum. When it gets there it sends for two more, if as many jobs
+ * are left. So a burst of short jobs wakes few threads and costs the submitter one wake-up at most,
+ * and n jobs that block all run after log n wake-ups. A thread that idles for the keep-alive ends. Idle threads stand in a list, each with a
+ * futex word of its own: it is taken off the list under the lock that guards the queue, so a thread
+ * that was sent for is never counted idle, and no job is left behind (a counter beside the queue
+ * would go wrong exactly there).
  *
  * A thread that ends is joined by the next one that does, and the last by weft__pool_join(): after
  * that nothing of the pool runs any more, and before it at most one thread waits to be joined.
@@ -26,9 +28,10 @@ struct weft__pool {
     struct weft__lock lock; /* guards what follows */
     struct weft__qnode *first, *last;
     size_t queued;
-    struct weft__node idle; /* of struct idler, latest first: its cache is warm */
+    struct weft__node idle; /* of threads, latest first: its cache is warm */
     unsigned idle_count, thread_count;
     struct weft__pool_thread *ended; /* the last one that did; NULL: none */
+    unsigned coming;                 /* threads that were sent for, and have not got to the queue */
     bool is_closed;
     weft__a32 threads_word; /* futex: changes when a thread ends */
 };

@@ -119,6 +119,32 @@ static void bp_03_pool_grows_to_its_maximum(struct test_env *env)
     on_runtime(TEST_MT1, 3, WEFT_SEC, fill_the_pool, &c);
 }
 
+/* All of them run at once, or none gets past the others: with threads to start, then with idle
+ * ones, and in between with some of each. */
+static void *meet_in_numbers(void *arg)
+{
+    enum { MOST = 40 };
+    (void)arg;
+    for (int n = 10; n <= MOST; n += 10)
+        for (int round = 0; round < 3; round++) {
+            struct crowd c = {.inside = 0};
+            weft_task *t[MOST];
+            for (int i = 0; i < n; i++)
+                t[i] = spawn_job(enter_crowd, &c);
+            CHECK_SOON(atomic_load(&c.inside) == n);
+            atomic_store(&c.may_leave, true);
+            for (int i = 0; i < n; i++)
+                (void)test_join_value(t[i]);
+        }
+    return NULL;
+}
+
+static void bp_03_a_burst_of_jobs_runs_all_at_once(struct test_env *env)
+{
+    (void)env;
+    on_runtime(TEST_MT1, 40, WEFT_SEC, meet_in_numbers, NULL);
+}
+
 static void *wait_for_threads_to_end(void *arg)
 {
     weft_metrics m;
@@ -559,6 +585,7 @@ static void idle_threads_are_gone_with_the_runtime(struct test_env *env)
 
 TEST_MAIN(IN_TASK(bp_01_value_comes_through_join_and_threads_are_reused),
           IN_TASK(bp_02_panic_in_a_job_is_joined_as_panic), PLAIN(bp_03_pool_grows_to_its_maximum),
+          PLAIN(bp_03_a_burst_of_jobs_runs_all_at_once),
           PLAIN(bp_03_idle_threads_end_after_the_keep_alive), PLAIN(bp_04_no_job_is_stranded),
           IN_TASK(bp_05_jobs_use_the_runtime_they_belong_to),
           ON_MAIN(bp_07_job_racing_with_shutdown_runs_or_is_cancelled),

@@ -27,6 +27,7 @@ static struct weft__pool pool;
 static weft__a32 outside;
 static int ran[JOBS], cancelled[JOBS], ended;
 static weft__a32 is_submitted;
+static bool jobs_meet; /* each job waits until the other one runs */
 
 static bool admit(struct weft__core *c)
 {
@@ -50,11 +51,18 @@ static int submit_blocking(struct weft__core *c, struct weft__task *t)
 static const struct weft__core_ops ops = {
     .admit = admit, .ended_outside = ended_outside, .submit_blocking = submit_blocking};
 
+static bool both_run(void *arg)
+{
+    (void)arg;
+    return ran[0] && ran[1];
+}
 static void *job(void *arg)
 {
     int i = (int)(intptr_t)arg;
     MODEL_CHECK(ran[i] == 0);
     ran[i] = 1;
+    if (jobs_meet)
+        model_wait(both_run, NULL, "both to run");
     return NULL;
 }
 static void drop_arg(void *arg)
@@ -73,6 +81,7 @@ static void init(unsigned threads_max)
     memset(ran, 0, sizeof ran);
     memset(cancelled, 0, sizeof cancelled);
     ended = 0;
+    jobs_meet = false;
     weft__a32_store_relaxed(&outside, 0);
     weft__a32_store_relaxed(&is_submitted, 0);
     core.ops = &ops;
@@ -97,6 +106,11 @@ static void init_one_thread(void)
 static void init_two_threads(void)
 {
     init(2);
+}
+static void init_jobs_meet(void)
+{
+    init(2);
+    jobs_meet = true;
 }
 
 static void submit(int i)
@@ -147,6 +161,7 @@ static void each_came_to_an_end(void)
         MODEL_CHECK(ran[i] + cancelled[i] == 1);
     MODEL_CHECK(ended == JOBS);
     MODEL_CHECK(pool.thread_count == 0 && pool.idle_count == 0 && pool.queued == 0);
+    MODEL_CHECK(pool.coming == 0);
     MODEL_CHECK(pool.ended == NULL); /* and no block is left: each thread was joined */
     MODEL_CHECK(weft__a32_load_relaxed(&outside) == 0);
     MODEL_CHECK(slab.free_count == JOBS);
@@ -188,6 +203,17 @@ static void a_close_runs_or_cancels_each_job(void **state)
                                    .init = init_two_threads,
                                    .thread = {submit_0, submit_1, close_and_join},
                                    .check = each_came_to_an_end};
+    model_passes(&m);
+}
+
+/* One submitter sends for one thread at a time: the other one comes by itself, or by the first. */
+static void jobs_that_wait_for_each_other_both_run(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "pool: two jobs that wait for each other",
+                                   .init = init_jobs_meet,
+                                   .thread = {submit_both, close_after_both},
+                                   .check = both_ran};
     model_passes(&m);
 }
 
@@ -239,6 +265,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_thread_that_times_out_leaves_no_job_behind),
         cmocka_unit_test(two_submitters_and_two_threads),
+        cmocka_unit_test(jobs_that_wait_for_each_other_both_run),
         cmocka_unit_test(a_close_runs_or_cancels_each_job),
         cmocka_unit_test(a_counter_beside_the_queue_is_found),
     };
