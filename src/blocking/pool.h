@@ -4,10 +4,10 @@
  * A queue under a lock. A submitter sends for a thread, unless one is coming already: for an idle
  * one, or else a new one up to a maximum. When it gets there it sends for two more, if as many jobs
  * are left. So a burst of short jobs wakes few threads and costs the submitter one wake-up at most,
- * and n jobs that block all run after log n wake-ups. A thread that idles for the keep-alive ends. Idle threads stand in a list, each with a
- * futex word of its own: it is taken off the list under the lock that guards the queue, so a thread
- * that was sent for is never counted idle, and no job is left behind (a counter beside the queue
- * would go wrong exactly there).
+ * and n jobs that block all run after log n wake-ups. A thread that idles for the keep-alive ends.
+ * Idle threads stand in a list, each with a futex word of its own: it is taken off the list under
+ * the lock that guards the queue, so a thread that was sent for is never counted idle, and no job
+ * is left behind (a counter beside the queue would go wrong exactly there).
  *
  * A thread that ends is joined by the next one that does, and the last by weft__pool_join(): after
  * that nothing of the pool runs any more, and before it at most one thread waits to be joined.

@@ -45,7 +45,7 @@ void outermost_frame(void *arg)
     weft__fiber_switch_final(fiber, &main_stack);
 }
 
-static void run_fiber(void)
+static WEFT__NOINLINE void run_fiber(void)
 {
     weft__fiber_adopt_thread(&main_stack);
     if (weft__stack_get(NULL, WEFT__STACK_DEFAULT, &fiber) < 0)
@@ -53,6 +53,7 @@ static void run_fiber(void)
     weft__fiber_init(fiber, outermost_frame, fiber);
     weft__fiber_switch(&main_stack, fiber);
     weft__fiber_switch(&main_stack, fiber);
+    __asm__ volatile(""); /* not a tail call: this frame is looked for */
 }
 
 /* Runs this program under gdb with the commands; its output, without the frame addresses in the
