@@ -110,4 +110,8 @@ static inline void weft__cpu_relax(void)
 #endif
 }
 
+/* The pointer that lies at *place, a plain one that its owner may be changing: good for a guess, as
+ * what to fetch ahead, and for nothing else. */
+#define weft__guess(place) __atomic_load_n((place), __ATOMIC_RELAXED)
+
 #endif

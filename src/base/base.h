@@ -36,6 +36,24 @@
 #endif
 #endif
 
+/*
+ * What is about to be used is fetched ahead of its use, so that the misses of one task's lines pass
+ * while another runs. Looking at what may change or go away meanwhile, to guess an address, is
+ * fine: a wrong guess costs a line. Tools that would call it a race, or look at each step, are
+ * spared it.
+ */
+#if defined(WEFT__ASAN) || defined(WEFT__TSAN) || defined(WEFT_MODEL)
+#define WEFT__FETCHES_AHEAD 0
+#else
+#define WEFT__FETCHES_AHEAD 1
+#endif
+
+static inline void weft__fetch(uintptr_t address, unsigned lines)
+{
+    for (unsigned i = 0; i < lines; i++)
+        __builtin_prefetch((const void *)(address + (uintptr_t)i * WEFT__CACHE_LINE));
+}
+
 /* Catches a mistake of ours after which going on would corrupt a user's data; stays in release
  * builds. One condition, no side effects. */
 #define WEFT_ASSERT(cond)                                                                          \

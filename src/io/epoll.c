@@ -87,6 +87,24 @@ static void deliver(struct weft__driver *d, uint64_t key, uint32_t events)
     weft__source_deliver(weft__driver_slot(d, (uint32_t)key), (uint32_t)(key >> 32), in, out);
 }
 
+/* Of an event that comes soon the source, of one that comes sooner who waits: in the frame of a
+ * fiber, mostly. */
+static inline void fetch_ahead(const struct weft__driver *d, int at, int n)
+{
+#if WEFT__FETCHES_AHEAD
+    uint64_t soon = at + 4 < n ? d->batch[at + 4].data.u64 : WAKE_KEY;
+    uint64_t sooner = at + 2 < n ? d->batch[at + 2].data.u64 : WAKE_KEY;
+    if (soon != WAKE_KEY)
+        weft__fetch((uintptr_t)weft__driver_slot(d, (uint32_t)soon), 2);
+    if (sooner != WAKE_KEY) {
+        const struct weft__source *s = weft__driver_slot(d, (uint32_t)sooner);
+        weft__fetch((uintptr_t)weft__guess(&s->waiters.next), 2);
+    }
+#else
+    (void)d, (void)at, (void)n;
+#endif
+}
+
 int weft__driver_poll(struct weft__driver *d, uint64_t timeout_ns, int max_events)
 {
     if (max_events > WEFT__IO_EVENTS_MAX)
@@ -95,6 +113,7 @@ int weft__driver_poll(struct weft__driver *d, uint64_t timeout_ns, int max_event
     int delivered = 0;
     for (int i = 0; i < n; i++) {
         uint64_t key = d->batch[i].data.u64;
+        fetch_ahead(d, i, n);
         if (key == WAKE_KEY) {
             /* acq_rel pairs with the swap in wake: who found 1 there, and so wrote nothing, did so
              * before this, and what he had done before is seen by the scheduler's next look. */

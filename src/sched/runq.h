@@ -110,6 +110,16 @@ static inline struct weft__task *weft__runq_pop(struct weft__runq *q)
     return NULL;
 }
 
+/* Owner only. The task that is number n from the oldest, which is 0; NULL: there are no more than
+ * n. A thief may be about to take it. */
+static inline struct weft__task *weft__runq_peek(const struct weft__runq *q, uint32_t n)
+{
+    uint32_t head = weft__a32_load_relaxed(&q->head); /* thieves move it: then it is as well gone */
+    if (weft__runq_between(head, weft__a32_load_relaxed(&q->tail)) <= n)
+        return NULL;
+    return weft__aptr_load_relaxed(&q->slot[(head + n) & WEFT__RUNQ_MASK]);
+}
+
 /* Owner only, of a queue from which nobody steals: the task that is number n from the oldest, which
  * is 0, changes places with it. There are more than n. */
 void weft__runq_bring_forward(struct weft__runq *q, uint32_t n);

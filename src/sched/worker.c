@@ -8,6 +8,7 @@
  * through the worker's loop.
  */
 #include "fiber/trace.h"
+#include "sched/ahead.h"
 #include "sched/halt.h"
 #include "sched/queues.h"
 #include "task/ending.h"
@@ -126,12 +127,20 @@ static inline void switch_from(struct weft__worker *w, struct weft__stack *from,
     after_switch(weft__ctx_now()->worker);
 }
 
+/* How far below the header of its stack the caller's frame lies. */
+static inline __attribute__((always_inline)) size_t depth_here(const struct weft__stack *stack)
+{
+    return (uintptr_t)stack - (uintptr_t)__builtin_frame_address(0);
+}
+
 void weft__sched_park(struct weft__task *self)
 {
     struct weft__worker *w = weft__ctx_now()->worker;
     w->leaving = self;
     w->leaving_how = WEFT__LEAVING_PARK;
-    switch_from(w, self->stack, weft__worker_pick(w));
+    struct weft__task *next = weft__worker_pick(w);
+    weft__fetch_next(&w->runq, depth_here(self->stack));
+    switch_from(w, self->stack, next);
 }
 
 void weft__sched_yield(struct weft__task *self)

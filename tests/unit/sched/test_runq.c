@@ -79,6 +79,18 @@ static void tasks_come_out_in_the_order_they_went_in(void **state)
     expect_numbers(&queue, 0, 6);
 }
 
+static void peeking_sees_what_will_be_popped(void **state)
+{
+    (void)state;
+    start_at(&queue, UINT32_MAX - 1); /* across the wrap */
+    assert_null(weft__runq_peek(&queue, 0));
+    push_numbers(&queue, 1, 3);
+    assert_ptr_equal(weft__runq_peek(&queue, 0), fake_task(1));
+    assert_ptr_equal(weft__runq_peek(&queue, 2), fake_task(3));
+    assert_null(weft__runq_peek(&queue, 3));
+    expect_numbers(&queue, 1, 3);
+}
+
 static void full_queue_refuses_and_keeps_what_it_has(void **state)
 {
     (void)state;
@@ -327,6 +339,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(empty_queue_pops_null, init_both),
         cmocka_unit_test_setup(tasks_come_out_in_the_order_they_went_in, init_both),
+        cmocka_unit_test_setup(peeking_sees_what_will_be_popped, init_both),
         cmocka_unit_test_setup(full_queue_refuses_and_keeps_what_it_has, init_both),
         cmocka_unit_test_setup(counters_wrap_without_losing_tasks, init_both),
         cmocka_unit_test_setup(capacity_minus_one_leaves_one_slot, init_both),
