@@ -160,10 +160,12 @@ struct weft__sched {
     uint64_t seed;
     struct weft__sched_hooks hooks;
 
-    struct weft__inject inject;
+    /* ---- written by all; in groups of what the same ones write ---- */
+    struct weft__inject inject WEFT__ALIGNED(WEFT__CACHE_LINE);
     /* Urgent and background tasks, and normal ones that have not run yet and will be pinned. */
-    struct weft__lanes lanes;
-    weft__a32 idle_count;    /* workers asleep or about to be; written by them and by claimers */
+    struct weft__lanes lanes WEFT__ALIGNED(WEFT__CACHE_LINE);
+    /* workers asleep or about to be; written by them and by claimers */
+    weft__a32 idle_count WEFT__ALIGNED(WEFT__CACHE_LINE);
     weft__a32 searchers;     /* workers looking for work */
     weft__a32 polling;       /* 1: somebody polls the driver */
     weft__a32 stop;          /* enum weft__stop; workers and the monitor look */
@@ -176,10 +178,11 @@ struct weft__sched {
     weft__a32 drives;  /* tasks that drive a local set, whose tasks may be woken from anywhere */
     weft__a32 jobs;    /* blocking jobs that have not ended: likewise, and a paused clock waits */
     /* 1: a thread outside all runtimes has woken a task, and may do so again; written by such */
-    weft__a32 is_woken_outside;
+    weft__a32 is_woken_outside WEFT__ALIGNED(WEFT__CACHE_LINE);
     /* from threads that are no workers */
     weft__a64 outer_spawned, outer_ended, remote_schedules, stuck_reports;
-    struct weft__timers outer_timers; /* of threads that are no workers */
+    /* of threads that are no workers */
+    struct weft__timers outer_timers WEFT__ALIGNED(WEFT__CACHE_LINE);
     weft__a32 quiesce; /* futex word: changes when the last live task may have ended */
     weft__a32 quiesce_waiters;
 

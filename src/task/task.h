@@ -249,29 +249,33 @@ enum weft__phase {
 
 /* Base of struct weft_runtime. */
 struct weft__core {
+    /* ---- read by whoever runs or spawns a task, hardly ever written ---- */
     const struct weft__core_ops *ops;
     uint64_t id;
-    uint32_t fork_generation; /* of the process that made it */
+    struct weft__slab *slab;
+    size_t stack_bytes;
+    struct weft__driver *driver; /* NULL with I/O switched off */
     /* The thread its tasks are bound to, as weft__thread_here(); 0: none. Local runtimes and
      * sets. */
     uint64_t home;
-    char name[32];
-    weft__a64 refs;          /* owner, threads, handles, timers; see weft__core_ref */
-    weft__a64 handle_refs;   /* the public ones among them, for the deadlock check */
-    weft__a32 phase;         /* enum weft__phase; written by shutdown, read by all */
-    bool panics_shut_down;   /* config.unhandled_panic */
-    weft__a32 is_panic_shut; /* 1: that is how it came to be shut */
-    bool watches_tasks;
-    bool needs_cold;       /* every task has its rarely used parts */
-    uint32_t route_extra;  /* WEFT__ROUTE_*: of every task */
-    uint32_t route_pinned; /* of a task that is spawned pinned; 0 where no task moves */
-    weft__a64 forced_yields;
+    uint32_t fork_generation; /* of the process that made it */
+    uint32_t route_extra;     /* WEFT__ROUTE_*: of every task */
+    uint32_t route_pinned;    /* of a task that is spawned pinned; 0 where no task moves */
+    weft__a32 phase;          /* enum weft__phase; written by shutdown, read by all */
+    weft__a32 is_panic_shut;  /* 1: that is how it came to be shut */
     uint16_t budget;
-    size_t stack_bytes;
-    struct weft__driver *driver; /* NULL with I/O switched off */
+    bool panics_shut_down; /* config.unhandled_panic */
+    bool watches_tasks;
+    bool needs_cold; /* every task has its rarely used parts */
     bool has_time;
+    char name[32];
     struct weft__clock clock;
-    struct weft__slab *slab;
+
+    /* ---- written by all, at each wake-up from outside: apart from what tasks need ---- */
+    /* owner, threads, handles, timers; see weft__core_ref */
+    weft__a64 refs WEFT__ALIGNED(WEFT__CACHE_LINE);
+    weft__a64 handle_refs; /* the public ones among them, for the deadlock check */
+    weft__a64 forced_yields;
 };
 
 /* True in a forked child: the threads of this runtime live in an ancestor. */
