@@ -257,9 +257,9 @@ static void wait_in_kernel(struct weft__worker *w, bool polls)
     weft__a64_store_relaxed(&w->parks, weft__a64_load_relaxed(&w->parks) + 1);
     /* relaxed: timers are put into this wheel by this thread alone */
     uint64_t timer_ns = weft__a64_load_relaxed(&w->timers.next_ns);
-    /* Timers of threads that are no workers: whoever polls sees to them, or worker 0 without a
-     * driver. */
-    if (polls || (s->core.driver == NULL && w->index == 0))
+    /* Timers of threads that are no workers, and of extra workers: whoever polls sees to them.
+     * Without a driver worker 0 does, and extra workers, which stand in for it. */
+    if (polls || (s->core.driver == NULL && (w->index == 0 || w->is_extra)))
         timer_ns = min_u64(timer_ns, weft__a64_load_seq_cst(&s->outer_timers.next_ns));
     uint64_t until_ns = min_u64(w->wake_at_ns, weft__clock_system_time(&s->core.clock, timer_ns));
     if (!s->is_multi)

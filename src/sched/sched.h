@@ -181,7 +181,7 @@ struct weft__sched {
     weft__a32 is_woken_outside WEFT__ALIGNED(WEFT__CACHE_LINE);
     /* from threads that are no workers */
     weft__a64 outer_spawned, outer_ended, remote_schedules, stuck_reports;
-    /* of threads that are no workers */
+    /* of threads that are no workers, and of extra workers */
     struct weft__timers outer_timers WEFT__ALIGNED(WEFT__CACHE_LINE);
     weft__a32 quiesce; /* futex word: changes when the last live task may have ended */
     weft__a32 quiesce_waiters;

@@ -444,12 +444,7 @@ static void be_dormant(struct weft__worker *w, bool (*should_stop)(void *), void
      * we are one, and look whether we are needed after all. relaxed: the futex compares again. */
     while (!should_stop(arg) && weft__a32_load_relaxed(&w->is_dormant) && is_surplus(w) &&
            weft__lanes_are_empty_seq_cst(&w->pinned)) {
-        /* Tasks that ran here have left timers on our wheel. */
-        (void)weft__sys_futex_wait(&w->is_dormant, 1, weft__a64_load_relaxed(&w->timers.next_ns));
-        if (weft__timers_expire(&w->timers, weft__clock_now(&s->core.clock))) {
-            weft__worker_spill_all(w);
-            weft__sched_wake_one(s);
-        }
+        (void)weft__sys_futex_wait(&w->is_dormant, 1, WEFT_NEVER);
     }
     /* seq_cst: in service first, then the look at the monitor, as in weft__worker_sleep() */
     weft__a32_store_seq_cst(&w->is_dormant, 0);
@@ -651,5 +646,10 @@ struct weft__timers *weft__sched_timers_here(struct weft__core *core)
 {
     struct weft__sched *s = weft__sched_of(core);
     struct weft__ctx *c = weft__ctx_now();
-    return c && c->worker && c->worker->sched == s ? &c->worker->timers : &s->outer_timers;
+    struct weft__worker *w = c ? c->worker : NULL;
+    if (w == NULL || w->sched != s)
+        return &s->outer_timers;
+    /* An extra worker may be out of service by the time: it would wake up for each timer that tasks
+     * have left on its wheel, only to wake another one, which runs the task. */
+    return w->is_extra ? &s->outer_timers : &w->timers;
 }

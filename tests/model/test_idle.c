@@ -230,6 +230,45 @@ static void a_timer_armed_outside_is_seen_before_sleeping(void **state)
     model_passes(&m);
 }
 
+/* Worker 1 stands in for a stuck one, and leaves service while a task that ran there sleeps. */
+static void arm_and_leave(void)
+{
+    struct weft__worker *w = weft__sched_worker(&sched, 1);
+    struct weft__ctx *c = weft__ctx_get();
+    w->ctx = c;
+    c->worker = w;
+    c->core = &sched.core;
+    weft__timer_arm_here(&sched.core, &timer, weft__clock_now(&sched.core.clock) + 10,
+                         weft__task_waker(&tasks[0]));
+    MODEL_CHECK(weft__a64_load_relaxed(&w->timers.count) == 0);
+    be_dormant(w, is_stopped, w);
+    c->worker = NULL;
+}
+static void *stop_and_wake_extra(void *arg)
+{
+    (void)stop_after(arg);
+    weft__sched_wake_worker(weft__sched_worker(&sched, 1));
+    return NULL;
+}
+static void init_extra_timer(void)
+{
+    init_timer();
+    sched.core.ops = &timer_ops;
+    sched.extra_max = 1;
+    MODEL_CHECK(weft__worker_create(&sched, 1, true) == 0);
+    tasks[0].fn = stop_and_wake_extra;
+}
+
+static void a_timer_of_an_extra_worker_is_seen_to_by_others(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "idle: an extra worker leaves a timer behind",
+                                   .init = init_extra_timer,
+                                   .thread = {worker_0, arm_and_leave},
+                                   .check = all_ran};
+    model_passes(&m);
+}
+
 /* ---- workers that are made meanwhile ---- */
 
 static void init_room_for_one(void)
@@ -453,6 +492,7 @@ int main(void)
         cmocka_unit_test(a_full_ring_is_seen_before_sleeping),
         cmocka_unit_test(an_open_slot_is_seen_before_sleeping),
         cmocka_unit_test(a_timer_armed_outside_is_seen_before_sleeping),
+        cmocka_unit_test(a_timer_of_an_extra_worker_is_seen_to_by_others),
         cmocka_unit_test(a_worker_that_is_counted_is_there),
         cmocka_unit_test(the_seat_is_not_left_empty),
         cmocka_unit_test(a_substitute_stays_when_it_is_needed_again),
