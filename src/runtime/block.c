@@ -75,6 +75,13 @@ static int block_on_thread(struct weft_runtime *rt, weft_task_fn fn, void *arg, 
     struct weft__task *t = weft__thread_task_create(core, WEFT__TASK_BODY);
     if (t == NULL)
         return -ENOMEM;
+    /* Bodies are not counted: who stops the runtime changes the phase, walks over the tasks once,
+     * and may be done. A read-modify-write, as his: if it comes first he synchronises with it, and
+     * finds t; or we find what he has stored. */
+    if (weft__a32_add_release(&core->phase, 0) != WEFT__PHASE_RUNNING) {
+        weft__thread_task_destroy(t);
+        return -ESHUTDOWN;
+    }
     struct weft__inherited *inherited;
     int rc = weft__inherit(&inherited);
     if (rc < 0) {

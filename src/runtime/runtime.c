@@ -304,7 +304,8 @@ static void abort_one(struct weft__task *t, void *arg)
 void weft__runtime_stop(struct weft_runtime *rt, uint64_t bits)
 {
     uint32_t running = WEFT__PHASE_RUNNING;
-    /* seq_cst, as the counter and the load in weft__sched_admit. */
+    /* seq_cst, as the counter and the load in weft__sched_admit. A read-modify-write, as in
+     * block_on_thread(). */
     (void)weft__a32_cas_seq_cst(&rt->sched.core.phase, &running, WEFT__PHASE_STOPPING);
     weft__slab_walk(rt->sched.core.slab, abort_one, &bits);
 }

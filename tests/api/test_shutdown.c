@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -575,6 +576,46 @@ static void shutdown_ends_a_block_on_in_another_thread(struct test_env *env)
     gate_fini(&b.never);
 }
 
+/* It finds the runtime down, or is aborted: never neither. */
+static void *wait_for_gate(void *gate)
+{
+    return (void *)(intptr_t)gate_wait(gate);
+}
+
+struct late {
+    weft_handle *handle;
+    struct gate never;
+};
+
+static void *block_on_late(void *arg)
+{
+    struct late *l = arg;
+    weft_outcome o;
+    int rc = weft_handle_block_on(l->handle, wait_for_gate, &l->never, &o);
+    EXPECT(rc == -ESHUTDOWN || (rc == 0 && o.kind == WEFT_OUTCOME_CANCELLED));
+    if (rc == 0)
+        weft_outcome_fini(&o);
+    return NULL;
+}
+
+static void shutdown_races_with_block_on(struct test_env *env)
+{
+    struct late l;
+    pthread_t thread;
+    gate_init(&l.never);
+    for (int i = 0; i < (int)test_scaled(100); i++) {
+        weft_runtime *rt = test_runtime_create(env->flavour);
+        l.handle = weft_runtime_handle(rt);
+        CHECK_EQ(pthread_create(&thread, NULL, block_on_late, &l), 0);
+        if (i % 2)
+            sched_yield();
+        CHECK_EQ(weft_runtime_destroy(rt), 0);
+        pthread_join(thread, NULL);
+        weft_handle_unref(l.handle);
+    }
+    gate_fini(&l.never);
+}
+
 static void null_runtime(struct test_env *env)
 {
     (void)env;
@@ -598,4 +639,5 @@ TEST_MAIN(ON_MAIN(sh_01_every_task_is_cancelled_and_cleans_up),
           ON_MAIN_ON(sh_13_task_in_place_does_not_hold_up_the_others, TEST_MT1),
           ON_MAIN(tasks_that_will_not_end_are_unwound_after_the_grace),
           ON_MAIN_ON(shutdown_leaves_a_computing_task_behind_in_time, TEST_MT4),
-          ON_MAIN(shutdown_ends_a_block_on_in_another_thread), PLAIN(null_runtime))
+          ON_MAIN(shutdown_ends_a_block_on_in_another_thread),
+          ON_MAIN(shutdown_races_with_block_on), PLAIN(null_runtime))
