@@ -24,7 +24,11 @@
 #include "task/task.h"
 #include "time/timers.h"
 
+#ifdef WEFT_MODEL
+#define WEFT__WORKERS_MAX 8 /* memory that is freed is looked at byte by byte */
+#else
 #define WEFT__WORKERS_MAX 2048
+#endif
 
 /* Another worker is woken for queued work only from this length on: it costs 9 us to get a core out
  * of its sleep, and one task is usually reached sooner by the worker that has it. The monitor sees

@@ -41,6 +41,9 @@ void weft__free(void *p)
 
 size_t weft__sys_page_size(void)
 {
+#ifdef WEFT_MODEL
+    return (size_t)4 << 10; /* no step of a run */
+#endif
     static weft__a64 cached; /* every thread writes the same value */
     uint64_t bytes = weft__a64_load_relaxed(&cached);
     if (WEFT__UNLIKELY(bytes == 0)) {

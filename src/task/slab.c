@@ -4,7 +4,12 @@
 
 #include <errno.h>
 
+/* In the explorer a walk takes a step for each slot. */
+#ifdef WEFT_MODEL
+#define CHUNK_BYTES_MIN (8 * sizeof(struct weft__task))
+#else
 #define CHUNK_BYTES_MIN ((size_t)64 << 10)
+#endif
 #define CHUNK_BYTES_MAX ((size_t)4 << 20)
 
 _Static_assert(sizeof(struct weft__task) % 64 == 0,

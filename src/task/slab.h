@@ -12,8 +12,14 @@
 #include "sys/lock.h"
 #include "task/task.h"
 
+/* The model explorer needs few. */
+#ifdef WEFT_MODEL
+#define WEFT__SLAB_CHUNKS_MAX 2
+#define WEFT__SLAB_BATCH 2
+#else
 #define WEFT__SLAB_CHUNKS_MAX 4096
 #define WEFT__SLAB_BATCH 64
+#endif
 
 struct weft__slab {
     struct weft__lock lock;

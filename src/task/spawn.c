@@ -13,7 +13,11 @@
 #include <string.h>
 
 /* Ids are handed out in blocks, so that spawning on many workers does not share a line. */
+#ifdef WEFT_MODEL
+#define ID_BLOCK (UINT64_C(1) << 40) /* one for all runs of the explorer, which must not differ */
+#else
 #define ID_BLOCK 1024
+#endif
 static weft__a64 id_next = {1};
 static __thread struct {
     uint64_t next, end;

@@ -11,6 +11,7 @@
 #include <linux/futex.h>
 #include <stdalign.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static struct weft__sys_table real;
 static uint64_t clock_ns;
@@ -187,7 +188,7 @@ struct block {
     alignas(BLOCK_ALIGN) size_t bytes;
 };
 
-static alignas(BLOCK_ALIGN) char arena[ARENA_BYTES];
+static alignas(4096) char arena[ARENA_BYTES];
 static size_t arena_used;
 
 static void *model_malloc(size_t bytes)
@@ -229,6 +230,35 @@ static void model_free(void *p)
     memset(p, 0xDD, bytes); /* a use after this is seen */
 }
 
+/* Mappings are blocks too, but for slabs of stacks, which are too large: those are the kernel's. */
+#define MAPPING_MAX ((size_t)64 << 10)
+#define PAGE ((size_t)4 << 10)
+
+static void *model_mmap(void *addr, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+    if (bytes > MAPPING_MAX)
+        return real.mmap(addr, bytes, prot, flags, fd, offset);
+    arena_used =
+        (arena_used + sizeof(struct block) + PAGE - 1) / PAGE * PAGE - sizeof(struct block);
+    void *p = model_malloc(bytes);
+    return p ? memset(p, 0, bytes) : MAP_FAILED;
+}
+
+static int model_munmap(void *addr, size_t bytes)
+{
+    if (bytes > MAPPING_MAX)
+        return real.munmap(addr, bytes);
+    model_free(addr);
+    return 0;
+}
+
+/* What it would do to the memory of stacks no model can see. */
+static int model_madvise(void *addr, size_t bytes, int advice)
+{
+    (void)addr, (void)bytes, (void)advice;
+    return 0;
+}
+
 long model__system_live_blocks(void)
 {
     return live_blocks;
@@ -250,6 +280,9 @@ void model__system_enter(void)
     weft__sys_table.calloc = model_calloc;
     weft__sys_table.aligned_alloc = model_aligned_alloc;
     weft__sys_table.free = model_free;
+    weft__sys_table.mmap = model_mmap;
+    weft__sys_table.munmap = model_munmap;
+    weft__sys_table.madvise = model_madvise;
 }
 
 void model__system_leave(void)
