@@ -409,6 +409,39 @@ static void a_thread_blocks_on_it_meanwhile(void **state)
     model_passes(&driven);
 }
 
+/* ---- a thread sleeps in it ---- */
+
+static void sleep_inside(void)
+{
+    weft_enter_guard g;
+    MODEL_CHECK(weft_enter(handle, &g) == 0);
+    block_rc = weft_sleep(WEFT_SEC);
+    MODEL_CHECK(weft_leave(&g) == 0);
+    weft_handle_unref(handle);
+}
+static void sleep_was_ended(void)
+{
+    is_down();
+    MODEL_CHECK(block_rc == -ESHUTDOWN);
+}
+
+static void a_thread_sleeps_in_it_meanwhile(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "shutdown: a thread sleeps in the runtime",
+                                   .init = init_one_worker,
+                                   .bound_less = 1,
+                                   .stale_less = 2,
+                                   .thread = {shut_down, sleep_inside},
+                                   .check = sleep_was_ended};
+    static const struct model driven = {.name = "shutdown, driving: a thread sleeps in the runtime",
+                                        .init = init_current_thread,
+                                        .thread = {shut_down, sleep_inside},
+                                        .check = sleep_was_ended};
+    model_passes(&m);
+    model_passes(&driven);
+}
+
 /* ---- the process exits ---- */
 
 /* As the handler of exit(), which waits then. */
@@ -511,10 +544,17 @@ static void a_shutdown_that_joins_no_thread_is_found(void **state)
     model_fails(&m, MODEL_RACE);
 }
 
-/* What a process does once; and the first blocks of what is handed out in blocks. */
+/* Who sleeps too late is told so, in thousands of runs. */
+static void say_nothing(enum weft_log_level level, const char *line, void *arg)
+{
+    (void)level, (void)line, (void)arg;
+}
+
+/* What a process does once. */
 static int set_up(void **state)
 {
     (void)state;
+    weft_log_set(say_nothing, NULL);
     MODEL_CHECK(weft__runtime_prepare("test", NULL) == 0);
     weft_config_init(&config);
     config.enable_io = false;
@@ -528,6 +568,7 @@ static int tear_down(void **state)
 {
     (void)state;
     weft__runtime_list_forget(); /* exit() walks it */
+    weft_log_set(NULL, NULL);
     return 0;
 }
 
@@ -539,6 +580,7 @@ int main(void)
         cmocka_unit_test(a_waiting_task_is_woken_meanwhile),
         cmocka_unit_test(a_task_shuts_its_runtime_down),
         cmocka_unit_test(a_thread_blocks_on_it_meanwhile),
+        cmocka_unit_test(a_thread_sleeps_in_it_meanwhile),
         cmocka_unit_test(the_process_exits_meanwhile),
         cmocka_unit_test(a_task_that_is_counted_too_late_is_found),
         cmocka_unit_test(a_job_that_ends_in_silence_is_found),

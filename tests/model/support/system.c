@@ -183,12 +183,13 @@ int __wrap_pthread_sigmask(int how, const sigset_t *set, sigset_t *ret)
  * addresses of the one before, by which the explorer knows them, and a use after a free is seen. */
 #define ARENA_BYTES (4u << 20)
 #define BLOCK_ALIGN 64 /* as much as anybody asks for */
+#define PAGE ((size_t)4 << 10)
 
 struct block {
     alignas(BLOCK_ALIGN) size_t bytes;
 };
 
-static alignas(4096) char arena[ARENA_BYTES];
+static alignas(PAGE) char arena[ARENA_BYTES];
 static size_t arena_used;
 
 static void *model_malloc(size_t bytes)
@@ -232,7 +233,6 @@ static void model_free(void *p)
 
 /* Mappings are blocks too, but for slabs of stacks, which are too large: those are the kernel's. */
 #define MAPPING_MAX ((size_t)64 << 10)
-#define PAGE ((size_t)4 << 10)
 
 static void *model_mmap(void *addr, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
