@@ -1,10 +1,14 @@
 #include "time/wheel.h"
 
+#include <string.h>
+
 #define DIGIT_BITS 6
 #define SLOT_COUNT 64
+#define WIDE WEFT__WHEEL_WIDE
+#define WIDE_EXTRA (WEFT__WHEEL_WIDE_BITS - DIGIT_BITS) /* bits, in the levels above */
 
-_Static_assert(WEFT__WHEEL_SHIFT + DIGIT_BITS * WEFT__WHEEL_LEVELS == 64,
-               "the digits of a deadline cover a uint64_t, no bit twice");
+_Static_assert(WEFT__WHEEL_SHIFT + DIGIT_BITS * WEFT__WHEEL_LEVELS + WIDE_EXTRA >= 64,
+               "the digits of a deadline cover a uint64_t");
 
 /* What an entry's `level` says when it is in none of the slots. */
 #define LEVEL_DUE WEFT__WHEEL_LEVELS
@@ -17,12 +21,13 @@ _Static_assert(WEFT__WHEEL_SHIFT + DIGIT_BITS * WEFT__WHEEL_LEVELS == 64,
 
 static unsigned level_shift(unsigned level)
 {
-    return WEFT__WHEEL_SHIFT + DIGIT_BITS * level;
+    return WEFT__WHEEL_SHIFT + DIGIT_BITS * level + (level > WIDE ? WIDE_EXTRA : 0);
 }
 
 static unsigned slot_at(unsigned level, uint64_t t_ns)
 {
-    return (unsigned)(t_ns >> level_shift(level)) % SLOT_COUNT;
+    unsigned count = level == WIDE ? WEFT__WHEEL_WIDE_SLOTS : SLOT_COUNT;
+    return (unsigned)(t_ns >> level_shift(level)) % count;
 }
 
 /* The level of the highest digit in which the two differ. What differs only below the digits,
@@ -30,7 +35,38 @@ static unsigned slot_at(unsigned level, uint64_t t_ns)
 static unsigned level_between(uint64_t now_ns, uint64_t deadline_ns)
 {
     uint64_t differ = (now_ns ^ deadline_ns) >> WEFT__WHEEL_SHIFT;
-    return differ == 0 ? 0 : (63 - (unsigned)__builtin_clzll(differ)) / DIGIT_BITS;
+    unsigned bit = differ == 0 ? 0 : 63 - (unsigned)__builtin_clzll(differ);
+    if (bit < DIGIT_BITS * (WIDE + 1))
+        return bit / DIGIT_BITS;
+    return bit < DIGIT_BITS * (WIDE + 1) + WIDE_EXTRA ? WIDE : (bit - WIDE_EXTRA) / DIGIT_BITS;
+}
+
+static struct weft__node *head_of(const struct weft__wheel *w, unsigned level, unsigned slot)
+{
+    unsigned before = SLOT_COUNT * level;
+    if (level > WIDE)
+        before += WEFT__WHEEL_WIDE_SLOTS - SLOT_COUNT;
+    return (struct weft__node *)&w->slot[before + slot];
+}
+
+static void mark_occupied(struct weft__wheel *w, unsigned level, unsigned slot)
+{
+    if (level == WIDE) {
+        w->wide[slot / 64] |= UINT64_C(1) << slot % 64;
+        slot /= 64;
+    }
+    w->occupied[level] |= UINT64_C(1) << slot;
+}
+
+static void mark_empty(struct weft__wheel *w, unsigned level, unsigned slot)
+{
+    if (level == WIDE) {
+        w->wide[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+        slot /= 64;
+        if (w->wide[slot] != 0)
+            return;
+    }
+    w->occupied[level] &= ~(UINT64_C(1) << slot);
 }
 
 /* When a slot has something to do on account of one entry: at the deadline in level 0, above it at
@@ -56,7 +92,8 @@ static bool earliest_slot(const struct weft__wheel *w, unsigned *ret_level, unsi
         if (w->occupied[level] == 0)
             continue;
         *ret_level = level;
-        *ret_slot = (unsigned)__builtin_ctzll(w->occupied[level]);
+        unsigned slot = (unsigned)__builtin_ctzll(w->occupied[level]);
+        *ret_slot = level == WIDE ? 64 * slot + (unsigned)__builtin_ctzll(w->wide[slot]) : slot;
         return true;
     }
     return false;
@@ -93,7 +130,7 @@ static void refresh_next(struct weft__wheel *w)
         w->next_ns = w->wake_ns = WEFT_NEVER;
         return;
     }
-    const struct weft__node *head = &w->slot[level][slot];
+    const struct weft__node *head = head_of(w, level, slot);
     if (level == 0) {
         w->next_ns = w->wake_ns = earliest_in(head);
         return;
@@ -118,16 +155,16 @@ static void link_entry(struct weft__wheel *w, struct weft__wheel_entry *e)
     unsigned level = level_between(w->now_ns, e->deadline_ns);
     unsigned slot = slot_at(level, e->deadline_ns);
     e->level = (uint8_t)level;
-    e->slot = (uint8_t)slot;
-    weft__list_push_back(&w->slot[level][slot], &e->node);
-    w->occupied[level] |= UINT64_C(1) << slot;
+    e->slot = (uint16_t)slot;
+    weft__list_push_back(head_of(w, level, slot), &e->node);
+    mark_occupied(w, level, slot);
 }
 
 /* Empties the slot into `to`, in order. */
 static void empty_slot(struct weft__wheel *w, unsigned level, unsigned slot, struct weft__node *to)
 {
-    weft__list_splice_back(to, &w->slot[level][slot]);
-    w->occupied[level] &= ~(UINT64_C(1) << slot);
+    weft__list_splice_back(to, head_of(w, level, slot));
+    mark_empty(w, level, slot);
 }
 
 /* Moves what is due of a level-0 slot that has begun, and time as far as that allows. */
@@ -166,11 +203,10 @@ void weft__wheel_init(struct weft__wheel *w, uint64_t now_ns)
     w->next_is_exact = true;
     weft__list_init(&w->due);
     weft__list_init(&w->never);
-    for (unsigned level = 0; level < WEFT__WHEEL_LEVELS; level++) {
-        w->occupied[level] = 0;
-        for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
-            weft__list_init(&w->slot[level][slot]);
-    }
+    memset(w->occupied, 0, sizeof w->occupied);
+    memset(w->wide, 0, sizeof w->wide);
+    for (unsigned i = 0; i < WEFT__WHEEL_SLOTS; i++)
+        weft__list_init(&w->slot[i]);
 }
 
 void weft__wheel_entry_init(struct weft__wheel_entry *e)
@@ -214,9 +250,9 @@ void weft__wheel_remove(struct weft__wheel *w, struct weft__wheel_entry *e)
     w->count--;
     if (e->level >= WEFT__WHEEL_LEVELS)
         return;
-    bool was_last = weft__list_is_empty(&w->slot[e->level][e->slot]);
+    bool was_last = weft__list_is_empty(head_of(w, e->level, e->slot));
     if (was_last)
-        w->occupied[e->level] &= ~(UINT64_C(1) << e->slot);
+        mark_empty(w, e->level, e->slot);
     if (event_ns(e->level, e->deadline_ns) == w->next_ns &&
         (was_last || e->deadline_ns == w->wake_ns))
         w->next_is_exact = false;
@@ -256,7 +292,7 @@ struct weft__wheel_entry *weft__wheel_take_any(struct weft__wheel *w)
     struct weft__node *head = &w->due;
     unsigned level, slot;
     if (weft__list_is_empty(head))
-        head = earliest_slot(w, &level, &slot) ? &w->slot[level][slot] : &w->never;
+        head = earliest_slot(w, &level, &slot) ? head_of(w, level, slot) : &w->never;
     if (weft__list_is_empty(head))
         return NULL;
     struct weft__wheel_entry *e = entry_of(head->next);
@@ -278,7 +314,7 @@ uint64_t weft__wheel_earliest(const struct weft__wheel *w)
     unsigned level, slot;
     if (!weft__list_is_empty(&w->due)) /* none of the slots is earlier than what left them */
         return earliest_in(&w->due);
-    return earliest_slot(w, &level, &slot) ? earliest_in(&w->slot[level][slot]) : WEFT_NEVER;
+    return earliest_slot(w, &level, &slot) ? earliest_in(head_of(w, level, slot)) : WEFT_NEVER;
 }
 
 static size_t check_list(const struct weft__wheel *w, const struct weft__node *head, unsigned level,
@@ -310,9 +346,13 @@ void weft__wheel_check(const struct weft__wheel *w)
 {
     size_t count = check_list(w, &w->due, LEVEL_DUE, 0) + check_list(w, &w->never, LEVEL_NEVER, 0);
     for (unsigned level = 0; level < WEFT__WHEEL_LEVELS; level++) {
-        for (unsigned slot = 0; slot < SLOT_COUNT; slot++) {
-            size_t here = check_list(w, &w->slot[level][slot], level, slot);
-            WEFT_ASSERT((here != 0) == (w->occupied[level] >> slot & 1));
+        unsigned slots = level == WIDE ? WEFT__WHEEL_WIDE_SLOTS : SLOT_COUNT;
+        for (unsigned slot = 0; slot < slots; slot++) {
+            size_t here = check_list(w, head_of(w, level, slot), level, slot);
+            const uint64_t *word = level == WIDE ? &w->wide[slot / 64] : &w->occupied[level];
+            WEFT_ASSERT((here != 0) == (*word >> slot % 64 & 1));
+            if (level == WIDE)
+                WEFT_ASSERT((*word != 0) == (w->occupied[level] >> slot / 64 & 1));
             count += here;
         }
     }
@@ -326,7 +366,7 @@ void weft__wheel_check(const struct weft__wheel *w)
         WEFT_ASSERT(w->wake_ns == WEFT_NEVER);
         return;
     }
-    uint64_t earliest_ns = earliest_in(&w->slot[level][slot]);
+    uint64_t earliest_ns = earliest_in(head_of(w, level, slot));
     WEFT_ASSERT(w->next_ns == event_ns(level, earliest_ns));
     WEFT_ASSERT(w->wake_ns == w->next_ns || w->wake_ns == earliest_ns);
 }

@@ -1,10 +1,10 @@
 /*
  * Timer wheel: hierarchical, intrusive, O(1) insert and remove, nanosecond deadlines, never early.
  *
- * Pure: no clock, no lock, no threads; the caller has them. A level has 64 slots; a slot of level 0
- * spans 2^WEFT__WHEEL_SHIFT ns and each level is 64 times coarser, so that the last one holds the
- * top bits of a uint64_t. Entries keep their exact deadline: those of one slot are taken each at
- * its own time, and never before it.
+ * Pure: no clock, no lock, no threads; the caller has them. A level has 64 slots, one of them more;
+ * a slot of level 0 spans 2^WEFT__WHEEL_SHIFT ns, one of the next level all that level 0 spans, and
+ * so on, so that the last one holds the top bits of a uint64_t. Entries keep their exact deadline:
+ * those of one slot are taken each at its own time, and never before it.
  *
  * An entry is linked where its deadline first differs from now_ns: at the level of the highest
  * differing digit, in the slot that digit names. So all entries of a level are later than all those
@@ -20,18 +20,33 @@
 #include "base/list.h"
 
 #define WEFT__WHEEL_SHIFT 10 /* 1.02 us a slot of level 0 */
-#define WEFT__WHEEL_LEVELS 9 /* 10 + 9*6 = 64 bits: every uint64_t fits */
+#define WEFT__WHEEL_LEVELS 9
+
+/* The third level, of slots of 4.2 ms, is wider: 4.3 s. A sleep that ends in them goes into its
+ * slot at once, where of 64 slots one in a second would first go into one of 268 ms, of which a
+ * program with a million sleepers has a quarter of a million to spread out, cold, at once. */
+#define WEFT__WHEEL_WIDE 2
+#ifdef WEFT_MODEL
+#define WEFT__WHEEL_WIDE_BITS 6
+#else
+#define WEFT__WHEEL_WIDE_BITS 10
+#endif
+#define WEFT__WHEEL_WIDE_SLOTS (1u << WEFT__WHEEL_WIDE_BITS)
+#define WEFT__WHEEL_SLOTS (64 * (WEFT__WHEEL_LEVELS - 1) + WEFT__WHEEL_WIDE_SLOTS)
 
 struct weft__wheel_entry {
     struct weft__node node; /* empty when not in a wheel */
     uint64_t deadline_ns;
-    uint8_t level, slot; /* where it is linked; keeps the occupancy bits exact on removal */
+    uint8_t level; /* where it is linked; keeps the occupancy bits exact on removal */
+    uint16_t slot;
 };
 
 struct weft__wheel {
     uint64_t now_ns;                       /* everything due up to this time is out of the slots */
     size_t count;                          /* entries linked, wherever */
-    uint64_t occupied[WEFT__WHEEL_LEVELS]; /* bit s of level l: slot[l][s] is not empty */
+    uint64_t occupied[WEFT__WHEEL_LEVELS]; /* bit s of level l: its slot s is not empty */
+    /* of the wide level, whose own bit s says that word s is not 0 */
+    uint64_t wide[WEFT__WHEEL_WIDE_SLOTS / 64];
 
     /* No slot has anything to do before next_ns. While next_is_exact, at next_ns one has: the
      * earliest deadline of level 0, or the start of the earliest slot above it; and wake_ns is what
@@ -42,7 +57,7 @@ struct weft__wheel {
 
     struct weft__node due;   /* out of the slots and not yet taken, or inserted at or before now */
     struct weft__node never; /* deadline WEFT_NEVER: counted, removable, never taken */
-    struct weft__node slot[WEFT__WHEEL_LEVELS][64];
+    struct weft__node slot[WEFT__WHEEL_SLOTS]; /* by level */
 };
 
 void weft__wheel_init(struct weft__wheel *w, uint64_t now_ns);
