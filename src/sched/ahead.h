@@ -8,37 +8,46 @@
  * a time when they pass, and the one behind it has its first line fetched, which says where its
  * stack is.
  *
- * The saved stack pointer stands in the header, which is not there yet. But tasks that queue up
- * behind each other mostly wait at the same place, so it is guessed to lie as far below its header
- * as that of the task that leaves.
+ * The saved stack pointer stands in the header, which is not there yet. But tasks mostly wait at the
+ * same few places, so it is guessed to lie as far below its header as that of the task that parked
+ * last. A task that is woken by a task has it fetched at once: it runs as soon as that one parks.
  */
 #ifndef WEFT_SCHED_AHEAD_H
 #define WEFT_SCHED_AHEAD_H
 
 #include "sched/sched.h"
 
-/* From a line below the saved context up: the frames of a wait inside a socket call. */
+/* From a line below the saved context up: the frames of a wait inside a socket call; and as much as
+ * the switch itself needs. */
 #define WEFT__AHEAD_LINES 12
+#define WEFT__AHEAD_LINES_MIN 2
 
-/* After a pick by a task that stands depth bytes below the header of its stack. */
-static inline void weft__fetch_next(const struct weft__runq *q, size_t depth)
+/* Perhaps it runs elsewhere already, or has ended: task memory is type-stable. False: it has no
+ * stack, being new, and lies in the cache of who spawned it. */
+static inline bool weft__fetch_stack(const struct weft__task *t, size_t depth, unsigned lines)
 {
 #if WEFT__FETCHES_AHEAD
-    const struct weft__task *next = weft__runq_peek(q, 0);
-    if (next == NULL)
-        return;
-    /* Perhaps a thief has it already, and it has ended: task memory is type-stable. */
-    uintptr_t stack = (uintptr_t)weft__guess(&next->stack);
+    uintptr_t stack = (uintptr_t)weft__guess(&t->stack);
     if (stack == 0)
-        return; /* new, and so are those behind it: whoever spawned them has just written them */
+        return false;
     weft__fetch(stack, 1);
-    weft__fetch(stack - depth - WEFT__CACHE_LINE, WEFT__AHEAD_LINES);
-    const struct weft__task *after = weft__runq_peek(q, 1);
+    weft__fetch(stack - depth - WEFT__CACHE_LINE, lines);
+    return true;
+#else
+    (void)t, (void)depth, (void)lines;
+    return false;
+#endif
+}
+
+/* After a pick. */
+static inline void weft__fetch_next(const struct weft__worker *w)
+{
+    const struct weft__task *next = weft__runq_peek(&w->runq, 0);
+    if (next == NULL || !weft__fetch_stack(next, w->wait_depth, WEFT__AHEAD_LINES))
+        return;
+    const struct weft__task *after = weft__runq_peek(&w->runq, 1);
     if (after)
         weft__fetch((uintptr_t)after, 1);
-#else
-    (void)q, (void)depth;
-#endif
 }
 
 #endif

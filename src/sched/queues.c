@@ -1,5 +1,7 @@
 #include "sched/queues.h"
 
+#include "sched/ahead.h"
+
 /* The global queue is taken in batches of at most this, so that what overflowed is served at the
  * pace of the local queue. */
 #define GLOBAL_BATCH 64
@@ -113,6 +115,7 @@ void weft__sched_enqueue(struct weft__core *core, struct weft__task *task)
     /* A task woken by a task runs next, while what it needs is in the cache; one woken by an event
      * waits its turn. */
     if (s->has_slot && c->current != NULL) {
+        (void)weft__fetch_stack(task, w->wait_depth, WEFT__AHEAD_LINES_MIN);
         /* release pairs with the acquire in take_slot, of a thief; what lies there is our own */
         struct weft__task *before = weft__aptr_swap_release(&w->slot, task);
         if (before)

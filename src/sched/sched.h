@@ -78,6 +78,7 @@ struct weft__worker {
     struct weft__task *handoff; /* chosen by a fiber that could not run it itself; runs next */
     struct weft__slab_cache tasks;
     struct weft__stack_cache stacks;
+    size_t wait_depth; /* of the task that parked last, below the header of its stack; a guess */
     uint32_t until_events; /* runs left until timers and driver are looked at */
     uint32_t until_global; /* runs left until the global queue comes first */
     uint32_t slot_streak;  /* runs in a row out of the slot */

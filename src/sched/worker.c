@@ -139,7 +139,8 @@ void weft__sched_park(struct weft__task *self)
     w->leaving = self;
     w->leaving_how = WEFT__LEAVING_PARK;
     struct weft__task *next = weft__worker_pick(w);
-    weft__fetch_next(&w->runq, depth_here(self->stack));
+    w->wait_depth = depth_here(self->stack);
+    weft__fetch_next(w);
     switch_from(w, self->stack, next);
 }
 
