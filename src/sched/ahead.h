@@ -8,10 +8,10 @@
  * a time when they pass, and the one behind it has its first line fetched, which says where its
  * stack is.
  *
- * The saved stack pointer stands in the header, which is not there yet. But tasks mostly wait at the
- * same few places, so it is guessed to lie as far below its header as that of the task that parked
- * last. A task that is woken by a task has it fetched at once: it runs as soon as that one parks.
- */
+ * The saved stack pointer stands in the header, which is not there yet. But tasks mostly wait at
+ * the same few places, so it is guessed to lie as far below its header as that of the task that
+ * parked last. A task that is woken by a task has it fetched at once: it runs as soon as that one
+ * parks. */
 #ifndef WEFT_SCHED_AHEAD_H
 #define WEFT_SCHED_AHEAD_H
 
