@@ -26,22 +26,21 @@
  * stack, being new, and lies in the cache of who spawned it. */
 static inline bool weft__fetch_stack(const struct weft__task *t, size_t depth, unsigned lines)
 {
-#if WEFT__FETCHES_AHEAD
+    if (!WEFT__FETCHES_AHEAD)
+        return false;
     uintptr_t stack = (uintptr_t)weft__guess(&t->stack);
     if (stack == 0)
         return false;
     weft__fetch(stack, 1);
     weft__fetch(stack - depth - WEFT__CACHE_LINE, lines);
     return true;
-#else
-    (void)t, (void)depth, (void)lines;
-    return false;
-#endif
 }
 
 /* After a pick. */
 static inline void weft__fetch_next(const struct weft__worker *w)
 {
+    if (!WEFT__FETCHES_AHEAD)
+        return;
     const struct weft__task *next = weft__runq_peek(&w->runq, 0);
     if (next == NULL || !weft__fetch_stack(next, w->wait_depth, WEFT__AHEAD_LINES))
         return;
