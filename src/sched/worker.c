@@ -16,6 +16,7 @@
 #include "task/task_local.h"
 
 #include <errno.h>
+#include <string.h>
 
 static void fiber_main(void *arg);
 
@@ -529,12 +530,13 @@ int weft__worker_create(struct weft__sched *s, uint32_t index, bool is_extra)
     struct weft__worker *w = weft__aligned_alloc(WEFT__CACHE_LINE, sizeof *w);
     if (w == NULL)
         return -ENOMEM;
-    *w = (struct weft__worker){.sched = s,
-                               .index = index,
-                               .is_extra = is_extra,
-                               .wake_at_ns = WEFT_NEVER,
-                               .until_events = s->event_interval,
-                               .until_global = s->global_interval};
+    memset(w, 0, sizeof *w); /* too large for a compound literal, which may lie on the stack */
+    w->sched = s;
+    w->index = index;
+    w->is_extra = is_extra;
+    w->wake_at_ns = WEFT_NEVER;
+    w->until_events = s->event_interval;
+    w->until_global = s->global_interval;
     weft__a32_store_relaxed(&w->has_no_thread, 1);
     w->rng = (s->seed + index + 1) * UINT64_C(0x9E3779B97F4A7C15) | 1;
     weft__stack_cache_init(&w->stacks);
