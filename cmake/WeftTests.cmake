@@ -65,6 +65,9 @@ set(weft_test_env
 # Which headers a kind of test sees, and what else all of them share.
 function(weft_test_common target)
     target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
+    if(CMAKE_C_FLAGS MATCHES "-flto")
+        target_compile_definitions(${target} PRIVATE WEFT_TEST_LTO)
+    endif()
     target_include_directories(${target} PRIVATE ${tests_dir}/support)
     target_include_directories(${target} SYSTEM PRIVATE ${CMOCKA_INCLUDE_DIR})
     set_target_properties(${target} PROPERTIES

@@ -2,7 +2,6 @@
 #include "harness.h"
 #include "sync.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -551,17 +550,6 @@ static void id_03_jobs_have_ids(struct test_env *env)
 
 /* ---- the end of a runtime ---- */
 
-static int count_open_descriptors(void)
-{
-    int n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    CHECK(d != NULL);
-    while (readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
-
 static void *run_four_jobs(void *arg)
 {
     weft_task *job[4];
@@ -576,10 +564,10 @@ static void *run_four_jobs(void *arg)
 static void idle_threads_are_gone_with_the_runtime(struct test_env *env)
 {
     (void)env;
-    int before = count_open_descriptors();
+    int before = test_count_fds();
     for (int i = 0; i < 50; i++) {
         on_runtime(TEST_MT1, 4, WEFT_NEVER, run_four_jobs, NULL);
-        CHECK_EQ(count_open_descriptors(), before);
+        CHECK_EQ(test_count_fds(), before);
     }
 }
 

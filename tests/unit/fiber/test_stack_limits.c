@@ -1,5 +1,4 @@
-/* ctest: serial not-under=address,memcheck,thread,aarch64 (tens of thousands of mappings, where the
- * runtime of ASan cannot do without some more; locked memory) */
+/* ctest: serial not-under=memcheck,thread,aarch64 (tens of thousands of mappings; locked memory) */
 /*
  * Stacks at the limits of the kernel: guards by protection until the mappings run out, and locked
  * memory.
@@ -55,6 +54,9 @@ static void protected_stacks_end_with_enomem_and_leak_nothing(void **state)
     (void)state;
     static struct weft__stack *stacks[COUNT];
     char text[32];
+#if defined(WEFT__ASAN) && defined(__clang_major__) && __clang_major__ >= 19
+    skip(); /* its runtime maps shadow meanwhile, and aborts when it cannot */
+#endif
     assert_true(weft__sys_read_file("/proc/sys/vm/max_map_count", text, sizeof(text)) > 0);
     if (strtoul(text, NULL, 10) > 2 * COUNT)
         skip(); /* this kernel allows more */
