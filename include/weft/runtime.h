@@ -166,8 +166,10 @@ WEFT_API WEFT_MUST_CHECK int weft_runtime_create(const weft_config *config, weft
  *   -ETIMEDOUT   tasks or jobs that do not end were left behind on threads that go on by
  *                themselves, and what they use is freed when they end
  *   -EAGAIN, -ENOMEM   likewise, but there is no thread or no memory to go on: call again
- *   -EPERM       timeout_ns is not 0, and the caller is a task, a body of weft_block_on() or a
- *                hook; or a local runtime, and the caller is one of these or another thread
+ *   -EPERM       timeout_ns is not 0, and the caller is a task, a body of weft_block_on(), a
+ *                hook, or at the end of a thread of the runtime's (in the destructor of a
+ *                thread-local); or a local runtime, and the caller is one of these or another
+ *                thread
  *   -EINVAL      rt is NULL
  *
  * Context: any thread; blocks it.

@@ -12,7 +12,7 @@
 
 struct weft__pool_thread {
     struct weft__pool *pool;
-    struct weft__thread thread; /* under the lock */
+    struct weft__thread thread; /* written under the lock; read by who joins it */
     struct weft__node node;     /* in pool->idle, under the lock */
     weft__a32 word;             /* futex: 1 once taken off the list */
 };
@@ -187,6 +187,7 @@ static void *thread_main(void *arg)
     void *signal_stack = NULL;
     (void)weft__sigaltstack_init(&signal_stack); /* without it a fault is not named, no more */
     c->core = p->core;
+    c->serves = p->core;
     weft__lock_acquire(&p->lock);
     work(p, me);
     struct weft__pool_thread *before = p->ended;

@@ -358,14 +358,23 @@ bool weft__may_block(void)
     return c->current == NULL && c->worker == NULL && !c->in_hook;
 }
 
+/* And the end of rt does not wait for the calling thread, which is one of its pool and at the
+ * destructors of its thread-locals. */
+static bool may_wait_for(const weft_runtime *rt)
+{
+    return weft__may_block() && weft__ctx_get()->serves != &rt->sched.core;
+}
+
 static int shut_down(const char *call, weft_runtime *rt, uint64_t timeout_ns, const void *caller)
 {
     if (weft__core_is_ancestral(&rt->sched.core))
         return weft__misuse(call, -EPERM, "this is a forked child", caller);
-    if (timeout_ns != 0 && !weft__may_block())
+    bool can_wait = may_wait_for(rt);
+    if (timeout_ns != 0 && !can_wait)
         return weft__misuse(call, -EPERM,
-                            "the caller is a task, a body of weft_block_on() or a hook: only "
-                            "weft_runtime_shutdown() with a timeout of 0 is allowed there",
+                            "the caller is a task, a body of weft_block_on(), a hook or a thread "
+                            "of the runtime's: only weft_runtime_shutdown() with a timeout of 0 is "
+                            "allowed there",
                             caller);
     bool is_local = rt->sched.core.home != 0;
     if (is_local && (!weft__may_block() || rt->sched.core.home != weft__thread_here()))
@@ -373,10 +382,9 @@ static int shut_down(const char *call, weft_runtime *rt, uint64_t timeout_ns, co
                             "a local runtime is shut down by its own thread, outside its tasks",
                             caller);
     uint64_t deadline_ns = weft__add_sat(weft__sys_now_ns(), timeout_ns);
-    bool can_drive = weft__may_block();
     weft__sched_resume(&rt->sched);     /* in a destructor of a static object */
     int held = weft__sys_cancel_hold(); /* half shut down it would never end */
-    bool is_down = can_drive && weft__runtime_drain(rt, deadline_ns);
+    bool is_down = can_wait && weft__runtime_drain(rt, deadline_ns);
     if (is_down)
         weft__runtime_teardown(rt);
     weft__sys_cancel_restore(held);

@@ -308,8 +308,10 @@ struct weft__ctx {
     struct weft__task *thread_task;
     /* the task that called weft_block_in_place() on this thread */
     struct weft__task *in_place_task;
-    weft_enter_guard *guards;   /* innermost weft_enter() */
-    struct weft__core *local;   /* what is entered for weft_spawn_local(); NULL: nothing */
+    weft_enter_guard *guards; /* innermost weft_enter() */
+    struct weft__core *local; /* what is entered for weft_spawn_local(); NULL: nothing */
+    /* A thread of the blocking pool: whose, to its very end. Not followed: it may be gone. */
+    const struct weft__core *serves;
     uint64_t thread;            /* a number of its own, never used again; 0 until asked for */
     struct weft__locals locals; /* cleanups and boundaries outside a task */
     bool in_hook;               /* inside a hook: nothing may wait */

@@ -571,6 +571,47 @@ static void idle_threads_are_gone_with_the_runtime(struct test_env *env)
     }
 }
 
+static pthread_key_t at_thread_end;
+static weft_runtime *ending_rt;
+static atomic_int end_rc;
+
+static void destroy_from_within(void *value)
+{
+    (void)value;
+    atomic_store(&end_rc, weft_runtime_destroy(ending_rt));
+}
+
+static void *watch_thread_end(void *arg)
+{
+    CHECK_EQ(pthread_setspecific(at_thread_end, arg), 0);
+    return NULL;
+}
+
+static void *run_watched_job(void *arg)
+{
+    (void)test_join_value(spawn_job(watch_thread_end, &at_thread_end));
+    CHECK_SOON(atomic_load(&end_rc) != 0);
+    return arg;
+}
+
+/* The runtime would wait for the end of that thread. */
+static void a_thread_that_ends_may_not_end_its_runtime(struct test_env *env)
+{
+    weft_config c;
+    (void)env;
+    atomic_store(&end_rc, 0);
+    CHECK_EQ(pthread_key_create(&at_thread_end, destroy_from_within), 0);
+    test_config(&c, TEST_MT1);
+    c.blocking_keep_alive_ns = WEFT_MS;
+    CHECK_EQ(weft_runtime_create(&c, &ending_rt), 0);
+    test_log_clear();
+    (void)test_block_on(ending_rt, run_watched_job, NULL);
+    CHECK_EQ(atomic_load(&end_rc), -EPERM);
+    EXPECT_LOGGED("weft_runtime_destroy");
+    CHECK_EQ(weft_runtime_destroy(ending_rt), 0);
+    CHECK_EQ(pthread_key_delete(at_thread_end), 0);
+}
+
 TEST_MAIN(IN_TASK(bp_01_value_comes_through_join_and_threads_are_reused),
           IN_TASK(bp_02_panic_in_a_job_is_joined_as_panic), PLAIN(bp_03_pool_grows_to_its_maximum),
           PLAIN(bp_03_a_burst_of_jobs_runs_all_at_once),
@@ -590,4 +631,5 @@ TEST_MAIN(IN_TASK(bp_01_value_comes_through_join_and_threads_are_reused),
           IN_TASK_ON(panic_inside_block_in_place_ends_the_task, TEST_MT1),
           IN_TASK(id_01_ids_are_unique_and_seen_alike), IN_BODY(id_02_no_id_in_block_on),
           PLAIN(id_02_no_id_outside), IN_TASK(id_03_jobs_have_ids),
-          PLAIN(idle_threads_are_gone_with_the_runtime))
+          PLAIN(idle_threads_are_gone_with_the_runtime),
+          PLAIN(a_thread_that_ends_may_not_end_its_runtime))
