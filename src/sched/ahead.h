@@ -4,14 +4,14 @@
  * Where many tasks take turns, what one needs has left the caches when its turn comes: the task,
  * the header of its stack, the saved context and the frames above it, each found by way of the one
  * before. Of a TCP server with a thousand connections those misses were half of all it did beside
- * system calls. So a task that is picked has the next one's stack fetched, which is two misses at
- * a time when they pass, and the one behind it has its first line fetched, which says where its
- * stack is.
+ * system calls. So when a task parks and another is picked, the stack of the one after that is
+ * fetched, and of the one behind it the first line, which says where its stack is.
  *
  * The saved stack pointer stands in the header, which is not there yet. But tasks mostly wait at
  * the same few places, so it is guessed to lie as far below its header as that of the task that
  * parked last. A task that is woken by a task has it fetched at once: it runs as soon as that one
- * parks. */
+ * parks.
+ */
 #ifndef WEFT_SCHED_AHEAD_H
 #define WEFT_SCHED_AHEAD_H
 
@@ -22,8 +22,9 @@
 #define WEFT__AHEAD_LINES 12
 #define WEFT__AHEAD_LINES_MIN 2
 
-/* Perhaps it runs elsewhere already, or has ended: task memory is type-stable. False: it has no
- * stack, being new, and lies in the cache of who spawned it. */
+/* By the worker's thread, of a task in its queues. Perhaps a thief has it already, and it has
+ * ended: task memory is type-stable, and of the stack nothing is read. False: it has none, being
+ * new, and lies in the cache of who spawned it. */
 static inline bool weft__fetch_stack(const struct weft__task *t, size_t depth, unsigned lines)
 {
     if (!WEFT__FETCHES_AHEAD)
@@ -36,7 +37,7 @@ static inline bool weft__fetch_stack(const struct weft__task *t, size_t depth, u
     return true;
 }
 
-/* After a pick. */
+/* By the worker's thread, after a pick. */
 static inline void weft__fetch_next(const struct weft__worker *w)
 {
     if (!WEFT__FETCHES_AHEAD)
