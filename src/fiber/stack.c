@@ -12,6 +12,7 @@
  */
 #include "fiber/stack.h"
 
+#include "fiber/valgrind.h"
 #include "sys/lock.h"
 
 #include <errno.h>
@@ -25,12 +26,6 @@
 #ifdef WEFT__TSAN
 void __tsan_destroy_fiber(void *fiber);
 void __tsan_acquire(void *addr);
-#endif
-#if defined(__has_include)
-#if __has_include(<valgrind/memcheck.h>)
-#include <valgrind/memcheck.h>
-#define HAVE_VALGRIND 1
-#endif
 #endif
 
 #ifndef AT_MINSIGSTKSZ
@@ -112,22 +107,6 @@ static struct {
     enum { GUARD_UNKNOWN, GUARD_BY_ADVICE, GUARD_BY_PROTECTION } guard_method; /* lock */
     struct class_pool of_class[WEFT__STACK_CLASSES];                           /* lock */
 } pool;
-
-#ifdef HAVE_VALGRIND
-/* Asked each time, it took 2 of the 8 ns of a get and a put. */
-static bool on_valgrind(void)
-{
-    enum { UNKNOWN, NO, YES };
-    static weft__a32 answer; /* every thread writes the same */
-    uint32_t a = weft__a32_load_relaxed(&answer);
-    if (WEFT__UNLIKELY(a == UNKNOWN)) {
-        /* coverage: `make memcheck` is there, and counts nothing */
-        a = RUNNING_ON_VALGRIND != 0 ? YES : NO;
-        weft__a32_store_relaxed(&answer, a);
-    }
-    return a == YES;
-}
-#endif
 
 /* ---- sizes ---- */
 
@@ -257,7 +236,7 @@ static struct weft__stack *write_header(uint32_t slab, uint32_t slot, uint32_t c
     s->hi = (char *)s;
     s->lo = slot_base + guard_bytes();
     canary_set(s);
-#ifdef HAVE_VALGRIND
+#ifdef WEFT__VALGRIND
     s->valgrind_id = VALGRIND_STACK_REGISTER(s->lo, slot_base + bytes - 1);
 #endif
     return s;
@@ -290,7 +269,7 @@ static void forget_slot(struct weft__stack *s)
 #ifdef WEFT__TSAN
     drop_tsan_fiber(s);
 #endif
-#ifdef HAVE_VALGRIND
+#ifdef WEFT__VALGRIND
     VALGRIND_STACK_DEREGISTER(s->valgrind_id);
 #endif
 }
@@ -565,9 +544,9 @@ void weft__stack_put(struct weft__stack_cache *c, struct weft__stack *s)
     /* Frames that were left without returning have their red zones poisoned still. */
     __asan_unpoison_memory_region(s->lo, (size_t)(slot_end(s) - s->lo));
 #endif
-#ifdef HAVE_VALGRIND
+#ifdef WEFT__VALGRIND
     /* What is below the last stack pointer counts as gone; the next fiber starts at the top. */
-    if (WEFT__UNLIKELY(on_valgrind())) {
+    if (WEFT__UNLIKELY(weft__on_valgrind())) {
         (void)VALGRIND_MAKE_MEM_UNDEFINED(s->lo, (size_t)(s->hi - s->lo));
         (void)VALGRIND_MAKE_MEM_DEFINED(canary_of(s), CANARY_WORDS * sizeof(uint64_t));
     }
@@ -664,10 +643,8 @@ static bool must_forget_slots(void)
 {
 #if defined(WEFT__TSAN)
     return true;
-#elif defined(HAVE_VALGRIND)
-    return on_valgrind();
 #else
-    return false;
+    return weft__on_valgrind();
 #endif
 }
 

@@ -1,6 +1,7 @@
 #include "fiber/trace.h"
 
 #include "fiber/switch.h"
+#include "fiber/valgrind.h"
 #include "sys/lock.h"
 #include "sys/sys.h"
 
@@ -151,6 +152,8 @@ void weft__trace_forget(void)
 int weft__thread_trace(int thread_id, uint64_t timeout_ns, struct weft__trace *ret)
 {
     ret->count = 0;
+    if (weft__on_valgrind())
+        return -EOPNOTSUPP; /* it would complain of the thread afterwards: see valgrind.h */
     weft__lock_acquire(&request.lock);
     int rc = weft__sys_signal_take(SIGURG, on_urgent);
     if (rc == 0)

@@ -230,8 +230,9 @@ static WEFT__NOINLINE void trace_running(struct dump *d, struct weft__task *t, i
     if (rc == 0 || rc == -ESRCH)
         return;
     int n = snprintf(line, sizeof line - 1, "    (%s)",
-                     rc == -EBUSY ? "no call chain: SIGURG is the program's"
-                                  : "no call chain: its thread does not answer");
+                     rc == -EBUSY        ? "no call chain: SIGURG is the program's"
+                     : rc == -EOPNOTSUPP ? "no call chain: valgrind runs the program"
+                                         : "no call chain: its thread does not answer");
     put_line(d, line, (size_t)n);
 }
 

@@ -427,6 +427,12 @@ static void *compute_in_depth(void *arg)
     return arg;
 }
 
+/* The chain of a task that runs is asked for by a signal, which valgrind does not bear. */
+static bool those_that_run_have_chains(void)
+{
+    return HAS_CHAINS && !test_is_under("memcheck");
+}
+
 static void expect_stuck_in(weft_handle *h, weft_task_fn body, const void *fn)
 {
     struct blocks b = {false, false};
@@ -436,7 +442,7 @@ static void expect_stuck_in(weft_handle *h, weft_task_fn body, const void *fn)
     char *text = NULL;
     /* On a busy machine the thread may not answer in time. */
     CHECK_SOON((free(text), text = test_dump(h), entry_of(text, id) != NULL) &&
-               (depth_of(text, entry_of(text, id), fn) >= 0) == HAS_CHAINS);
+               (depth_of(text, entry_of(text, id), fn) >= 0) == those_that_run_have_chains());
     EXPECT(line_says(entry_of(text, id), "runs on worker "));
     free(text);
     atomic_store(&b.may_end, true);
@@ -466,7 +472,8 @@ static void a_program_that_uses_the_signal_keeps_it(struct test_env *env)
     const char *entry = entry_of(text, weft_task_id(task));
     CHECK(entry != NULL);
     EXPECT_EQ(chain_length(entry), 0);
-    EXPECT(strstr(entry, "SIGURG is the program's") != NULL);
+    EXPECT(strstr(entry, test_is_under("memcheck") ? "valgrind runs the program"
+                                                   : "SIGURG is the program's") != NULL);
     free(text);
     CHECK_EQ(sigaction(SIGURG, &former, &now), 0);
     EXPECT(now.sa_handler == of_the_program);
@@ -481,7 +488,7 @@ static void reports_show_the_chain(struct test_env *env)
     test_log_clear();
     weft_task *task = SPAWN_ON(env->handle, block_in_depth, &b);
     CHECK_SOON(test_log_count("is stuck for") >= 1);
-    CHECK_SOON(!HAS_CHAINS || test_log_count("    #") >= 1 ||
+    CHECK_SOON(!those_that_run_have_chains() || test_log_count("    #") >= 1 ||
                test_log_count("does not answer") >= 1);
     EXPECT(test_log_count("test_dump.c") >= 1);
     atomic_store(&b.may_end, true);

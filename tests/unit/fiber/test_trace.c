@@ -1,3 +1,4 @@
+/* ctest: not-under=memcheck (where no thread is asked: see fiber/valgrind.h) */
 /*
  * The call chain of a thread, asked for by a signal: answers, refusals, silence, and signals that
  * nobody asked for.
