@@ -9,6 +9,14 @@ from .peers import ROOT, run_text
 from .table import markdown
 
 
+def available_gib():
+    with open('/proc/meminfo', encoding='ascii') as f:
+        for line in f:
+            if line.startswith('MemAvailable:'):
+                return int(line.split()[1]) >> 20
+    return 0
+
+
 def load_average():
     return os.getloadavg()[0]
 

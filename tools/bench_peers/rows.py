@@ -2,12 +2,12 @@
 from collections import namedtuple
 
 # fair_n is no multiple of anything, so that rounding shows; up_to: work comes in batches of so many or, if n is less,
-# of n; else n is rounded down to a multiple of unit.
-Row = namedtuple('Row', 'name n fair_n unit up_to what')
+# of n; else n is rounded down to a multiple of unit. gib: needs as much memory, and is left out without.
+Row = namedtuple('Row', 'name n fair_n unit up_to what gib')
 
 
-def row(name, n, fair_n, what, unit=1, up_to=None):
-    return Row(name, n, fair_n, unit, up_to, what)
+def row(name, n, fair_n, what, unit=1, up_to=None, gib=0):
+    return Row(name, n, fair_n, unit, up_to, what, gib)
 
 
 ROWS = [
@@ -35,11 +35,16 @@ ROWS = [
     row('spawn_blocking_batch', 20000, 345, '64 of them in flight', unit=64),
     row('timers', 100000, 1237, 'a task that sleeps up to a second: processor time'),
     row('timers_polled', 100000, 1237, 'the same, a task without a stack'),
+    row('timers_million', 1000000, 1237, 'a million of them', gib=6),
+    row('timers_polled_million', 1000000, 1237, 'a million without stacks', gib=2),
     row('lateness', 2000, 123, 'sleeps of 1 to 100 ms: how late'),
     row('idle_mem', 100000, 1237, 'spawn a task that waits for ever'),
     row('idle_mem_polled', 100000, 1237, 'the same, a task without a stack'),
 ]
-WHOLE = ('timers', 'timers_polled', 'lateness', 'idle_mem', 'idle_mem_polled')  # n is what is measured: not for --quick
+# n is what is measured: not a tenth of it for --quick.
+WHOLE = ('timers', 'timers_polled', 'timers_million', 'timers_polled_million', 'lateness', 'idle_mem', 'idle_mem_polled')
+# What the programs call a row, if something else: they are told n anyway.
+PROGRAM_ROWS = {'timers_million': 'timers', 'timers_polled_million': 'timers_polled'}
 
 # Near things: {row: {peer: its name for it}}.
 NEAR = {
@@ -48,6 +53,7 @@ NEAR = {
     'spawn_blocking_batch': {'libuv': 'work_callback_batch'},
     'yield_many': {'libuv': 'idle_callback'},
     'timers_polled': {'libuv': 'timer_callbacks'},
+    'timers_polled_million': {'libuv': 'timer_callbacks'},
 }
 NEAR_WHAT = {
     'timer_yield': 'a timer armed, a yield, which it could not end, the timer disarmed',
@@ -70,6 +76,7 @@ ABSENT = {
         'spawn_blocking': 'no pool: a goroutine may block',
         'spawn_blocking_batch': 'the same',
         'timers_polled': 'a goroutine has a stack',
+        'timers_polled_million': 'the same',
         'idle_mem_polled': 'the same',
     },
     'boost': {
@@ -82,7 +89,9 @@ ABSENT = {
         'timeout_yield': 'the same',
         'spawn_blocking': 'no pool',
         'spawn_blocking_batch': 'no pool',
+        'timers_million': 'its stacks would take 9 to 13 GiB',
         'timers_polled': 'a fiber has a stack',
+        'timers_polled_million': 'the same',
         'idle_mem_polled': 'the same',
     },
     'libuv': {r.name: 'callbacks, no tasks' for r in ROWS},
@@ -101,7 +110,7 @@ def has_row(peer, name, threads):
 def name_for(peer, name, threads):
     """What the peer calls the row, and whether that is only near; (None, False) where it has nothing."""
     if has_row(peer, name, threads):
-        return name, False
+        return PROGRAM_ROWS.get(name, name), False
     near = NEAR.get(name, {}).get(peer)
     if near and not (peer == 'libuv' and threads not in LIBUV_THREADS):
         return near, True

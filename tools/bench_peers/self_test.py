@@ -50,6 +50,9 @@ def self_test_fairness(expect):
     expect(verdict(out='timer_yield go 1 101 3 2 4 ops=101\n', peer='go', the_row=near) is None, 'a near row passes')
     expect(verdict(out='timeout_yield go 1 101 3 2 4 ops=101\n', peer='go', the_row=near) is not None,
            'a near thing under the name of the row is found')
+    million = row('timers_million', 100, 101, '')
+    expect(verdict(out='timers go 1 101 3 2 4 ops=101\n', peer='go', the_row=million) is None,
+           'a row that programs know by another name passes')
     batch = row('spawn_many', 1, 1, '', up_to=10000)
     expect([expected_ops(batch, n) for n in (7, 10000, 12345, 20000)] == [7, 10000, 10000, 20000], 'batches')
     expect(expected_ops(row('x', 1, 1, '', unit=64), 345) == 320, 'multiples')
