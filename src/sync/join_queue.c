@@ -174,7 +174,8 @@ static void next_cancel(weft_future *f)
 {
     weft_join_queue_join_next_future *n =
         WEFT__CONTAINER_OF(f, weft_join_queue_join_next_future, future);
-    n->first.future.ops->cancel(&n->first.future);
+    if (n->first.future.ops != NULL) /* it was polled */
+        n->first.future.ops->cancel(&n->first.future);
 }
 
 static const weft_future_ops next_ops = {next_poll, next_cancel, "join_queue join_next"};
@@ -185,6 +186,7 @@ void weft_join_queue_join_next_future_init(weft_join_queue_join_next_future *n, 
     n->future.ops = &next_ops;
     n->queue = q;
     n->ret_outcome = ret_outcome;
+    n->first.future.ops = NULL;
 }
 
 static int start_next(weft_case *c)

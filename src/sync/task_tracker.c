@@ -244,6 +244,8 @@ static void wait_cancel(weft_future *f)
 {
     struct wait *w = WEFT__CONTAINER_OF(f, struct wait, future);
     weft_task_tracker *t = w->tracker;
+    if (weft__waiter_is_idle(&w->waiter))
+        return; /* never polled: it has no reference */
     weft__lock_acquire(&t->lock);
     (void)weft__waitq_leave(&t->waiters, &w->waiter); /* all are ended together */
     weft__lock_release(&t->lock);
