@@ -71,6 +71,9 @@ enum weft__source_kind {
 #define WEFT__SOURCE_READ_HALF 0x04u /* ... of which these still exist */
 #define WEFT__SOURCE_WRITE_HALF 0x08u
 #define WEFT__SOURCE_REPORT_EXHAUSTION 0x10u /* listener: -EMFILE and its like are returned */
+/* Bare TCP: fewer bytes than asked for say what the next call would. A listener has it for its
+ * connections. Cleared for good before a ULP is set, see weft__source_was_short. */
+#define WEFT__SOURCE_BARE_TCP 0x20u
 
 /* What the low bits of a handle hold. */
 #define WEFT__SOURCE_ALIGN 128
@@ -90,7 +93,8 @@ struct weft__source {
     uint32_t pins;   /* under lock */
     int fd;          /* fixed from open until the last hold is given up */
     uint32_t index;  /* of the slot; fixed */
-    weft__a32 flags; /* the halves: set under lock, cleared by who closes them; the rest: fixed */
+    weft__a32 flags; /* the halves: set under lock, cleared by who closes them; bare TCP: cleared by
+                      * who sets an option; the rest: fixed */
     weft__a32 in_exhaustion; /* listener: the log line of this episode has been written */
     uint8_t kind;            /* enum weft__source_kind; set before anybody knows the source */
     bool is_finished;        /* the descriptor has been given up; under lock */
@@ -253,13 +257,18 @@ static inline void weft__source_would_block(struct weft__source *s, enum weft__d
                                             : WEFT__READY_WRITE | WEFT__READY_WRITE_CLOSED));
 }
 /*
- * After a stream socket moved fewer bytes than asked for: its queue was empty, or full, and
+ * After a socket moved fewer bytes than asked for. If it is TCP its queue was empty, or full, and
  * whatever changes that is a new edge, so the call that would block is saved. Not when something is
- * pending that stops a read short: the urgent mark, an error, the end.
+ * pending that stops a read short: the urgent mark, an error, the end. And of TCP alone: a unix
+ * socket ends a read at a message that brought descriptors, TLS in the kernel at one that is not
+ * data, with more in the queue and no edge to come.
  */
 static inline void weft__source_was_short(struct weft__source *s, enum weft__direction dir,
                                           uint64_t seen)
 {
+    /* Looked at after the call: one that met a ULP finds that the flag was cleared before it. */
+    if (!weft__source_has_flag(s, WEFT__SOURCE_BARE_TCP))
+        return;
     uint64_t bits = WEFT__READY_UNKNOWN | (dir == WEFT__IN ? WEFT__READY_READ : WEFT__READY_WRITE);
     if ((seen & (WEFT__READY_TICK - 1) & ~bits) == 0)
         (void)weft__a64_cas_relaxed(&s->ready[dir], &seen, seen & ~bits); /* failed: an edge came */
@@ -327,8 +336,7 @@ typedef ssize_t (*weft__io_call)(int fd, void *arg);
  * The loop of every operation: the call first, and only when it would block a wait. Inline, so that
  * `call` is a direct call. The source is held by the caller.
  *
- *   want       not 0: a stream socket is asked for this many bytes, so that fewer say what the next
- *              call would
+ *   want       not 0: a socket is asked for this many bytes, see weft__source_was_short
  *   ret_held   false: a wait failed, and the hold is gone
  */
 static inline ssize_t weft__source_io_held(struct weft__source *s, uint32_t generation,

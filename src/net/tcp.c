@@ -284,8 +284,8 @@ int weft_tcp_from_fd(int fd, weft_tcp **ret_conn)
     if (type != SOCK_STREAM)
         return -EPROTOTYPE;
     struct weft__source *s;
-    rc = weft__source_adopt("weft_tcp_from_fd", WEFT__CALLER, fd, WEFT__SOURCE_TCP, 0,
-                            &weft__tcp_stream_ops, &s);
+    rc = weft__source_adopt("weft_tcp_from_fd", WEFT__CALLER, fd, WEFT__SOURCE_TCP,
+                            weft__sock_bare_tcp(fd), &weft__tcp_stream_ops, &s);
     if (rc < 0)
         return rc;
     *ret_conn = weft__source_handle(s);

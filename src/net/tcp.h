@@ -15,6 +15,8 @@ static inline int weft__sock_set_int(int fd, int level, int name, int value)
 {
     return weft__sys_setsockopt(fd, level, name, &value, sizeof(value));
 }
+/* WEFT__SOURCE_BARE_TCP, if that is what a descriptor from outside is, or 0. */
+uint32_t weft__sock_bare_tcp(int fd);
 /* Binds to an interface by name. -EINVAL for one that is too long. */
 int weft__sock_bind_device(int fd, const char *name);
 

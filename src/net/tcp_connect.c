@@ -92,7 +92,8 @@ static int connect_one(const weft_tcp_connect_options *o, const weft_addr *addr,
             rc = -EADDRNOTAVAIL;
     }
     if (rc == 0 || in_progress)
-        rc = weft__source_open(call, caller, fd, WEFT__SOURCE_TCP, 0, &weft__tcp_stream_ops, &s);
+        rc = weft__source_open(call, caller, fd, WEFT__SOURCE_TCP, WEFT__SOURCE_BARE_TCP,
+                               &weft__tcp_stream_ops, &s);
     if (rc < 0) {
         (void)weft__sys_close(fd); /* nothing was sent */
         return rc;

@@ -51,7 +51,9 @@ static int listen_one(const weft_tcp_listen_options *o, const weft_addr *addr, c
     int rc = set_up(fd, o, addr);
     if (rc == 0)
         rc = weft__source_open(call, caller, fd, WEFT__SOURCE_TCP_LISTENER,
-                               o->report_exhaustion ? WEFT__SOURCE_REPORT_EXHAUSTION : 0, NULL, &s);
+                               WEFT__SOURCE_BARE_TCP |
+                                   (o->report_exhaustion ? WEFT__SOURCE_REPORT_EXHAUSTION : 0),
+                               NULL, &s);
     if (rc < 0) {
         (void)weft__sys_close(fd); /* nothing was in it */
         return rc;
@@ -108,7 +110,8 @@ int weft_tcp_listen_addr(const weft_tcp_listen_options *options, const weft_addr
 /* ---- accepting ---- */
 
 struct accepted {
-    struct weft__source *source;
+    struct weft__source *source; /* the listener */
+    uint32_t flags;              /* what the connection has of it */
     weft_addr peer;
 };
 
@@ -139,6 +142,8 @@ static ssize_t call_accept(int fd, void *arg)
         a->peer = (weft_addr){.len = sizeof(a->peer.sa)};
         rc = weft__sys_accept(fd, &a->peer.sa.any, &a->peer.len);
     } while (is_of_the_connection(rc)); /* ends: each took one off the queue */
+    /* After the call: a ULP of the listener is its connections' too. */
+    a->flags = weft__a32_load_relaxed(&a->source->flags) & WEFT__SOURCE_BARE_TCP;
     /* An episode of exhaustion ends when nobody is left in the queue. Ended by the first success, a
      * server at its limit would log each time somebody hangs up. */
     if (rc == -EAGAIN && weft__a32_load_relaxed(&a->source->in_exhaustion))
@@ -199,10 +204,11 @@ static int back_off(struct weft__source *s, uint32_t generation, ssize_t why, ui
 }
 
 /* A connection's descriptor becomes a connection. */
-static int wrap(int fd, const char *call, const void *caller, weft_tcp **ret)
+static int wrap(int fd, uint32_t flags, const char *call, const void *caller, weft_tcp **ret)
 {
     struct weft__source *s;
-    int rc = weft__source_open(call, caller, fd, WEFT__SOURCE_TCP, 0, &weft__tcp_stream_ops, &s);
+    int rc =
+        weft__source_open(call, caller, fd, WEFT__SOURCE_TCP, flags, &weft__tcp_stream_ops, &s);
     if (rc < 0) {
         (void)weft__sys_close(fd); /* the peer sees a reset or an end */
         return rc;
@@ -242,7 +248,7 @@ static int accept_one(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *ret_
     weft__source_unhold(s);
     if (n < 0)
         return (int)n;
-    rc = wrap((int)n, call, caller, ret_conn);
+    rc = wrap((int)n, a.flags, call, caller, ret_conn);
     if (rc == 0 && ret_peer != NULL)
         *ret_peer = a.peer;
     return rc;
@@ -272,7 +278,7 @@ static int try_one(weft_tcp_listener *l, weft_tcp **ret_conn, const char *call, 
     struct accepted a = {.source = s};
     ssize_t n = weft__source_try_io(s, WEFT__IN, call_accept, &a, 0);
     *ret_is_exhausted = is_exhaustion(n);
-    return n < 0 ? (int)n : wrap((int)n, call, caller, ret_conn);
+    return n < 0 ? (int)n : wrap((int)n, a.flags, call, caller, ret_conn);
 }
 
 int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
@@ -454,7 +460,7 @@ int weft_tcp_listener_from_fd(int fd, weft_tcp_listener **ret_listener)
         return -EPROTOTYPE;
     struct weft__source *s;
     rc = weft__source_adopt("weft_tcp_listener_from_fd", WEFT__CALLER, fd,
-                            WEFT__SOURCE_TCP_LISTENER, 0, NULL, &s);
+                            WEFT__SOURCE_TCP_LISTENER, weft__sock_bare_tcp(fd), NULL, &s);
     if (rc < 0)
         return rc;
     *ret_listener = weft__source_handle(s);

@@ -9,12 +9,27 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
+#define ULP_NAME_MAX 16 /* the kernel's TCP_ULP_NAME_MAX */
+
 int weft__sock_bind_device(int fd, const char *name)
 {
     size_t len = strlen(name);
     if (len >= IFNAMSIZ)
         return -EINVAL;
     return weft__sys_setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, (socklen_t)len + 1);
+}
+
+uint32_t weft__sock_bare_tcp(int fd)
+{
+    int protocol;
+    socklen_t len = sizeof(protocol);
+    int rc = weft__sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len);
+    if (rc < 0 || protocol != IPPROTO_TCP)
+        return 0;
+    char ulp[ULP_NAME_MAX];
+    len = sizeof(ulp);
+    rc = weft__sys_getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len);
+    return rc == 0 && len == 0 ? WEFT__SOURCE_BARE_TCP : 0; /* in doubt, a call more */
 }
 
 /* ---- on any handle ---- */
@@ -42,6 +57,10 @@ static int set_any(void *handle, const char *call, const void *caller, int level
     int rc = weft__source_enter(handle, call, caller, &s, &generation);
     if (rc < 0)
         return rc;
+    if (level == IPPROTO_TCP && name == TCP_ULP)
+        /* relaxed: before the call, which orders it for those that meet the ULP. A ULP is never
+         * taken off again; one that is refused costs the saving of calls. */
+        (void)weft__a32_and_relaxed(&s->flags, ~WEFT__SOURCE_BARE_TCP);
     rc = weft__sys_setsockopt(s->fd, level, name, value, len);
     weft__source_unhold(s);
     return rc;

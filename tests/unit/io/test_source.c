@@ -85,7 +85,9 @@ static struct weft__source *open_source(int *ret_peer)
     int fd[2];
     struct weft__source *s;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
-    assert_int_equal(weft__source_open_on(driver, fd[0], WEFT__SOURCE_FD, 0, NULL, &s), 0);
+    /* with the flag, so that what a short call says is looked at */
+    assert_int_equal(
+        weft__source_open_on(driver, fd[0], WEFT__SOURCE_FD, WEFT__SOURCE_BARE_TCP, NULL, &s), 0);
     *ret_peer = fd[1];
     return s;
 }
@@ -661,7 +663,8 @@ static void operations_try_first_on_sockets_and_never_without_readiness_on_other
     uint32_t generation;
     struct weft__source *s;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
-    assert_int_equal(weft__source_open_on(driver, fd[0], WEFT__SOURCE_TCP, 0, NULL, &s), 0);
+    assert_int_equal(
+        weft__source_open_on(driver, fd[0], WEFT__SOURCE_TCP, WEFT__SOURCE_BARE_TCP, NULL, &s), 0);
     void *handle = weft__source_handle(s);
     calls = 0;
     assert_int_equal(weft__source_hold(s, handle, &generation), 0);
@@ -682,6 +685,13 @@ static void operations_try_first_on_sockets_and_never_without_readiness_on_other
     assert_int_equal(weft__source_hold(s, handle, &generation), 0);
     assert_int_equal(weft__source_try_io(s, WEFT__IN, count_calls, &result, 6), -EAGAIN);
     assert_int_equal(calls, 5); /* short: the call that would block is saved */
+    weft__source_deliver(s, generation_of(s), WEFT__READY_READ, 0);
+    weft__a32_and_relaxed(&s->flags, ~WEFT__SOURCE_BARE_TCP);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(weft__source_hold(s, handle, &generation), 0);
+        assert_int_equal(weft__source_try_io(s, WEFT__IN, count_calls, &result, 6), 5);
+    }
+    assert_int_equal(calls, 7); /* of what is not bare TCP it says nothing */
     weft__source_close(handle);
 
     int pipes[2];
