@@ -257,12 +257,24 @@ static int wait_for_all(weft_join_queue *q)
     return 0;
 }
 
+static bool has_caller(const weft_join_queue *q)
+{
+    const struct weft__task *self = weft__task_current();
+    for (size_t i = 0; i < q->count; i++)
+        if (weft__task_address(*slot(q, i)) == self)
+            return true;
+    return false;
+}
+
 long weft_join_queue_join_all(weft_join_queue *q, void **ret_values, size_t values_max)
 {
     int rc = weft__wait_begin("weft_join_queue_join_all", WEFT__CALLER);
     if (rc == 0 && weft__task_current() == NULL)
         rc = weft__misuse("weft_join_queue_join_all", -EPERM,
                           "a thread that runs no task cannot panic", WEFT__CALLER);
+    if (rc == 0 && has_caller(q))
+        rc = weft__misuse("weft_join_queue_join_all", -EDEADLK, "a task of the queue joins itself",
+                          WEFT__CALLER);
     if (rc == 0 && ret_values && q->count > values_max)
         rc = -ENOSPC;
     if (rc == 0)

@@ -380,6 +380,35 @@ static void abort_and_detach(struct test_env *env)
     weft_abort_handle_unref(h);
 }
 
+struct member {
+    weft_join_queue *q;
+    struct gate done;
+};
+
+static void *join_all_of_own_queue(void *arg)
+{
+    struct member *m = arg;
+    WEFT_TIMEOUT(20 * WEFT_SEC)
+        EXPECT_EQ(weft_join_queue_join_all(m->q, NULL, 0), -EDEADLK);
+    EXPECT_LOGGED("weft_join_queue_join_all: a task of the queue joins itself");
+    gate_open(&m->done);
+    return NULL;
+}
+
+static void misuse_by_a_member(struct test_env *env)
+{
+    (void)env;
+    struct member m = {.q = queue_create()};
+    gate_init(&m.done);
+    CHECK_EQ(weft_join_queue_spawn(m.q, return_arg, NULL, NULL), 0);
+    CHECK_EQ(weft_join_queue_spawn(m.q, join_all_of_own_queue, &m, NULL), 0);
+    CHECK_EQ(gate_wait(&m.done), 0);
+    CHECK_EQ(weft_join_queue_len(m.q), 2);
+    CHECK_EQ(weft_join_queue_join_all(m.q, NULL, 0), 2);
+    weft_join_queue_destroy(m.q);
+    gate_fini(&m.done);
+}
+
 static void a_plain_thread_joins(struct test_env *env)
 {
     weft_spawn_options options = {.runtime = env->handle};
@@ -402,4 +431,4 @@ TEST_MAIN(IN_TASK(jq_01_in_the_order_of_spawning),
           IN_TASK(jq_04_a_panic_of_a_member_panics_in_the_caller),
           IN_BODY(jq_04_shutdown_and_destroy_wait), IN_TASK(abort_and_detach),
           IN_TASK(futures_and_selects), IN_TASK_ON(local_tasks_are_members, TEST_CT),
-          ON_MAIN_ON(a_plain_thread_joins, TEST_MT1))
+          IN_TASK(misuse_by_a_member), ON_MAIN_ON(a_plain_thread_joins, TEST_MT1))
