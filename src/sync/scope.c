@@ -499,6 +499,10 @@ int weft_scope_enter(weft_scope *scope, const weft_scope_options *options)
         return weft__misuse("weft_scope_enter", -EPERM,
                             "nothing can wait here: no runtime, or a polled future", WEFT__CALLER);
     struct weft__locals *l = weft__locals_now();
+    /* Leaving it has to wait, whatever is forbidden: children point into frames of the owner. */
+    if (l->no_wait_depth > 0)
+        return weft__misuse("weft_scope_enter", -EPERM, "a scope inside WEFT_NO_WAIT",
+                            WEFT__CALLER);
     weft__lock_init(&s->lock);
     weft__list_init(&s->children);
     weft__list_init(&s->free);

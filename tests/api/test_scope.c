@@ -5,6 +5,7 @@
 #include <weft/cancel.h>
 #include <weft/panic.h>
 #include <weft/scope.h>
+#include <weft/watch.h>
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -754,6 +755,59 @@ static void outside_a_runtime(struct test_env *env)
     CHECK_EQ(weft_scope_leave(&s, NULL), -EPERM);
 }
 
+static int never_called(void *arg, size_t index)
+{
+    (void)arg;
+    (void)index;
+    EXPECT(false);
+    return 0;
+}
+
+/* It would have to wait when it is left. */
+static void inside_no_wait(struct test_env *env)
+{
+    (void)env;
+    weft_scope outer, s;
+    CHECK_EQ(weft_scope_enter(&outer, NULL), 0);
+    WEFT_NO_WAIT {
+        CHECK_EQ(weft_scope_enter(&s, NULL), -EPERM);
+        EXPECT_LOGGED("weft_scope_enter: a scope inside WEFT_NO_WAIT");
+        CHECK_EQ(weft_scope_spawn(&s, test_noop, NULL), -EINVAL);
+        EXPECT_LOGGED("not open");
+        CHECK_EQ(weft_scope_leave(&s, NULL), -EPERM);
+        CHECK_EQ(weft_for_each_concurrent(3, 2, never_called, NULL), -EPERM);
+        EXPECT_LOGGED("weft_scope_enter");
+    }
+    CHECK_EQ(weft_scope_spawn(&outer, test_noop, NULL), 0);
+    CHECK_EQ(weft_scope_leave(&outer, NULL), 0);
+}
+
+static void modify_in_a_scope(void *value, void *arg)
+{
+    int rc = 0;
+    *(int *)value = 2;
+    WEFT_SCOPE_INTO(s, &rc)
+        (void)!weft_scope_spawn(s, test_noop, arg);
+    EXPECT_EQ(rc, -EPERM);
+}
+
+/* A function that is called with something locked cannot be made to wait by a scope. */
+static void inside_a_callback(struct test_env *env)
+{
+    (void)env;
+    weft_watch_options options = {.elem_bytes = sizeof(int)};
+    weft_watch_sender *tx;
+    weft_watch_receiver *rx;
+    int v = 1;
+    CHECK_EQ(weft_watch_create(&options, &v, &tx, &rx), 0);
+    CHECK_EQ(weft_watch_send_modify(tx, modify_in_a_scope, tx), 0);
+    EXPECT_LOGGED("weft_scope_enter");
+    CHECK_EQ(weft_watch_get(rx, &v), 0);
+    CHECK_EQ(v, 2);
+    weft_watch_receiver_destroy(rx);
+    weft_watch_sender_unref(tx);
+}
+
 /* The runtime goes down while a scope is full. */
 static void sco_10_shutdown_ends_scopes(struct test_env *env)
 {
@@ -791,4 +845,5 @@ TEST_MAIN(
     IN_TASK(sco_08_blocking_children), IN_TASK(sco_09_scopes_nest),
     IN_TASK(sco_09_many_rounds_without_growth), ON_MAIN(sco_10_shutdown_ends_scopes),
     IN_TASK(misuse), IN_TASK(misuse_by_a_child), IN_TASK(left_in_the_wrong_order),
-    PLAIN(outside_a_runtime))
+    PLAIN(outside_a_runtime), IN_TASK(inside_no_wait), IN_BODY(inside_no_wait),
+    IN_TASK(inside_a_callback))
