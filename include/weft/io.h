@@ -9,8 +9,9 @@
  * that.
  *
  * Common to all functions: a handle that was closed gives -EBADF (found with high probability: its
- * slot must have been used again 127 times since to be mistaken), NULL gives -EINVAL, both with a
- * line in the log. Closing while another task waits ends that wait with -EBADF.
+ * slot must have been used again 127 times since to be mistaken; not after the runtime that it was
+ * made in and its other handles are gone), NULL gives -EINVAL, both with a line in the log. Closing
+ * while another task waits ends that wait with -EBADF.
  */
 #ifndef WEFT_IO_H
 #define WEFT_IO_H
@@ -112,7 +113,7 @@ WEFT_API WEFT_MUST_CHECK int weft_fd_try_wait(weft_fd *wfd, unsigned interest,
 WEFT_API int weft_fd_clear(weft_fd *wfd, const weft_fd_ready *ready, unsigned bits);
 
 /* A system call on the descriptor: returns its result, or a negative errno, -EAGAIN when it would
- * block. It must not suspend. */
+ * block. It must not suspend. A panic in it goes on in the caller. */
 typedef ssize_t (*weft_fd_call)(int fd, void *arg);
 
 /*

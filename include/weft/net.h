@@ -6,8 +6,9 @@
  *
  * What the functions have in common, unless they say otherwise:
  *   Handles:   NULL gives -EINVAL, one that was closed -EBADF (unless its slot has been used again
- *              127 times since), both with a line in the log. Closing while other tasks are inside
- *              calls is allowed: calls that wait return -EBADF at once, the others finish.
+ *              127 times since, or the runtime that it was made in and its other handles are gone),
+ *              both with a line in the log. Closing while other tasks are inside calls is allowed:
+ *              calls that wait return -EBADF at once, the others finish.
  *   Waits:     what "may suspend" returns, besides its own errors,
  *                -ECANCELED  the calling task was aborted
  *                -ETIMEDOUT  a timeout scope around the call expired

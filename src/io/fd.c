@@ -5,6 +5,7 @@
 #include "task/task.h"
 
 #include <weft/io.h>
+#include <weft/task.h>
 
 #include <string.h>
 
@@ -177,6 +178,28 @@ static bool interest_is_single(unsigned interest)
     return interest_is_valid(interest) && (interest & (interest - 1)) == 0;
 }
 
+struct held_call {
+    struct weft__source *source;
+    bool has_returned;
+};
+
+static void unhold_unwound(void *arg)
+{
+    struct held_call *c = arg;
+    if (!c->has_returned)
+        weft__source_unhold(c->source);
+}
+
+/* A panic in the user's call, and an abort that unwinds it, give the hold up too. */
+static ssize_t call_holding(struct weft__source *s, weft_fd_call call, void *arg)
+{
+    struct held_call c = {.source = s};
+    WEFT_DEFER(unhold_unwound, &c);
+    ssize_t n = call(s->fd, arg);
+    c.has_returned = true;
+    return n;
+}
+
 ssize_t weft_fd_try_io(weft_fd *wfd, unsigned interest, weft_fd_call call, void *arg)
 {
     if (!interest_is_single(interest) || call == NULL)
@@ -190,7 +213,7 @@ ssize_t weft_fd_try_io(weft_fd *wfd, unsigned interest, weft_fd_call call, void 
     weft_fd_ready ready;
     ssize_t n = snapshot(s, interest, &ready);
     if (n > 0) {
-        n = call(s->fd, arg);
+        n = call_holding(s, call, arg);
         if (n == -EAGAIN)
             forget(s, interest, &ready);
     } else if (n == 0) {
@@ -219,7 +242,7 @@ ssize_t weft_fd_io(weft_fd *wfd, unsigned interest, weft_fd_call call, void *arg
         if (n < 0)
             break;
         if (n > 0) {
-            n = call(s->fd, arg);
+            n = call_holding(s, call, arg);
             if (n != -EAGAIN)
                 break;
             forget(s, interest, &ready);
@@ -365,6 +388,13 @@ static int future_poll_invalid(weft_future *future, weft_waker *waker)
     return -EINVAL;
 }
 
+static int future_poll_closed(weft_future *future, weft_waker *waker)
+{
+    (void)future;
+    (void)waker;
+    return -EBADF;
+}
+
 static void future_cancel_invalid(weft_future *future)
 {
     (void)future;
@@ -373,6 +403,7 @@ static void future_cancel_invalid(weft_future *future)
 static const weft_future_ops future_ops = {future_poll, future_cancel, "descriptor"};
 static const weft_future_ops invalid_ops = {future_poll_invalid, future_cancel_invalid,
                                             "descriptor"};
+static const weft_future_ops closed_ops = {future_poll_closed, future_cancel_invalid, "descriptor"};
 
 void weft_fd_wait_future_init(weft_fd_wait_future *f, weft_fd *wfd, unsigned interest)
 {
@@ -384,8 +415,12 @@ void weft_fd_wait_future_init(weft_fd_wait_future *f, weft_fd *wfd, unsigned int
     }
     struct weft__source *s;
     uint32_t generation;
-    if (weft__source_enter(wfd, "weft_fd_wait_future_init", WEFT__CALLER, &s, &generation) < 0)
+    int rc = weft__source_enter(wfd, "weft_fd_wait_future_init", WEFT__CALLER, &s, &generation);
+    if (rc < 0) {
+        if (rc == -EBADF)
+            f->future.ops = &closed_ops;
         return;
+    }
     weft__io_wait_init(inner(f), s, generation, interest);
     weft__source_unhold(s);
     f->future.ops = &future_ops;

@@ -173,6 +173,42 @@ static void af_02_io_waits_until_the_call_succeeds(struct test_env *env)
     close(fd[1]);
 }
 
+static ssize_t panic_in_call(int fd, void *arg)
+{
+    (void)fd;
+    (void)arg;
+    weft_panic("in the call");
+}
+
+static void *io_that_panics(void *arg)
+{
+    return (void *)(intptr_t)weft_fd_io(arg, WEFT_READY_WRITE, panic_in_call, NULL);
+}
+
+static void *try_io_that_panics(void *arg)
+{
+    return (void *)(intptr_t)weft_fd_try_io(arg, WEFT_READY_WRITE, panic_in_call, NULL);
+}
+
+/* The descriptor is nobody's afterwards: it can be released, and closed. */
+static void af_02_a_panic_in_the_call_gives_the_descriptor_back(struct test_env *env)
+{
+    int fd[2], released;
+    (void)env;
+    sockets(fd);
+    weft_fd *w = open_owned(fd[0]);
+    CHECK_EQ(test_join_kind(SPAWN(io_that_panics, w)), WEFT_OUTCOME_PANICKED);
+    CHECK_EQ(test_join_kind(SPAWN(try_io_that_panics, w)), WEFT_OUTCOME_PANICKED);
+    CHECK_EQ(weft_fd_release(w, &released), 0);
+    CHECK_EQ(released, fd[0]);
+    w = open_owned(fd[0]);
+    CHECK_EQ(test_join_kind(SPAWN(io_that_panics, w)), WEFT_OUTCOME_PANICKED);
+    CHECK_EQ(weft_fd_close(w), 0);
+    EXPECT(fcntl(fd[0], F_GETFD) < 0 && errno == EBADF);
+    close(fd[1]);
+    test_log_clear();
+}
+
 /* ---- AF-03 ---- */
 
 static void fill(int fd)
@@ -592,6 +628,8 @@ static void io_02_each_future_is_a_waiter(struct test_env *env)
     CHECK_EQ(weft_await(&wait[0].future), -EINVAL);
     weft_fd_close(w);
     weft_fd_wait_future_init(&wait[0], w, WEFT_READY_READ);
+    CHECK_EQ(weft_await(&wait[0].future), -EBADF);
+    weft_fd_wait_future_init(&wait[0], NULL, WEFT_READY_READ);
     CHECK_EQ(weft_await(&wait[0].future), -EINVAL);
     close(fd[1]);
 }
@@ -631,6 +669,7 @@ TEST_MAIN(IN_TASK(af_01_a_fresh_socket_is_writable_only),
           IN_TASK(af_01_any_descriptor_that_can_be_polled),
           IN_TASK(af_02_readable_until_it_would_block),
           IN_TASK(af_02_io_waits_until_the_call_succeeds),
+          IN_TASK(af_02_a_panic_in_the_call_gives_the_descriptor_back),
           IN_TASK(af_03_directions_are_independent), IN_TASK(af_03_all_waiters_wake),
           IN_TASK(af_04_owned_and_borrowed), IN_TASK(af_04_blocking_mode),
           IN_TASK(af_05_what_cannot_be_polled_is_given_back), PLAIN(af_05_outside_a_runtime),
