@@ -194,38 +194,36 @@ static bool collect(struct half *h)
     return true;
 }
 
-/* On every way out: no task is left that uses the caller's frame. A join that a refused await has
- * left pending is the caller's own, and goes on here. */
+/* On every way out: no task is left that uses the caller's frame. Whatever else is asked of the
+ * caller meanwhile is held back: a shutdown that unwinds it through a shield unwinds the tasks as
+ * well, and they go on with their cleanups. A join that is pending goes on here. */
 static void end_halves(void *arg)
 {
     struct half *half = arg;
     for (int i = 0; i < 2; i++)
         if (half[i].task != NULL)
             (void)weft_abort(half[i].task); /* ended already: no harm */
-    WEFT_SHIELD {
-        for (int i = 0; i < 2; i++) {
-            weft_outcome o;
-            if (half[i].task == NULL)
-                continue;
-            if (weft_join(half[i].task, &o) == 0)
-                weft_outcome_fini(&o);
-            half[i].task = NULL;
-        }
-    }
+    for (int i = 0; i < 2; i++)
+        if (half[i].task != NULL && weft__wait_for_held(&half[i].join.future) == 0)
+            (void)collect(&half[i]); /* else: a forked child, in which they do not run */
 }
 
-static int run_both(struct half *half)
+static int run_both(struct half *half, const void *caller)
 {
+    /* Before anything is spawned that could not be waited for. */
+    int rc = weft__wait_begin("weft_copy_bidirectional", caller);
+    if (rc < 0)
+        return rc;
     WEFT_DEFER(end_halves, half);
     for (int i = 0; i < 2; i++) {
-        int rc = weft_spawn(run_half, &half[i], &half[i].task);
+        rc = weft_spawn(run_half, &half[i], &half[i].task);
         if (rc < 0)
             return rc;
         weft_join_future_init(&half[i].join, half[i].task);
     }
     struct either e = {.future = {&either_ops}, .half = half};
     while (half[0].task != NULL || half[1].task != NULL) {
-        int rc = weft_await(&e.future);
+        rc = weft_await(&e.future);
         if (rc < 0)
             return rc;
         for (int i = 0; i < 2; i++)
@@ -244,7 +242,7 @@ int weft_copy_bidirectional(weft_stream *a, weft_stream *b, uint64_t *ret_a_to_b
         {.copy = {.from = a, .to = b}},
         {.copy = {.from = b, .to = a}},
     };
-    int rc = run_both(half);
+    int rc = run_both(half, WEFT__CALLER);
     if (ret_a_to_b != NULL)
         *ret_a_to_b = half[0].copy.bytes;
     if (ret_b_to_a != NULL)

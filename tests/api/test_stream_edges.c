@@ -6,9 +6,11 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define REFUSED(name, call)                                                                        \
     do {                                                                                           \
@@ -271,8 +273,89 @@ static void copy_reports_what_fails(struct test_env *env)
     EXPECT(weft_copy_bidirectional(&a.stream, &b.stream, NULL, NULL) < 0);
 }
 
+/* ---- copying both ways where that is refused, or ended ---- */
+
+static void copy_both_ways_needs_a_caller_who_can_wait(struct test_env *env)
+{
+    (void)env;
+    uint64_t there = 9, back = 9;
+    struct drip a = drip(1), b = drip(1);
+    int rc = 0;
+    test_log_clear();
+    WEFT_NO_WAIT
+        rc = weft_copy_bidirectional(&a.stream, &b.stream, &there, &back);
+    EXPECT_EQ(rc, -EPERM);
+    EXPECT_LOGGED("weft_copy_bidirectional");
+    EXPECT(there == 0 && back == 0);
+    for (int i = 0; i < 5; i++)
+        test_pause();
+    EXPECT(a.left == 1 && b.left == 1); /* nothing was begun */
+}
+
+static atomic_int slow_reads, slow_ends;
+static atomic_bool copier_has_ended;
+
+static void end_slowly(void *arg)
+{
+    (void)arg;
+    usleep(20000);
+    EXPECT(!atomic_load(&copier_has_ended)); /* its frame is in use */
+    atomic_fetch_add(&slow_ends, 1);
+}
+
+static ssize_t read_under_a_shield(weft_stream *s, void *buf, size_t len)
+{
+    (void)s;
+    (void)buf;
+    (void)len;
+    WEFT_DEFER(end_slowly, NULL);
+    atomic_fetch_add(&slow_reads, 1);
+    WEFT_SHIELD(void)
+        weft_sleep(WEFT_NEVER); /* a shutdown that has lost its patience unwinds it */
+    return 0;
+}
+
+static const weft_stream_ops slow_ops = {.read = read_under_a_shield, .write = drip_write};
+
+static void note_the_end(void *arg)
+{
+    (void)arg;
+    atomic_store(&copier_has_ended, true);
+}
+
+static void *copy_both_ways(void *arg)
+{
+    WEFT_DEFER(note_the_end, NULL);
+    struct drip a = {.stream = {&slow_ops}}, b = {.stream = {&slow_ops}};
+    (void)!weft_copy_bidirectional(&a.stream, &b.stream, NULL, NULL); /* is unwound */
+    return arg;
+}
+
+static void copy_both_ways_ends_its_tasks_before_it_is_unwound(struct test_env *env)
+{
+    (void)env;
+    weft_config c;
+    weft_runtime *rt;
+    weft_handle *h;
+    atomic_store(&slow_reads, 0);
+    atomic_store(&slow_ends, 0);
+    atomic_store(&copier_has_ended, false);
+    weft_config_init(&c);
+    c.workers = 2;
+    c.shutdown_grace_ns = 20 * WEFT_MS;
+    CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+    h = weft_runtime_handle(rt);
+    weft_task_detach(test_spawn(h, copy_both_ways, NULL, WEFT_SITE));
+    CHECK_SOON(atomic_load(&slow_reads) == 2);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    CHECK_EQ(atomic_load(&slow_ends), 2);
+    CHECK(atomic_load(&copier_has_ended));
+    weft_handle_unref(h);
+}
+
 TEST_MAIN(PLAIN(what_a_stream_lacks_is_not_supported),
           IN_TASK_ON(bad_arguments_are_refused, TEST_MT1), PLAIN(buffers_refuse_bad_arguments),
           PLAIN(a_buffer_reads_exactly_past_itself),
           PLAIN(a_writer_keeps_what_a_failing_stream_does_not_take),
-          IN_TASK(copy_reports_what_fails))
+          IN_TASK(copy_reports_what_fails), IN_TASK(copy_both_ways_needs_a_caller_who_can_wait),
+          PLAIN(copy_both_ways_ends_its_tasks_before_it_is_unwound))
