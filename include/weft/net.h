@@ -145,7 +145,8 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_listen_addr(const weft_tcp_listen_options 
  * task that accepts and spawns is cheaper than many that accept.
  */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_accept(weft_tcp_listener *l, weft_tcp **ret_conn);
-/* And says who it is. */
+/* And says who it is: all zero for a peer without an IP address, which only adopted listeners
+ * have. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_accept_from(weft_tcp_listener *l, weft_tcp **ret_conn,
                                                   weft_addr *ret_peer);
 /* Without waiting: -EAGAIN when there is none; exhaustion is returned always. Any thread of a
@@ -169,7 +170,8 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_local_addr(weft_tcp_listener *l,
 /* Closes it: tasks that wait in accept get -EBADF, those that wait to try again for want of
  * descriptors within half a second. NULL does nothing. 0, or -EBADF. Any thread; never suspends. */
 WEFT_API int weft_tcp_listener_close(weft_tcp_listener *l);
-/* Adopts a listening socket; taken when 0 is returned. Errors and context as weft_tcp_from_fd(). */
+/* Adopts a listening stream socket; taken when 0 is returned. Errors and context as
+ * weft_tcp_from_fd(). */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_from_fd(int fd, weft_tcp_listener **ret_listener);
 /* As weft_tcp_into_fd(). */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_into_fd(weft_tcp_listener *l, int *ret_fd);

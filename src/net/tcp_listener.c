@@ -249,8 +249,10 @@ static int accept_one(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *ret_
     if (n < 0)
         return (int)n;
     rc = wrap((int)n, a.flags, call, caller, ret_conn);
-    if (rc == 0 && ret_peer != NULL)
-        *ret_peer = a.peer;
+    /* Adopted listeners may be of another family, whose addresses do not even fit. */
+    if (rc == 0 && ret_peer != NULL &&
+        weft_addr_from_sockaddr(&a.peer.sa.any, a.peer.len, ret_peer) < 0)
+        *ret_peer = (weft_addr){.len = 0};
     return rc;
 }
 
@@ -451,12 +453,15 @@ int weft_tcp_listener_from_fd(int fd, weft_tcp_listener **ret_listener)
     if (ret_listener == NULL)
         return weft__misuse("weft_tcp_listener_from_fd", -EINVAL, "no place for the result",
                             WEFT__CALLER);
-    int is_listening;
-    socklen_t len = sizeof(is_listening);
-    int rc = weft__sys_getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &len);
+    int type, is_listening;
+    socklen_t len = sizeof(type);
+    int rc = weft__sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len);
+    len = sizeof(is_listening);
+    if (rc == 0)
+        rc = weft__sys_getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &len);
     if (rc < 0)
         return rc;
-    if (!is_listening)
+    if (type != SOCK_STREAM || !is_listening)
         return -EPROTOTYPE;
     struct weft__source *s;
     rc = weft__source_adopt("weft_tcp_listener_from_fd", WEFT__CALLER, fd,

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -98,6 +99,57 @@ static void nor_on_connections_that_were_accepted(struct test_env *env)
     weft_tcp_listener_close(l);
 }
 
+/* Their peers have addresses that no weft_addr holds: with a name as long as it may be, or none. */
+static void peers_of_other_families_have_no_address(struct test_env *env)
+{
+    (void)env;
+    struct sockaddr_un addr, name = {.sun_family = AF_UNIX};
+    socklen_t len;
+    weft_tcp_listener *l;
+    CHECK_EQ(weft_tcp_listener_from_fd(unix_listener(SOCK_STREAM, &addr, &len), &l), 0);
+    /* In no directory, and longer than an address of IP. */
+    (void)snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "weft-%d", (int)getpid());
+    for (int named = 0; named < 2; named++) {
+        weft_tcp *conn, *other;
+        weft_addr peer;
+        char text[WEFT_ADDR_TEXT_MAX];
+        memset(&peer, 0xff, sizeof(peer));
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (named)
+            CHECK_EQ(bind(fd, (struct sockaddr *)&name, sizeof(name)), 0);
+        CHECK_EQ(connect(fd, (struct sockaddr *)&addr, len), 0);
+        CHECK_EQ(weft_tcp_accept_from(l, &conn, &peer), 0);
+        CHECK_EQ(peer.len, 0);
+        CHECK_EQ(peer.sa.any.sa_family, 0);
+        (void)weft_addr_format(&peer, text, sizeof(text));
+        CHECK_EQ(strcmp(text, "(no address)"), 0);
+        CHECK_EQ(weft_tcp_connect_addr(NULL, &peer, &other), -EAFNOSUPPORT);
+        weft_tcp_close(conn);
+        close(fd);
+    }
+    weft_tcp_listener_close(l);
+}
+
+static void what_is_no_stream_is_refused(struct test_env *env)
+{
+    (void)env;
+    struct sockaddr_un addr;
+    socklen_t len;
+    weft_tcp_listener *l;
+    weft_tcp *conn;
+    int pair[2];
+    int fd = unix_listener(SOCK_SEQPACKET, &addr, &len);
+    CHECK_EQ(weft_tcp_listener_from_fd(fd, &l), -EPROTOTYPE);
+    close(fd); /* ours still */
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK_EQ(weft_tcp_listener_from_fd(fd, &l), -EPROTOTYPE); /* it does not listen */
+    close(fd);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    CHECK_EQ(weft_tcp_from_fd(pair[0], &conn), -EPROTOTYPE);
+    close(pair[0]);
+    close(pair[1]);
+}
+
 /* ---- TCP ---- */
 
 /* What the call after a short read finds, before the driver has been asked for events. A peer's
@@ -136,4 +188,5 @@ static void a_short_read_of_tcp_saves_the_call_that_would_block(struct test_env 
 
 TEST_MAIN(IN_TASK(descriptors_that_come_along_hold_up_no_bytes),
           IN_TASK(nor_on_connections_that_were_accepted),
+          IN_TASK(peers_of_other_families_have_no_address), IN_TASK(what_is_no_stream_is_refused),
           IN_TASK_ON(a_short_read_of_tcp_saves_the_call_that_would_block, TEST_CT))
