@@ -224,7 +224,8 @@ WEFT_API int weft_tcp_close(weft_tcp *conn);
  * May suspend. Cancellation: safe, nothing was read.
  */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_tcp_read(weft_tcp *conn, void *buf, size_t len);
-/* Into several buffers, 0 to 1024, in order. */
+/* Into several buffers, 0 to 1024, in order. -EINVAL for others, and for one at NULL that has a
+ * length. */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_tcp_readv(weft_tcp *conn, const struct iovec *iov, int count);
 /* The same bytes are read again by the next read or peek. */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_tcp_peek(weft_tcp *conn, void *buf, size_t len);

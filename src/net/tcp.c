@@ -69,7 +69,9 @@ static ssize_t vector_len(const struct iovec *iov, int count)
         return -EINVAL;
     size_t len = 0;
     for (int i = 0; i < count; i++)
-        if (iov[i].iov_len > SSIZE_MAX || (len += iov[i].iov_len) > SSIZE_MAX)
+        /* NULL: stopped by it in the middle, a write would look short for want of room. */
+        if ((iov[i].iov_base == NULL && iov[i].iov_len > 0) || iov[i].iov_len > SSIZE_MAX ||
+            (len += iov[i].iov_len) > SSIZE_MAX)
             return -EINVAL;
     return (ssize_t)len;
 }

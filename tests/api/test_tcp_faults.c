@@ -581,6 +581,7 @@ static void null_handles(struct test_env *env)
     CHECK(weft_tcp_of_reader(NULL) == NULL && weft_tcp_of_writer(NULL) == NULL);
 
     socks_raw_pair(&conn, &fd);
+    c = 'h';
     CHECK_EQ(weft_tcp_read(conn, NULL, 1), -EINVAL);
     CHECK_EQ(weft_tcp_read(conn, NULL, 0), 0);
     CHECK_EQ(weft_tcp_write(conn, NULL, 0), 0);
@@ -588,6 +589,12 @@ static void null_handles(struct test_env *env)
     CHECK_EQ(weft_tcp_readv(conn, NULL, 1), -EINVAL);
     CHECK_EQ(weft_tcp_writev(conn, &(struct iovec){&c, 1}, -1), -EINVAL);
     CHECK_EQ(weft_tcp_writev(conn, &(struct iovec){&c, SIZE_MAX}, 1), -EINVAL);
+    struct iovec hole[3] = {{&c, 1}, {NULL, 0}, {NULL, 1}};
+    CHECK_EQ(weft_tcp_readv(conn, hole, 3), -EINVAL);
+    CHECK_EQ(weft_tcp_try_readv(conn, hole, 3), -EINVAL);
+    CHECK_EQ(weft_tcp_writev(conn, hole, 3), -EINVAL);
+    CHECK_EQ(weft_tcp_try_writev(conn, hole, 3), -EINVAL);
+    CHECK_EQ(weft_tcp_writev(conn, hole, 2), 1); /* without length NULL will do */
     CHECK_EQ(weft_tcp_ready(conn, 0, NULL), -EINVAL);
     CHECK_EQ(weft_tcp_ready(conn, WEFT_READY_READ_CLOSED, NULL), -EINVAL);
     weft_tcp_close(conn);
