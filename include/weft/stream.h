@@ -109,8 +109,9 @@ WEFT_API WEFT_MUST_CHECK int weft_read_exact(weft_stream *s, void *buf, size_t l
  *             New bytes come after those, and it is grown when it is full and the stream has not
  *             ended
  *
- * Returns 0 at the end; -EMSGSIZE when there is more than max; -ENOMEM; or an error. The block is
- * the caller's in every case.
+ * Returns 0 at the end; -EMSGSIZE when there is more than max, one byte of which is lost; -ENOMEM;
+ * or an error. The block is the caller's in every case. After -ENOMEM nothing is lost, and the call
+ * may be made again.
  * Cancellation: partial, all that was read is in the block.
  */
 WEFT_API WEFT_MUST_CHECK int weft_read_to_end(weft_stream *s, size_t max, char **buf, size_t *len,

@@ -6,13 +6,14 @@
 #include "sys/sys.h"
 #include "task/task.h"
 
+#include <weft/panic.h>
 #include <weft/stream.h>
 
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
 
-/* The least room that read_to_end makes. */
+/* The least block that read_to_end makes. */
 #define GROW_MIN 4096
 
 static ssize_t closed_read(weft_stream *s, void *buf, size_t len)
@@ -73,8 +74,12 @@ ssize_t weft_stream_write(weft_stream *s, const void *buf, size_t len)
 
 static bool vector_is_bad(const weft_stream *s, const struct iovec *iov, int count)
 {
-    return s == NULL || s->ops == NULL || count < 0 || count > IOV_MAX ||
-           (iov == NULL && count > 0);
+    if (s == NULL || s->ops == NULL || count < 0 || count > IOV_MAX || (iov == NULL && count > 0))
+        return true;
+    for (int i = 0; i < count; i++)
+        if (iov[i].iov_base == NULL && iov[i].iov_len > 0)
+            return true;
+    return false;
 }
 
 /* The first buffer that has room; none: an empty one. */
@@ -143,23 +148,36 @@ int weft_read_exact(weft_stream *s, void *buf, size_t len, size_t *ret_len)
     return n > 0 ? 0 : n == 0 ? -ENODATA : (int)n;
 }
 
-/* Makes room for at least one more byte, without going over max. */
-static int make_room(char **buf, size_t len, size_t *cap, size_t max)
+static void drop_block(void *arg)
 {
-    if (len < *cap)
-        return 0;
+    weft__free(*(char **)arg);
+}
+
+/*
+ * Reads behind a block that is full, into the larger one that takes its place. That one is there
+ * before the stream is asked: a byte that has been read is never lost for want of memory. When
+ * nothing comes the block stays, which may have been just large enough.
+ */
+static ssize_t read_and_grow(weft_stream *s, size_t max, char **buf, size_t *len, size_t *cap)
+{
     size_t want = *cap < GROW_MIN ? GROW_MIN : *cap > SIZE_MAX / 2 ? SIZE_MAX : *cap * 2;
     if (want > max)
         want = max;
-    char *grown = weft__malloc(want);
-    if (grown == NULL)
+    char *other = weft__malloc(want);
+    if (other == NULL)
         return -ENOMEM;
-    if (len > 0)
-        memcpy(grown, *buf, len);
-    weft__free(*buf);
-    *buf = grown;
+    WEFT_DEFER(drop_block, &other);
+    ssize_t n = weft_stream_read(s, other + *len, want - *len);
+    if (n <= 0)
+        return n;
+    if (*len > 0)
+        memcpy(other, *buf, *len);
+    char *old = *buf;
+    *buf = other;
+    other = old;
+    *len += (size_t)n;
     *cap = want;
-    return 0;
+    return n;
 }
 
 int weft_read_to_end(weft_stream *s, size_t max, char **buf, size_t *len, size_t *cap)
@@ -167,38 +185,22 @@ int weft_read_to_end(weft_stream *s, size_t max, char **buf, size_t *len, size_t
     if (s == NULL || s->ops == NULL || buf == NULL || len == NULL || cap == NULL ||
         (*buf == NULL && *cap > 0) || *len > *cap)
         return weft__misuse("weft_read_to_end", -EINVAL, "no stream, or no block", WEFT__CALLER);
-    for (;;) {
-        ssize_t n;
-        /* A block that is full may be just large enough: ask on a small one before it is grown. */
-        char probe[64];
-        size_t room = *cap - *len;
+    ssize_t n;
+    do {
         if (*len >= max) {
-            n = weft_stream_read(s, probe, 1);
+            char more;
+            n = weft_stream_read(s, &more, 1);
             return n > 0 ? -EMSGSIZE : (int)n;
         }
-        if (room > 0) {
-            n = weft_stream_read(s, *buf + *len, room < max - *len ? room : max - *len);
-            if (n <= 0)
-                return (int)n;
-            *len += (size_t)n;
-            continue;
+        size_t room = *cap < max ? *cap - *len : max - *len;
+        if (room == 0) {
+            n = read_and_grow(s, max, buf, len, cap);
+        } else {
+            n = weft_stream_read(s, *buf + *len, room);
+            *len += n > 0 ? (size_t)n : 0;
         }
-        size_t probe_max = max - *len < sizeof(probe) ? max - *len : sizeof(probe);
-        if (*cap == 0) { /* nothing to spare yet */
-            int rc = make_room(buf, *len, cap, max);
-            if (rc < 0)
-                return rc;
-            continue;
-        }
-        n = weft_stream_read(s, probe, probe_max);
-        if (n <= 0)
-            return (int)n;
-        int rc = make_room(buf, *len, cap, max);
-        if (rc < 0)
-            return rc;
-        memcpy(*buf + *len, probe, (size_t)n); /* it grew by as much at least, or up to max */
-        *len += (size_t)n;
-    }
+    } while (n > 0);
+    return (int)n;
 }
 
 int weft_write_all(weft_stream *s, const void *buf, size_t len, size_t *ret_len)

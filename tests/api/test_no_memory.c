@@ -13,6 +13,7 @@
 #include <weft/queue.h>
 #include <weft/scope.h>
 #include <weft/semaphore.h>
+#include <weft/stream.h>
 #include <weft/task_local.h>
 #include <weft/watch.h>
 
@@ -391,4 +392,46 @@ static void every_allocation_may_fail(struct test_env *env)
     CHECK_SOON(atomic_load(&alive) <= before);
 }
 
-TEST_MAIN(PLAIN(every_allocation_may_fail))
+/* ---- reading to the end, again and again until there is memory ---- */
+
+#define NUMBERS 5000
+
+/* Gives the numbers 0, 1, ..., as many a time as there is room for. */
+struct numbers {
+    weft_stream stream;
+    unsigned next;
+};
+
+static ssize_t read_numbers(weft_stream *s, void *buf, size_t len)
+{
+    struct numbers *c = (struct numbers *)s;
+    unsigned n = 0, *out = buf;
+    for (; n < len / sizeof(*out) && c->next < NUMBERS; n++)
+        out[n] = c->next++;
+    return (ssize_t)(n * sizeof(*out));
+}
+
+static void read_to_end_loses_nothing_for_want_of_memory(struct test_env *env)
+{
+    static const weft_stream_ops ops = {.read = read_numbers};
+    (void)env;
+    for (long fail = 0, failures = 1; failures > 0; fail++) {
+        struct numbers c = {.stream = {&ops}};
+        char *block = NULL;
+        size_t len = 0, cap = 0;
+        int rc;
+        failures = 0;
+        atomic_store(&until_failure, fail);
+        while ((rc = weft_read_to_end(&c.stream, SIZE_MAX, &block, &len, &cap)) == -ENOMEM)
+            failures++;
+        atomic_store(&until_failure, -1);
+        CHECK_EQ(rc, 0);
+        CHECK_EQ(len, NUMBERS * sizeof(unsigned));
+        for (unsigned i = 0; i < NUMBERS; i++)
+            CHECK(memcmp(block + i * sizeof(i), &i, sizeof(i)) == 0);
+        free(block);
+        CHECK(failures == 1 || fail >= 3); /* 4, 8, 16, 32 KiB */
+    }
+}
+
+TEST_MAIN(PLAIN(read_to_end_loses_nothing_for_want_of_memory), PLAIN(every_allocation_may_fail))
