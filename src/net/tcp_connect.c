@@ -8,6 +8,7 @@
 #include "net/lookup.h"
 #include "net/tcp.h"
 #include "task/task.h"
+#include "task/timeout.h"
 
 #include <errno.h>
 
@@ -118,6 +119,13 @@ static bool is_final(int rc)
            rc == -ENOMEM;
 }
 
+/* Whether a scope of the caller's, and not the system, is what timed out. */
+static bool scope_has_expired(void)
+{
+    struct weft__task *t = weft__wait_task();
+    return t != NULL && t->locals->timeout != NULL && weft__timeout_check_now(t);
+}
+
 static int connect_text(const weft_tcp_connect_options *options, const char *addr, const char *call,
                         const void *caller, weft_tcp **ret)
 {
@@ -131,8 +139,10 @@ static int connect_text(const weft_tcp_connect_options *options, const char *add
     rc = count;
     for (int i = 0; i < count; i++) {
         rc = connect_one(or_defaults(options), &addrs[i], call, caller, ret);
-        /* A scope that expired makes each later attempt fail at its first wait. */
         if (rc == 0 || is_final(rc))
+            break;
+        /* Later attempts would fail at their first wait, but some fail before it, otherwise. */
+        if (rc == -ETIMEDOUT && scope_has_expired())
             break;
     }
     return rc;

@@ -10,15 +10,18 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ANSWERS 20
 
 static struct {
     int error;
-    int count;   /* of addresses, 127.0.0.1 on */
-    int foreign; /* so many of them, the first, are of no family that we know */
-    int freed;   /* lists that were given back */
+    int count;      /* of addresses, 127.0.0.1 on */
+    int foreign;    /* so many of them, the first, are of no family that we know */
+    in_addr_t last; /* not 0: the last one instead */
+    int freed;      /* lists that were given back */
     char host[256];
 } resolver;
 
@@ -38,6 +41,8 @@ int getaddrinfo(const char *restrict host, const char *restrict service,
                                        .ai_addrlen = sizeof(addrs[i]),
                                        .ai_next = i + 1 < resolver.count ? &answers[i + 1] : NULL};
     }
+    if (resolver.last != 0)
+        addrs[resolver.count - 1].sin_addr.s_addr = htonl(resolver.last);
     *ret = answers;
     return resolver.error;
 }
@@ -53,6 +58,7 @@ static int look_up(int error, int count, int foreign, weft_addr *ret, size_t cap
     resolver.error = error;
     resolver.count = count;
     resolver.foreign = foreign;
+    resolver.last = 0;
     resolver.freed = 0;
     return weft_lookup("a.name:80", ret, cap);
 }
@@ -98,4 +104,42 @@ static void addresses_of_a_name(struct test_env *env)
     EXPECT_EQ(resolver.freed, 1);
 }
 
-TEST_MAIN(IN_TASK(errors_of_the_resolver), IN_TASK(addresses_of_a_name))
+/* A scope that expires at one address ends the call: what the next would have said at once is not
+ * what comes out. */
+static void a_connect_that_times_out_says_so(struct test_env *env)
+{
+    (void)env;
+    /* A queue that is full drops whoever comes; to the broadcast address there is no TCP. */
+    struct sockaddr_in hole = {.sin_family = AF_INET};
+    socklen_t len = sizeof(hole);
+    int queued[4];
+    char text[32];
+    weft_tcp *conn;
+    int rc = 0;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    hole.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    CHECK_EQ(bind(listener, (struct sockaddr *)&hole, sizeof(hole)), 0);
+    CHECK_EQ(listen(listener, 0), 0);
+    CHECK_EQ(getsockname(listener, (struct sockaddr *)&hole, &len), 0);
+    for (int i = 0; i < 4; i++) {
+        queued[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        (void)connect(queued[i], (struct sockaddr *)&hole, sizeof(hole)); /* in progress, or done */
+    }
+    CHECK_EQ(weft_sleep(20 * WEFT_MS), 0); /* the first of them are in the queue */
+    (void)snprintf(text, sizeof(text), "a.name:%d", ntohs(hole.sin_port));
+    resolver.error = resolver.foreign = 0;
+    resolver.count = 2;
+    resolver.last = INADDR_BROADCAST;
+    WEFT_TIMEOUT(100 * WEFT_MS)
+        rc = weft_tcp_connect(text, &conn);
+    EXPECT_EQ(rc, -ETIMEDOUT);
+    resolver.count = 1;
+    rc = weft_tcp_connect(text, &conn); /* what the second one says, indeed */
+    EXPECT(rc < 0 && rc != -ETIMEDOUT);
+    for (int i = 0; i < 4; i++)
+        close(queued[i]);
+    close(listener);
+}
+
+TEST_MAIN(IN_TASK(errors_of_the_resolver), IN_TASK(addresses_of_a_name),
+          IN_TASK(a_connect_that_times_out_says_so))
