@@ -90,7 +90,7 @@ static int look_up_name(const char *host, uint16_t port, weft_addr *addrs, size_
     int rc = weft_spawn_blocking_with(&options, run_lookup, l, &task);
     if (rc < 0) {
         weft__free(l);
-        return rc;
+        return rc == -EAGAIN ? -ENOMEM : rc; /* no thread; only try_ calls return -EAGAIN */
     }
     weft_outcome o;
     {

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -141,5 +142,45 @@ static void a_connect_that_times_out_says_so(struct test_env *env)
     close(listener);
 }
 
+/* From now on no thread can start: stacks would be larger than the address space. False where libc
+ * bounds them. */
+static pthread_attr_t saved_attr;
+
+static void allow_threads(void)
+{
+    CHECK_EQ(pthread_setattr_default_np(&saved_attr), 0);
+}
+
+static bool forbid_threads(void)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    CHECK_EQ(pthread_getattr_default_np(&saved_attr), 0);
+    CHECK_EQ(pthread_getattr_default_np(&attr), 0);
+    CHECK_EQ(pthread_attr_setstacksize(&attr, (size_t)1 << (sizeof(size_t) > 4 ? 50 : 31)), 0);
+    CHECK_EQ(pthread_setattr_default_np(&attr), 0);
+    CHECK_EQ(pthread_attr_destroy(&attr), 0);
+    if (pthread_create(&thread, NULL, test_noop, NULL) != 0)
+        return true;
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    allow_threads();
+    return false;
+}
+
+static void without_a_thread_there_is_no_memory(struct test_env *env)
+{
+    weft_addr a;
+    weft_tcp *conn;
+    weft_tcp_listener *l;
+    (void)env;
+    if (!forbid_threads())
+        return;
+    EXPECT_EQ(weft_lookup("a.name:80", &a, 1), -ENOMEM); /* only try_ calls say -EAGAIN */
+    EXPECT_EQ(weft_tcp_connect("a.name:80", &conn), -ENOMEM);
+    EXPECT_EQ(weft_tcp_listen("a.name:0", &l), -ENOMEM);
+    allow_threads();
+    EXPECT_EQ(look_up(0, 1, 0, &a, 1), 1);
+}
+
 TEST_MAIN(IN_TASK(errors_of_the_resolver), IN_TASK(addresses_of_a_name),
-          IN_TASK(a_connect_that_times_out_says_so))
+          IN_TASK(a_connect_that_times_out_says_so), IN_TASK(without_a_thread_there_is_no_memory))
