@@ -14,7 +14,9 @@
  *   - The waker handed to poll() is borrowed until the future completes or is cancelled. Who wakes
  *     from outside that span (another thread, after dropping its lock) takes a reference first.
  *   - cancel() undoes the registration and gives back what had already been assigned. It is called
- *     at most once, after at least one pending poll, and never on a future that completed.
+ *     at most once, and never on a future that completed. It may come without a poll before it: a
+ *     composite cannot tell a WEFT_PENDING of weft_future_poll() that did not reach its part, for
+ *     want of budget, from one of its part's. Then there is nothing to undo.
  *   - poll() and cancel() do not suspend. Wakers are called outside locks.
  *
  * Source: the poll and waker protocol of Rust's std::task.

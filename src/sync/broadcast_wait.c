@@ -146,6 +146,8 @@ static int recv_poll(weft_future *f, weft_waker *waker)
 static void recv_cancel(weft_future *f)
 {
     struct recv_wait *r = recv_wait_of(f);
+    if (r->rx == NULL)
+        return; /* misuse, and not polled */
     weft_broadcast_sender *ch = r->rx->ch;
     weft__lock_acquire(&ch->ends.lock);
     (void)weft__waitq_leave(&ch->ends.waiting, &r->waiter); /* or it has been woken */

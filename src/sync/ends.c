@@ -74,6 +74,8 @@ int weft__ends_closed_poll(weft_future *f, weft_waker *waker)
 void weft__ends_closed_cancel(weft_future *f)
 {
     struct weft__ends_closed *c = closed_of(f);
+    if (c->ends == NULL)
+        return; /* misuse, and not polled */
     weft__lock_acquire(&c->ends->lock);
     (void)weft__waitq_leave(&c->ends->closed, &c->waiter); /* or it was woken: nothing is owed */
     weft__lock_release(&c->ends->lock);

@@ -128,6 +128,8 @@ static int recv_one_poll(weft_future *f, weft_waker *waker)
 static void recv_cancel(weft_future *f)
 {
     struct recv_wait *w = wait_of(f);
+    if (WEFT__UNLIKELY(w->ch == NULL))
+        return; /* misuse, and not polled */
     weft__lock_acquire(&w->ch->q.lock);
     (void)weft__waitq_leave(&w->ch->receiving, &w->waiter); /* an element stays where it is */
     weft__lock_release(&w->ch->q.lock);

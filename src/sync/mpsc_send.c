@@ -162,6 +162,8 @@ static void want_cancel(weft_future *f)
 {
     struct weft__mpsc_want *w = want_of(f);
     struct weft__mpsc *ch = w->ch;
+    if (WEFT__UNLIKELY(ch == NULL))
+        return; /* misuse, and not polled */
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&ch->q.lock);
     if (weft__waitq_leave(&ch->wanting, &w->waiter))
@@ -333,6 +335,8 @@ static int closed_poll(weft_future *f, weft_waker *waker)
 static void closed_cancel(weft_future *f)
 {
     struct closed_wait *w = WEFT__CONTAINER_OF(f, struct closed_wait, future);
+    if (WEFT__UNLIKELY(w->ch == NULL))
+        return; /* misuse, and not polled */
     weft__lock_acquire(&w->ch->q.lock);
     (void)weft__waitq_leave(&w->ch->closing, &w->waiter); /* nothing to give back if it has ended */
     weft__lock_release(&w->ch->q.lock);

@@ -214,7 +214,7 @@ static int closed_poll(weft_future *f, weft_waker *waker)
 static void closed_cancel(weft_future *f)
 {
     struct oneshot *o = WEFT__CONTAINER_OF(f, weft_oneshot_closed_future, future)->opaque[0];
-    if (take_back_tx_waker(o))
+    if (o != NULL && take_back_tx_waker(o)) /* NULL: misuse, and not polled */
         waker_release(o->tx_waker);
 }
 
@@ -298,7 +298,9 @@ static void take_back_rx_waker(struct oneshot *o)
 
 static void recv_cancel(weft_future *f)
 {
-    take_back_rx_waker(WEFT__CONTAINER_OF(f, weft_oneshot_recv_future, future)->opaque[0]);
+    struct oneshot *o = WEFT__CONTAINER_OF(f, weft_oneshot_recv_future, future)->opaque[0];
+    if (o != NULL) /* NULL: misuse, and not polled */
+        take_back_rx_waker(o);
 }
 
 static const weft_future_ops recv_ops = {recv_poll, recv_cancel, "oneshot recv"};

@@ -296,6 +296,8 @@ static void send_cancel(weft_future *f)
 {
     struct send_wait *s = send_wait_of(f);
     weft_queue *q = s->q;
+    if (q == NULL)
+        return; /* misuse, and not polled */
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&q->lock);
     if (weft__waitq_leave(&q->senders, &s->waiter)) {
@@ -424,6 +426,8 @@ static void recv_cancel(weft_future *f)
 {
     struct recv_wait *r = recv_wait_of(f);
     weft_queue *q = r->q;
+    if (q == NULL)
+        return; /* misuse, and not polled */
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&q->lock);
     if (!weft__waitq_leave(&q->receivers, &r->waiter) && take_result(&r->waiter) == PROMISED) {

@@ -59,6 +59,8 @@ static int changed_poll(weft_future *f, weft_waker *waker)
 static void changed_cancel(weft_future *f)
 {
     struct changed_wait *c = changed_wait_of(f);
+    if (c->rx == NULL)
+        return; /* misuse, and not polled */
     weft_watch_sender *ch = c->rx->ch;
     weft__lock_acquire(&ch->ends.lock);
     (void)weft__waitq_leave(&ch->ends.waiting,
@@ -253,6 +255,8 @@ static int fit_poll(weft_future *f, weft_waker *waker)
 static void fit_cancel(weft_future *f)
 {
     struct fit_wait *w = fit_wait_of(f);
+    if (w->rx == NULL)
+        return; /* misuse, and not polled */
     weft_watch_sender *ch = w->rx->ch;
     weft__lock_acquire(&ch->ends.lock);
     (void)weft__waitq_leave(&ch->ends.waiting,

@@ -47,7 +47,8 @@ static int await_all_poll(weft_future *f, weft_waker *waker)
 static void await_all_cancel(weft_future *f)
 {
     weft_await_all_future *a = WEFT__CONTAINER_OF(f, weft_await_all_future, future);
-    weft__cases_cancel(a->cases, a->count);
+    if (a->is_begun) /* else there may be no cases */
+        weft__cases_cancel(a->cases, a->count);
 }
 
 static const weft_future_ops await_all_ops = {await_all_poll, await_all_cancel, "await_all"};

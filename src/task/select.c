@@ -89,7 +89,8 @@ static int select_poll(weft_future *f, weft_waker *waker)
 static void select_cancel(weft_future *f)
 {
     weft_select_future *s = WEFT__CONTAINER_OF(f, weft_select_future, future);
-    weft__cases_cancel(s->cases, s->count);
+    if (s->is_begun) /* else there may be no cases */
+        weft__cases_cancel(s->cases, s->count);
 }
 
 static const weft_future_ops select_ops = {select_poll, select_cancel, "select"};
