@@ -20,58 +20,57 @@ bool weft__sem_is_closed(struct weft__sem *s)
     return true;
 }
 
-/*
- * Under the lock: serves those who wait, from the permits in the word and `count` more. Returns
- * what is left for the caller to publish after unlocking.
- */
-static uint64_t serve(struct weft__sem *s, uint64_t count, struct weft__sem_limits l,
-                      struct weft__wake_list *woken)
+static bool has_room(uint64_t word, uint64_t count, struct weft__sem_limits l)
+{
+    return count <= l.max && weft__sem_permits(word, l) <= l.max - count;
+}
+
+static uint64_t count_of(const struct weft__waiter *w)
+{
+    return WEFT__CONTAINER_OF(w, const struct weft__sem_wait, waiter)->count;
+}
+
+/* Under the lock, with QUEUED: serves those who wait, from the permits in the word and `count`
+ * more. */
+static void serve(struct weft__sem *s, uint64_t count, struct weft__sem_limits l,
+                  struct weft__wake_list *woken)
 {
     /* acquire pairs with the releases that brought the permits: who is served sees them through
      * us */
-    uint64_t word = weft__a64_load_acquire(&s->word);
-    if (!(word & WEFT__SEM_QUEUED))
-        return count;
-    count += weft__sem_permits(word, l);
-    while (s->waiters.first) {
-        struct weft__sem_wait *w =
-            WEFT__CONTAINER_OF(s->waiters.first, struct weft__sem_wait, waiter);
-        if (w->count > count) {
-            /* relaxed: with QUEUED the word is read for its permits under the lock only */
-            weft__a64_store_relaxed(&s->word,
-                                    (count - l.base) << WEFT__SEM_SHIFT | WEFT__SEM_QUEUED);
-            return 0;
-        }
-        count -= w->count;
-        weft__waitq_end(&s->waiters, &w->waiter, WEFT__WAITER_ENDED, woken);
-    }
-    /* relaxed: there are no permits in it that could be acquired */
-    weft__a64_store_relaxed(&s->word, (0 - l.base) << WEFT__SEM_SHIFT);
-    return count;
+    uint64_t left = weft__sem_permits(weft__a64_load_acquire(&s->word), l) + count;
+    struct weft__waiter *w = s->waiters.first;
+    for (; w && count_of(w) <= left; w = w->next)
+        left -= count_of(w);
+    /* Before anybody is served, since the last one may free the semaphore: as long as it waits,
+     * nobody may. release as in weft__sem_release */
+    weft__a64_store_release(&s->word,
+                            (left - l.base) << WEFT__SEM_SHIFT | (w ? WEFT__SEM_QUEUED : 0));
+    while (s->waiters.first != w)
+        weft__waitq_end(&s->waiters, s->waiters.first, WEFT__WAITER_ENDED, woken);
 }
 
 bool weft__sem_release_slow(struct weft__sem *s, uint64_t count, struct weft__sem_limits l)
 {
     uint64_t word = weft__a64_load_relaxed(&s->word);
-    while (count > 0) {
-        if (WEFT__UNLIKELY(word & WEFT__SEM_QUEUED)) {
-            struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
-            weft__lock_acquire(&s->lock);
-            count = serve(s, count, l, &woken);
-            weft__lock_release(&s->lock);
-            /* Not s any more unless there is something left, which nobody can have acquired. */
-            weft__wake_list_flush(&woken);
-            if (count > 0)
-                word = weft__a64_load_relaxed(&s->word);
+    while (has_room(word, count, l)) {
+        if (!(word & WEFT__SEM_QUEUED)) {
+            /* release as in weft__sem_release */
+            if (weft__a64_cas_weak_release(&s->word, &word, word + (count << WEFT__SEM_SHIFT)))
+                return true;
             continue;
         }
-        if (count > l.max || weft__sem_permits(word, l) > l.max - count)
-            return false;
-        /* release as in weft__sem_release */
-        if (weft__a64_cas_weak_release(&s->word, &word, word + (count << WEFT__SEM_SHIFT)))
-            return true;
+        struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
+        weft__lock_acquire(&s->lock);
+        word = weft__a64_load_relaxed(&s->word); /* with QUEUED it is ours */
+        bool is_brought = (word & WEFT__SEM_QUEUED) && has_room(word, count, l);
+        if (is_brought)
+            serve(s, count, l, &woken);
+        weft__lock_release(&s->lock);
+        weft__wake_list_flush(&woken);
+        if (is_brought)
+            return true; /* without a look at s, which may be gone */
     }
-    return true;
+    return false;
 }
 
 /* Under the lock, by one who is not queued yet: takes the permits, 0; -EPIPE; or says that there is
@@ -125,16 +124,14 @@ void weft__sem_cancel(struct weft__sem_wait *w)
 {
     struct weft__sem *s = w->sem;
     struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
-    uint64_t left = 0;
     weft__lock_acquire(&s->lock);
     if (weft__waitq_leave(&s->waiters, &w->waiter))
-        left = serve(s, 0, w->limits, &woken); /* those behind may need less */
-    else if (weft__waiter_result(&w->waiter) == WEFT__WAITER_ENDED)
-        left = w->count;
+        serve(s, 0, w->limits, &woken); /* those behind may need less */
+    bool has_permits = weft__waiter_result(&w->waiter) == WEFT__WAITER_ENDED;
     weft__lock_release(&s->lock);
     weft__wake_list_flush(&woken);
-    if (left > 0)
-        (void)weft__sem_release(s, left, w->limits); /* they were the semaphore's: there is room */
+    if (has_permits) /* they were the semaphore's: there is room */
+        (void)weft__sem_release(s, w->count, w->limits);
 }
 
 /* ---- the public semaphore ---- */

@@ -12,9 +12,9 @@
  *   CLOSED     the queue is empty, and stays so
  *
  * Nothing is touched after the step that may let another free the semaphore: permits that are left
- * over once the last waiter is served are published after unlocking. Of who was handed permits the
- * wait queue takes care; who finds CLOSED without having waited waits for the lock to be let go
- * (weft__lock_settle()).
+ * over are in the word before those who are served are told, and as long as one of them waits
+ * nobody may free it. Of who was handed permits the wait queue takes care; who finds CLOSED without
+ * having waited waits for the lock to be let go (weft__lock_settle()).
  */
 #ifndef WEFT_SYNC_SEMAPHORE_H
 #define WEFT_SYNC_SEMAPHORE_H
@@ -84,7 +84,7 @@ int weft__sem_poll(struct weft__sem_wait *w, weft_waker *waker);
 void weft__sem_cancel(struct weft__sem_wait *w);
 bool weft__sem_release_slow(struct weft__sem *s, uint64_t count, struct weft__sem_limits l);
 
-/* Brings permits. False: there would be more than max, and some of them were not added. */
+/* Brings permits. False: there would be more than max; none was added. */
 static inline bool weft__sem_release(struct weft__sem *s, uint64_t count, struct weft__sem_limits l)
 {
     uint64_t word = weft__a64_load_relaxed(&s->word);

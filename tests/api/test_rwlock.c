@@ -11,6 +11,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* ---- tasks that take the lock, and stay until they are let go ---- */
 
@@ -411,6 +413,48 @@ static void what_is_not_held_cannot_be_let_go(struct test_env *env)
     }
 }
 
+static void what_is_not_held_cannot_be_let_go_beside_a_waiter(struct test_env *env)
+{
+    weft_rwlock l = WEFT_RWLOCK_INIT;
+    struct locker r, w;
+    (void)env;
+    locker_start(&r, &l, false);
+    locker_start(&w, &l, true);
+    weft_rwlock_write_unlock(&l);
+    EXPECT_LOGGED("weft_rwlock_write_unlock");
+    let_others_run();
+    CHECK(!atomic_load(&w.has_it));
+    locker_end(&r);
+    CHECK_SOON(atomic_load(&w.has_it));
+    locker_end(&w);
+    check_free(&l);
+}
+
+static void *read_and_unmap(void *arg)
+{
+    EXPECT_EQ(weft_rwlock_blocking_read(arg), 0);
+    weft_rwlock_read_unlock(arg);
+    EXPECT_EQ(munmap(arg, sizeof(weft_rwlock)), 0);
+    return NULL;
+}
+
+/* In a mapping of its own, so that a touch after the end is a fault. */
+static void memory_may_be_freed_by_who_reads_last(struct test_env *env)
+{
+    (void)env;
+    for (unsigned i = 0; i < test_scaled(500); i++) {
+        weft_rwlock *l =
+            mmap(NULL, sizeof(*l), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        pthread_t thread;
+        CHECK(l != MAP_FAILED);
+        CHECK_EQ(weft_rwlock_try_write(l), 0);
+        CHECK_EQ(pthread_create(&thread, NULL, read_and_unmap, l), 0);
+        usleep(i % 4 * 100); /* it waits by then, or not yet */
+        weft_rwlock_write_unlock(l);
+        pthread_join(thread, NULL);
+    }
+}
+
 static void blocking_forms_are_misuse_in_a_task(struct test_env *env)
 {
     weft_rwlock l = WEFT_RWLOCK_INIT;
@@ -505,5 +549,8 @@ TEST_MAIN(IN_TASK(rw_01_readers_together_writer_alone), IN_TASK(rw_01_under_load
           IN_TASK(rw_04_failed_try_downgrade_keeps_the_write_lock), IN_TASK(upgrade_only_alone),
           IN_TASK(rw_05_order_is_that_of_the_first_wait),
           IN_TASK(ab_15_rwlock_handed_to_an_aborted_task_is_passed_on),
-          IN_TASK(what_is_not_held_cannot_be_let_go), IN_TASK(blocking_forms_are_misuse_in_a_task),
-          PLAIN(blocking_forms_on_threads), IN_TASK(aborts_and_timeouts_leave_the_lock_free))
+          IN_TASK(what_is_not_held_cannot_be_let_go),
+          IN_TASK(what_is_not_held_cannot_be_let_go_beside_a_waiter),
+          PLAIN(memory_may_be_freed_by_who_reads_last),
+          IN_TASK(blocking_forms_are_misuse_in_a_task), PLAIN(blocking_forms_on_threads),
+          IN_TASK(aborts_and_timeouts_leave_the_lock_free))

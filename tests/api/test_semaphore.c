@@ -11,6 +11,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* ---- tasks that acquire and stay ---- */
 
@@ -182,6 +184,24 @@ static void se_02_the_maximum_through_a_waiter(struct test_env *env)
     weft_semaphore_release(&s, WEFT_SEMAPHORE_MAX - 5);
     CHECK_EQ(acquirer_result(&all), 0);
     CHECK_EQ(weft_semaphore_available(&s), 0);
+}
+
+static void se_02_more_than_the_maximum_beside_a_waiter(struct test_env *env)
+{
+    weft_semaphore s = WEFT_SEMAPHORE_INIT(2);
+    struct acquirer three;
+    (void)env;
+    acquirer_start(&three, &s, 3);
+    CHECK_EQ(weft_semaphore_add_permits(&s, WEFT_SEMAPHORE_MAX - 1), -EINVAL);
+    EXPECT_LOGGED("weft_semaphore_add_permits");
+    weft_semaphore_release(&s, WEFT_SEMAPHORE_MAX);
+    EXPECT_LOGGED("weft_semaphore_release");
+    let_others_run();
+    CHECK(!atomic_load(&three.has_it));
+    CHECK_EQ(weft_semaphore_available(&s), 2);
+    CHECK_EQ(weft_semaphore_add_permits(&s, WEFT_SEMAPHORE_MAX - 2), 0);
+    CHECK_EQ(acquirer_result(&three), 0);
+    CHECK_EQ(weft_semaphore_available(&s), WEFT_SEMAPHORE_MAX - 3);
 }
 
 /* ---- SE-03 ---- */
@@ -500,11 +520,35 @@ static void memory_may_be_freed_by_who_acquired(struct test_env *env)
     }
 }
 
+static void *acquire_and_unmap(void *arg)
+{
+    EXPECT_EQ(weft_semaphore_blocking_acquire(arg), 0);
+    EXPECT_EQ(munmap(arg, sizeof(weft_semaphore)), 0);
+    return NULL;
+}
+
+/* In a mapping of its own, so that a touch after the end is a fault. */
+static void memory_may_go_with_permits_left_over(struct test_env *env)
+{
+    (void)env;
+    for (unsigned i = 0; i < test_scaled(500); i++) {
+        weft_semaphore *s =
+            mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        pthread_t thread;
+        CHECK(s != MAP_FAILED);
+        CHECK_EQ(pthread_create(&thread, NULL, acquire_and_unmap, s), 0);
+        usleep(i % 4 * 100); /* it waits by then, or not yet */
+        weft_semaphore_release(s, 2);
+        pthread_join(thread, NULL);
+    }
+}
+
 TEST_MAIN(IN_TASK(se_01_release_wakes_in_order),
           IN_TASK(se_01_many_wait_for_all_and_block_smaller_ones),
           IN_TASK(se_01_none_is_had_at_once), IN_TASK(se_01_one_release_serves_several),
           IN_TASK(se_02_more_than_the_maximum_is_misuse),
           IN_TASK(se_02_the_maximum_through_a_waiter),
+          IN_TASK(se_02_more_than_the_maximum_beside_a_waiter),
           IN_TASK(se_03_forgotten_permits_are_gone_for_good), IN_TASK(se_03_forget_beside_a_waiter),
           IN_TASK(se_04_split_and_merge_keep_totals), IN_TASK(se_04_permits_move_into_tasks),
           IN_TASK(se_05_close_fails_those_who_wait_and_who_come),
@@ -514,4 +558,5 @@ TEST_MAIN(IN_TASK(se_01_release_wakes_in_order),
           IN_TASK(se_07_a_thousand_tasks_over_five_permits),
           IN_TASK(ab_15_aborted_acquirer_lets_smaller_ones_through),
           IN_TASK(ab_15_permits_assigned_to_an_aborted_task_are_passed_on),
-          IN_TASK(aborts_and_timeouts_lose_no_permit), IN_TASK(memory_may_be_freed_by_who_acquired))
+          IN_TASK(aborts_and_timeouts_lose_no_permit), IN_TASK(memory_may_be_freed_by_who_acquired),
+          PLAIN(memory_may_go_with_permits_left_over))

@@ -9,6 +9,7 @@
 #include "waits.h"
 
 #include "base/model.h"
+#include "sys/sys.h"
 
 #include <weft/rwlock.h>
 
@@ -159,6 +160,67 @@ static void upgrade_beside_others(void **state)
     model_passes(&writer);
 }
 
+/* ---- the last one frees it: who is let in by a writer, and is alone ---- */
+
+static weft_rwlock *own;
+
+static void init_own(void)
+{
+    waits_init();
+    own = weft__calloc(1, sizeof *own);
+    MODEL_CHECK(own != NULL);
+    model_name(own, sizeof *own, "rwlock");
+    MODEL_CHECK(weft_rwlock_try_write(own) == 0);
+}
+
+static void end_own_write(void)
+{
+    weft_rwlock_write_unlock(own);
+}
+
+static void downgrade_own(void)
+{
+    weft_rwlock_downgrade(own);
+}
+
+static void read_own(void)
+{
+    weft_rwlock_future f;
+    weft_rwlock_read_future_init(&f, own);
+    MODEL_CHECK(weft_rwlock_try_read(own) == 0 || waits_await(&f.future) == 0);
+}
+
+static void read_and_free(void)
+{
+    read_own();
+    weft_rwlock_read_unlock(own);
+    weft__free(own);
+}
+
+/* For both, as the writer's reference is the reader's now. */
+static void end_both_and_free(void)
+{
+    read_own();
+    weft_rwlock_read_unlock(own);
+    weft_rwlock_read_unlock(own);
+    weft__free(own);
+}
+
+static void freed_by_who_reads(void **state)
+{
+    (void)state;
+    static const struct model unlock = {.name = "rwlock: freed by who reads after a writer",
+                                        .init = init_own,
+                                        .thread = {end_own_write, read_and_free},
+                                        .check = waits_check};
+    model_passes(&unlock);
+    static const struct model downgrade = {.name = "rwlock: freed by who reads after a downgrade",
+                                           .init = init_own,
+                                           .thread = {downgrade_own, end_both_and_free},
+                                           .check = waits_check};
+    model_passes(&downgrade);
+}
+
 /* ---- seeded: a downgrade in two steps, with a moment in which somebody else may write ---- */
 
 static void downgrade_in_two_steps(void)
@@ -187,6 +249,7 @@ int main(void)
         cmocka_unit_test(downgrade_against_who_waits),
         cmocka_unit_test(writer_gives_up_before_a_reader),
         cmocka_unit_test(upgrade_beside_others),
+        cmocka_unit_test(freed_by_who_reads),
         cmocka_unit_test(a_gap_is_found),
     };
     return cmocka_run_group_tests_name("model rwlock", tests, NULL, NULL);

@@ -246,6 +246,28 @@ static void release_two(void)
     weft_semaphore_release(s, 2);
 }
 
+static weft__a32 users;
+
+static void init_two_users(void)
+{
+    init();
+    weft__a32_store_relaxed(&users, 2);
+}
+
+static void acquire_and_let_go(void)
+{
+    MODEL_CHECK(acquire(1) == 0);
+    see_gift();
+    if (weft__a32_sub_acq_rel(&users, 1) == 1)
+        weft__free(s);
+}
+
+static void release_three(void)
+{
+    make_gift();
+    weft_semaphore_release(s, 3);
+}
+
 static void freed_by_who_acquired(void **state)
 {
     (void)state;
@@ -259,6 +281,19 @@ static void freed_by_who_acquired(void **state)
                                      .thread = {release_two, acquire_two_and_free},
                                      .check = waits_check};
     model_passes(&two);
+    /* What is left over is in the word before the one who waits is gone. */
+    static const struct model left = {.name = "semaphore: freed by who acquired one of two",
+                                      .init = init,
+                                      .thread = {release_two, acquire_and_free},
+                                      .check = waits_check};
+    model_passes(&left);
+    static const struct model last = {
+        .name = "semaphore: freed by the last of two",
+        .init = init_two_users,
+        .thread = {release_three, acquire_and_let_go, acquire_and_let_go},
+        .check = waits_check,
+        .stale_less = 1};
+    model_passes(&last);
 }
 
 /* ---- who only looks, and who takes permits away, sees what was done before ---- */
@@ -351,6 +386,10 @@ static void seeded_bugs_are_found(void **state)
                                       .thread = {release_without_looking, acquire_one},
                                       .check = free_it};
     model_fails(&look, MODEL_DEADLOCK);
+    static const struct model late = {.name = "semaphore: what is left over released afterwards",
+                                      .init = init,
+                                      .thread = {release_two_singly, acquire_and_free}};
+    model_fails(&late, MODEL_RACE);
 }
 
 int main(void)
