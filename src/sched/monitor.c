@@ -54,7 +54,8 @@ void weft__sched_check_deadlock(struct weft__sched *s)
 {
     if (!s->detects_deadlock || weft__a32_load_relaxed(&s->core.phase) != WEFT__PHASE_RUNNING)
         return;
-    /* Threads that enter no runtime may send to channels all the same; one that has may again. */
+    /* Threads that enter no runtime may send to channels all the same, and so may the tasks of
+     * another runtime; who has may again. */
     if (weft__a32_load_relaxed(&s->is_woken_outside))
         return;
     /* mutation: this is looked at when all has been quiet for 100 ms, and is about what lasts */
@@ -151,10 +152,15 @@ static void look_for(struct weft__sched *s, struct weft__worker *w, uint64_t now
     }
     if (now_ns - w->looked_ns < 2 * LOOK_NS)
         return;
+    /* What is woken here counts as woken by the runtime, which knows of its timers and sockets, and
+     * not by a thread outside it: see weft__sched_check_deadlock(). */
+    struct weft__ctx *c = weft__ctx_get();
+    c->core = &s->core;
     (void)weft__timers_expire(&w->timers, now_ns);
     (void)weft__timers_expire(&s->outer_timers, now_ns);
     if (s->core.driver)
         poll_in_passing(s);
+    c->core = NULL;
 }
 
 /* Does the task itself keep the worker, by sleeping in the kernel or by computing? Or has the

@@ -89,7 +89,7 @@ static WEFT__NOINLINE void enqueue_outside(struct weft__sched *s, struct weft__t
     weft__core_ref(&s->core);
     weft__a64_add_relaxed(&s->remote_schedules, 1);
     /* Not the birth of a task: who spawns from outside has a handle, or blocks on the runtime. */
-    if (task->started && (c == NULL || c->core == NULL))
+    if (task->started && (c == NULL || c->core != &s->core))
         weft__a32_store_relaxed(&s->is_woken_outside, 1);
     if (route == 0 || !queue_routed(s, task, route, NULL)) {
         /* coverage: an assertion around a call with an effect */

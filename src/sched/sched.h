@@ -182,7 +182,7 @@ struct weft__sched {
     weft__a32 outside; /* threads inside weft_enter(): they may wake tasks */
     weft__a32 drives;  /* tasks that drive a local set, whose tasks may be woken from anywhere */
     weft__a32 jobs;    /* blocking jobs that have not ended: likewise, and a paused clock waits */
-    /* 1: a thread outside all runtimes has woken a task, and may do so again; written by such */
+    /* 1: a thread outside this runtime has woken a task, and may do so again; written by such */
     weft__a32 is_woken_outside WEFT__ALIGNED(WEFT__CACHE_LINE);
     /* from threads that are no workers */
     weft__a64 outer_spawned, outer_ended, remote_schedules, stuck_reports;

@@ -295,8 +295,93 @@ static void sleeping_tasks_are_no_hang(struct test_env *env)
     env->rt = NULL;
 }
 
+static void *sleep_shortly(void *arg)
+{
+    CHECK_EQ(weft_sleep(3 * WEFT_MS), 0);
+    return arg;
+}
+
+/* Keeps the only worker until the monitor has fired a timer in its place. */
+static void *stick_and_hang(void *never)
+{
+    struct timespec ts = {0, 40 * 1000000L};
+    weft_task *sleeper = SPAWN(sleep_shortly, never);
+    CHECK_SOON(test_waits(NULL, sleeper));
+    (void)nanosleep(&ts, NULL); /* the fault under test */
+    CHECK(test_join_value(sleeper) == never);
+    return wait_for_ever(never);
+}
+
+/* What the monitor wakes is not woken by somebody outside, who may do so again. */
+static void hang_is_reported_after_a_task_was_stuck(struct test_env *env)
+{
+    struct gate never;
+    gate_init(&never);
+    CHECK_EQ(weft_spawn_with(&(weft_spawn_options){.runtime = env->handle}, stick_and_hang, &never,
+                             NULL),
+             0);
+    weft_handle_unref(env->handle); /* whoever holds a handle could still spawn */
+    env->handle = NULL;
+    CHECK_SOON(test_log_count("deadlock: all 1 tasks") == 1);
+    CHECK_EQ(weft_runtime_destroy(env->rt), 0);
+    env->rt = NULL;
+    gate_fini(&never);
+}
+
+struct pair {
+    struct gate gate[2];
+    atomic_int woken;
+};
+
+static void *wait_twice(void *arg)
+{
+    struct pair *p = arg;
+    for (int i = 0; i < 2; i++) {
+        EXPECT_EQ(gate_wait(&p->gate[i]), 0);
+        atomic_fetch_add(&p->woken, 1);
+    }
+    return NULL;
+}
+
+static void *open_twice(void *arg)
+{
+    struct pair *p = arg;
+    gate_open(&p->gate[0]);
+    CHECK_EQ(weft_sleep(400 * WEFT_MS), 0);
+    gate_open(&p->gate[1]);
+    return NULL;
+}
+
+/* Nor is a wait for a task of another runtime, once one has woken a task. */
+static void waiting_for_another_runtime_is_no_hang(struct test_env *env)
+{
+    struct pair p = {.woken = 0};
+    for (int i = 0; i < 2; i++)
+        gate_init(&p.gate[i]);
+    weft_task *waiter = SPAWN_ON(env->handle, wait_twice, &p);
+    CHECK_SOON(test_waits(env->handle, waiter));
+    weft_runtime *other = test_runtime_create(TEST_MT1);
+    weft_handle *h = weft_runtime_handle(other);
+    weft_task *opener = SPAWN_ON(h, open_twice, &p);
+    CHECK_SOON(atomic_load(&p.woken) == 1);
+    weft_task_detach(waiter);
+    weft_task_detach(opener);
+    weft_handle_unref(h);
+    weft_handle_unref(env->handle);
+    env->handle = NULL;
+    CHECK_SOON(atomic_load(&p.woken) == 2);
+    EXPECT_EQ(test_log_count("deadlock"), 0);
+    CHECK_EQ(weft_runtime_destroy(other), 0);
+    CHECK_EQ(weft_runtime_destroy(env->rt), 0);
+    env->rt = NULL;
+    for (int i = 0; i < 2; i++)
+        gate_fini(&p.gate[i]);
+}
+
 TEST_MAIN(PLAIN(one_worker_of_one_sleeps), PLAIN(one_worker_of_two_sleeps),
           PLAIN(every_worker_of_two_sleeps), PLAIN(every_worker_of_four_sleeps),
           PLAIN(one_worker_of_one_computes), IN_TASK_ON(each_sticking_is_reported_once, TEST_MT1),
           ON_MAIN(hang_is_reported_with_all_tasks),
-          ON_MAIN_ON(sleeping_tasks_are_no_hang, TEST_MT1))
+          ON_MAIN_ON(sleeping_tasks_are_no_hang, TEST_MT1),
+          ON_MAIN_ON(hang_is_reported_after_a_task_was_stuck, TEST_MT1),
+          ON_MAIN_ON(waiting_for_another_runtime_is_no_hang, TEST_MT1))
