@@ -278,6 +278,12 @@ void weft__sched_exit(struct weft__core *core, struct weft__stack *stack)
 
 /* ---- the loop ---- */
 
+static void cancel_future(void *arg)
+{
+    weft_future *f = arg;
+    f->ops->cancel(f);
+}
+
 /* There is no memory for a stack. The task ends, rather than wait for something that may never
  * come. */
 static WEFT__COLD void fail_without_stack(struct weft__worker *w, struct weft__task *t)
@@ -292,9 +298,14 @@ static WEFT__COLD void fail_without_stack(struct weft__worker *w, struct weft__t
                   weft__task_label(t, label, sizeof label), (unsigned long long)count);
     w->ctx->current = t;
     t->locals = &l;
+    /* A panic would give up the stack that it is on, and this one is the loop's. */
+    weft_panic_info *info = NULL;
     if (t->kind == WEFT__TASK_FUTURE && t->started)
-        ((weft_future *)t->arg)->ops->cancel(t->arg);
-    weft__task_complete_unstarted(t);
+        info = weft__call_contained(cancel_future, t->arg);
+    if (info)
+        weft__task_complete(t, WEFT_OUTCOME_PANICKED, NULL, info);
+    else
+        weft__task_complete_unstarted(t);
     w->ctx->current = NULL;
     count_ended();
 }

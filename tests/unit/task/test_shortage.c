@@ -22,6 +22,20 @@ static void *mmap_failing(void *addr, size_t len, int prot, int flags, int fd, o
     return MAP_FAILED;
 }
 
+static int madvise_failing(void *addr, size_t len, int advice)
+{
+    (void)addr, (void)len, (void)advice;
+    errno = ENOMEM;
+    return -1;
+}
+
+static int mprotect_failing(void *addr, size_t len, int prot)
+{
+    (void)addr, (void)len, (void)prot;
+    errno = ENOMEM;
+    return -1;
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -85,6 +99,101 @@ static void a_destructor_without_a_stack_does_not_wait(void **state)
     assert_ptr_equal(out.value, rt);
     assert_int_equal(yielded, -EPERM);
     assert_int_equal(slept, -EPERM);
+    assert_int_equal(weft_runtime_destroy(rt), 0);
+}
+
+/* ---- a future that cannot be polled again is cancelled there too ---- */
+
+enum { PARKED = 40 }; /* more than one mapping has stacks */
+
+struct parked_future {
+    weft_future future;
+    weft_waker *waker;
+    bool panics;
+    int cancelled, dropped;
+};
+
+static int park_future(weft_future *f, weft_waker *waker)
+{
+    struct parked_future *p = (struct parked_future *)f;
+    if (p->waker == NULL)
+        p->waker = weft_waker_ref(waker);
+    return WEFT_PENDING;
+}
+
+static void cancel_future(weft_future *f)
+{
+    struct parked_future *p = (struct parked_future *)f;
+    p->cancelled++;
+    if (p->panics)
+        weft_panic("in cancel");
+}
+
+static void drop_future(void *arg)
+{
+    ((struct parked_future *)arg)->dropped++;
+}
+
+static const weft_future_ops parked_ops = {
+    .poll = park_future, .cancel = cancel_future, .name = "parked"};
+
+static void *wait_for_ever(void *arg)
+{
+    (void)weft_sleep(WEFT_NEVER);
+    return arg;
+}
+
+/* Wakes it when all stacks of its size are taken. What came of it is in out. */
+static int wake_without_stacks(struct parked_future *p, weft_outcome *out)
+{
+    weft_spawn_options o = {.stack_bytes = 1 << 20, .drop_arg = drop_future};
+    weft_spawn_options plain = {.stack_bytes = 1 << 20};
+    weft_task *t, *parked[PARKED];
+    int rc = weft_spawn_future(&o, &p->future, &t);
+    if (rc < 0 || (rc = weft_yield()) < 0)
+        return rc;
+    weft__sys_table.mmap = mmap_failing;
+    weft__sys_table.mprotect = mprotect_failing;
+    weft__sys_table.madvise = madvise_failing;
+    for (int i = 0; i < PARKED; i++)
+        if ((rc = weft_spawn_with(&plain, wait_for_ever, NULL, &parked[i])) < 0)
+            return rc;
+    (void)weft_yield();
+    weft_waker_wake_unref(p->waker);
+    rc = weft_join(t, out);
+    weft__sys_table = real;
+    for (int i = 0; i < PARKED; i++) {
+        weft_abort(parked[i]);
+        if (weft_join(parked[i], NULL) < 0)
+            return -1;
+    }
+    return rc;
+}
+
+static void *cancel_without_stacks(void *arg)
+{
+    struct parked_future quiet = {.future = {.ops = &parked_ops}};
+    struct parked_future loud = {.future = {.ops = &parked_ops}, .panics = true};
+    weft_outcome out = {0};
+    if (wake_without_stacks(&quiet, &out) < 0 || out.kind != WEFT_OUTCOME_CANCELLED ||
+        quiet.cancelled != 1 || quiet.dropped != 1)
+        return NULL;
+    if (wake_without_stacks(&loud, &out) < 0 || out.kind != WEFT_OUTCOME_PANICKED ||
+        strcmp(weft_panic_message(out.panic), "in cancel") != 0 || loud.cancelled != 1 ||
+        loud.dropped != 1)
+        return NULL;
+    weft_outcome_fini(&out);
+    return arg;
+}
+
+static void a_panic_in_a_cancel_without_a_stack_is_the_outcome(void **state)
+{
+    (void)state;
+    weft_runtime *rt = runtime_create();
+    weft_outcome out;
+    assert_int_equal(weft_block_on(rt, cancel_without_stacks, rt, &out), 0);
+    assert_int_equal(out.kind, WEFT_OUTCOME_VALUE);
+    assert_ptr_equal(out.value, rt);
     assert_int_equal(weft_runtime_destroy(rt), 0);
 }
 
@@ -280,6 +389,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_destructor_without_a_stack_does_not_wait, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_panic_in_a_cancel_without_a_stack_is_the_outcome, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_thread_without_a_task_has_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(a_panic_without_memory_drops_its_payload, setup, teardown),
