@@ -57,8 +57,9 @@ WEFT_API WEFT_MUST_CHECK int weft_cancel_token_wait(weft_cancel_token *token);
  * -ENOMEM. */
 WEFT_API WEFT_MUST_CHECK int weft_cancel_token_blocking_wait(weft_cancel_token *token);
 
-/* The wait as a future; its result is 0. token is borrowed until the future has completed or was
- * cancelled; with the owned form the future has a reference until then. */
+/* The wait as a future, with result 0; -EINVAL, logged by the init, when token is NULL. token is
+ * borrowed until the future has completed or was cancelled; with the owned form the future has a
+ * reference until then. */
 typedef struct weft_cancel_token_future {
     weft_future future;
     void *opaque[7];

@@ -168,7 +168,7 @@ void weft__cancel_token_unwatch(struct weft_cancel_token *token, struct weft__wa
 
 struct token_future {
     weft_future future;
-    struct weft_cancel_token *token;
+    struct weft_cancel_token *token; /* NULL: misuse, reported when it was initialised */
     struct weft__waiter waiter;
     bool is_owner; /* of a reference to token */
 };
@@ -185,6 +185,8 @@ static void future_end(struct token_future *t)
 static int future_poll(weft_future *f, weft_waker *waker)
 {
     struct token_future *t = (struct token_future *)f;
+    if (WEFT__UNLIKELY(t->token == NULL))
+        return -EINVAL;
     if (weft__cancel_token_watch(t->token, &t->waiter, waker))
         return WEFT_PENDING;
     future_end(t);
@@ -194,25 +196,34 @@ static int future_poll(weft_future *f, weft_waker *waker)
 static void future_cancel(weft_future *f)
 {
     struct token_future *t = (struct token_future *)f;
+    if (WEFT__UNLIKELY(t->token == NULL))
+        return; /* misuse, and not polled */
     weft__cancel_token_unwatch(t->token, &t->waiter);
     future_end(t);
 }
 
 static const weft_future_ops future_ops = {future_poll, future_cancel, "cancellation token"};
 
-void weft_cancel_token_future_init(weft_cancel_token_future *f, weft_cancel_token *token)
+static void future_init(weft_cancel_token_future *f, weft_cancel_token *token, bool is_owner,
+                        const char *call, const void *caller)
 {
     struct token_future *t = (struct token_future *)f;
+    if (token == NULL)
+        (void)weft__misuse(call, -EINVAL, "the token is NULL", caller); /* said by the poll */
     t->future.ops = &future_ops;
-    t->token = token;
-    t->is_owner = false;
+    t->token = is_owner ? weft_cancel_token_ref(token) : token;
+    t->is_owner = is_owner;
     weft__waiter_init(&t->waiter);
+}
+
+void weft_cancel_token_future_init(weft_cancel_token_future *f, weft_cancel_token *token)
+{
+    future_init(f, token, false, "weft_cancel_token_future_init", WEFT__CALLER);
 }
 
 void weft_cancel_token_future_init_owned(weft_cancel_token_future *f, weft_cancel_token *token)
 {
-    weft_cancel_token_future_init(f, weft_cancel_token_ref(token));
-    ((struct token_future *)f)->is_owner = true;
+    future_init(f, token, true, "weft_cancel_token_future_init_owned", WEFT__CALLER);
 }
 
 int weft_cancel_token_wait(weft_cancel_token *token)

@@ -275,6 +275,22 @@ static void ct_08_the_body_is_looked_at_first(struct test_env *env)
     weft_cancel_token_unref(token);
 }
 
+static void waiting_for_no_token(struct test_env *env)
+{
+    (void)env;
+    weft_cancel_token_future f;
+    weft_cancel_token_future_init(&f, NULL);
+    EXPECT_LOGGED("weft_cancel_token_future_init: the token is NULL");
+    CHECK_EQ(weft_await(&f.future), -EINVAL);
+    weft_cancel_token_future_init_owned(&f, NULL);
+    EXPECT_LOGGED("weft_cancel_token_future_init_owned: the token is NULL");
+    CHECK_EQ(weft_await(&f.future), -EINVAL);
+    weft_case c = weft_case_cancelled(NULL);
+    CHECK_EQ(weft_select(&c, 1), 0);
+    CHECK_EQ(c.rc, -EINVAL);
+    EXPECT_LOGGED("the token is NULL");
+}
+
 /* ---- CT-09 ---- */
 
 static void ct_09_a_wait_can_be_abandoned(struct test_env *env)
@@ -551,8 +567,8 @@ TEST_MAIN(IN_TASK(ct_01_cancel_wakes_all_and_stays), IN_TASK(ct_02_descendants_a
           IN_TASK(ct_05_grandchildren_outlive_the_one_between),
           IN_TASK(ct_06_released_in_any_order), IN_TASK(ct_07_run_until_cancelled),
           IN_BODY(ct_07_run_until_cancelled), IN_TASK(ct_08_the_body_is_looked_at_first),
-          IN_TASK(ct_09_a_wait_can_be_abandoned), IN_TASK(ct_09_an_abort_abandons_it),
-          IN_TASK(ct_10_references_are_the_same_token),
+          IN_TASK(waiting_for_no_token), IN_TASK(ct_09_a_wait_can_be_abandoned),
+          IN_TASK(ct_09_an_abort_abandons_it), IN_TASK(ct_10_references_are_the_same_token),
           IN_TASK(ct_11_guard_cancels_unless_disarmed), IN_TASK(scopes_nest_and_any_token_will_do),
           IN_BODY(scopes_nest_and_any_token_will_do),
           IN_TASK(a_shield_hides_the_scopes_outside_only), IN_TASK(the_outcome_stays_the_bodys),

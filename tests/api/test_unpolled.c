@@ -202,6 +202,8 @@ static void tokens(struct test_env *env)
     GIVE_UP_OF(weft_cancel_token_future, weft_cancel_token_future_init_owned, token);
     CHECK(weft_cancel_token_is_cancelled(token)); /* its reference was not given up */
     weft_cancel_token_unref(token);
+    GIVE_UP_BAD(weft_cancel_token_future, NULL);
+    GIVE_UP_BAD_OF(weft_cancel_token_future, weft_cancel_token_future_init_owned, NULL);
 }
 
 /* ---- channels ---- */
