@@ -38,16 +38,16 @@ static void wait_cancel(weft_future *f)
     struct weft__mutex_wait *w = WEFT__CONTAINER_OF(f, struct weft__mutex_wait, future);
     struct weft__mutex *m = w->mutex;
     weft__lock_acquire(&m->lock);
-    bool has_left = weft__waitq_leave(&m->waiters, &w->waiter);
-    if (has_left && weft__waitq_is_empty(&m->waiters)) {
+    if (weft__waitq_leave(&m->waiters, &w->waiter) && weft__waitq_is_empty(&m->waiters)) {
         uint32_t word = WEFT__MUTEX_LOCKED | WEFT__MUTEX_QUEUED;
         /* relaxed: it was locked, and still is. When the exchange fails, the holder has let go and
          * is about to find nobody. */
         (void)weft__a32_cas_relaxed(&m->word, &word, WEFT__MUTEX_LOCKED);
     }
+    bool has_mutex = weft__waiter_result(&w->waiter) != 0; /* it had been handed over */
     weft__lock_release(&m->lock);
-    if (!has_left)
-        (void)weft__mutex_release(m); /* it had been handed over */
+    if (has_mutex)
+        (void)weft__mutex_release(m);
 }
 
 static const weft_future_ops wait_ops = {wait_poll, wait_cancel, "mutex"};

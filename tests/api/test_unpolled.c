@@ -116,8 +116,15 @@ static void *wait_at_gate(void *arg)
 static void locks(struct test_env *env)
 {
     (void)env;
+    weft_mutex mutex = WEFT_MUTEX_INIT;
     weft_rwlock lock = WEFT_RWLOCK_INIT;
     weft_semaphore sema;
+    GIVE_UP(weft_mutex_lock_future, &mutex);
+    CHECK_EQ(weft_mutex_try_lock(&mutex), 0);
+    GIVE_UP(weft_mutex_lock_future, &mutex);
+    CHECK(weft_mutex_is_locked(&mutex));
+    weft_mutex_unlock(&mutex);
+
     CHECK_EQ(weft_rwlock_try_write(&lock), 0);
     GIVE_UP_OF(weft_rwlock_future, weft_rwlock_read_future_init, &lock);
     GIVE_UP_OF(weft_rwlock_future, weft_rwlock_write_future_init, &lock);
