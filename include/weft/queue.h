@@ -106,7 +106,8 @@ typedef struct weft_queue_send_future {
 WEFT_API void weft_queue_send_future_init(weft_queue_send_future *f, weft_queue *q,
                                           const void *elem);
 /* The same as a case of a select. After the select, was_sent tells whether the value has gone: also
- * when another case won; and in a cleanup, when an abort unwinds the select. */
+ * when another case won; and in a cleanup, when an abort unwinds the select. (Cases in a disabled
+ * weft_case_select() are left alone, and keep what an earlier select said.) */
 WEFT_API weft_case weft_case_queue_send(weft_queue *q, const void *elem);
 WEFT_API bool weft_case_queue_was_sent(const weft_case *c);
 

@@ -21,6 +21,7 @@
 #include "sync/queue.h"
 
 #include "sync/fifo.h"
+#include "task/case.h"
 #include "task/waitq.h"
 
 #include <errno.h>
@@ -335,12 +336,13 @@ static int start_send(weft_case *c)
 
 weft_case weft_case_queue_send(weft_queue *q, const void *elem)
 {
-    /* All of it is zero until a select starts it: not sent. */
     return weft_case_make(start_send, q, (void *)(uintptr_t)elem);
 }
 
 bool weft_case_queue_was_sent(const weft_case *c)
 {
+    if (c->state == WEFT__CASE_IDLE) /* and what is stored is of an earlier select */
+        return false;
     return ((const weft_queue_send_future *)(const void *)c->storage)->is_sent;
 }
 

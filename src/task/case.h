@@ -23,6 +23,9 @@ enum weft__case_state {
     WEFT__CASE_SPENT,
 };
 
+/* The start() of a select that is a case: arg holds its cases, and how many. */
+int weft__case_start_select(weft_case *c);
+
 /* It is to be polled. */
 static inline bool weft__case_is_live(const weft_case *c)
 {

@@ -118,7 +118,7 @@ void weft_select_future_init_biased(weft_select_future *s, weft_case *cases, siz
 
 /* ---- nested ---- */
 
-static int start_select(weft_case *c)
+int weft__case_start_select(weft_case *c)
 {
     future_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].size, c->arg[2].size != 0, NULL);
     return 0;
@@ -126,7 +126,7 @@ static int start_select(weft_case *c)
 
 static weft_case case_select(weft_case *cases, size_t count, bool is_biased)
 {
-    weft_case c = weft_case_make(start_select, cases, NULL);
+    weft_case c = weft_case_make(weft__case_start_select, cases, NULL);
     c.arg[1].size = count;
     c.arg[2].size = is_biased;
     return c;

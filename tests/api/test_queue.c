@@ -603,6 +603,31 @@ static void mq_10_a_send_that_loses_a_select_knows(struct test_env *env)
     weft_queue_unref(q);
 }
 
+/* The first select sends; the second one does not come to it. */
+static void mq_10_a_case_used_again_has_not_sent(struct test_env *env)
+{
+    weft_queue *q = make(4);
+    int in, out = 7;
+    (void)env;
+    weft_case inside = weft_case_queue_send(q, &out);
+    weft_case c[] = {weft_case_queue_recv(q, &in), weft_case_queue_send(q, &out)};
+    for (int is_nested = 0; is_nested < 2; is_nested++) {
+        const weft_case *send = is_nested ? &inside : &c[1];
+        if (is_nested)
+            c[1] = weft_case_select(&inside, 1);
+        CHECK(!weft_case_queue_was_sent(send));
+        c[0].disabled = true;
+        CHECK_EQ(weft_select_biased(c, 2), 1);
+        CHECK(weft_case_queue_was_sent(send));
+        c[0].disabled = false;
+        CHECK_EQ(weft_select_biased(c, 2), 0);
+        CHECK(!weft_case_queue_was_sent(send));
+        CHECK_EQ(send->rc, WEFT_PENDING);
+    }
+    CHECK_EQ(weft_queue_len(q), 0);
+    weft_queue_unref(q);
+}
+
 /* ... and three ways to send a box in a task that is unwound: it is destroyed by who has it. */
 
 struct parcel {
@@ -882,6 +907,7 @@ TEST_MAIN(PLAIN(mq_01_values_come_out_in_order), IN_TASK(mq_01_each_value_goes_t
           IN_TASK_ON(mq_10_a_value_that_was_taken_is_sent, TEST_CT),
           IN_TASK(mq_10_no_value_is_lost_or_doubled_by_deadlines),
           IN_TASK(mq_10_a_send_that_loses_a_select_knows),
+          IN_TASK(mq_10_a_case_used_again_has_not_sent),
           IN_TASK(mq_10_a_sender_that_is_unwound_knows),
           IN_TASK(mq_10_no_value_is_lost_or_doubled_by_unwinding),
           IN_TASK(mq_11_try_forms_meet_who_waits),
