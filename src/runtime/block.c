@@ -116,28 +116,30 @@ static bool root_is_done(void *arg)
     return weft_task_is_finished(*(weft_task **)arg);
 }
 
-static int drive_root(struct weft_runtime *rt, weft_task *root, weft_outcome *ret)
+static int drive_root(struct weft_runtime *rt, weft_task *root, struct weft__task *me,
+                      weft_outcome *ret)
 {
-    struct weft__task *me = weft__thread_task_create(&rt->sched.core, WEFT__TASK_THREAD);
-    if (me == NULL) {
-        weft_task_abort_detach(root);
-        return -ENOMEM;
-    }
     weft_join_future done;
     weft_join_future_init(&done, root);
     /* Woken by its end even when another thread drives. */
     if (done.future.ops->poll(&done.future, weft__task_waker(me)) == WEFT_PENDING)
         (void)weft__runtime_drive(rt, root_is_done, &root, WEFT_NEVER, me);
-    weft__thread_task_destroy(me);
     return weft_try_join(root, ret);
 }
 
 static int block_on_fiber(struct weft_runtime *rt, weft_task_fn fn, void *arg, weft_outcome *ret)
 {
     static const weft_site site = {"weft_block_on", "weft_block_on", 0};
+    /* First what the caller waits as: once the root is there, another thread may run it. */
+    struct weft__task *me = weft__thread_task_create(&rt->sched.core, WEFT__TASK_THREAD);
+    if (me == NULL)
+        return -ENOMEM;
     weft_task *root;
     int rc = weft__task_spawn_root(&rt->sched.core, fn, arg, &root, &site);
-    return rc < 0 ? rc : drive_root(rt, root, ret);
+    if (rc == 0)
+        rc = drive_root(rt, root, me, ret);
+    weft__thread_task_destroy(me);
+    return rc;
 }
 
 static int block_on(const char *call, struct weft_runtime *rt, weft_task_fn body, void *arg,

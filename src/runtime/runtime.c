@@ -273,18 +273,20 @@ int weft_runtime_create(const weft_config *config, weft_runtime **ret_rt)
         if (rc < 0) {
             weft__a32_store_relaxed(&w->has_no_thread, 1);
             weft__core_unref(&s->core);
-            goto err;
+            goto err_threads;
         }
     }
     if (s->is_multi) {
         rc = weft__monitor_start(s);
         if (rc < 0)
-            goto err;
+            goto err_threads;
     }
     weft__runtime_list_add(rt);
     *ret_rt = rt;
     return 0;
 
+err_threads: /* whose hooks may have spawned */
+    (void)weft__runtime_drain(rt, WEFT_NEVER);
 err:
     weft__runtime_teardown(rt);
     return rc;
@@ -358,11 +360,14 @@ bool weft__may_block(void)
     return c->current == NULL && c->worker == NULL && !c->in_hook;
 }
 
-/* And the end of rt does not wait for the calling thread, which is one of its pool and at the
- * destructors of its thread-locals. */
+/* And the end of rt does not wait for the caller: a task of its own in weft_block_in_place(), or a
+ * thread of its pool at the destructors of its thread-locals. */
 static bool may_wait_for(const weft_runtime *rt)
 {
-    return weft__may_block() && weft__ctx_get()->serves != &rt->sched.core;
+    const struct weft__ctx *c = weft__ctx_get();
+    const struct weft__core *core = &rt->sched.core;
+    return weft__may_block() && c->serves != core &&
+           (c->in_place_task == NULL || c->in_place_task->core != core);
 }
 
 static int shut_down(const char *call, weft_runtime *rt, uint64_t timeout_ns, const void *caller)

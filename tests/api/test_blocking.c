@@ -494,6 +494,27 @@ static void panic_inside_block_in_place_ends_the_task(struct test_env *env)
     CHECK_EQ(weft_sleep(WEFT_MS), 0);
 }
 
+static void *end_own_runtime(void *arg)
+{
+    struct test_env *env = arg;
+    test_log_clear();
+    EXPECT_EQ(weft_runtime_shutdown(env->rt, WEFT_SEC), -EPERM);
+    EXPECT_LOGGED("weft_runtime_shutdown");
+    EXPECT_EQ(weft_runtime_destroy(env->rt), -EPERM);
+    EXPECT_LOGGED("weft_runtime_destroy");
+    weft_runtime *other = test_runtime_create(TEST_MT1);
+    CHECK_EQ(weft_runtime_destroy(other), 0);
+    return arg;
+}
+
+/* It would wait for the task that it stands in. */
+static void a_runtime_is_not_ended_by_a_task_of_its_own_in_place(struct test_env *env)
+{
+    void *v;
+    CHECK_EQ(weft_block_in_place(end_own_runtime, env, &v), 0);
+    CHECK_EQ(weft_yield(), 0);
+}
+
 /* ---- ID ---- */
 
 static void *own_id(void *arg)
@@ -628,6 +649,7 @@ TEST_MAIN(IN_TASK(bp_01_value_comes_through_join_and_threads_are_reused),
           PLAIN(bi_04_nesting_with_one_blocking_thread_does_not_deadlock),
           IN_TASK_ON(bi_05_task_in_the_next_slot_runs_during_the_block, TEST_MT1),
           IN_TASK_ON(bi_06_task_id_is_the_outer_one_again, TEST_MT1),
+          IN_TASK_ON(a_runtime_is_not_ended_by_a_task_of_its_own_in_place, TEST_MT1),
           IN_TASK_ON(panic_inside_block_in_place_ends_the_task, TEST_MT1),
           IN_TASK(id_01_ids_are_unique_and_seen_alike), IN_BODY(id_02_no_id_in_block_on),
           PLAIN(id_02_no_id_outside), IN_TASK(id_03_jobs_have_ids),

@@ -4,8 +4,10 @@
 #include <weft/weft.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -385,6 +387,122 @@ static void weft_run_is_told_what_it_lacks(void **state)
     assert_in_range(failures, 3, 999);
 }
 
+/* ---- a second thread drives, and nothing is left for what the caller would wait as ---- */
+
+static atomic_bool may_end, has_run;
+
+/* Memory for tasks comes in powers of two. */
+static void *no_tasks(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+    if (len < 64 << 10 || (len & (len - 1)) != 0)
+        return real.mmap(addr, len, prot, flags, fd, offset);
+    usleep(50000); /* long enough for the other thread to run what it was given */
+    return mmap_failing(addr, len, prot, flags, fd, offset);
+}
+
+static void *drive_until_told(void *arg)
+{
+    while (!atomic_load(&may_end))
+        (void)weft_sleep(WEFT_MS);
+    return arg;
+}
+
+static void *drive(void *rt)
+{
+    weft_outcome out;
+    return weft_block_on(rt, drive_until_told, NULL, &out) == 0 ? rt : NULL;
+}
+
+static void *note_run(void *arg)
+{
+    atomic_store(&has_run, true);
+    return arg;
+}
+
+static int stay_pending(weft_future *f, weft_waker *waker)
+{
+    (void)f, (void)waker;
+    return WEFT_PENDING;
+}
+
+static void cancel_nothing(weft_future *f)
+{
+    (void)f;
+}
+
+static void a_body_that_is_refused_has_not_run(void **state)
+{
+    (void)state;
+    static const weft_future_ops ops = {stay_pending, cancel_nothing, "ever"};
+    static weft_future ever = {.ops = &ops};
+    weft_runtime *rt = runtime_create();
+    weft_spawn_options o = {.runtime = weft_runtime_handle(rt)};
+    pthread_t thread;
+    void *ended;
+    int rc = 0;
+    atomic_store(&may_end, false);
+    assert_int_equal(pthread_create(&thread, NULL, drive, rt), 0);
+    for (int i = 0; rc == 0 && i < 4000; i++) {
+        weft_outcome out;
+        assert_int_equal(weft_spawn_future(&o, &ever, NULL), 0); /* takes a place in the slab */
+        atomic_store(&has_run, false);
+        weft__sys_table.mmap = no_tasks;
+        rc = weft_block_on(rt, note_run, rt, &out);
+        weft__sys_table.mmap = real.mmap;
+    }
+    assert_int_equal(rc, -ENOMEM);
+    usleep(10000);
+    assert_false(atomic_load(&has_run));
+    atomic_store(&may_end, true);
+    assert_int_equal(pthread_join(thread, &ended), 0);
+    assert_ptr_equal(ended, rt);
+    weft_handle_unref(o.runtime);
+    assert_int_equal(weft_runtime_destroy(rt), 0);
+}
+
+/* ---- a runtime that cannot have all its threads, one of which has spawned ---- */
+
+static int threads_left;
+static weft_task *waiting;
+
+static int pthread_create_failing(pthread_t *ret, const pthread_attr_t *attr, void *(*body)(void *),
+                                  void *arg)
+{
+    if (threads_left-- <= 0)
+        return EAGAIN;
+    int rc = real.pthread_create(ret, attr, body, arg);
+    usleep(50000); /* the hook of the thread runs */
+    return rc;
+}
+
+static void spawn_in_hook(void *arg)
+{
+    (void)arg;
+    if (waiting == NULL)
+        assert_int_equal(weft_spawn(wait_for_ever, NULL, &waiting), 0);
+}
+
+static void a_runtime_that_fails_ends_what_its_hooks_spawned(void **state)
+{
+    (void)state;
+    for (int left = 1; left <= 2; left++) { /* the second worker, or the monitor, has no thread */
+        weft_config c;
+        weft_runtime *rt;
+        weft_outcome out;
+        weft_config_init(&c);
+        c.workers = 2;
+        c.on_thread_start = spawn_in_hook;
+        waiting = NULL;
+        threads_left = left;
+        weft__sys_table.pthread_create = pthread_create_failing;
+        assert_int_equal(weft_runtime_create(&c, &rt), -EAGAIN);
+        weft__sys_table.pthread_create = real.pthread_create;
+        assert_non_null(waiting);
+        assert_int_equal(weft_try_join(waiting, &out), 0);
+        assert_int_equal(out.kind, WEFT_OUTCOME_CANCELLED);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +514,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_panic_without_memory_drops_its_payload, setup, teardown),
         cmocka_unit_test_setup_teardown(a_dump_without_memory_has_every_line, setup, teardown),
         cmocka_unit_test_setup_teardown(weft_run_is_told_what_it_lacks, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_body_that_is_refused_has_not_run, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_runtime_that_fails_ends_what_its_hooks_spawned, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
