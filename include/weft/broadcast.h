@@ -40,9 +40,9 @@ typedef struct weft_broadcast_options {
     /*
      * Makes the copy for one receiver in uninitialised memory. NULL: the bytes are copied. Returns
      * 0, or a negative errno, which the receive then returns; the item stays to be received. (-EIO
-     * for -EAGAIN and -EOWNERDEAD, which would mean something else.) If it panics, the receive
-     * returns -EOWNERDEAD, with a line in the log, and that receiver goes on after the item. Called
-     * without locks; it must not wait.
+     * for -EAGAIN, -EPIPE, -EOVERFLOW and -EOWNERDEAD, which would mean something else.) If it
+     * panics, the receive returns -EOWNERDEAD, with a line in the log, and that receiver goes on
+     * after the item. Called without locks; it must not wait.
      */
     int (*clone)(void *to, const void *from);
     /* Destroys an item; a copy is the receiver's to destroy, mostly in the same way. Called without

@@ -38,8 +38,8 @@ typedef struct weft_watch_options {
      * Makes an independent copy in uninitialised memory: for the functions that copy a value out,
      * and for those that modify. NULL: the bytes are copied, unless there is a drop function: then
      * values can only be borrowed and replaced. Returns 0 or a negative errno, which the caller
-     * gets; -EIO for -EAGAIN and -EOWNERDEAD, which would mean something else. If it panics, the
-     * caller gets -EOWNERDEAD, and the log a line. It must not wait.
+     * gets; -EIO for -EAGAIN, -EPIPE, -EOVERFLOW and -EOWNERDEAD, which would mean something else.
+     * If it panics, the caller gets -EOWNERDEAD, and the log a line. It must not wait.
      */
     int (*clone)(void *to, const void *from);
     /* Destroys a value that was replaced, or is the last. Called without locks; it must not wait. A

@@ -19,10 +19,11 @@ static void call_clone(void *arg)
         c->rc = c->type->clone(c->to, c->from);
 }
 
-/* What the callers give a meaning of their own. */
+/* What the callers give a meaning of their own: empty, panicked, closed, items lost. */
 static bool is_meant_otherwise(int rc)
 {
-    return rc > 0 || rc == -EAGAIN || rc == -EOWNERDEAD || rc == WEFT_PENDING;
+    return rc > 0 || rc == -EAGAIN || rc == -EOWNERDEAD || rc == -EPIPE || rc == -EOVERFLOW ||
+           rc == WEFT_PENDING;
 }
 
 int weft__value_clone(const struct weft__value_type *type, void *to, const void *from)

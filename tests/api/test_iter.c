@@ -584,6 +584,43 @@ static void st_03_watch_shows_no_version_twice(struct test_env *env)
     weft_watch_receiver_destroy(rx);
 }
 
+static int clone_rc;
+
+static int clone_or_fail(void *to, const void *from)
+{
+    *(int *)to = *(const int *)from;
+    return clone_rc;
+}
+
+/* Nor is a channel at its end because a clone function says what it would say then. */
+static void st_03_clone_that_fails_is_not_the_end(struct test_env *env)
+{
+    (void)env;
+    weft_broadcast_options bo = {.capacity = 2, .elem_bytes = sizeof(int), .clone = clone_or_fail};
+    weft_broadcast_sender *btx;
+    weft_broadcast_receiver *brx;
+    weft_watch_options wo = {.elem_bytes = sizeof(int), .clone = clone_or_fail};
+    weft_watch_sender *wtx;
+    weft_watch_receiver *wrx;
+    int v = 7;
+    CHECK_EQ(weft_broadcast_create(&bo, &btx, &brx), 0);
+    CHECK_EQ(weft_broadcast_send(btx, &v), 1);
+    CHECK_EQ(weft_watch_create(&wo, &v, &wtx, &wrx), 0);
+    weft_iter *it[] = {weft_iter_broadcast(brx), weft_iter_watch(wrx)};
+    for (int i = 0; i < 2; i++) {
+        clone_rc = -EPIPE;
+        CHECK_EQ(next(it[i]), -EIO);
+        clone_rc = 0;
+        CHECK_EQ(next(it[i]), 7);
+    }
+    weft_broadcast_sender_unref(btx);
+    weft_watch_sender_unref(wtx);
+    check_rest(it[0], "");
+    check_rest(it[1], "");
+    weft_broadcast_receiver_destroy(brx);
+    weft_watch_receiver_destroy(wrx);
+}
+
 static void st_03_interval(struct test_env *env)
 {
     (void)env;
@@ -1165,7 +1202,8 @@ TEST_MAIN(IN_TASK(trying_an_endless_source_returns), IN_BODY(trying_an_endless_s
           IN_TASK_ON(st_02_throttle_is_exact_on_a_paused_clock, TEST_CT),
           IN_TASK(st_02_chunks_full_or_partial), IN_TASK_ON(st_02_zero_is_misuse, TEST_MT1),
           IN_TASK(st_03_mpsc_and_queue), IN_TASK(st_03_broadcast_has_lag_in_its_place),
-          IN_TASK(st_03_watch_shows_no_version_twice), IN_TASK(st_03_interval),
+          IN_TASK(st_03_watch_shows_no_version_twice),
+          IN_TASK_ON(st_03_clone_that_fails_is_not_the_end, TEST_MT1), IN_TASK(st_03_interval),
           IN_TASK(st_03_accept), IN_TASK(st_03_lines), IN_TASK(st_03_generators),
           IN_TASK(st_03_no_poll_waits_for_a_generator), IN_TASK(st_03_in_a_select),
           IN_TASK(st_03_as_a_future), IN_TASK_ON(st_03_a_future_reports_null, TEST_MT1),

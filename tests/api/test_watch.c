@@ -387,7 +387,7 @@ static int fail_to_clone(void *to, const void *from)
 static void wa_07_wait_for_a_value_that_cannot_be_cloned(struct test_env *env)
 {
     (void)env;
-    static const int errors[] = {ENOMEM, EBUSY, EAGAIN, EOWNERDEAD};
+    static const int errors[] = {ENOMEM, EBUSY, EAGAIN, EPIPE, EOVERFLOW, EOWNERDEAD};
     weft_watch_receiver *rx;
     weft_watch_options o = {.elem_bytes = sizeof(int), .clone = fail_to_clone};
     weft_watch_sender *tx;
