@@ -146,21 +146,6 @@ static int start_thread(void)
 }
 
 /* Under the lock. */
-static int switch_on(int signo, int fd)
-{
-    if (on_signal.signo != 0 && on_signal.signo != signo)
-        return -EBUSY;
-    int rc = start_thread();
-    if (rc < 0)
-        return rc;
-    set_fd(fd);
-    rc = weft__sys_signal_take(signo, ring);
-    if (rc == 0)
-        on_signal.signo = signo;
-    return rc;
-}
-
-/* Under the lock. */
 static int switch_off(int signo)
 {
     if (on_signal.signo == 0 || on_signal.signo != signo)
@@ -169,6 +154,24 @@ static int switch_off(int signo)
     set_fd(-1);
     on_signal.signo = 0;
     return 0;
+}
+
+/* Under the lock. */
+static int switch_on(int signo, int fd)
+{
+    if (on_signal.signo != 0 && on_signal.signo != signo) {
+        if (on_signal.generation == weft__sys_fork_generation())
+            return -EBUSY;
+        (void)switch_off(on_signal.signo); /* the parent's: nobody writes for it here */
+    }
+    int rc = start_thread();
+    if (rc < 0)
+        return rc;
+    set_fd(fd);
+    rc = weft__sys_signal_take(signo, ring);
+    if (rc == 0)
+        on_signal.signo = signo;
+    return rc;
 }
 
 int weft_dump_on_signal(int signo, int fd)

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,6 +110,30 @@ static void a_child_is_refused_the_parents_runtime_and_starts_its_own(struct tes
     const char *said;
     CHECK_EQ(program_run("child of a thread", &said), 0);
     CHECK(strstr(said, "weft_metrics_get: this is a forked child"));
+}
+
+static int dumps_on_signals(void)
+{
+    weft_runtime *rt = create(TEST_MT1);
+    if (weft_dump_on_signal(SIGUSR1, STDERR_FILENO) != 0 ||
+        weft_dump_on_signal(SIGUSR2, STDERR_FILENO) != -EBUSY)
+        return 22;
+    pid_t pid = fork();
+    if (pid == 0) /* what is on is the parent's */
+        _exit(weft_dump_on_signal(SIGUSR2, STDERR_FILENO) != 0   ? 23
+              : weft_dump_on_signal(SIGUSR1, STDERR_FILENO) == 0 ? 24
+              : weft_dump_on_signal(SIGUSR2, -1) != 0            ? 25
+                                                                 : 0);
+    int rc = program_status(pid);
+    if (weft_dump_on_signal(SIGUSR1, -1) != 0)
+        return 26;
+    return rc ? rc : weft_runtime_destroy(rt);
+}
+
+static void a_child_asks_for_its_own_dumps(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("dumps on signals", NULL), 0);
 }
 
 /* ---- children of a task ---- */
@@ -569,6 +594,7 @@ static void a_daemon_starts_a_runtime(struct test_env *env)
 
 static const struct program programs[] = {
     {"child of a thread", child_of_a_thread},
+    {"dumps on signals", dumps_on_signals},
     {"child of a task", child_of_a_task},
     {"child that returns", child_that_returns},
     {"child that panics", child_that_panics},
@@ -583,6 +609,7 @@ static const struct program programs[] = {
 
 static const struct CMUnitTest tests[] = {
     PLAIN(a_child_is_refused_the_parents_runtime_and_starts_its_own),
+    PLAIN(a_child_asks_for_its_own_dumps),
     PLAIN(a_child_of_a_task_starts_a_runtime_of_its_own),
     PLAIN(a_child_that_returns_from_a_task_ends_with_an_error),
     PLAIN(a_child_that_closes_a_connection_leaves_it_to_the_parent),
