@@ -137,8 +137,9 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_listen_addr(const weft_tcp_listen_options 
  * Returns 0 with the connection, or an error of the wait. Connections that the peer gave up before
  * they were accepted are skipped. When descriptors or memory run out (EMFILE, ENFILE, ENOBUFS,
  * ENOMEM) the listener tries again every 10 to 500 ms, with one line in the log, until it succeeds;
- * or, with options.report_exhaustion, the error is returned: try again later. -ENOMEM is returned
- * also when the connection was accepted but no memory was left to keep it, which closes it.
+ * or, with options.report_exhaustion and where time is switched off, the error is returned: try
+ * again later. -ENOMEM, and -ENOSPC (fs.epoll.max_user_watches), are returned also when the
+ * connection was accepted but could not be kept, which closes it.
  *
  * May suspend. Cancellation: safe: no connection is lost, the next accept gets it.
  * Threads: each connection goes to one caller. All that wait are woken for each connection, so one
@@ -153,8 +154,7 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_accept_from(weft_tcp_listener *l, weft_tcp
  * runtime; never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn);
 /* weft_tcp_accept() as a future, and as a case of a select: when descriptors or memory run out it
- * stays pending and tries again by itself, likewise. (In no runtime, and with time switched off,
- * that is a result as with options.report_exhaustion.) l and ret_conn are borrowed until it has
+ * stays pending and tries again by itself, likewise. l and ret_conn are borrowed until it has
  * completed or was cancelled; a connection is accepted by a poll that returns 0, and by nothing
  * else. */
 typedef struct weft_tcp_accept_future {

@@ -180,9 +180,13 @@ static void log_exhaustion(struct weft__source *s, ssize_t why)
                   exhaustion_text(why));
 }
 
+/* The caller asked for the error, or no timer can be armed for it: in no runtime, or time is
+ * switched off. */
 static bool reports_exhaustion(const struct weft__source *s)
 {
-    return weft__source_has_flag(s, WEFT__SOURCE_REPORT_EXHAUSTION);
+    struct weft__core *core = weft__core_waiting();
+    return weft__source_has_flag(s, WEFT__SOURCE_REPORT_EXHAUSTION) || core == NULL ||
+           !core->has_time;
 }
 
 static uint64_t next_retry_ns(uint64_t sleep_ns)
@@ -319,18 +323,14 @@ _Static_assert(sizeof(struct accept_wait) <= sizeof(weft_tcp_accept_future) &&
                    sizeof(weft_tcp_accept_future) <= WEFT_CASE_BYTES,
                "weft_tcp_accept_future.opaque");
 
-/* False where no timer can be armed: in no runtime, or time is switched off. */
-static bool begin_back_off(struct accept_wait *a, weft_waker *waker)
+static void begin_back_off(struct accept_wait *a, weft_waker *waker)
 {
-    struct weft__core *core = weft__core_waiting();
-    if (core == NULL || !core->has_time)
-        return false;
     weft__source_pin(a->source);
     weft__timer_init(&a->on.timer);
-    weft__timer_arm_here(core, &a->on.timer, weft__add_sat(weft__now(), a->sleep_ns), waker);
+    weft__timer_arm_here(weft__core_waiting(), &a->on.timer,
+                         weft__add_sat(weft__now(), a->sleep_ns), waker);
     a->sleep_ns = next_retry_ns(a->sleep_ns);
     a->step = ACCEPT_BACKS_OFF;
-    return true;
 }
 
 /* After a try in vain. 0: poll what it waits for now. */
@@ -342,9 +342,10 @@ static int begin_wait(struct accept_wait *a, weft_waker *waker, int why, bool is
     if (!is_exhausted) {
         weft__io_wait_init(&a->on.ready, a->source, a->generation, WEFT__READY_READ);
         a->step = ACCEPT_WAITS;
-    } else if (reports_exhaustion(a->source) || !begin_back_off(a, waker)) {
+    } else if (reports_exhaustion(a->source)) {
         rc = why;
     } else {
+        begin_back_off(a, waker);
         log_exhaustion(a->source, why);
     }
     weft__source_unhold(a->source);

@@ -119,6 +119,46 @@ static void exhaustion_is_reported_when_asked_for(struct test_env *env)
     weft_tcp_listener_close(l);
 }
 
+/* Without time nobody can try again later: the error comes out, of every form of accept. */
+static void *accept_without_time(void *arg)
+{
+    weft_tcp_listener *l;
+    weft_tcp *conn;
+    weft_addr addr;
+    weft_tcp_accept_future f;
+    (void)arg;
+    CHECK_EQ(weft_tcp_listen("127.0.0.1:0", &l), 0);
+    CHECK_EQ(weft_tcp_listener_local_addr(l, &addr), 0);
+    test_log_clear();
+    limit_fds(1);
+    int fd = socks_raw_connect(weft_addr_port(&addr));
+    int rc = weft_tcp_accept(l, &conn);
+    weft_tcp_accept_future_init(&f, l, &conn);
+    int future_rc = weft_await(&f.future);
+    restore_limit();
+    EXPECT_EQ(rc, -EMFILE);
+    EXPECT_EQ(future_rc, -EMFILE);
+    EXPECT_EQ(test_log_count("weft_"), 0); /* nobody misused anything, nor is anything tried */
+    CHECK_EQ(weft_tcp_accept(l, &conn), 0);
+    weft_tcp_close(conn);
+    close(fd);
+    weft_tcp_listener_close(l);
+    return NULL;
+}
+
+static void exhaustion_is_reported_where_time_is_off(struct test_env *env)
+{
+    weft_config c;
+    weft_runtime *rt;
+    if (!limit_is_the_kernels())
+        return;
+    test_config(&c, env->flavour);
+    c.enable_time = false;
+    CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+    test_block_on(rt, accept_without_time, NULL);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+}
+
 static void a_sleeping_accept_can_be_aborted_and_closed(struct test_env *env)
 {
     if (!limit_is_the_kernels())
@@ -960,6 +1000,7 @@ TEST_MAIN(IN_TASK(accept_goes_on_when_descriptors_come_back),
           IN_TASK(cases_and_iterators_report_exhaustion_when_asked_to),
           IN_TASK(a_case_that_backs_off_can_be_aborted_and_closed),
           IN_TASK(exhaustion_is_reported_when_asked_for),
+          ON_MAIN(exhaustion_is_reported_where_time_is_off),
           IN_TASK(a_sleeping_accept_can_be_aborted_and_closed),
           IN_TASK(connect_and_listen_without_descriptors), IN_TASK(a_reset_ends_reads_and_writes),
           IN_TASK(a_reset_wakes_both_directions),
