@@ -412,13 +412,24 @@ static void accept_cancel(weft_future *f)
     a->step = ACCEPT_TRIES;
 }
 
+static int invalid_poll(weft_future *f, weft_waker *waker)
+{
+    (void)f;
+    (void)waker;
+    return -EINVAL;
+}
+
 static const weft_future_ops accept_ops = {accept_poll, accept_cancel, "tcp accept"};
+static const weft_future_ops invalid_ops = {invalid_poll, accept_cancel, "tcp accept"};
 
 void weft_tcp_accept_future_init(weft_tcp_accept_future *f, weft_tcp_listener *l,
                                  weft_tcp **ret_conn)
 {
     struct accept_wait *a = (struct accept_wait *)(void *)f;
-    a->future.ops = &accept_ops;
+    a->future.ops = ret_conn != NULL ? &accept_ops : &invalid_ops;
+    if (ret_conn == NULL)
+        (void)weft__misuse("weft_tcp_accept_future_init", -EINVAL, "no place for the result",
+                           WEFT__CALLER);
     a->listener = l;
     a->ret_conn = ret_conn;
     a->step = ACCEPT_TRIES;
