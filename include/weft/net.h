@@ -140,6 +140,7 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_listen_addr(const weft_tcp_listen_options 
  * or, with options.report_exhaustion and where time is switched off, the error is returned: try
  * again later. -ENOMEM, and -ENOSPC (fs.epoll.max_user_watches), are returned also when the
  * connection was accepted but could not be kept, which closes it.
+ * -EPERM outside a runtime, or with I/O switched off (both logged): it stays in the queue.
  *
  * May suspend. Cancellation: safe: no connection is lost, the next accept gets it.
  * Threads: each connection goes to one caller. All that wait are woken for each connection, so one

@@ -186,8 +186,7 @@ int weft__source_open_on(struct weft__driver *d, int fd, enum weft__source_kind 
     return 0;
 }
 
-int weft__source_open(const char *call, const void *caller, int fd, enum weft__source_kind kind,
-                      uint32_t flags, const weft_stream_ops *stream_ops, struct weft__source **ret)
+int weft__source_driver(const char *call, const void *caller, struct weft__driver **ret)
 {
     struct weft__core *core = weft__core_current();
     if (core == NULL)
@@ -195,7 +194,16 @@ int weft__source_open(const char *call, const void *caller, int fd, enum weft__s
     if (core->driver == NULL)
         return weft__misuse(call, -EPERM, "I/O is switched off in this runtime (enable_io)",
                             caller);
-    return weft__source_open_on(core->driver, fd, kind, flags, stream_ops, ret);
+    *ret = core->driver;
+    return 0;
+}
+
+int weft__source_open(const char *call, const void *caller, int fd, enum weft__source_kind kind,
+                      uint32_t flags, const weft_stream_ops *stream_ops, struct weft__source **ret)
+{
+    struct weft__driver *d;
+    int rc = weft__source_driver(call, caller, &d);
+    return rc < 0 ? rc : weft__source_open_on(d, fd, kind, flags, stream_ops, ret);
 }
 
 int weft__source_adopt(const char *call, const void *caller, int fd, enum weft__source_kind kind,

@@ -141,6 +141,8 @@ static inline void *weft__source_handle(struct weft__source *s)
  */
 int weft__source_open(const char *call, const void *caller, int fd, enum weft__source_kind kind,
                       uint32_t flags, const weft_stream_ops *stream_ops, struct weft__source **ret);
+/* The driver that it takes. -EPERM as above. */
+int weft__source_driver(const char *call, const void *caller, struct weft__driver **ret);
 /* The same on a driver; logs nothing. */
 int weft__source_open_on(struct weft__driver *d, int fd, enum weft__source_kind kind,
                          uint32_t flags, const weft_stream_ops *stream_ops,
@@ -383,9 +385,9 @@ static inline ssize_t weft__source_io(struct weft__source *s, uint32_t generatio
     return n;
 }
 
-/* The same once, without waiting: -EAGAIN. */
-static inline ssize_t weft__source_try_io(struct weft__source *s, enum weft__direction dir,
-                                          weft__io_call call, void *arg, size_t want)
+/* Once, without waiting: -EAGAIN. */
+static inline ssize_t weft__source_try_io_held(struct weft__source *s, enum weft__direction dir,
+                                               weft__io_call call, void *arg, size_t want)
 {
     uint64_t mask = weft__ready_mask(dir, WEFT__READY_READ | WEFT__READY_WRITE) |
                     WEFT__READY_UNKNOWN | WEFT__READY_SHUTDOWN;
@@ -400,6 +402,14 @@ static inline ssize_t weft__source_try_io(struct weft__source *s, enum weft__dir
         else if (n > 0 && (size_t)n < want)
             weft__source_was_short(s, dir, seen);
     }
+    return n;
+}
+
+/* The same, giving the hold up. */
+static inline ssize_t weft__source_try_io(struct weft__source *s, enum weft__direction dir,
+                                          weft__io_call call, void *arg, size_t want)
+{
+    ssize_t n = weft__source_try_io_held(s, dir, call, arg, want);
     weft__source_unhold(s);
     return n;
 }

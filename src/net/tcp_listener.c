@@ -180,13 +180,11 @@ static void log_exhaustion(struct weft__source *s, ssize_t why)
                   exhaustion_text(why));
 }
 
-/* The caller asked for the error, or no timer can be armed for it: in no runtime, or time is
- * switched off. */
+/* The caller asked for the error, or no timer can be armed for it: time is switched off. */
 static bool reports_exhaustion(const struct weft__source *s)
 {
-    struct weft__core *core = weft__core_waiting();
-    return weft__source_has_flag(s, WEFT__SOURCE_REPORT_EXHAUSTION) || core == NULL ||
-           !core->has_time;
+    return weft__source_has_flag(s, WEFT__SOURCE_REPORT_EXHAUSTION) ||
+           !weft__core_waiting()->has_time;
 }
 
 static uint64_t next_retry_ns(uint64_t sleep_ns)
@@ -207,12 +205,12 @@ static int back_off(struct weft__source *s, uint32_t generation, ssize_t why, ui
     return rc;
 }
 
-/* A connection's descriptor becomes a connection. */
-static int wrap(int fd, uint32_t flags, const char *call, const void *caller, weft_tcp **ret)
+/* A connection's descriptor becomes a connection, on a driver that was asked for before accept():
+ * where there is none the connection stays in the queue. */
+static int wrap(struct weft__driver *d, int fd, uint32_t flags, weft_tcp **ret)
 {
     struct weft__source *s;
-    int rc =
-        weft__source_open(call, caller, fd, WEFT__SOURCE_TCP, flags, &weft__tcp_stream_ops, &s);
+    int rc = weft__source_open_on(d, fd, WEFT__SOURCE_TCP, flags, &weft__tcp_stream_ops, &s);
     if (rc < 0) {
         (void)weft__sys_close(fd); /* the peer sees a reset or an end */
         return rc;
@@ -227,6 +225,10 @@ static int accept_one(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *ret_
     if (ret_conn == NULL)
         return weft__misuse(call, -EINVAL, "no place for the result", caller);
     int rc = weft__wait_begin(call, caller);
+    if (rc < 0)
+        return rc;
+    struct weft__driver *d;
+    rc = weft__source_driver(call, caller, &d);
     if (rc < 0)
         return rc;
     struct weft__source *s;
@@ -252,7 +254,7 @@ static int accept_one(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *ret_
     weft__source_unhold(s);
     if (n < 0)
         return (int)n;
-    rc = wrap((int)n, a.flags, call, caller, ret_conn);
+    rc = wrap(d, (int)n, a.flags, ret_conn);
     /* Adopted listeners may be of another family, whose addresses do not even fit. */
     if (rc == 0 && ret_peer != NULL &&
         weft_addr_from_sockaddr(&a.peer.sa.any, a.peer.len, ret_peer) < 0)
@@ -270,30 +272,37 @@ int weft_tcp_accept_from(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *r
     return accept_one(l, ret_conn, ret_peer, "weft_tcp_accept_from", WEFT__CALLER);
 }
 
-/* One try. ret_is_exhausted: it failed for want of descriptors or memory, and the connection is in
- * the kernel's queue still. */
-static int try_one(weft_tcp_listener *l, weft_tcp **ret_conn, const char *call, const void *caller,
-                   bool *ret_is_exhausted)
+/* One try, on a listener that the caller holds. ret_is_exhausted: it failed for want of descriptors
+ * or memory, and the connection is in the kernel's queue still. */
+static int try_held(struct weft__source *s, weft_tcp **ret_conn, const char *call,
+                    const void *caller, bool *ret_is_exhausted)
 {
-    struct weft__source *s;
-    uint32_t generation;
+    struct weft__driver *d;
     *ret_is_exhausted = false;
-    int rc = weft__source_enter(l, call, caller, &s, &generation);
+    int rc = weft__source_driver(call, caller, &d);
     if (rc < 0)
         return rc;
     struct accepted a = {.source = s};
-    ssize_t n = weft__source_try_io(s, WEFT__IN, call_accept, &a, 0);
+    ssize_t n = weft__source_try_io_held(s, WEFT__IN, call_accept, &a, 0);
     *ret_is_exhausted = is_exhaustion(n);
-    return n < 0 ? (int)n : wrap((int)n, a.flags, call, caller, ret_conn);
+    return n < 0 ? (int)n : wrap(d, (int)n, a.flags, ret_conn);
 }
 
 int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
 {
-    bool is_exhausted;
+    static const char call[] = "weft_tcp_try_accept";
+    const void *caller = WEFT__CALLER;
     if (ret_conn == NULL)
-        return weft__misuse("weft_tcp_try_accept", -EINVAL, "no place for the result",
-                            WEFT__CALLER);
-    return try_one(l, ret_conn, "weft_tcp_try_accept", WEFT__CALLER, &is_exhausted);
+        return weft__misuse(call, -EINVAL, "no place for the result", caller);
+    struct weft__source *s;
+    uint32_t generation;
+    int rc = weft__source_enter(l, call, caller, &s, &generation);
+    if (rc < 0)
+        return rc;
+    bool is_exhausted;
+    rc = try_held(s, ret_conn, call, caller, &is_exhausted);
+    weft__source_unhold(s);
+    return rc;
 }
 
 /* ---- accepting as a future ---- */
@@ -333,25 +342,26 @@ static void begin_back_off(struct accept_wait *a, weft_waker *waker)
     a->step = ACCEPT_BACKS_OFF;
 }
 
-/* After a try in vain. 0: poll what it waits for now. */
+/* After a try in vain. The hold is handed over. 0: poll what it waits for now. */
 static int begin_wait(struct accept_wait *a, weft_waker *waker, int why, bool is_exhausted)
 {
-    int rc = weft__source_enter(a->listener, future_call, WEFT__CALLER, &a->source, &a->generation);
-    if (rc < 0)
-        return rc;
     if (!is_exhausted) {
         weft__io_wait_init(&a->on.ready, a->source, a->generation, WEFT__READY_READ);
+        a->on.ready.held = true;
         a->step = ACCEPT_WAITS;
-    } else if (reports_exhaustion(a->source)) {
-        rc = why;
-    } else {
-        begin_back_off(a, waker);
+        return 0;
+    }
+    int rc = why;
+    if (!reports_exhaustion(a->source)) {
         log_exhaustion(a->source, why);
+        begin_back_off(a, waker);
+        rc = 0;
     }
     weft__source_unhold(a->source);
     return rc;
 }
 
+/* This and the next: with 0 the caller has a hold. */
 static int poll_ready(struct accept_wait *a, weft_waker *waker)
 {
     int rc = a->on.ready.future.ops->poll(&a->on.ready.future, waker);
@@ -361,7 +371,6 @@ static int poll_ready(struct accept_wait *a, weft_waker *waker)
     if (rc < 0)
         return rc;
     a->on.ready.held = false;
-    weft__source_unhold(a->source);
     return 0;
 }
 
@@ -372,28 +381,34 @@ static int poll_back_off(struct accept_wait *a, weft_waker *waker)
     if (fired == WEFT__TIMER_WAITS)
         return WEFT_PENDING;
     a->step = ACCEPT_TRIES;
-    /* Closed meanwhile is no misuse. */
     int rc = weft__source_rehold(a->source, a->generation);
-    if (rc == 0)
-        weft__source_unhold(a->source);
     weft__source_unpin(a->source);
-    return rc == 0 && fired == WEFT__TIMER_CLOSED ? -ESHUTDOWN : rc;
+    if (rc == 0 && fired == WEFT__TIMER_CLOSED) {
+        weft__source_unhold(a->source);
+        rc = -ESHUTDOWN;
+    }
+    return rc;
 }
 
-/* Tries; where that would block it waits for readiness, or for better times, and tries again. */
+/* Tries; where that would block it waits for readiness, or for better times, and tries again. Only
+ * the first look at the handle logs that it was closed: later that is no misuse. */
 static int accept_poll(weft_future *f, weft_waker *waker)
 {
     struct accept_wait *a = WEFT__CONTAINER_OF(f, struct accept_wait, future);
     for (;;) {
-        int rc = a->step == ACCEPT_WAITS       ? poll_ready(a, waker)
-                 : a->step == ACCEPT_BACKS_OFF ? poll_back_off(a, waker)
-                                               : 0;
+        int rc = a->step == ACCEPT_WAITS ? poll_ready(a, waker)
+                 : a->step == ACCEPT_BACKS_OFF
+                     ? poll_back_off(a, waker)
+                     : weft__source_enter(a->listener, future_call, WEFT__CALLER, &a->source,
+                                          &a->generation);
         if (rc < 0)
             return rc; /* WEFT_PENDING too */
         bool is_exhausted;
-        rc = try_one(a->listener, a->ret_conn, future_call, WEFT__CALLER, &is_exhausted);
-        if (rc != -EAGAIN && !is_exhausted)
+        rc = try_held(a->source, a->ret_conn, future_call, WEFT__CALLER, &is_exhausted);
+        if (rc != -EAGAIN && !is_exhausted) {
+            weft__source_unhold(a->source);
             return rc;
+        }
         rc = begin_wait(a, waker, rc, is_exhausted);
         if (rc < 0)
             return rc;
