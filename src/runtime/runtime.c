@@ -112,7 +112,7 @@ static void prepare(void)
 
 static void init_once(void)
 {
-    if (weft__sys_fork_guard_init(weft__wait_after_fork)) /* each time: it may be a child */
+    if (weft__sys_fork_guard_init(weft__sched_after_fork)) /* each time: it may be a child */
         start_anew();
     if (!weft__a32_load_acquire(&is_prepared))
         weft__sys_prepare(prepare);

@@ -7,6 +7,7 @@
  */
 #include "sched/sched.h"
 
+#include "task/ending.h"
 #include "task/panic.h"
 #include "task/state.h"
 
@@ -37,6 +38,8 @@ static void call_hook(struct weft__core *core, struct call *call)
     c->core = core;
     c->in_hook = true;
     weft_panic_info *info = weft__call_contained(call_inside, call);
+    if (WEFT__UNLIKELY(weft__core_is_ancestral(core)))
+        weft__end_child(NULL);
     c->current = current;
     c->core = core_before;
     c->in_hook = was_in_hook;

@@ -95,6 +95,7 @@ struct weft__worker {
     /* sleeps no longer than this; WEFT_NEVER but in a shutdown that drives */
     uint64_t wake_at_ns;
     bool is_searching;
+    bool is_forked; /* in a forked child: where the parent's tasks end */
 
     /* ---- written by the worker, read by others ---- */
     /* runs begun; a task that stays is one whose tick stays */
@@ -256,6 +257,9 @@ void weft__worker_leave(struct weft__worker *w, const struct weft__nest *n);
 /* Runs what is queued, at most so many runs, without looking at timers and driver and without
  * sleeping. True when there may be more. */
 bool weft__worker_run(struct weft__worker *w, uint32_t runs);
+/* In a forked child, by its thread: what it runs of a runtime ends when it is back in weft.
+ * Async-signal-safe. */
+void weft__sched_after_fork(void);
 /* Ends the executor that stands by, so that the tools that watch stacks see it end. */
 void weft__worker_dismiss_spare(struct weft__worker *w);
 

@@ -185,6 +185,7 @@ static inline void run_here(struct weft__worker *w, struct weft__task *t, struct
         }
         t->started = true;
         int rc = f->ops->poll(f, weft__task_waker(t));
+        weft__task_body_returned(t);
         /* A poll does not suspend, so w is the same. */
         if (rc == WEFT_PENDING) {
             t->locals = NULL;
@@ -404,6 +405,25 @@ static struct weft__task *search(struct weft__worker *w)
     return NULL;
 }
 
+/* Where events are due, as they are after a fork. The end of a body ends a child by itself; here
+ * comes one that was forked where there is none, in a destructor. */
+static void end_if_child(const struct weft__worker *w)
+{
+    if (WEFT__UNLIKELY(w->is_forked))
+        weft__end_child(NULL);
+}
+
+void weft__sched_after_fork(void)
+{
+    weft__wait_after_fork();
+    const struct weft__ctx *c = weft__ctx_now();
+    struct weft__worker *w = c ? c->worker : NULL;
+    if (w == NULL)
+        return;
+    w->is_forked = true;
+    w->until_events = 0; /* no task is picked before it was looked at */
+}
+
 static struct weft__task *find(struct weft__worker *w)
 {
     struct weft__task *t = w->handoff;
@@ -413,6 +433,7 @@ static struct weft__task *find(struct weft__worker *w)
         return t;
     }
     if (w->until_events == 0) {
+        end_if_child(w);
         (void)weft__worker_look(w);
         w->until_events = w->sched->event_interval;
     }
@@ -478,6 +499,7 @@ void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), v
         else
             weft__worker_sleep(w, should_stop, arg);
     }
+    end_if_child(w); /* whoever drives goes on to what lies outside */
     stop_searching(w, false);
     weft__worker_dismiss_spare(w);
     if (w->handoff) {
@@ -498,8 +520,12 @@ bool weft__worker_run(struct weft__worker *w, uint32_t runs)
             t = weft__worker_pick(w);
         if (t == NULL && w->until_events > 0)
             t = weft__worker_take_global(w);
-        if (t == NULL)
-            return w->until_events == 0;
+        if (t == NULL) {
+            if (w->until_events > 0)
+                return false;
+            end_if_child(w);
+            return true;
+        }
         run(w, t);
     }
 }

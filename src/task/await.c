@@ -123,7 +123,8 @@ static WEFT__NOINLINE int refuse(struct weft__task *t, const char *call, const v
 
 void weft__wait_after_fork(void)
 {
-    struct weft__task *t = weft__task_current();
+    const struct weft__ctx *c = weft__ctx_now();
+    struct weft__task *t = c == NULL ? NULL : c->current ? c->current : c->in_place_task;
     if (t)
         t->budget = 0;
 }

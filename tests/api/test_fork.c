@@ -3,6 +3,7 @@
 #include "harness.h"
 #include "program.h"
 
+#include <weft/local.h>
 #include <weft/net.h>
 
 #include <errno.h>
@@ -246,6 +247,218 @@ static void a_child_that_returns_from_a_task_ends_with_an_error(struct test_env 
     CHECK_EQ(count_of(said, "\"forker\" of its parent"), 6);
     CHECK_EQ(program_run("child that panics", &said), 0);
     CHECK_EQ(count_of(said, "panic in a forked child"), 1);
+}
+
+/* ---- children of what is no body ---- */
+
+/* One place is forked in for each program, once: where tasks of the parent are queued behind it. */
+static atomic_int fork_count, child_status;
+static pid_t parent_pid;
+
+static void fork_once(void)
+{
+    if (atomic_fetch_add(&fork_count, 1) != 0)
+        return;
+    pid_t pid = fork();
+    if (pid == 0)
+        (void)alarm(20); /* a hang is a failure */
+    else
+        atomic_store(&child_status, program_status(pid));
+}
+
+static void *stay_in_the_parent(void *arg)
+{
+    if (getpid() != parent_pid)
+        _exit(40);
+    return arg;
+}
+
+static void *call_fork_once(void *arg)
+{
+    fork_once();
+    return arg;
+}
+
+static void drop_and_fork(void *arg)
+{
+    (void)arg;
+    fork_once();
+}
+
+static int poll_and_fork(weft_future *f, weft_waker *waker)
+{
+    (void)f, (void)waker;
+    fork_once();
+    return 0;
+}
+
+static void never_cancelled(weft_future *f)
+{
+    (void)f;
+}
+
+static const weft_future_ops forking_ops = {
+    .poll = poll_and_fork, .cancel = never_cancelled, .name = "forking"};
+
+static void queue_tasks(void)
+{
+    for (int i = 0; i < 8; i++)
+        CHECK_EQ(weft_spawn(stay_in_the_parent, NULL, NULL), 0);
+}
+
+static void *fork_in_place(void *arg)
+{
+    queue_tasks();
+    CHECK_EQ(weft_block_in_place(call_fork_once, arg, NULL), 0);
+    return arg;
+}
+
+static void *fork_in_a_poll(void *arg)
+{
+    weft_future f = {.ops = &forking_ops};
+    weft_task *t;
+    CHECK_EQ(weft_spawn_future(NULL, &f, &t), 0);
+    queue_tasks();
+    CHECK_EQ(test_join_kind(t), WEFT_OUTCOME_VALUE);
+    return arg;
+}
+
+static void *fork_in_a_drop(void *arg)
+{
+    weft_spawn_options o = {.drop_arg = drop_and_fork};
+    while (atomic_load(&fork_count) == 0) { /* another worker may run it before it is aborted */
+        weft_task *t;
+        CHECK_EQ(weft_spawn_with(&o, give_back, arg, &t), 0);
+        weft_abort(t);
+        queue_tasks();
+        (void)test_join_kind(t);
+    }
+    return arg;
+}
+
+static void *fork_in_a_drop_of_a_job(void *arg)
+{
+    weft_spawn_options o = {.drop_result = drop_and_fork};
+    weft_task *t;
+    CHECK_EQ(weft_spawn_blocking_with(&o, give_back, arg, NULL), 0);
+    for (int i = 0; i < 8; i++) {
+        CHECK_EQ(weft_spawn_blocking(stay_in_the_parent, arg, &t), 0);
+        (void)test_join_value(t);
+    }
+    return arg;
+}
+
+static void *spawn_local_tasks(void *arg)
+{
+    weft_spawn_options o = {.drop_arg = drop_and_fork};
+    weft_task *t;
+    CHECK_EQ(weft_spawn_local_with(&o, give_back, arg, &t), 0);
+    weft_abort(t);
+    for (int i = 0; i < 100; i++) /* for more than one round */
+        CHECK_EQ(weft_spawn_local(stay_in_the_parent, arg, NULL), 0);
+    CHECK_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
+    return arg;
+}
+
+static void *fork_in_a_drop_of_a_local_task(void *arg)
+{
+    weft_local_set *set;
+    CHECK_EQ(weft_local_set_create(NULL, &set), 0);
+    CHECK_EQ(weft_local_set_run_until(set, spawn_local_tasks, arg, NULL), 0);
+    CHECK_EQ(weft_local_set_wait(set), 0);
+    CHECK_EQ(weft_local_set_destroy(set), 0);
+    return arg;
+}
+
+static void fork_in_a_hook(const weft_task_meta *task, void *arg)
+{
+    (void)arg;
+    if (strcmp(task->name, "marked") == 0)
+        fork_once();
+}
+
+static void *run_marked(void *arg)
+{
+    weft_spawn_options o = {.name = "marked"};
+    weft_task *t;
+    CHECK_EQ(weft_spawn_with(&o, stay_in_the_parent, arg, &t), 0);
+    queue_tasks();
+    CHECK(test_join_value(t) == arg);
+    return arg;
+}
+
+static int fork_within(weft_task_fn fn, enum test_flavour first, enum test_flavour last,
+                       bool is_hooked)
+{
+    parent_pid = getpid();
+    for (int f = (int)first; f <= (int)last; f++) {
+        weft_config c;
+        weft_runtime *rt;
+        test_config(&c, (enum test_flavour)f);
+        c.blocking_threads_max = 1;
+        if (is_hooked)
+            c.on_task_run_begin = fork_in_a_hook;
+        atomic_store(&fork_count, 0);
+        atomic_store(&child_status, -1);
+        if (weft_runtime_create(&c, &rt) != 0 || !run_in(rt, IN_A_TASK, fn, rt) ||
+            weft_runtime_destroy(rt) != 0 || test_has_failed())
+            return 30;
+        if (atomic_load(&child_status) != EXIT_FAILURE)
+            return atomic_load(&child_status) == 0 ? 31 : atomic_load(&child_status);
+    }
+    return 0;
+}
+
+static int child_of_a_call_in_place(void)
+{
+    return fork_within(fork_in_place, TEST_MT1, TEST_MT4, false);
+}
+
+static int child_of_a_poll(void)
+{
+    return fork_within(fork_in_a_poll, TEST_CT, TEST_MT4, false);
+}
+
+static int child_of_a_drop(void)
+{
+    return fork_within(fork_in_a_drop, TEST_CT, TEST_MT4, false);
+}
+
+static int child_of_a_drop_of_a_job(void)
+{
+    return fork_within(fork_in_a_drop_of_a_job, TEST_CT, TEST_MT4, false);
+}
+
+static int child_of_a_drop_of_a_local_task(void)
+{
+    return fork_within(fork_in_a_drop_of_a_local_task, TEST_CT, TEST_CT, false);
+}
+
+static int child_of_a_hook(void)
+{
+    return fork_within(run_marked, TEST_CT, TEST_MT4, true);
+}
+
+static void a_child_of_what_is_no_body_runs_no_task_of_the_parent(struct test_env *env)
+{
+    static const struct {
+        const char *name;
+        unsigned runtimes;
+    } places[] = {{"child of a call in place", 2},
+                  {"child of a poll", 3},
+                  {"child of a drop", 3},
+                  {"child of a drop of a job", 3},
+                  {"child of a drop of a local task", 1},
+                  {"child of a hook", 3}};
+    (void)env;
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        const char *said;
+        int status = program_run(places[i].name, &said);
+        if (status != 0)
+            print_message("%s: %d\n%s\n", places[i].name, status, said);
+        EXPECT_EQ(status, 0);
+        EXPECT_EQ(count_of(said, "a forked child has returned from"), places[i].runtimes);
+    }
 }
 
 /* ---- the parent's sockets ---- */
@@ -597,6 +810,12 @@ static const struct program programs[] = {
     {"dumps on signals", dumps_on_signals},
     {"child of a task", child_of_a_task},
     {"child that returns", child_that_returns},
+    {"child of a call in place", child_of_a_call_in_place},
+    {"child of a poll", child_of_a_poll},
+    {"child of a drop", child_of_a_drop},
+    {"child of a drop of a job", child_of_a_drop_of_a_job},
+    {"child of a drop of a local task", child_of_a_drop_of_a_local_task},
+    {"child of a hook", child_of_a_hook},
     {"child that panics", child_that_panics},
     {"close of the parent's", close_of_the_parents},
     {"halves of the parent's", halves_of_the_parents},
@@ -612,6 +831,7 @@ static const struct CMUnitTest tests[] = {
     PLAIN(a_child_asks_for_its_own_dumps),
     PLAIN(a_child_of_a_task_starts_a_runtime_of_its_own),
     PLAIN(a_child_that_returns_from_a_task_ends_with_an_error),
+    PLAIN(a_child_of_what_is_no_body_runs_no_task_of_the_parent),
     PLAIN(a_child_that_closes_a_connection_leaves_it_to_the_parent),
     PLAIN(a_child_that_closes_a_half_leaves_it_to_the_parent),
     PLAIN(a_runtime_starts_in_a_child_forked_in_the_middle_of_everything),
