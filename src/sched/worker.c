@@ -486,11 +486,24 @@ static void be_dormant(struct weft__worker *w, bool (*should_stop)(void *), void
     w->looked_at = weft__coarse(weft__clock_now(&s->core.clock));
 }
 
+/* With work all the time it would never run dry and find itself superfluous: it looks when events
+ * are due. What is pinned to it, or handed on, it runs before it goes. */
+static inline bool is_superseded(struct weft__worker *w)
+{
+    return w->is_extra && w->until_events == 0 && w->handoff == NULL && !w->is_forked &&
+           is_surplus(w) && weft__lanes_are_empty_seq_cst(&w->pinned);
+}
+
 void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg)
 {
     /* Where the loop was left the counting goes on: who drives a runtime for one short body after
      * another looks at timers and sockets as often as who drives it for long. */
     while (!should_stop(arg)) {
+        if (WEFT__UNLIKELY(is_superseded(w))) {
+            stop_searching(w, false); /* who relied on it is relieved by the wake in there */
+            be_dormant(w, should_stop, arg);
+            continue;
+        }
         struct weft__task *t = find(w);
         if (t)
             run(w, t);

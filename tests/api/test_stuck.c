@@ -204,6 +204,49 @@ static void one_worker_of_one_computes(struct test_env *env)
     play_on(1, compute, 1);
 }
 
+/* ---- a substitute goes when the stuck one is back, also while there is work ---- */
+
+static void *stick_for_100_ms(void *arg)
+{
+    struct timespec ts = {0, 100 * 1000000L};
+    (void)nanosleep(&ts, NULL); /* the fault under test */
+    return arg;
+}
+
+static void *yield_all_the_time(void *over)
+{
+    struct timespec ts = {0, 100000L};
+    while (!atomic_load((atomic_bool *)over)) {
+        (void)nanosleep(&ts, NULL); /* or four of them would keep all CPUs */
+        CHECK_EQ(weft_yield(), 0);
+    }
+    return NULL;
+}
+
+static unsigned extra_workers(struct test_env *env)
+{
+    weft_metrics m;
+    CHECK_EQ(weft_metrics_get(env->handle, &m), 0);
+    return m.workers_extra;
+}
+
+static void substitutes_go_under_load(struct test_env *env)
+{
+    atomic_bool over = false;
+    weft_task *busy[4], *stuck[3];
+    for (int i = 0; i < 4; i++)
+        busy[i] = SPAWN_ON(env->handle, yield_all_the_time, &over);
+    for (int i = 0; i < 3; i++)
+        stuck[i] = SPAWN_ON(env->handle, stick_for_100_ms, NULL);
+    CHECK_SOON(extra_workers(env) > 0);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(test_join_kind_polling(stuck[i]), WEFT_OUTCOME_VALUE);
+    CHECK_SOON(extra_workers(env) == 0);
+    atomic_store(&over, true);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(test_join_kind_polling(busy[i]), WEFT_OUTCOME_VALUE);
+}
+
 /* A task that sticks again and again is named each time, not once for ever and not each tick. */
 static void *stick_until_named(void *arg)
 {
@@ -380,7 +423,8 @@ static void waiting_for_another_runtime_is_no_hang(struct test_env *env)
 
 TEST_MAIN(PLAIN(one_worker_of_one_sleeps), PLAIN(one_worker_of_two_sleeps),
           PLAIN(every_worker_of_two_sleeps), PLAIN(every_worker_of_four_sleeps),
-          PLAIN(one_worker_of_one_computes), IN_TASK_ON(each_sticking_is_reported_once, TEST_MT1),
+          PLAIN(one_worker_of_one_computes), ON_MAIN_ON(substitutes_go_under_load, TEST_MT1),
+          IN_TASK_ON(each_sticking_is_reported_once, TEST_MT1),
           ON_MAIN(hang_is_reported_with_all_tasks),
           ON_MAIN_ON(sleeping_tasks_are_no_hang, TEST_MT1),
           ON_MAIN_ON(hang_is_reported_after_a_task_was_stuck, TEST_MT1),
