@@ -256,9 +256,9 @@ WEFT_API int weft_leave(weft_enter_guard *g);
  * A panic in fn goes on in the task. What fn enters it leaves: a guard it forgets is reported, and
  * the runtime stays referenced.
  *
- * Returns 0 with fn's value, or fn did not run and it is -EPERM: on a current_thread runtime.
- * Outside a runtime, on blocking threads and in the body of a multi_thread weft_block_on() it just
- * calls fn.
+ * Returns 0 with fn's value, or fn did not run and it is -EPERM: on a current_thread runtime, in a
+ * forked child. Outside a runtime, on blocking threads and in the body of a multi_thread
+ * weft_block_on() it just calls fn.
  */
 WEFT_API WEFT_MUST_CHECK int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value);
 

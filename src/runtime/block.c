@@ -280,6 +280,8 @@ int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value)
         return 0;
     }
     struct weft__sched *s = w->sched;
+    if (weft__core_is_ancestral(&s->core)) /* another thread would run the parent's tasks */
+        return weft__misuse("weft_block_in_place", -EPERM, "this is a forked child", WEFT__CALLER);
     if (!s->is_multi || t == NULL || t->kind != WEFT__TASK_FIBER)
         return weft__misuse(
             "weft_block_in_place", -EPERM,

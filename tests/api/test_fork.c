@@ -285,6 +285,23 @@ static void drop_and_fork(void *arg)
     fork_once();
 }
 
+static void *end_with_value(void *arg)
+{
+    _exit(arg ? 41 : 42); /* it was called */
+}
+
+/* A call in place would start a thread for the tasks that are queued. */
+static void *call_in_place_in_a_child(void *arg)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)alarm(20); /* a hang is a failure */
+        _exit(weft_block_in_place(end_with_value, arg, NULL) == -EPERM ? EXIT_FAILURE : 43);
+    }
+    atomic_store(&child_status, program_status(pid));
+    return arg;
+}
+
 static int poll_and_fork(weft_future *f, weft_waker *waker)
 {
     (void)f, (void)waker;
@@ -414,6 +431,11 @@ static int child_of_a_call_in_place(void)
     return fork_within(fork_in_place, TEST_MT1, TEST_MT4, false);
 }
 
+static int child_that_calls_in_place(void)
+{
+    return fork_within(call_in_place_in_a_child, TEST_MT1, TEST_MT4, false);
+}
+
 static int child_of_a_poll(void)
 {
     return fork_within(fork_in_a_poll, TEST_CT, TEST_MT4, false);
@@ -437,6 +459,14 @@ static int child_of_a_drop_of_a_local_task(void)
 static int child_of_a_hook(void)
 {
     return fork_within(run_marked, TEST_CT, TEST_MT4, true);
+}
+
+static void a_child_does_not_call_in_place(struct test_env *env)
+{
+    const char *said;
+    (void)env;
+    CHECK_EQ(program_run("child that calls in place", &said), 0);
+    CHECK_EQ(count_of(said, "weft_block_in_place: this is a forked child"), 2);
 }
 
 static void a_child_of_what_is_no_body_runs_no_task_of_the_parent(struct test_env *env)
@@ -811,6 +841,7 @@ static const struct program programs[] = {
     {"child of a task", child_of_a_task},
     {"child that returns", child_that_returns},
     {"child of a call in place", child_of_a_call_in_place},
+    {"child that calls in place", child_that_calls_in_place},
     {"child of a poll", child_of_a_poll},
     {"child of a drop", child_of_a_drop},
     {"child of a drop of a job", child_of_a_drop_of_a_job},
@@ -831,6 +862,7 @@ static const struct CMUnitTest tests[] = {
     PLAIN(a_child_asks_for_its_own_dumps),
     PLAIN(a_child_of_a_task_starts_a_runtime_of_its_own),
     PLAIN(a_child_that_returns_from_a_task_ends_with_an_error),
+    PLAIN(a_child_does_not_call_in_place),
     PLAIN(a_child_of_what_is_no_body_runs_no_task_of_the_parent),
     PLAIN(a_child_that_closes_a_connection_leaves_it_to_the_parent),
     PLAIN(a_child_that_closes_a_half_leaves_it_to_the_parent),
