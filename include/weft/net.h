@@ -270,8 +270,8 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_ready(weft_tcp *conn, unsigned interest, u
  * and after a reset; -ECONNRESET, -EINVAL. Any thread; never suspends. */
 WEFT_API int weft_tcp_shutdown(weft_tcp *conn, int how);
 
-/* The connection as a stream, borrowed from it. A NULL or closed handle gives a stream whose every
- * call returns -EBADF. Never suspends. */
+/* The connection as a stream, borrowed from it for as long as it is open. A NULL or closed handle
+ * gives a stream whose every call returns -EBADF. Never suspends. */
 WEFT_API weft_stream *weft_tcp_stream(weft_tcp *conn);
 
 /* ---- halves ---- */

@@ -7,6 +7,12 @@
  * decompressor, a test double) embeds a weft_stream as a member and fills in its ops, as with
  * futures.
  *
+ * The stream of a connection or descriptor lives as long as its handle is open. Ask the handle for
+ * it when it is needed: a pointer that is kept past the close is not recognised as such once the
+ * next connection or descriptor has taken the place. Closing the handle while a function below is
+ * inside a call, or a reader or writer object is in use, is allowed: these stay with the one that
+ * they were given, and return -EBADF from then on.
+ *
  * What every function below has in common:
  *   Context:  those that read or write may suspend, as weft_await(); the others may be called
  *             anywhere.
@@ -18,7 +24,7 @@
  *             -ECANCELED  the task was aborted
  *             -ETIMEDOUT  a timeout scope around the call expired
  *             -ESHUTDOWN  the runtime that the stream belongs to is shut down
- *             -EBADF      the stream was closed, before the call or during it
+ *             -EBADF      the stream was closed during the call, or before it, see above
  *             -EPERM      nothing here can wait, see weft_await()
  *             -EINVAL     a NULL stream, or NULL bytes with a length
  */

@@ -23,6 +23,10 @@ void weft__assert_failed(const char *cond, const char *file, int line, const cha
 void weft__misuse_report(const char *call, const char *why, const void *caller)
 {
     Dl_info info;
+    if (caller == NULL) {
+        weft__log(WEFT_LOG_ERROR, "%s: %s", call, why);
+        return;
+    }
     if (dladdr(caller, &info) == 0 || info.dli_fname == NULL || info.dli_fname[0] == '\0') {
         weft__log(WEFT_LOG_ERROR, "%s: %s (called from %p)", call, why, caller);
         return;

@@ -76,7 +76,7 @@ WEFT__COLD void weft__log(enum weft_log_level level, const char *fmt, ...) WEFT_
  *     if (t == NULL)
  *         return weft__misuse("weft_join", -EINVAL, "the handle is NULL", WEFT__CALLER);
  * `caller` is the return address of the public function: the line names the object file, the
- * symbol where it has one, and the offset.
+ * symbol where it has one, and the offset. NULL: it is not known.
  */
 #define WEFT__CALLER __builtin_return_address(0)
 WEFT__COLD void weft__misuse_report(const char *call, const char *why, const void *caller);

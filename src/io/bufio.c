@@ -6,6 +6,7 @@
  * more than the capacity is allocated, for the NUL behind a line.
  */
 #include "base/base.h"
+#include "io/stream.h"
 #include "sys/sys.h"
 
 #include <weft/stream.h>
@@ -19,7 +20,7 @@
 #define CAPACITY_MAX ((size_t)1 << 30)
 
 struct weft_bufreader {
-    weft_stream *stream;
+    struct weft__stream_target stream;
     size_t capacity;
     size_t head, tail;
     size_t looked; /* bytes from head on that are known to hold no delimiter */
@@ -30,7 +31,7 @@ struct weft_bufreader {
 
 int weft_bufreader_create(weft_stream *s, size_t capacity, weft_bufreader **ret_reader)
 {
-    if (s == NULL || ret_reader == NULL || capacity > CAPACITY_MAX)
+    if (s == NULL || s->ops == NULL || ret_reader == NULL || capacity > CAPACITY_MAX)
         return weft__misuse("weft_bufreader_create", -EINVAL,
                             "no stream, no place for the result, or an absurd capacity",
                             WEFT__CALLER);
@@ -39,7 +40,7 @@ int weft_bufreader_create(weft_stream *s, size_t capacity, weft_bufreader **ret_
     weft_bufreader *r = weft__malloc(sizeof(*r) + capacity + 1);
     if (r == NULL)
         return -ENOMEM;
-    *r = (weft_bufreader){.stream = s, .capacity = capacity, .delimiter = -1};
+    *r = (weft_bufreader){.stream = weft__stream_resolve(s), .capacity = capacity, .delimiter = -1};
     *ret_reader = r;
     return 0;
 }
@@ -75,7 +76,7 @@ static ssize_t read_more(weft_bufreader *r)
         r->tail -= r->head;
         r->head = 0;
     }
-    ssize_t n = weft_stream_read(r->stream, r->data + r->tail, r->capacity - r->tail);
+    ssize_t n = weft__target_read(&r->stream, r->data + r->tail, r->capacity - r->tail);
     if (n > 0)
         r->tail += (size_t)n;
     else if (n == 0)
@@ -91,7 +92,7 @@ ssize_t weft_bufreader_read(weft_bufreader *r, void *buf, size_t len)
         return 0;
     if (buffered(r) == 0) {
         if (len >= r->capacity && !r->at_end)
-            return weft_stream_read(r->stream, buf, len);
+            return weft__target_read(&r->stream, buf, len);
         ssize_t n = read_more(r);
         if (n <= 0)
             return n;
@@ -213,7 +214,7 @@ int weft_bufreader_read_line(weft_bufreader *r, const char **ret_line, size_t *r
 /* ---- writing ---- */
 
 struct weft_bufwriter {
-    weft_stream *stream;
+    struct weft__stream_target stream;
     size_t capacity;
     size_t head, tail; /* [head, tail) is to be written */
     char data[];
@@ -221,7 +222,7 @@ struct weft_bufwriter {
 
 int weft_bufwriter_create(weft_stream *s, size_t capacity, weft_bufwriter **ret_writer)
 {
-    if (s == NULL || ret_writer == NULL || capacity > CAPACITY_MAX)
+    if (s == NULL || s->ops == NULL || ret_writer == NULL || capacity > CAPACITY_MAX)
         return weft__misuse("weft_bufwriter_create", -EINVAL,
                             "no stream, no place for the result, or an absurd capacity",
                             WEFT__CALLER);
@@ -230,7 +231,7 @@ int weft_bufwriter_create(weft_stream *s, size_t capacity, weft_bufwriter **ret_
     weft_bufwriter *w = weft__malloc(sizeof(*w) + capacity + 1); /* + 1: vsnprintf's NUL */
     if (w == NULL)
         return -ENOMEM;
-    *w = (weft_bufwriter){.stream = s, .capacity = capacity};
+    *w = (weft_bufwriter){.stream = weft__stream_resolve(s), .capacity = capacity};
     *ret_writer = w;
     return 0;
 }
@@ -251,7 +252,7 @@ static int drain(weft_bufwriter *w)
     int rc = 0;
     while (rc == 0 && w->head < w->tail) {
         size_t n;
-        rc = weft_write_all(w->stream, w->data + w->head, w->tail - w->head, &n);
+        rc = weft__target_write_all(&w->stream, w->data + w->head, w->tail - w->head, &n);
         w->head += n;
     }
     if (w->head == w->tail)
@@ -269,7 +270,7 @@ int weft_bufwriter_write(weft_bufwriter *w, const void *buf, size_t len, size_t 
         size_t left = len - done;
         size_t n = w->capacity - w->tail;
         if (w->head == w->tail && left >= w->capacity) {
-            rc = weft_write_all(w->stream, (const char *)buf + done, left, &n);
+            rc = weft__target_write_all(&w->stream, (const char *)buf + done, left, &n);
         } else if (n == 0) {
             rc = drain(w);
         } else {
@@ -321,5 +322,5 @@ int weft_bufwriter_flush(weft_bufwriter *w)
     if (w == NULL)
         return REPORT_NULL("weft_bufwriter_flush");
     int rc = drain(w);
-    return rc < 0 ? rc : weft_stream_flush(w->stream);
+    return rc < 0 ? rc : weft__target_flush(&w->stream);
 }

@@ -7,7 +7,7 @@
  * copying allocates nothing.
  */
 #include "base/base.h"
-#include "io/source.h"
+#include "io/stream.h"
 #include "sys/sys.h"
 #include "task/task.h"
 
@@ -56,7 +56,7 @@ __attribute__((destructor)) static void cache_free(void)
 /* ---- one way ---- */
 
 struct copy {
-    weft_stream *from, *to;
+    struct weft__stream_target from, to;
     uint64_t bytes; /* written */
     bool is_dirty;  /* written to since the last flush */
     char *buffer;   /* NULL when none is held */
@@ -72,16 +72,16 @@ static void drop_buffer(void *arg)
 /* Before a wait for more: hands on what was written, and gives up the buffer. */
 static int wait_for_more(struct copy *c)
 {
-    if (c->is_dirty && c->to->ops->flush != NULL) {
-        int rc = c->to->ops->flush(c->to);
+    if (c->is_dirty) {
+        int rc = weft__target_flush(&c->to);
         if (rc < 0)
             return rc;
     }
     c->is_dirty = false;
-    if (c->from->ops->wait_readable == NULL)
+    if (!weft__target_can_wait(&c->from))
         return 0; /* read() will wait, with the buffer */
     drop_buffer(c);
-    return c->from->ops->wait_readable(c->from);
+    return weft__target_wait_readable(&c->from);
 }
 
 static int copy_all(struct copy *c)
@@ -92,11 +92,11 @@ static int copy_all(struct copy *c)
             return rc;
         if (c->buffer == NULL && (c->buffer = buffer_take()) == NULL)
             return -ENOMEM;
-        ssize_t n = weft_stream_read(c->from, c->buffer, BUFFER_BYTES);
+        ssize_t n = weft__target_read(&c->from, c->buffer, BUFFER_BYTES);
         if (n <= 0)
             return (int)n;
         size_t written;
-        rc = weft_write_all(c->to, c->buffer, (size_t)n, &written);
+        rc = weft__target_write_all(&c->to, c->buffer, (size_t)n, &written);
         c->bytes += written;
         c->is_dirty = true;
         if (rc < 0)
@@ -111,11 +111,13 @@ static bool stream_is_bad(const weft_stream *s)
 
 int weft_copy(weft_stream *from, weft_stream *to, uint64_t *ret_bytes)
 {
-    struct copy c = {.from = from, .to = to};
+    struct copy c = {.bytes = 0};
     int rc;
     if (stream_is_bad(from) || stream_is_bad(to)) {
         rc = weft__misuse("weft_copy", -EINVAL, "no stream", WEFT__CALLER);
     } else {
+        c.from = weft__stream_resolve(from);
+        c.to = weft__stream_resolve(to);
         WEFT_DEFER(drop_buffer, &c);
         rc = copy_all(&c);
     }
@@ -140,7 +142,7 @@ static void *run_half(void *arg)
     WEFT_DEFER(drop_buffer, &h->copy);
     h->rc = copy_all(&h->copy);
     if (h->rc == 0) {
-        h->rc = weft_stream_shutdown(h->copy.to);
+        h->rc = weft__target_shutdown(&h->copy.to);
         /* Nothing to pass on, or nobody to pass it on to. */
         if (h->rc == -ENOTSUP || h->rc == -ENOTCONN)
             h->rc = 0;
@@ -238,9 +240,10 @@ int weft_copy_bidirectional(weft_stream *a, weft_stream *b, uint64_t *ret_a_to_b
 {
     if (stream_is_bad(a) || stream_is_bad(b))
         return weft__misuse("weft_copy_bidirectional", -EINVAL, "no stream", WEFT__CALLER);
+    struct weft__stream_target a_end = weft__stream_resolve(a), b_end = weft__stream_resolve(b);
     struct half half[2] = {
-        {.copy = {.from = a, .to = b}},
-        {.copy = {.from = b, .to = a}},
+        {.copy = {.from = a_end, .to = b_end}},
+        {.copy = {.from = b_end, .to = a_end}},
     };
     int rc = run_both(half, WEFT__CALLER);
     if (ret_a_to_b != NULL)

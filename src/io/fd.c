@@ -18,7 +18,7 @@ _Static_assert(WEFT_READY_READ == WEFT__READY_READ && WEFT_READY_WRITE == WEFT__
                    WEFT_READY_WRITE_CLOSED == WEFT__READY_WRITE_CLOSED,
                "the public bits are those of the readiness words");
 
-static const weft_stream_ops fd_stream_ops;
+static const struct weft__source_ops fd_ops;
 
 static bool interest_is_valid(unsigned interest)
 {
@@ -35,10 +35,10 @@ int weft_fd_open(int fd, unsigned flags, weft_fd **ret_fd)
     int rc;
     if (flags & WEFT_FD_KEEP_BLOCKING)
         rc = weft__source_open("weft_fd_open", WEFT__CALLER, fd, WEFT__SOURCE_FD, source_flags,
-                               &fd_stream_ops, &s);
+                               &fd_ops, &s);
     else
         rc = weft__source_adopt("weft_fd_open", WEFT__CALLER, fd, WEFT__SOURCE_FD, source_flags,
-                                &fd_stream_ops, &s);
+                                &fd_ops, &s);
     if (rc < 0)
         return rc;
     *ret_fd = weft__source_handle(s);
@@ -93,16 +93,15 @@ static int snapshot(const struct weft__source *s, unsigned interest, weft_fd_rea
     return (int)bits;
 }
 
-int weft_fd_wait(weft_fd *wfd, unsigned interest, weft_fd_ready *ret_ready)
+static int wait_for(weft_fd *wfd, unsigned interest, weft_fd_ready *ret_ready, const char *name,
+                    const void *caller)
 {
-    if (!interest_is_valid(interest))
-        return weft__misuse("weft_fd_wait", -EINVAL, "no such interest", WEFT__CALLER);
-    int rc = weft__wait_begin("weft_fd_wait", WEFT__CALLER);
+    int rc = weft__wait_begin(name, caller);
     if (rc < 0)
         return rc;
     struct weft__source *s;
     uint32_t generation;
-    rc = weft__source_enter(wfd, "weft_fd_wait", WEFT__CALLER, &s, &generation);
+    rc = weft__source_enter(wfd, name, caller, &s, &generation);
     if (rc < 0)
         return rc;
     weft_fd_ready ready;
@@ -117,6 +116,13 @@ int weft_fd_wait(weft_fd *wfd, unsigned interest, weft_fd_ready *ret_ready)
     if (ret_ready != NULL)
         *ret_ready = ready;
     return 0;
+}
+
+int weft_fd_wait(weft_fd *wfd, unsigned interest, weft_fd_ready *ret_ready)
+{
+    if (!interest_is_valid(interest))
+        return weft__misuse("weft_fd_wait", -EINVAL, "no such interest", WEFT__CALLER);
+    return wait_for(wfd, interest, ret_ready, "weft_fd_wait", WEFT__CALLER);
 }
 
 int weft_fd_try_wait(weft_fd *wfd, unsigned interest, weft_fd_ready *ret_ready)
@@ -332,11 +338,36 @@ static int stream_wait_readable(weft_stream *s)
     return weft_fd_wait(handle_of(s), WEFT_READY_READ, NULL);
 }
 
-static const weft_stream_ops fd_stream_ops = {
-    .read = stream_read,
-    .write = stream_write,
-    .close = stream_close,
-    .wait_readable = stream_wait_readable,
+/* By handle, which may have been closed meanwhile: without a caller. */
+
+static ssize_t handle_read(void *handle, void *buf, size_t len)
+{
+    struct transfer t = {buf, len};
+    return transfer(handle, WEFT__IN, &t, "weft_stream_read", NULL);
+}
+
+static ssize_t handle_write(void *handle, const void *buf, size_t len)
+{
+    struct transfer t = {(void *)(uintptr_t)buf, len};
+    return transfer(handle, WEFT__OUT, &t, "weft_stream_write", NULL);
+}
+
+static int handle_wait_readable(void *handle)
+{
+    return wait_for(handle, WEFT_READY_READ, NULL, "weft_stream_read", NULL);
+}
+
+static const struct weft__source_ops fd_ops = {
+    .stream =
+        {
+            .read = stream_read,
+            .write = stream_write,
+            .close = stream_close,
+            .wait_readable = stream_wait_readable,
+        },
+    .read = handle_read,
+    .write = handle_write,
+    .wait_readable = handle_wait_readable,
 };
 
 weft_stream *weft_fd_stream(weft_fd *wfd)

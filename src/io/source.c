@@ -138,10 +138,32 @@ void weft__source_shutdown(struct weft__source *s)
     end_waiters(s, -ESHUTDOWN);
 }
 
+/* ---- the kinds, as streams ---- */
+
+/* By kind; NULL until the first is opened, then as they are. relaxed: who has a stream was given it
+ * after its open, and what it points to is constant. */
+static weft__aptr ops_by_kind[WEFT__SOURCE_KINDS];
+
+static void note_ops(enum weft__source_kind kind, const struct weft__source_ops *ops)
+{
+    if (weft__aptr_load_relaxed(&ops_by_kind[kind]) == NULL) /* so that opens share no line */
+        weft__aptr_store_relaxed(&ops_by_kind[kind], (void *)(uintptr_t)ops);
+}
+
+const struct weft__source_ops *weft__source_ops_of(const weft_stream *s)
+{
+    for (int kind = 0; kind < WEFT__SOURCE_KINDS; kind++) {
+        const struct weft__source_ops *ops = weft__aptr_load_relaxed(&ops_by_kind[kind]);
+        if (ops != NULL && &ops->stream == s->ops)
+            return ops;
+    }
+    return NULL;
+}
+
 /* ---- opening and closing ---- */
 
 int weft__source_open_on(struct weft__driver *d, int fd, enum weft__source_kind kind,
-                         uint32_t flags, const weft_stream_ops *stream_ops,
+                         uint32_t flags, const struct weft__source_ops *ops,
                          struct weft__source **ret)
 {
     if (fd < 0)
@@ -153,7 +175,8 @@ int weft__source_open_on(struct weft__driver *d, int fd, enum weft__source_kind 
     s->fd = fd;
     s->kind = kind;
     weft__a32_store_relaxed(&s->flags, flags); /* published as the word below */
-    s->stream.ops = stream_ops;
+    s->stream.ops = ops == NULL ? NULL : &ops->stream;
+    note_ops(kind, ops);
     s->is_finished = false;
     weft__a32_store_relaxed(&s->in_exhaustion, 0);
     bool is_shut = weft__a32_load_seq_cst(&d->is_shut) != 0;
@@ -199,21 +222,22 @@ int weft__source_driver(const char *call, const void *caller, struct weft__drive
 }
 
 int weft__source_open(const char *call, const void *caller, int fd, enum weft__source_kind kind,
-                      uint32_t flags, const weft_stream_ops *stream_ops, struct weft__source **ret)
+                      uint32_t flags, const struct weft__source_ops *ops, struct weft__source **ret)
 {
     struct weft__driver *d;
     int rc = weft__source_driver(call, caller, &d);
-    return rc < 0 ? rc : weft__source_open_on(d, fd, kind, flags, stream_ops, ret);
+    return rc < 0 ? rc : weft__source_open_on(d, fd, kind, flags, ops, ret);
 }
 
 int weft__source_adopt(const char *call, const void *caller, int fd, enum weft__source_kind kind,
-                       uint32_t flags, const weft_stream_ops *stream_ops, struct weft__source **ret)
+                       uint32_t flags, const struct weft__source_ops *ops,
+                       struct weft__source **ret)
 {
     int was_nonblocking = weft__sys_is_nonblocking(fd);
     if (was_nonblocking < 0)
         return was_nonblocking;
     struct weft__source *s;
-    int rc = weft__source_open(call, caller, fd, kind, flags, stream_ops, &s);
+    int rc = weft__source_open(call, caller, fd, kind, flags, ops, &s);
     if (rc < 0)
         return rc;
     rc = was_nonblocking ? 0 : weft__sys_set_nonblocking(fd);

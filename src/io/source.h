@@ -63,6 +63,7 @@ enum weft__source_kind {
     WEFT__SOURCE_FD,
     WEFT__SOURCE_TCP,
     WEFT__SOURCE_TCP_LISTENER,
+    WEFT__SOURCE_KINDS,
 };
 
 /* Flags of a source; fixed at open unless it says otherwise. */
@@ -113,6 +114,21 @@ static inline uint32_t weft__source_generation(uint64_t state)
     return (uint32_t)(state >> 32);
 }
 
+/* What a kind of source does as a stream: for users, and by handle for loops over several calls. By
+ * handle, one that was closed is -EBADF without a line in the log. */
+struct weft__source_ops {
+    weft_stream_ops stream;
+    ssize_t (*read)(void *handle, void *buf, size_t len);
+    ssize_t (*write)(void *handle, const void *buf, size_t len);
+    ssize_t (*writev)(void *handle, const struct iovec *iov, int count); /* may be NULL */
+    int (*shutdown)(void *handle);                                       /* may be NULL */
+    int (*wait_readable)(void *handle);
+};
+
+/* Those of a source's stream; NULL for a stream of a user's. Told by the address of the table: a
+ * user may have copied functions out of it. */
+const struct weft__source_ops *weft__source_ops_of(const weft_stream *s);
+
 /* The stream behind NULL and closed handles: -EBADF. */
 weft_stream *weft__stream_closed(void);
 
@@ -129,6 +145,15 @@ static inline void *weft__source_handle(struct weft__source *s)
     uint64_t state = weft__a64_load_relaxed(&s->state);
     return (char *)s + (weft__source_generation(state) & WEFT__SOURCE_TAG_MASK);
 }
+/* The same for whom a stream led here: NULL when the slot is free. */
+static inline void *weft__source_try_handle(struct weft__source *s)
+{
+    /* relaxed: the handle is held, and looked at again, before anything is done with it */
+    uint64_t state = weft__a64_load_relaxed(&s->state);
+    if ((uint32_t)state == 0)
+        return NULL;
+    return (char *)s + (weft__source_generation(state) & WEFT__SOURCE_TAG_MASK);
+}
 
 /* ---- life ---- */
 
@@ -140,18 +165,19 @@ static inline void *weft__source_handle(struct weft__source *s)
  * registered already).
  */
 int weft__source_open(const char *call, const void *caller, int fd, enum weft__source_kind kind,
-                      uint32_t flags, const weft_stream_ops *stream_ops, struct weft__source **ret);
+                      uint32_t flags, const struct weft__source_ops *ops,
+                      struct weft__source **ret);
 /* The driver that it takes. -EPERM as above. */
 int weft__source_driver(const char *call, const void *caller, struct weft__driver **ret);
 /* The same on a driver; logs nothing. */
 int weft__source_open_on(struct weft__driver *d, int fd, enum weft__source_kind kind,
-                         uint32_t flags, const weft_stream_ops *stream_ops,
+                         uint32_t flags, const struct weft__source_ops *ops,
                          struct weft__source **ret);
 
 /* For descriptors from outside: makes fd non-blocking as well, and leaves one that is refused as it
  * came. */
 int weft__source_adopt(const char *call, const void *caller, int fd, enum weft__source_kind kind,
-                       uint32_t flags, const weft_stream_ops *stream_ops,
+                       uint32_t flags, const struct weft__source_ops *ops,
                        struct weft__source **ret);
 
 /*
@@ -315,7 +341,8 @@ WEFT__NOINLINE int weft__source_wait(struct weft__source *s, uint32_t generation
 /* ---- operations ---- */
 
 /* A public function got a handle: holds what it stands for. -EINVAL, -EBADF, with a line in the
- * log. */
+ * log; -EBADF without one when `caller` is NULL: it was open, and closing it meanwhile is
+ * allowed. */
 static inline int weft__source_enter(const void *handle, const char *call, const void *caller,
                                      struct weft__source **ret, uint32_t *ret_generation)
 {
@@ -325,7 +352,8 @@ static inline int weft__source_enter(const void *handle, const char *call, const
     }
     *ret = weft__source_of(handle);
     if (WEFT__UNLIKELY(weft__source_hold(*ret, handle, ret_generation) < 0)) {
-        (void)weft__misuse(call, -EBADF, "the handle was closed before", caller);
+        if (caller != NULL)
+            (void)weft__misuse(call, -EBADF, "the handle was closed before", caller);
         return -EBADF;
     }
     return 0;

@@ -1,8 +1,9 @@
 /*
  * Streams: checks in front of the table of functions, and the loops over it.
  */
+#include "io/stream.h"
+
 #include "base/base.h"
-#include "io/source.h"
 #include "sys/sys.h"
 #include "task/task.h"
 
@@ -131,6 +132,64 @@ void weft_stream_close(weft_stream *s)
         s->ops->close(s);
 }
 
+/* ---- what a stream stands for ---- */
+
+struct weft__stream_target weft__stream_resolve(weft_stream *s)
+{
+    const struct weft__source_ops *ops = weft__source_ops_of(s);
+    if (ops == NULL)
+        return (struct weft__stream_target){.stream = s};
+    void *handle = weft__source_try_handle(WEFT__CONTAINER_OF(s, struct weft__source, stream));
+    if (handle == NULL)
+        return (struct weft__stream_target){.stream = weft__stream_closed()};
+    return (struct weft__stream_target){.ops = ops, .handle = handle};
+}
+
+ssize_t weft__target_read(const struct weft__stream_target *t, void *buf, size_t len)
+{
+    return t->ops != NULL ? t->ops->read(t->handle, buf, len)
+                          : weft_stream_read(t->stream, buf, len);
+}
+
+ssize_t weft__target_write(const struct weft__stream_target *t, const void *buf, size_t len)
+{
+    return t->ops != NULL ? t->ops->write(t->handle, buf, len)
+                          : weft_stream_write(t->stream, buf, len);
+}
+
+ssize_t weft__target_writev(const struct weft__stream_target *t, const struct iovec *iov, int count)
+{
+    if (t->ops == NULL)
+        return weft_stream_writev(t->stream, iov, count);
+    if (t->ops->writev != NULL)
+        return t->ops->writev(t->handle, iov, count);
+    struct iovec one = first_not_empty(iov, count);
+    return t->ops->write(t->handle, one.iov_base, one.iov_len);
+}
+
+int weft__target_flush(const struct weft__stream_target *t)
+{
+    return t->ops != NULL ? 0 : weft_stream_flush(t->stream); /* a source keeps nothing back */
+}
+
+int weft__target_shutdown(const struct weft__stream_target *t)
+{
+    if (t->ops == NULL)
+        return weft_stream_shutdown(t->stream);
+    return t->ops->shutdown != NULL ? t->ops->shutdown(t->handle) : -ENOTSUP;
+}
+
+bool weft__target_can_wait(const struct weft__stream_target *t)
+{
+    return t->ops != NULL || t->stream->ops->wait_readable != NULL;
+}
+
+int weft__target_wait_readable(const struct weft__stream_target *t)
+{
+    return t->ops != NULL ? t->ops->wait_readable(t->handle)
+                          : t->stream->ops->wait_readable(t->stream);
+}
+
 /* ---- loops ---- */
 
 int weft_read_exact(weft_stream *s, void *buf, size_t len, size_t *ret_len)
@@ -140,7 +199,8 @@ int weft_read_exact(weft_stream *s, void *buf, size_t len, size_t *ret_len)
     if (args_are_bad(s, buf, len)) {
         n = REPORT_BAD_ARGS("weft_read_exact");
     } else {
-        while (done < len && (n = weft_stream_read(s, (char *)buf + done, len - done)) > 0)
+        struct weft__stream_target t = weft__stream_resolve(s);
+        while (done < len && (n = weft__target_read(&t, (char *)buf + done, len - done)) > 0)
             done += (size_t)n;
     }
     if (ret_len != NULL)
@@ -158,7 +218,8 @@ static void drop_block(void *arg)
  * before the stream is asked: a byte that has been read is never lost for want of memory. When
  * nothing comes the block stays, which may have been just large enough.
  */
-static ssize_t read_and_grow(weft_stream *s, size_t max, char **buf, size_t *len, size_t *cap)
+static ssize_t read_and_grow(const struct weft__stream_target *t, size_t max, char **buf,
+                             size_t *len, size_t *cap)
 {
     size_t want = *cap < GROW_MIN ? GROW_MIN : *cap > SIZE_MAX / 2 ? SIZE_MAX : *cap * 2;
     if (want > max)
@@ -167,7 +228,7 @@ static ssize_t read_and_grow(weft_stream *s, size_t max, char **buf, size_t *len
     if (other == NULL)
         return -ENOMEM;
     WEFT_DEFER(drop_block, &other);
-    ssize_t n = weft_stream_read(s, other + *len, want - *len);
+    ssize_t n = weft__target_read(t, other + *len, want - *len);
     if (n <= 0)
         return n;
     if (*len > 0)
@@ -185,37 +246,49 @@ int weft_read_to_end(weft_stream *s, size_t max, char **buf, size_t *len, size_t
     if (s == NULL || s->ops == NULL || buf == NULL || len == NULL || cap == NULL ||
         (*buf == NULL && *cap > 0) || *len > *cap)
         return weft__misuse("weft_read_to_end", -EINVAL, "no stream, or no block", WEFT__CALLER);
+    struct weft__stream_target t = weft__stream_resolve(s);
     ssize_t n;
     do {
         if (*len >= max) {
             char more;
-            n = weft_stream_read(s, &more, 1);
+            n = weft__target_read(&t, &more, 1);
             return n > 0 ? -EMSGSIZE : (int)n;
         }
         size_t room = *cap < max ? *cap - *len : max - *len;
         if (room == 0) {
-            n = read_and_grow(s, max, buf, len, cap);
+            n = read_and_grow(&t, max, buf, len, cap);
         } else {
-            n = weft_stream_read(s, *buf + *len, room);
+            n = weft__target_read(&t, *buf + *len, room);
             *len += n > 0 ? (size_t)n : 0;
         }
     } while (n > 0);
     return (int)n;
 }
 
-int weft_write_all(weft_stream *s, const void *buf, size_t len, size_t *ret_len)
+int weft__target_write_all(const struct weft__stream_target *t, const void *buf, size_t len,
+                           size_t *ret_len)
 {
     size_t done = 0;
     ssize_t n = 1;
+    while (done < len && (n = weft__target_write(t, (const char *)buf + done, len - done)) > 0)
+        done += (size_t)n;
+    *ret_len = done;
+    return n > 0 ? 0 : n == 0 ? -EIO : (int)n;
+}
+
+int weft_write_all(weft_stream *s, const void *buf, size_t len, size_t *ret_len)
+{
+    size_t done = 0;
+    int rc;
     if (args_are_bad(s, buf, len)) {
-        n = REPORT_BAD_ARGS("weft_write_all");
+        rc = REPORT_BAD_ARGS("weft_write_all");
     } else {
-        while (done < len && (n = weft_stream_write(s, (const char *)buf + done, len - done)) > 0)
-            done += (size_t)n;
+        struct weft__stream_target t = weft__stream_resolve(s);
+        rc = weft__target_write_all(&t, buf, len, &done);
     }
     if (ret_len != NULL)
         *ret_len = done;
-    return n > 0 ? 0 : n == 0 ? -EIO : (int)n;
+    return rc;
 }
 
 /* Advances past n bytes. Returns how many buffers are used up. */
@@ -242,8 +315,9 @@ int weft_writev_all(weft_stream *s, struct iovec *iov, int count, size_t *ret_le
     if (vector_is_bad(s, iov, count)) {
         n = REPORT_BAD_ARGS("weft_writev_all");
     } else {
+        struct weft__stream_target t = weft__stream_resolve(s);
         int i = advance(iov, count, 0); /* past empty ones */
-        while (i < count && (n = weft_stream_writev(s, iov + i, count - i)) > 0) {
+        while (i < count && (n = weft__target_writev(&t, iov + i, count - i)) > 0) {
             done += (size_t)n;
             i += advance(iov + i, count - i, (size_t)n);
         }

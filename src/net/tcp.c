@@ -119,14 +119,18 @@ static inline ssize_t checked_len(const void *buf, size_t len)
         struct bytes b = {.buf = (void *)(uintptr_t)buf, .len = (size_t)n};                        \
         return operate(conn, dir, call, &b, n, want, may_wait, #name, WEFT__CALLER);               \
     }
-/* Sums above 2 GiB come back short without meaning anything: then `want` is 0. */
+/* Sums above 2 GiB come back short without meaning anything. */
+static inline size_t vector_want(ssize_t n)
+{
+    return n > (ssize_t)LEN_MAX ? 0 : (size_t)n;
+}
+
 #define VECTOR(name, dir, call, may_wait)                                                          \
     ssize_t name(weft_tcp *conn, const struct iovec *iov, int count)                               \
     {                                                                                              \
         ssize_t n = vector_len(iov, count);                                                        \
         struct bytes b = {.iov = iov, .count = count};                                             \
-        size_t want = n > (ssize_t)LEN_MAX ? 0 : (size_t)n;                                        \
-        return operate(conn, dir, call, &b, n, want, may_wait, #name, WEFT__CALLER);               \
+        return operate(conn, dir, call, &b, n, vector_want(n), may_wait, #name, WEFT__CALLER);     \
     }
 
 FLAT(weft_tcp_read, void *, WEFT__IN, call_recv, true, b.len)
@@ -140,16 +144,15 @@ VECTOR(weft_tcp_try_readv, WEFT__IN, call_readv, false)
 VECTOR(weft_tcp_writev, WEFT__OUT, call_writev, true)
 VECTOR(weft_tcp_try_writev, WEFT__OUT, call_writev, false)
 
-int weft_tcp_ready(weft_tcp *conn, unsigned interest, unsigned *ret_bits)
+static int wait_for(weft_tcp *conn, unsigned interest, unsigned *ret_bits, const char *name,
+                    const void *caller)
 {
-    if (interest == 0 || (interest & ~(unsigned)INTERESTS) != 0)
-        return weft__misuse("weft_tcp_ready", -EINVAL, "no such interest", WEFT__CALLER);
-    int rc = weft__wait_begin("weft_tcp_ready", WEFT__CALLER);
+    int rc = weft__wait_begin(name, caller);
     if (rc < 0)
         return rc;
     struct weft__source *s;
     uint32_t generation;
-    rc = weft__source_enter(conn, "weft_tcp_ready", WEFT__CALLER, &s, &generation);
+    rc = weft__source_enter(conn, name, caller, &s, &generation);
     if (rc < 0)
         return rc;
     uint64_t bits;
@@ -172,16 +175,28 @@ int weft_tcp_ready(weft_tcp *conn, unsigned interest, unsigned *ret_bits)
     return rc;
 }
 
-int weft_tcp_shutdown(weft_tcp *conn, int how)
+int weft_tcp_ready(weft_tcp *conn, unsigned interest, unsigned *ret_bits)
+{
+    if (interest == 0 || (interest & ~(unsigned)INTERESTS) != 0)
+        return weft__misuse("weft_tcp_ready", -EINVAL, "no such interest", WEFT__CALLER);
+    return wait_for(conn, interest, ret_bits, "weft_tcp_ready", WEFT__CALLER);
+}
+
+static int shut_down(weft_tcp *conn, int how, const char *name, const void *caller)
 {
     struct weft__source *s;
     uint32_t generation;
-    int rc = weft__source_enter(conn, "weft_tcp_shutdown", WEFT__CALLER, &s, &generation);
+    int rc = weft__source_enter(conn, name, caller, &s, &generation);
     if (rc < 0)
         return rc;
     rc = weft__sys_shutdown(s->fd, how);
     weft__source_unhold(s);
     return rc == -ENOTCONN ? 0 : rc; /* the peer has reset it: nothing is left to shut down */
+}
+
+int weft_tcp_shutdown(weft_tcp *conn, int how)
+{
+    return shut_down(conn, how, "weft_tcp_shutdown", WEFT__CALLER);
 }
 
 /* ---- as a stream ---- */
@@ -223,22 +238,71 @@ static void stream_close(weft_stream *s)
 
 /* Bytes may be there before the first event says so: not asked for here, but by the read, which is
  * what UNKNOWN stands for. */
+static bool may_be_readable(const struct weft__source *s)
+{
+    return (weft__source_ready(s, WEFT__IN) & WEFT__READY_UNKNOWN) != 0;
+}
+
 static int stream_wait_readable(weft_stream *s)
 {
-    struct weft__source *src = WEFT__CONTAINER_OF(s, struct weft__source, stream);
-    if (weft__source_ready(src, WEFT__IN) & WEFT__READY_UNKNOWN)
+    if (may_be_readable(WEFT__CONTAINER_OF(s, struct weft__source, stream)))
         return 0;
     return weft_tcp_ready(tcp_of(s), WEFT_READY_READ, NULL);
 }
 
-const weft_stream_ops weft__tcp_stream_ops = {
-    .read = stream_read,
-    .write = stream_write,
-    .readv = stream_readv,
-    .writev = stream_writev,
-    .shutdown = stream_shutdown,
-    .close = stream_close,
-    .wait_readable = stream_wait_readable,
+/* By handle, which may have been closed meanwhile: without a caller. */
+
+static ssize_t handle_read(void *handle, void *buf, size_t len)
+{
+    ssize_t n = checked_len(buf, len);
+    struct bytes b = {.buf = buf, .len = (size_t)n};
+    return operate(handle, WEFT__IN, call_recv, &b, n, b.len, true, "weft_stream_read", NULL);
+}
+
+static ssize_t handle_write(void *handle, const void *buf, size_t len)
+{
+    ssize_t n = checked_len(buf, len);
+    struct bytes b = {.buf = (void *)(uintptr_t)buf, .len = (size_t)n};
+    return operate(handle, WEFT__OUT, call_send, &b, n, b.len, true, "weft_stream_write", NULL);
+}
+
+static ssize_t handle_writev(void *handle, const struct iovec *iov, int count)
+{
+    ssize_t n = vector_len(iov, count);
+    struct bytes b = {.iov = iov, .count = count};
+    return operate(handle, WEFT__OUT, call_writev, &b, n, vector_want(n), true,
+                   "weft_stream_writev", NULL);
+}
+
+static int handle_shutdown(void *handle)
+{
+    return shut_down(handle, SHUT_WR, "weft_stream_shutdown", NULL);
+}
+
+/* Of a slot that is somebody else's by now the read finds out. */
+static int handle_wait_readable(void *handle)
+{
+    if (may_be_readable(weft__source_of(handle)))
+        return 0;
+    return wait_for(handle, WEFT_READY_READ, NULL, "weft_stream_read", NULL);
+}
+
+const struct weft__source_ops weft__tcp_ops = {
+    .stream =
+        {
+            .read = stream_read,
+            .write = stream_write,
+            .readv = stream_readv,
+            .writev = stream_writev,
+            .shutdown = stream_shutdown,
+            .close = stream_close,
+            .wait_readable = stream_wait_readable,
+        },
+    .read = handle_read,
+    .write = handle_write,
+    .writev = handle_writev,
+    .shutdown = handle_shutdown,
+    .wait_readable = handle_wait_readable,
 };
 
 weft_stream *weft_tcp_stream(weft_tcp *conn)
@@ -287,7 +351,7 @@ int weft_tcp_from_fd(int fd, weft_tcp **ret_conn)
         return -EPROTOTYPE;
     struct weft__source *s;
     rc = weft__source_adopt("weft_tcp_from_fd", WEFT__CALLER, fd, WEFT__SOURCE_TCP,
-                            weft__sock_bare_tcp(fd), &weft__tcp_stream_ops, &s);
+                            weft__sock_bare_tcp(fd), &weft__tcp_ops, &s);
     if (rc < 0)
         return rc;
     *ret_conn = weft__source_handle(s);

@@ -8,7 +8,7 @@
 
 #include <weft/net.h>
 
-extern const weft_stream_ops weft__tcp_stream_ops;
+extern const struct weft__source_ops weft__tcp_ops;
 
 /* Sets an int option of a descriptor. */
 static inline int weft__sock_set_int(int fd, int level, int name, int value)

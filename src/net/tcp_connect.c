@@ -94,7 +94,7 @@ static int connect_one(const weft_tcp_connect_options *o, const weft_addr *addr,
     }
     if (rc == 0 || in_progress)
         rc = weft__source_open(call, caller, fd, WEFT__SOURCE_TCP, WEFT__SOURCE_BARE_TCP,
-                               &weft__tcp_stream_ops, &s);
+                               &weft__tcp_ops, &s);
     if (rc < 0) {
         (void)weft__sys_close(fd); /* nothing was sent */
         return rc;

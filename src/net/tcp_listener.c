@@ -210,7 +210,7 @@ static int back_off(struct weft__source *s, uint32_t generation, ssize_t why, ui
 static int wrap(struct weft__driver *d, int fd, uint32_t flags, weft_tcp **ret)
 {
     struct weft__source *s;
-    int rc = weft__source_open_on(d, fd, WEFT__SOURCE_TCP, flags, &weft__tcp_stream_ops, &s);
+    int rc = weft__source_open_on(d, fd, WEFT__SOURCE_TCP, flags, &weft__tcp_ops, &s);
     if (rc < 0) {
         (void)weft__sys_close(fd); /* the peer sees a reset or an end */
         return rc;
