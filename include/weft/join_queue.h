@@ -52,7 +52,8 @@ WEFT_API WEFT_MUST_CHECK int weft__join_queue_spawn_at(
 WEFT_API size_t weft_join_queue_len(weft_join_queue *queue);
 
 /* Waits until the first task has ended, and takes it out. Arguments, results and context as
- * weft_join_set_join_next(): 0, -ENOENT when the queue is empty, ... */
+ * weft_join_set_join_next(): 0, -ENOENT when the queue is empty, ...; and -EDEADLK when the first
+ * is the task that waits (logged). */
 WEFT_API WEFT_MUST_CHECK int weft_join_queue_join_next(weft_join_queue *queue,
                                                        weft_outcome *ret_outcome);
 /* The same without waiting: -EAGAIN while the first has not ended. Never suspends, spends no

@@ -176,7 +176,8 @@ WEFT_API WEFT_MUST_CHECK int weft_join(weft_task *task, weft_outcome *ret_outcom
 WEFT_API WEFT_MUST_CHECK int weft_try_join(weft_task *task, weft_outcome *ret_outcome);
 
 /* The wait of weft_join() as a future, for composites. Its result is 0 when the task has ended;
- * then weft_try_join() succeeds. One join future at a time waits for a task. */
+ * then weft_try_join() succeeds. -EINVAL for a NULL or spent handle; -EDEADLK when a task waits for
+ * itself (logged). One join future at a time waits for a task. */
 typedef struct weft_join_future {
     weft_future future;
     weft_task *task;

@@ -13,7 +13,7 @@
 #include <string.h>
 
 enum { MODE_ALL, MODE_OK, MODE_RACE };
-enum { PHASE_WATCH, PHASE_DRAIN };
+enum { PHASE_NEW, PHASE_WATCH, PHASE_DRAIN };
 
 #define NONE SIZE_MAX
 
@@ -97,11 +97,33 @@ static int nothing_to_race(const void *caller)
     return weft__misuse("weft_race", -EINVAL, "there are no tasks to race", caller);
 }
 
+static int joins_itself(const char *call, const void *caller)
+{
+    return weft__misuse(call, -EDEADLK, "a task joins itself", caller);
+}
+
+/* By the first poll, before anything is registered or aborted. */
+static int begin(weft_join_all_future *j, weft_waker *waker)
+{
+    static const char *const calls[] = {"weft_join_all", "weft_join_all_ok", "weft_race"};
+    if (j->mode == MODE_RACE && j->count == 0)
+        return nothing_to_race(NULL);
+    const struct weft__task *self = weft__task_of_waker(waker);
+    for (size_t i = 0; i < j->count; i++)
+        if (weft__task_address(j->tasks[i]) == self && task_of(j->tasks[i]) != NULL)
+            return joins_itself(calls[j->mode], NULL);
+    j->phase = j->mode == MODE_ALL ? PHASE_DRAIN : PHASE_WATCH;
+    return 0;
+}
+
 static int join_all_poll(weft_future *f, weft_waker *waker)
 {
     weft_join_all_future *j = WEFT__CONTAINER_OF(f, weft_join_all_future, future);
-    if (j->mode == MODE_RACE && j->count == 0)
-        return nothing_to_race(NULL);
+    if (j->phase == PHASE_NEW) {
+        int rc = begin(j, waker);
+        if (rc < 0)
+            return rc;
+    }
     if (j->phase == PHASE_WATCH) {
         if (!watch(j, waker))
             return WEFT_PENDING;
@@ -141,7 +163,7 @@ static void init(weft_join_all_future *j, int mode, weft_task *const *tasks, siz
     j->ret_outcomes = ret_outcomes;
     j->ret_failed = ret_failed;
     j->mode = (uint8_t)mode;
-    j->phase = mode == MODE_ALL ? PHASE_DRAIN : PHASE_WATCH;
+    j->phase = PHASE_NEW;
 }
 
 void weft_join_all_future_init(weft_join_all_future *j, weft_task *const *tasks, size_t count,
@@ -174,7 +196,7 @@ static int check(const char *call, weft_task *const *tasks, size_t count, const 
             return weft__misuse(call, -EINVAL, "a handle is NULL, or was joined or detached before",
                                 caller);
         if (t == weft__task_current())
-            return weft__misuse(call, -EDEADLK, "a task joins itself", caller);
+            return joins_itself(call, caller);
     }
     return 0;
 }

@@ -29,6 +29,12 @@ static int spent(const char *call, const weft_task *handle, const void *caller)
                         caller);
 }
 
+/* It would wait for ever. */
+static WEFT__NOINLINE int joins_itself(const void *caller)
+{
+    return weft__misuse("weft_join", -EDEADLK, "a task joins itself", caller);
+}
+
 /* ---- the wait ---- */
 
 static int join_poll(weft_future *f, weft_waker *waker)
@@ -37,6 +43,8 @@ static int join_poll(weft_future *f, weft_waker *waker)
     struct weft__task *t = weft__task_of_handle(j->task);
     if (t == NULL)
         return -EINVAL;
+    if (WEFT__UNLIKELY(t == weft__task_of_waker(waker)))
+        return joins_itself(NULL);
     return weft__task_set_joiner(t, waker) ? WEFT_PENDING : 0;
 }
 
@@ -92,7 +100,7 @@ int weft_join(weft_task *task, weft_outcome *ret_outcome)
     if (t == NULL)
         return spent("weft_join", task, WEFT__CALLER);
     if (t == weft__task_current())
-        return weft__misuse("weft_join", -EDEADLK, "a task joins itself", WEFT__CALLER);
+        return joins_itself(WEFT__CALLER);
     int rc = weft__wait_begin("weft_join", WEFT__CALLER);
     if (rc < 0)
         return rc;

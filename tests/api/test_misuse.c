@@ -2,6 +2,9 @@
 #include "harness.h"
 #include "sync.h"
 
+#include <weft/join_all.h>
+#include <weft/select.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -148,6 +151,91 @@ static void join_of_itself(struct test_env *env)
     (void)env;
     t = SPAWN(join_self, &t); /* on these flavours it cannot run before we wait */
     CHECK(test_join_value(t) == &t);
+}
+
+#define JOINS_ITSELF(name, call)                                                                   \
+    do {                                                                                           \
+        test_log_clear();                                                                          \
+        EXPECT_EQ(call, -EDEADLK);                                                                 \
+        EXPECT_LOGGED(name ": a task joins itself");                                               \
+    } while (0)
+
+static int rc_of_select(weft_case c)
+{
+    EXPECT_EQ(weft_select(&c, 1), 0);
+    return c.rc;
+}
+
+static int rc_of_await_all(weft_case c)
+{
+    EXPECT_EQ(weft_await_all(&c, 1), 0);
+    return c.rc;
+}
+
+static void *await_self(void *arg)
+{
+    weft_task *self = *(weft_task **)arg;
+    weft_task *tasks[2] = {SPAWN(test_forever, NULL), self};
+    weft_outcome o[2];
+    weft_join_future one;
+    weft_join_all_future all;
+    WEFT_TIMEOUT(20 * WEFT_SEC) {
+        weft_join_future_init(&one, self);
+        JOINS_ITSELF("weft_join", weft_await(&one.future));
+        JOINS_ITSELF("weft_join", rc_of_select(weft_case_join(self)));
+        JOINS_ITSELF("weft_join", rc_of_await_all(weft_case_join(self)));
+        weft_join_all_future_init(&all, tasks, 2, o);
+        JOINS_ITSELF("weft_join_all", weft_await(&all.future));
+        weft_join_all_ok_future_init(&all, tasks, 2, o, NULL);
+        JOINS_ITSELF("weft_join_all_ok", weft_await(&all.future));
+        weft_race_future_init(&all, tasks, 2, o);
+        JOINS_ITSELF("weft_race", weft_await(&all.future));
+    }
+    CHECK(!weft_task_is_finished(tasks[0])); /* neither joined nor aborted */
+    CHECK_EQ(weft_abort(tasks[0]), 0);
+    CHECK_EQ(test_join_kind(tasks[0]), WEFT_OUTCOME_CANCELLED);
+    return arg;
+}
+
+static void await_of_itself(struct test_env *env)
+{
+    weft_task *t = NULL;
+    (void)env;
+    t = SPAWN(await_self, &t);
+    CHECK(test_join_value(t) == &t);
+}
+
+/* A polled task that polls a join of itself. */
+struct joins_itself {
+    weft_future future;
+    weft_join_future join;
+    weft_task *self;
+};
+
+static int poll_join_of_itself(weft_future *f, weft_waker *waker)
+{
+    struct joins_itself *j = (struct joins_itself *)f;
+    weft_join_future_init(&j->join, j->self);
+    return weft_future_poll(&j->join.future, waker);
+}
+
+static void cancel_nothing(weft_future *f)
+{
+    (void)f;
+}
+
+static void polled_join_of_itself(struct test_env *env)
+{
+    static const weft_future_ops ops = {poll_join_of_itself, cancel_nothing, "itself"};
+    struct joins_itself j = {.future = {&ops}};
+    weft_outcome o = {0};
+    (void)env;
+    CHECK_EQ(weft_spawn_future(NULL, &j.future, &j.self), 0);
+    test_log_clear();
+    WEFT_TIMEOUT(20 * WEFT_SEC)
+        CHECK_EQ(weft_join(j.self, &o), 0);
+    EXPECT_EQ((intptr_t)o.value, -EDEADLK);
+    EXPECT_LOGGED("weft_join: a task joins itself");
 }
 
 static void waits_outside_a_runtime(struct test_env *env)
@@ -318,6 +406,7 @@ static void version_is_what_the_headers_say(struct test_env *env)
 
 TEST_MAIN(PLAIN(null_handles), IN_TASK(bad_spawns), IN_TASK(spent_handles),
           IN_TASK(spent_handle_of_a_slot_in_use_again), IN_TASK_ON(join_of_itself, TEST_CT),
+          IN_TASK_ON(await_of_itself, TEST_CT), IN_TASK_ON(polled_join_of_itself, TEST_CT),
           PLAIN(waits_outside_a_runtime), ON_MAIN(join_outside_a_runtime),
           PLAIN(log_lines_say_where), IN_TASK(names_are_copied_and_cut),
           IN_TASK(stack_size_is_what_was_asked_for), IN_TASK(dump_lists_every_task),
