@@ -181,6 +181,7 @@ WEFT_API WEFT_MUST_CHECK int weft_try_join(weft_task *task, weft_outcome *ret_ou
 typedef struct weft_join_future {
     weft_future future;
     weft_task *task;
+    bool is_pending;
 } weft_join_future;
 WEFT_API void weft_join_future_init(weft_join_future *f, weft_task *task);
 

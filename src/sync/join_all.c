@@ -143,6 +143,8 @@ static int join_all_poll(weft_future *f, weft_waker *waker)
 static void join_all_cancel(weft_future *f)
 {
     weft_join_all_future *j = WEFT__CONTAINER_OF(f, weft_join_all_future, future);
+    if (j->phase == PHASE_NEW)
+        return; /* never polled: who waits for the tasks are others */
     for (size_t i = j->waits_for; i < j->count; i++) {
         struct weft__task *t = task_of(j->tasks[i]);
         if (t)

@@ -45,12 +45,15 @@ static int join_poll(weft_future *f, weft_waker *waker)
         return -EINVAL;
     if (WEFT__UNLIKELY(t == weft__task_of_waker(waker)))
         return joins_itself(NULL);
-    return weft__task_set_joiner(t, waker) ? WEFT_PENDING : 0;
+    j->is_pending = weft__task_set_joiner(t, waker);
+    return j->is_pending ? WEFT_PENDING : 0;
 }
 
 static void join_cancel(weft_future *f)
 {
     weft_join_future *j = WEFT__CONTAINER_OF(f, weft_join_future, future);
+    if (!j->is_pending)
+        return; /* never polled: who waits for the task is another one */
     struct weft__task *t = weft__task_of_handle(j->task);
     if (t)
         weft__task_clear_joiner(t);
@@ -62,6 +65,7 @@ void weft_join_future_init(weft_join_future *f, weft_task *task)
 {
     f->future.ops = &join_ops;
     f->task = task;
+    f->is_pending = false;
 }
 
 static int start_join(weft_case *c)

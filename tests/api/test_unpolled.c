@@ -351,6 +351,28 @@ static void trackers(struct test_env *env)
     weft_task_tracker_unref(tracker);
 }
 
+static void *join_it(void *task)
+{
+    return test_join_value(task);
+}
+
+/* What never waited does not take the place of who does. */
+static void joins_beside_one_that_waits(struct test_env *env)
+{
+    (void)env;
+    struct gate g;
+    gate_init(&g);
+    weft_task *t = SPAWN(wait_at_gate, &g), *joiner = SPAWN(join_it, t);
+    CHECK_SOON(test_waits(NULL, joiner));
+    GIVE_UP(weft_join_future, t);
+    GIVE_UP(weft_join_all_future, &t, 1, NULL);
+    GIVE_UP_OF(weft_join_all_future, weft_race_future_init, &t, 1, NULL);
+    gate_open(&g);
+    CHECK_SOON(weft_task_is_finished(joiner));
+    CHECK(test_join_value(joiner) == &g);
+    gate_fini(&g);
+}
+
 static void joins(struct test_env *env)
 {
     (void)env;
@@ -502,5 +524,6 @@ static void iterators(struct test_env *env)
 
 TEST_MAIN(IN_TASK(locks), IN_TASK(condition_variables), IN_TASK(events), IN_TASK(tokens),
           IN_TASK(mpsc_channels), IN_TASK(oneshots), IN_TASK(queues), IN_TASK(broadcast_channels),
-          IN_TASK(watch_channels), IN_TASK(trackers), IN_TASK(joins), IN_TASK(sets_of_tasks),
-          IN_TASK(time_that_passes), IN_TASK(descriptors), IN_TASK(cases), IN_TASK(iterators))
+          IN_TASK(watch_channels), IN_TASK(trackers), IN_TASK(joins),
+          IN_TASK(joins_beside_one_that_waits), IN_TASK(sets_of_tasks), IN_TASK(time_that_passes),
+          IN_TASK(descriptors), IN_TASK(cases), IN_TASK(iterators))
