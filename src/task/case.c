@@ -59,31 +59,40 @@ static bool is_future(const weft_future *f)
     return f && f->ops && f->ops->poll && f->ops->cancel;
 }
 
+static WEFT__NOINLINE void reset_all(weft_case *cases, size_t count);
+
 /* What an earlier use has left is gone, but for that of the caller's futures: also inside a select
  * that is a case, which the one around it need not come to. */
-static void reset(weft_case *cases, size_t count)
+static inline void reset(weft_case *c)
 {
-    for (size_t i = 0; i < count; i++) {
-        weft_case *c = &cases[i];
-        if (c->kind == WEFT__CASE_STARTED) {
-            c->state = WEFT__CASE_IDLE;
-            if (c->start == weft__case_start_select && !c->disabled && c->arg[0].ptr)
-                reset(c->arg[0].ptr, c->arg[1].size);
-        }
-        if (c->state != WEFT__CASE_SPENT)
-            c->rc = WEFT_PENDING;
+    if (c->kind == WEFT__CASE_STARTED) {
+        c->state = WEFT__CASE_IDLE;
+        if (WEFT__UNLIKELY(c->start == weft__case_start_select) && !c->disabled && c->arg[0].ptr)
+            reset_all(c->arg[0].ptr, c->arg[1].size);
     }
+    if (c->state != WEFT__CASE_SPENT)
+        c->rc = WEFT_PENDING;
+}
+
+static void reset_all(weft_case *cases, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        reset(&cases[i]);
 }
 
 int weft__cases_begin(const char *call, weft_case *cases, size_t count, const void *caller)
 {
     if (WEFT__UNLIKELY(cases == NULL && count > 0))
         return weft__misuse(call, -EINVAL, "there are no cases", caller);
-    reset(cases, count);
-    for (size_t i = 0; i < count; i++)
+    bool are_futures = true;
+    for (size_t i = 0; i < count; i++) {
+        reset(&cases[i]);
         if (cases[i].kind == WEFT__CASE_BORROWED && !is_future(future_of(&cases[i])))
-            return weft__misuse(call, -EINVAL, "a future is NULL or has no operations", caller);
-    return 0;
+            are_futures = false;
+    }
+    return are_futures
+               ? 0
+               : weft__misuse(call, -EINVAL, "a future is NULL or has no operations", caller);
 }
 
 bool weft__case_poll(weft_case *c, weft_waker *waker)
