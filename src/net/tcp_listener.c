@@ -111,7 +111,10 @@ int weft_tcp_listen_addr(const weft_tcp_listen_options *options, const weft_addr
 
 struct accepted {
     struct weft__source *source; /* the listener */
-    uint32_t flags;              /* what the connection has of it */
+    const char *call;            /* of the user's, for the log */
+    const void *caller;
+    struct weft__driver *driver; /* of the runtime that the caller is in at that moment */
+    uint32_t flags;              /* what the connection has of the listener */
     weft_addr peer;
 };
 
@@ -137,7 +140,11 @@ static bool is_of_the_connection(int rc)
 static ssize_t call_accept(int fd, void *arg)
 {
     struct accepted *a = arg;
-    int rc;
+    /* Before the call: where there is none the connection stays in the queue. And each time: a
+     * local task may have been taken to another runtime while it waited. */
+    int rc = weft__source_driver(a->call, a->caller, &a->driver);
+    if (rc < 0)
+        return rc;
     do {
         a->peer = (weft_addr){.len = sizeof(a->peer.sa)};
         rc = weft__sys_accept(fd, &a->peer.sa.any, &a->peer.len);
@@ -205,12 +212,10 @@ static int back_off(struct weft__source *s, uint32_t generation, ssize_t why, ui
     return rc;
 }
 
-/* A connection's descriptor becomes a connection, on a driver that was asked for before accept():
- * where there is none the connection stays in the queue. */
-static int wrap(struct weft__driver *d, int fd, uint32_t flags, weft_tcp **ret)
+static int wrap(const struct accepted *a, int fd, weft_tcp **ret)
 {
     struct weft__source *s;
-    int rc = weft__source_open_on(d, fd, WEFT__SOURCE_TCP, flags, &weft__tcp_ops, &s);
+    int rc = weft__source_open_on(a->driver, fd, WEFT__SOURCE_TCP, a->flags, &weft__tcp_ops, &s);
     if (rc < 0) {
         (void)weft__sys_close(fd); /* the peer sees a reset or an end */
         return rc;
@@ -227,8 +232,8 @@ static int accept_one(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *ret_
     int rc = weft__wait_begin(call, caller);
     if (rc < 0)
         return rc;
-    struct weft__driver *d;
-    rc = weft__source_driver(call, caller, &d);
+    struct accepted a = {.call = call, .caller = caller};
+    rc = weft__source_driver(call, caller, &a.driver); /* not only once somebody connects */
     if (rc < 0)
         return rc;
     struct weft__source *s;
@@ -236,7 +241,7 @@ static int accept_one(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *ret_
     rc = weft__source_enter(l, call, caller, &s, &generation);
     if (rc < 0)
         return rc;
-    struct accepted a = {.source = s};
+    a.source = s;
     uint64_t sleep_ns = RETRY_MIN_NS;
     ssize_t n;
     for (;;) {
@@ -254,7 +259,7 @@ static int accept_one(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *ret_
     weft__source_unhold(s);
     if (n < 0)
         return (int)n;
-    rc = wrap(d, (int)n, a.flags, ret_conn);
+    rc = wrap(&a, (int)n, ret_conn);
     /* Adopted listeners may be of another family, whose addresses do not even fit. */
     if (rc == 0 && ret_peer != NULL &&
         weft_addr_from_sockaddr(&a.peer.sa.any, a.peer.len, ret_peer) < 0)
@@ -277,15 +282,14 @@ int weft_tcp_accept_from(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *r
 static int try_held(struct weft__source *s, weft_tcp **ret_conn, const char *call,
                     const void *caller, bool *ret_is_exhausted)
 {
-    struct weft__driver *d;
+    struct accepted a = {.source = s, .call = call, .caller = caller};
     *ret_is_exhausted = false;
-    int rc = weft__source_driver(call, caller, &d);
+    int rc = weft__source_driver(call, caller, &a.driver);
     if (rc < 0)
         return rc;
-    struct accepted a = {.source = s};
     ssize_t n = weft__source_try_io_held(s, WEFT__IN, call_accept, &a, 0);
     *ret_is_exhausted = is_exhaustion(n);
-    return n < 0 ? (int)n : wrap(d, (int)n, a.flags, ret_conn);
+    return n < 0 ? (int)n : wrap(&a, (int)n, ret_conn);
 }
 
 int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn)

@@ -4,6 +4,7 @@
 #include "harness.h"
 #include "socks.h"
 
+#include <weft/local.h>
 #include <weft/net.h>
 #include <weft/select.h>
 
@@ -153,6 +154,85 @@ static void closing_between_two_polls_is_no_misuse(struct test_env *env)
     EXPECT_LOGGED("weft_tcp_accept_future: the handle was closed before");
 }
 
+/* ---- in another runtime than the one it began to wait in ---- */
+
+struct moved {
+    weft_local_set *set;
+    weft_tcp_listener *listener;
+    weft_task *task;
+    uint16_t port;
+    weft_runtime *first, *second;
+};
+
+static void *accept_and_read(void *arg)
+{
+    struct moved *m = arg;
+    weft_tcp *conn;
+    char c;
+    if (weft_tcp_accept(m->listener, &conn) < 0)
+        return NULL;
+    ssize_t n = weft_tcp_read(conn, &c, 1);
+    weft_tcp_close(conn);
+    return n == 1 && c == 'x' ? m : NULL;
+}
+
+static void *begin_to_accept(void *arg)
+{
+    struct moved *m = arg;
+    CHECK_EQ(weft_spawn_local(accept_and_read, m, &m->task), 0);
+    CHECK_EQ(weft_sleep(10 * WEFT_MS), 0); /* so that it waits */
+    return NULL;
+}
+
+static void *connect_and_join(void *arg)
+{
+    struct moved *m = arg;
+    int fd = socks_raw_connect(m->port);
+    CHECK_EQ(write(fd, "x", 1), 1);
+    CHECK(test_join_value(m->task) == m);
+    close(fd);
+    return NULL;
+}
+
+static void *listen_here(void *arg)
+{
+    struct moved *m = arg;
+    m->listener = socks_listen(&m->port);
+    return NULL;
+}
+
+static void *drive_first(void *arg)
+{
+    struct moved *m = arg;
+    weft_outcome o;
+    CHECK_EQ(weft_local_set_run_until(m->set, begin_to_accept, m, &o), 0);
+    return NULL;
+}
+
+static void *drive_second(void *arg)
+{
+    struct moved *m = arg;
+    weft_outcome o;
+    CHECK_EQ(weft_local_set_run_until(m->set, connect_and_join, m, &o), 0);
+    weft_tcp_listener_close(m->listener);
+    return NULL;
+}
+
+static void a_local_task_accepts_in_the_runtime_that_drives_it_now(struct test_env *env)
+{
+    (void)env;
+    struct moved m = {.first = test_runtime_create(TEST_MT1),
+                      .second = test_runtime_create(TEST_MT1)};
+    CHECK_EQ(weft_local_set_create(NULL, &m.set), 0);
+    CHECK_EQ(weft_block_on(m.second, listen_here, &m, NULL), 0);
+    CHECK_EQ(weft_block_on(m.first, drive_first, &m, NULL), 0);
+    CHECK_EQ(weft_runtime_destroy(m.first), 0);
+    CHECK_EQ(weft_block_on(m.second, drive_second, &m, NULL), 0);
+    CHECK_EQ(weft_local_set_destroy(m.set), 0);
+    CHECK_EQ(weft_runtime_destroy(m.second), 0);
+}
+
 TEST_MAIN(IN_TASK(connections_that_cannot_be_kept_stay_in_the_queue),
           IN_TASK(a_future_without_a_place_for_the_connection),
-          IN_TASK(closing_between_two_polls_is_no_misuse))
+          IN_TASK(closing_between_two_polls_is_no_misuse),
+          PLAIN(a_local_task_accepts_in_the_runtime_that_drives_it_now))
