@@ -93,17 +93,11 @@ static int snapshot(const struct weft__source *s, unsigned interest, weft_fd_rea
     return (int)bits;
 }
 
-static int wait_for(weft_fd *wfd, unsigned interest, weft_fd_ready *ret_ready, const char *name,
-                    const void *caller)
+/* The hold is given up. */
+static int wait_held(struct weft__source *s, uint32_t generation, unsigned interest,
+                     weft_fd_ready *ret_ready)
 {
-    int rc = weft__wait_begin(name, caller);
-    if (rc < 0)
-        return rc;
-    struct weft__source *s;
-    uint32_t generation;
-    rc = weft__source_enter(wfd, name, caller, &s, &generation);
-    if (rc < 0)
-        return rc;
+    int rc;
     weft_fd_ready ready;
     while ((rc = snapshot(s, interest, &ready)) == 0) {
         rc = weft__source_wait(s, generation, interest);
@@ -122,7 +116,13 @@ int weft_fd_wait(weft_fd *wfd, unsigned interest, weft_fd_ready *ret_ready)
 {
     if (!interest_is_valid(interest))
         return weft__misuse("weft_fd_wait", -EINVAL, "no such interest", WEFT__CALLER);
-    return wait_for(wfd, interest, ret_ready, "weft_fd_wait", WEFT__CALLER);
+    int rc = weft__wait_begin("weft_fd_wait", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    struct weft__source *s;
+    uint32_t generation;
+    rc = weft__source_enter(wfd, "weft_fd_wait", WEFT__CALLER, &s, &generation);
+    return rc < 0 ? rc : wait_held(s, generation, interest, ret_ready);
 }
 
 int weft_fd_try_wait(weft_fd *wfd, unsigned interest, weft_fd_ready *ret_ready)
@@ -278,6 +278,18 @@ static ssize_t call_write(int fd, void *arg)
     return weft__sys_write(fd, t->buf, t->len);
 }
 
+/* The hold is given up. */
+static ssize_t transfer_held(struct weft__source *s, uint32_t generation, enum weft__direction dir,
+                             struct transfer *t)
+{
+    if (t->len == 0) {
+        weft__source_unhold(s);
+        return 0;
+    }
+    /* Short results say nothing here: a terminal reads lines, a pipe may be in packet mode. */
+    return weft__source_io(s, generation, dir, dir == WEFT__IN ? call_read : call_write, t, 0);
+}
+
 static ssize_t transfer(weft_fd *wfd, enum weft__direction dir, struct transfer *t,
                         const char *name, const void *caller)
 {
@@ -289,14 +301,7 @@ static ssize_t transfer(weft_fd *wfd, enum weft__direction dir, struct transfer 
     struct weft__source *s;
     uint32_t generation;
     rc = weft__source_enter(wfd, name, caller, &s, &generation);
-    if (rc < 0)
-        return rc;
-    if (t->len == 0) {
-        weft__source_unhold(s);
-        return 0;
-    }
-    /* Short results say nothing here: a terminal reads lines, a pipe may be in packet mode. */
-    return weft__source_io(s, generation, dir, dir == WEFT__IN ? call_read : call_write, t, 0);
+    return rc < 0 ? rc : transfer_held(s, generation, dir, t);
 }
 
 ssize_t weft_fd_read(weft_fd *wfd, void *buf, size_t len)
@@ -338,23 +343,32 @@ static int stream_wait_readable(weft_stream *s)
     return weft_fd_wait(handle_of(s), WEFT_READY_READ, NULL);
 }
 
-/* By handle, which may have been closed meanwhile: without a caller. */
+/* By reference. */
 
-static ssize_t handle_read(void *handle, void *buf, size_t len)
+static int enter_again(const struct weft__source_ref *r, const char *name)
+{
+    int rc = weft__wait_begin(name, NULL);
+    return rc < 0 ? rc : weft__source_rehold(r->source, r->generation);
+}
+
+static ssize_t ref_read(const struct weft__source_ref *r, void *buf, size_t len)
 {
     struct transfer t = {buf, len};
-    return transfer(handle, WEFT__IN, &t, "weft_stream_read", NULL);
+    int rc = enter_again(r, "weft_stream_read");
+    return rc < 0 ? rc : transfer_held(r->source, r->generation, WEFT__IN, &t);
 }
 
-static ssize_t handle_write(void *handle, const void *buf, size_t len)
+static ssize_t ref_write(const struct weft__source_ref *r, const void *buf, size_t len)
 {
     struct transfer t = {(void *)(uintptr_t)buf, len};
-    return transfer(handle, WEFT__OUT, &t, "weft_stream_write", NULL);
+    int rc = enter_again(r, "weft_stream_write");
+    return rc < 0 ? rc : transfer_held(r->source, r->generation, WEFT__OUT, &t);
 }
 
-static int handle_wait_readable(void *handle)
+static int ref_wait_readable(const struct weft__source_ref *r)
 {
-    return wait_for(handle, WEFT_READY_READ, NULL, "weft_stream_read", NULL);
+    int rc = enter_again(r, "weft_stream_read");
+    return rc < 0 ? rc : wait_held(r->source, r->generation, WEFT_READY_READ, NULL);
 }
 
 static const struct weft__source_ops fd_ops = {
@@ -365,9 +379,9 @@ static const struct weft__source_ops fd_ops = {
             .close = stream_close,
             .wait_readable = stream_wait_readable,
         },
-    .read = handle_read,
-    .write = handle_write,
-    .wait_readable = handle_wait_readable,
+    .read = ref_read,
+    .write = ref_write,
+    .wait_readable = ref_wait_readable,
 };
 
 weft_stream *weft_fd_stream(weft_fd *wfd)

@@ -188,7 +188,7 @@ int weft__source_open_on(struct weft__driver *d, int fd, enum weft__source_kind 
     weft__a64_store_relaxed(&s->ready[WEFT__OUT], word);
     uint64_t generation = weft__source_generation(weft__a64_load_relaxed(&s->state));
     /* release pairs with the acquire of holds, and with the poller's. */
-    weft__a64_store_release(&s->state, generation << 32 | 1);
+    weft__a64_store_release(&s->state, generation << 32 | WEFT__SOURCE_OPEN | 1);
     weft__lock_release(&s->lock);
 
     int rc = is_shut ? -ESHUTDOWN
@@ -312,9 +312,9 @@ static int spend(struct weft__source *s, const void *handle)
     uint64_t next;
     do {
         uint64_t generation = weft__source_generation(state);
-        if ((generation & WEFT__SOURCE_TAG_MASK) != tag || (uint32_t)state == 0)
+        if ((generation & WEFT__SOURCE_TAG_MASK) != tag || (state & WEFT__SOURCE_OPEN) == 0)
             return -EBADF;
-        next = (uint64_t)(uint32_t)(generation + 1) << 32 | (uint32_t)state;
+        next = (uint64_t)(uint32_t)(generation + 1) << 32 | (uint32_t)(state & ~WEFT__SOURCE_OPEN);
         /* acq_rel: who queues after this, under the lock, sees the new generation. */
     } while (!weft__a64_cas_weak_acq_rel(&s->state, &state, next));
     return 0;
@@ -357,10 +357,11 @@ int weft__source_release_fd(void *handle, int *ret_fd)
     uint64_t state = weft__a64_load_acquire(&s->state);
     uint64_t generation = weft__source_generation(state);
     int rc = 0;
-    if ((generation & WEFT__SOURCE_TAG_MASK) != tag || (uint32_t)state == 0)
+    if ((generation & WEFT__SOURCE_TAG_MASK) != tag || (state & WEFT__SOURCE_OPEN) == 0)
         rc = -EBADF;
     /* Who is about to queue, or to split, has a hold. acq_rel as in spend. */
-    else if (s->pins > 0 || weft__source_has_flag(s, WEFT__SOURCE_SPLIT) || (uint32_t)state != 1 ||
+    else if (s->pins > 0 || weft__source_has_flag(s, WEFT__SOURCE_SPLIT) ||
+             (uint32_t)state != (WEFT__SOURCE_OPEN | 1) ||
              !weft__a64_cas_acq_rel(&s->state, &state,
                                     (uint64_t)(uint32_t)(generation + 1) << 32 | 1))
         rc = -EBUSY;

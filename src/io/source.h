@@ -76,13 +76,17 @@ enum weft__source_kind {
  * connections. Cleared for good before a ULP is set, see weft__source_was_short. */
 #define WEFT__SOURCE_BARE_TCP 0x20u
 
+/* Of the state word: there is an owner. */
+#define WEFT__SOURCE_OPEN UINT64_C(0x80000000)
+
 /* What the low bits of a handle hold. */
 #define WEFT__SOURCE_ALIGN 128
 #define WEFT__SOURCE_TAG_MASK ((uintptr_t)(WEFT__SOURCE_ALIGN - 1))
 
 struct weft__source {
-    /* Generation (high 32 bits) and holds (low 32). The generation changes when the source is
-     * closed. Written by all, by compare-exchange and subtraction. */
+    /* Generation (high 32 bits), WEFT__SOURCE_OPEN, and holds (low 31). Closing takes the bit away
+     * and goes on to the next generation, which is nobody's until the slot is opened again, also
+     * while calls are still inside. Written by all, by compare-exchange and subtraction. */
     weft__a64 state;
     /* By direction; bits are set under lock, cleared by compare-exchange, read by all. */
     weft__a64 ready[2];
@@ -114,15 +118,22 @@ static inline uint32_t weft__source_generation(uint64_t state)
     return (uint32_t)(state >> 32);
 }
 
-/* What a kind of source does as a stream: for users, and by handle for loops over several calls. By
- * handle, one that was closed is -EBADF without a line in the log. */
+/* A source as one knows it who does not own it and keeps no hold. */
+struct weft__source_ref {
+    struct weft__source *source;
+    uint32_t generation;
+};
+
+/* What a kind of source does as a stream: for users, and by reference for loops over several calls.
+ * By reference, one that was closed is -EBADF without a line in the log. */
 struct weft__source_ops {
     weft_stream_ops stream;
-    ssize_t (*read)(void *handle, void *buf, size_t len);
-    ssize_t (*write)(void *handle, const void *buf, size_t len);
-    ssize_t (*writev)(void *handle, const struct iovec *iov, int count); /* may be NULL */
-    int (*shutdown)(void *handle);                                       /* may be NULL */
-    int (*wait_readable)(void *handle);
+    ssize_t (*read)(const struct weft__source_ref *r, void *buf, size_t len);
+    ssize_t (*write)(const struct weft__source_ref *r, const void *buf, size_t len);
+    /* These two may be NULL. */
+    ssize_t (*writev)(const struct weft__source_ref *r, const struct iovec *iov, int count);
+    int (*shutdown)(const struct weft__source_ref *r);
+    int (*wait_readable)(const struct weft__source_ref *r);
 };
 
 /* Those of a source's stream; NULL for a stream of a user's. Told by the address of the table: a
@@ -145,14 +156,13 @@ static inline void *weft__source_handle(struct weft__source *s)
     uint64_t state = weft__a64_load_relaxed(&s->state);
     return (char *)s + (weft__source_generation(state) & WEFT__SOURCE_TAG_MASK);
 }
-/* The same for whom a stream led here: NULL when the slot is free. */
-static inline void *weft__source_try_handle(struct weft__source *s)
+/* For whom a stream led here: false when it is not open. */
+static inline bool weft__source_refer(struct weft__source *s, struct weft__source_ref *ret)
 {
-    /* relaxed: the handle is held, and looked at again, before anything is done with it */
+    /* relaxed: who goes by it looks again, and takes a hold, before anything is done */
     uint64_t state = weft__a64_load_relaxed(&s->state);
-    if ((uint32_t)state == 0)
-        return NULL;
-    return (char *)s + (weft__source_generation(state) & WEFT__SOURCE_TAG_MASK);
+    *ret = (struct weft__source_ref){s, weft__source_generation(state)};
+    return (state & WEFT__SOURCE_OPEN) != 0;
 }
 
 /* ---- life ---- */
@@ -203,10 +213,10 @@ static inline int weft__source_hold(struct weft__source *s, const void *handle,
     uint64_t state = weft__a64_load_relaxed(&s->state);
     do {
         uint32_t generation = weft__source_generation(state);
-        /* Without a hold the slot is free, whatever the tag of a handle from long ago says. */
+        /* Not open: whatever the tag of a handle from long ago says. */
         if (WEFT__UNLIKELY((generation & WEFT__SOURCE_TAG_MASK) !=
                                ((uintptr_t)handle & WEFT__SOURCE_TAG_MASK) ||
-                           (uint32_t)state == 0))
+                           (state & WEFT__SOURCE_OPEN) == 0))
             return -EBADF;
         *ret_generation = generation;
         /* acquire pairs with the release of weft__source_open: the fields are seen. */
@@ -226,12 +236,12 @@ static inline void weft__source_unhold(struct weft__source *s)
 /* A pin keeps the slot without keeping the descriptor: across a sleep. Taken by who has a hold. */
 void weft__source_pin(struct weft__source *s);
 void weft__source_unpin(struct weft__source *s);
-/* From a pin to a hold. -EBADF when the source was closed meanwhile. */
+/* From a pin, or a reference, to a hold. -EBADF when the source was closed meanwhile. */
 static inline int weft__source_rehold(struct weft__source *s, uint32_t generation)
 {
     uint64_t state = weft__a64_load_relaxed(&s->state);
     do {
-        if (weft__source_generation(state) != generation || (uint32_t)state == 0)
+        if (weft__source_generation(state) != generation || (state & WEFT__SOURCE_OPEN) == 0)
             return -EBADF;
         /* acquire as in weft__source_hold */
     } while (!weft__a64_cas_weak_acquire(&s->state, &state, state + 1));
@@ -341,8 +351,7 @@ WEFT__NOINLINE int weft__source_wait(struct weft__source *s, uint32_t generation
 /* ---- operations ---- */
 
 /* A public function got a handle: holds what it stands for. -EINVAL, -EBADF, with a line in the
- * log; -EBADF without one when `caller` is NULL: it was open, and closing it meanwhile is
- * allowed. */
+ * log. */
 static inline int weft__source_enter(const void *handle, const char *call, const void *caller,
                                      struct weft__source **ret, uint32_t *ret_generation)
 {
@@ -352,8 +361,7 @@ static inline int weft__source_enter(const void *handle, const char *call, const
     }
     *ret = weft__source_of(handle);
     if (WEFT__UNLIKELY(weft__source_hold(*ret, handle, ret_generation) < 0)) {
-        if (caller != NULL)
-            (void)weft__misuse(call, -EBADF, "the handle was closed before", caller);
+        (void)weft__misuse(call, -EBADF, "the handle was closed before", caller);
         return -EBADF;
     }
     return 0;

@@ -139,21 +139,20 @@ struct weft__stream_target weft__stream_resolve(weft_stream *s)
     const struct weft__source_ops *ops = weft__source_ops_of(s);
     if (ops == NULL)
         return (struct weft__stream_target){.stream = s};
-    void *handle = weft__source_try_handle(WEFT__CONTAINER_OF(s, struct weft__source, stream));
-    if (handle == NULL)
+    struct weft__stream_target t = {.ops = ops};
+    if (!weft__source_refer(WEFT__CONTAINER_OF(s, struct weft__source, stream), &t.ref))
         return (struct weft__stream_target){.stream = weft__stream_closed()};
-    return (struct weft__stream_target){.ops = ops, .handle = handle};
+    return t;
 }
 
 ssize_t weft__target_read(const struct weft__stream_target *t, void *buf, size_t len)
 {
-    return t->ops != NULL ? t->ops->read(t->handle, buf, len)
-                          : weft_stream_read(t->stream, buf, len);
+    return t->ops != NULL ? t->ops->read(&t->ref, buf, len) : weft_stream_read(t->stream, buf, len);
 }
 
 ssize_t weft__target_write(const struct weft__stream_target *t, const void *buf, size_t len)
 {
-    return t->ops != NULL ? t->ops->write(t->handle, buf, len)
+    return t->ops != NULL ? t->ops->write(&t->ref, buf, len)
                           : weft_stream_write(t->stream, buf, len);
 }
 
@@ -162,9 +161,9 @@ ssize_t weft__target_writev(const struct weft__stream_target *t, const struct io
     if (t->ops == NULL)
         return weft_stream_writev(t->stream, iov, count);
     if (t->ops->writev != NULL)
-        return t->ops->writev(t->handle, iov, count);
+        return t->ops->writev(&t->ref, iov, count);
     struct iovec one = first_not_empty(iov, count);
-    return t->ops->write(t->handle, one.iov_base, one.iov_len);
+    return t->ops->write(&t->ref, one.iov_base, one.iov_len);
 }
 
 int weft__target_flush(const struct weft__stream_target *t)
@@ -176,7 +175,7 @@ int weft__target_shutdown(const struct weft__stream_target *t)
 {
     if (t->ops == NULL)
         return weft_stream_shutdown(t->stream);
-    return t->ops->shutdown != NULL ? t->ops->shutdown(t->handle) : -ENOTSUP;
+    return t->ops->shutdown != NULL ? t->ops->shutdown(&t->ref) : -ENOTSUP;
 }
 
 bool weft__target_can_wait(const struct weft__stream_target *t)
@@ -186,7 +185,7 @@ bool weft__target_can_wait(const struct weft__stream_target *t)
 
 int weft__target_wait_readable(const struct weft__stream_target *t)
 {
-    return t->ops != NULL ? t->ops->wait_readable(t->handle)
+    return t->ops != NULL ? t->ops->wait_readable(&t->ref)
                           : t->stream->ops->wait_readable(t->stream);
 }
 

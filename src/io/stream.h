@@ -3,9 +3,9 @@
  *
  * The stream of a socket or descriptor lies in the slot of its source, and stands for whoever has
  * the slot. A loop that was given one must not go on with the slot's next owner when it is closed
- * between two calls. So it looks once which source that is, and goes by the handle from there on:
- * after a close every call is -EBADF, without a line in the log, since closing what others work on
- * is allowed. No hold is kept meanwhile, and no operation is added to a call.
+ * between two calls. So it looks once which source that is, and goes by that, generation and all,
+ * from there on: after a close every call is -EBADF, without a line in the log, since closing what
+ * others work on is allowed. No hold is kept meanwhile, and no operation is added to a call.
  */
 #ifndef WEFT_IO_STREAM_H
 #define WEFT_IO_STREAM_H
@@ -16,8 +16,8 @@
 
 struct weft__stream_target {
     weft_stream *stream;                /* a user's, or the one of closed handles; else NULL, */
-    const struct weft__source_ops *ops; /* ... and these are a source's, with */
-    void *handle;
+    const struct weft__source_ops *ops; /* ... and these are a source's, namely of */
+    struct weft__source_ref ref;
 };
 
 /* `s` must have ops. */

@@ -76,6 +76,21 @@ static ssize_t vector_len(const struct iovec *iov, int count)
     return (ssize_t)len;
 }
 
+static inline __attribute__((always_inline)) ssize_t operate_held(const struct weft__source_ref *r,
+                                                                  enum weft__direction dir,
+                                                                  weft__io_call call,
+                                                                  struct bytes *b, ssize_t len,
+                                                                  size_t want, bool may_wait)
+{
+    if (WEFT__UNLIKELY(len == 0)) {
+        weft__source_unhold(r->source);
+        return 0;
+    }
+    if (may_wait)
+        return weft__source_io(r->source, r->generation, dir, call, b, want);
+    return weft__source_try_io(r->source, dir, call, b, want);
+}
+
 /*
  * The way of every operation, inlined into each, so that the call is a direct one.
  *
@@ -93,18 +108,29 @@ static inline __attribute__((always_inline)) ssize_t operate(
         if (WEFT__UNLIKELY(rc < 0))
             return rc;
     }
-    struct weft__source *s;
-    uint32_t generation;
-    int rc = weft__source_enter(conn, name, caller, &s, &generation);
+    struct weft__source_ref r;
+    int rc = weft__source_enter(conn, name, caller, &r.source, &r.generation);
     if (WEFT__UNLIKELY(rc < 0))
         return rc;
-    if (WEFT__UNLIKELY(len == 0)) {
-        weft__source_unhold(s);
-        return 0;
-    }
-    if (may_wait)
-        return weft__source_io(s, generation, dir, call, b, want);
-    return weft__source_try_io(s, dir, call, b, want);
+    return operate_held(&r, dir, call, b, len, want, may_wait);
+}
+
+/* The same by reference: one that was open. */
+static inline __attribute__((always_inline)) ssize_t operate_again(const struct weft__source_ref *r,
+                                                                   enum weft__direction dir,
+                                                                   weft__io_call call,
+                                                                   struct bytes *b, ssize_t len,
+                                                                   size_t want, const char *name)
+{
+    if (WEFT__UNLIKELY(len < 0))
+        return weft__misuse(name, -EINVAL, "bad buffers", NULL);
+    int rc = weft__wait_begin(name, NULL);
+    if (WEFT__UNLIKELY(rc < 0))
+        return rc;
+    rc = weft__source_rehold(r->source, r->generation);
+    if (WEFT__UNLIKELY(rc < 0))
+        return rc;
+    return operate_held(r, dir, call, b, len, want, true);
 }
 
 static inline ssize_t checked_len(const void *buf, size_t len)
@@ -144,17 +170,11 @@ VECTOR(weft_tcp_try_readv, WEFT__IN, call_readv, false)
 VECTOR(weft_tcp_writev, WEFT__OUT, call_writev, true)
 VECTOR(weft_tcp_try_writev, WEFT__OUT, call_writev, false)
 
-static int wait_for(weft_tcp *conn, unsigned interest, unsigned *ret_bits, const char *name,
-                    const void *caller)
+/* The hold is given up. */
+static int wait_held(struct weft__source *s, uint32_t generation, unsigned interest,
+                     unsigned *ret_bits)
 {
-    int rc = weft__wait_begin(name, caller);
-    if (rc < 0)
-        return rc;
-    struct weft__source *s;
-    uint32_t generation;
-    rc = weft__source_enter(conn, name, caller, &s, &generation);
-    if (rc < 0)
-        return rc;
+    int rc = 0;
     uint64_t bits;
     for (;;) {
         uint64_t in = weft__source_ready(s, WEFT__IN);
@@ -179,24 +199,29 @@ int weft_tcp_ready(weft_tcp *conn, unsigned interest, unsigned *ret_bits)
 {
     if (interest == 0 || (interest & ~(unsigned)INTERESTS) != 0)
         return weft__misuse("weft_tcp_ready", -EINVAL, "no such interest", WEFT__CALLER);
-    return wait_for(conn, interest, ret_bits, "weft_tcp_ready", WEFT__CALLER);
-}
-
-static int shut_down(weft_tcp *conn, int how, const char *name, const void *caller)
-{
-    struct weft__source *s;
-    uint32_t generation;
-    int rc = weft__source_enter(conn, name, caller, &s, &generation);
+    int rc = weft__wait_begin("weft_tcp_ready", WEFT__CALLER);
     if (rc < 0)
         return rc;
-    rc = weft__sys_shutdown(s->fd, how);
+    struct weft__source *s;
+    uint32_t generation;
+    rc = weft__source_enter(conn, "weft_tcp_ready", WEFT__CALLER, &s, &generation);
+    return rc < 0 ? rc : wait_held(s, generation, interest, ret_bits);
+}
+
+/* The hold is given up. */
+static int shut_down_held(struct weft__source *s, int how)
+{
+    int rc = weft__sys_shutdown(s->fd, how);
     weft__source_unhold(s);
     return rc == -ENOTCONN ? 0 : rc; /* the peer has reset it: nothing is left to shut down */
 }
 
 int weft_tcp_shutdown(weft_tcp *conn, int how)
 {
-    return shut_down(conn, how, "weft_tcp_shutdown", WEFT__CALLER);
+    struct weft__source *s;
+    uint32_t generation;
+    int rc = weft__source_enter(conn, "weft_tcp_shutdown", WEFT__CALLER, &s, &generation);
+    return rc < 0 ? rc : shut_down_held(s, how);
 }
 
 /* ---- as a stream ---- */
@@ -250,41 +275,44 @@ static int stream_wait_readable(weft_stream *s)
     return weft_tcp_ready(tcp_of(s), WEFT_READY_READ, NULL);
 }
 
-/* By handle, which may have been closed meanwhile: without a caller. */
+/* By reference. */
 
-static ssize_t handle_read(void *handle, void *buf, size_t len)
+static ssize_t ref_read(const struct weft__source_ref *r, void *buf, size_t len)
 {
     ssize_t n = checked_len(buf, len);
     struct bytes b = {.buf = buf, .len = (size_t)n};
-    return operate(handle, WEFT__IN, call_recv, &b, n, b.len, true, "weft_stream_read", NULL);
+    return operate_again(r, WEFT__IN, call_recv, &b, n, b.len, "weft_stream_read");
 }
 
-static ssize_t handle_write(void *handle, const void *buf, size_t len)
+static ssize_t ref_write(const struct weft__source_ref *r, const void *buf, size_t len)
 {
     ssize_t n = checked_len(buf, len);
     struct bytes b = {.buf = (void *)(uintptr_t)buf, .len = (size_t)n};
-    return operate(handle, WEFT__OUT, call_send, &b, n, b.len, true, "weft_stream_write", NULL);
+    return operate_again(r, WEFT__OUT, call_send, &b, n, b.len, "weft_stream_write");
 }
 
-static ssize_t handle_writev(void *handle, const struct iovec *iov, int count)
+static ssize_t ref_writev(const struct weft__source_ref *r, const struct iovec *iov, int count)
 {
     ssize_t n = vector_len(iov, count);
     struct bytes b = {.iov = iov, .count = count};
-    return operate(handle, WEFT__OUT, call_writev, &b, n, vector_want(n), true,
-                   "weft_stream_writev", NULL);
+    return operate_again(r, WEFT__OUT, call_writev, &b, n, vector_want(n), "weft_stream_writev");
 }
 
-static int handle_shutdown(void *handle)
+static int ref_shutdown(const struct weft__source_ref *r)
 {
-    return shut_down(handle, SHUT_WR, "weft_stream_shutdown", NULL);
+    int rc = weft__source_rehold(r->source, r->generation);
+    return rc < 0 ? rc : shut_down_held(r->source, SHUT_WR);
 }
 
 /* Of a slot that is somebody else's by now the read finds out. */
-static int handle_wait_readable(void *handle)
+static int ref_wait_readable(const struct weft__source_ref *r)
 {
-    if (may_be_readable(weft__source_of(handle)))
+    if (may_be_readable(r->source))
         return 0;
-    return wait_for(handle, WEFT_READY_READ, NULL, "weft_stream_read", NULL);
+    int rc = weft__wait_begin("weft_stream_read", NULL);
+    if (rc == 0)
+        rc = weft__source_rehold(r->source, r->generation);
+    return rc < 0 ? rc : wait_held(r->source, r->generation, WEFT_READY_READ, NULL);
 }
 
 const struct weft__source_ops weft__tcp_ops = {
@@ -298,11 +326,11 @@ const struct weft__source_ops weft__tcp_ops = {
             .close = stream_close,
             .wait_readable = stream_wait_readable,
         },
-    .read = handle_read,
-    .write = handle_write,
-    .writev = handle_writev,
-    .shutdown = handle_shutdown,
-    .wait_readable = handle_wait_readable,
+    .read = ref_read,
+    .write = ref_write,
+    .writev = ref_writev,
+    .shutdown = ref_shutdown,
+    .wait_readable = ref_wait_readable,
 };
 
 weft_stream *weft_tcp_stream(weft_tcp *conn)

@@ -278,9 +278,80 @@ static void a_stream_with_borrowed_functions_is_the_users(struct test_env *env)
     weft_tcp_close(b);
 }
 
+/* ---- while a call is still inside ---- */
+
+struct window {
+    weft_fd *wfd;
+    weft_stream *stream;
+    weft_bufreader *reader;
+};
+
+static ssize_t close_from_inside(int fd, void *arg)
+{
+    struct window *w = arg;
+    char c;
+    CHECK_EQ(weft_fd_close(w->wfd), 0);
+    /* It is closed, although the call keeps the descriptor: a second close takes nothing away. */
+    weft_stream_close(w->stream);
+    EXPECT(fcntl(fd, F_GETFD) >= 0);
+    EXPECT_EQ(weft_stream_read(w->stream, &c, 1), -EBADF);
+    CHECK_EQ(weft_bufreader_create(w->stream, 0, &w->reader), 0);
+    return 7;
+}
+
+static void a_stream_closed_under_a_call_is_nobodys(struct test_env *env)
+{
+    int fd[2], next[2];
+    struct window w;
+    char buf[8];
+    (void)env;
+    CHECK_EQ(pipe2(fd, O_NONBLOCK | O_CLOEXEC), 0);
+    CHECK_EQ(pipe2(next, O_NONBLOCK | O_CLOEXEC), 0);
+    CHECK_EQ(weft_fd_open(fd[1], WEFT_FD_OWNED, &w.wfd), 0);
+    w.stream = weft_fd_stream(w.wfd);
+    CHECK_EQ(weft_fd_io(w.wfd, WEFT_READY_WRITE, close_from_inside, &w), 7);
+    EXPECT(fcntl(fd[1], F_GETFD) < 0 && errno == EBADF);
+    CHECK_EQ(weft_fd_open(next[0], WEFT_FD_OWNED, &w.wfd), 0);
+    EXPECT(weft_fd_stream(w.wfd) == w.stream); /* the same slot */
+    CHECK_EQ(write(next[1], "secret", 6), 6);
+    EXPECT_EQ(weft_bufreader_read(w.reader, buf, sizeof(buf)), -EBADF);
+    weft_bufreader_destroy(w.reader);
+    CHECK_EQ(weft_fd_close(w.wfd), 0);
+    close(fd[0]);
+    close(next[1]);
+    test_log_clear();
+}
+
+/* The handle's seven bits come round; what a reader was given does not. */
+static void a_reader_knows_its_stream_however_often_the_slot_is_used(struct test_env *env)
+{
+    int fd[2];
+    weft_fd *w;
+    weft_bufreader *r;
+    char buf[8];
+    (void)env;
+    CHECK_EQ(pipe2(fd, O_NONBLOCK | O_CLOEXEC), 0);
+    CHECK_EQ(write(fd[1], "secret", 6), 6);
+    CHECK_EQ(weft_fd_open(fd[0], 0, &w), 0);
+    weft_stream *stream = weft_fd_stream(w);
+    CHECK_EQ(weft_bufreader_create(stream, 0, &r), 0);
+    for (int i = 0; i < 128; i++) {
+        CHECK_EQ(weft_fd_close(w), 0);
+        CHECK_EQ(weft_fd_open(fd[0], 0, &w), 0);
+        EXPECT(weft_fd_stream(w) == stream);
+        EXPECT_EQ(weft_bufreader_read(r, buf, sizeof(buf)), -EBADF);
+    }
+    weft_bufreader_destroy(r);
+    CHECK_EQ(weft_fd_close(w), 0);
+    close(fd[0]);
+    close(fd[1]);
+}
+
 TEST_MAIN(IN_TASK(a_copy_from_what_is_closed_meanwhile),
           IN_TASK(a_copy_to_what_is_closed_meanwhile),
           IN_TASK(a_copy_both_ways_with_what_is_closed_meanwhile),
           IN_TASK(a_reader_of_what_was_closed), IN_TASK(a_writer_to_what_was_closed),
           IN_TASK_ON(loops_over_what_is_closed_meanwhile, TEST_CT),
+          IN_TASK_ON(a_stream_closed_under_a_call_is_nobodys, TEST_CT),
+          IN_TASK_ON(a_reader_knows_its_stream_however_often_the_slot_is_used, TEST_CT),
           IN_TASK(a_stream_with_borrowed_functions_is_the_users))

@@ -76,7 +76,7 @@ static uint32_t generation_of(struct weft__source *s)
 
 static uint32_t holds_of(struct weft__source *s)
 {
-    return (uint32_t)weft__a64_load_relaxed(&s->state);
+    return (uint32_t)(weft__a64_load_relaxed(&s->state) & ~WEFT__SOURCE_OPEN);
 }
 
 /* A source over one end of a socket pair; the other end is *ret_peer. */
