@@ -109,6 +109,8 @@ int weft_join(weft_task *task, weft_outcome *ret_outcome)
     if (rc < 0)
         return rc;
     if (!(weft__a64_load_acquire(&t->state) & WEFT__TASK_DONE)) {
+        if (t == weft__ctx_get()->in_place_task)
+            return joins_itself(WEFT__CALLER);
         weft_join_future j;
         weft_join_future_init(&j, task);
         rc = weft__wait_for(&j.future);

@@ -507,6 +507,29 @@ static void *end_own_runtime(void *arg)
     return arg;
 }
 
+static void *join_caller(void *arg)
+{
+    test_log_clear();
+    EXPECT_EQ(weft_join(*(weft_task **)arg, NULL), -EDEADLK);
+    EXPECT_LOGGED("weft_join: a task joins itself");
+    return arg;
+}
+
+static void *call_join_in_place(void *arg)
+{
+    void *v;
+    CHECK_EQ(weft_block_in_place(join_caller, arg, &v), 0);
+    return v;
+}
+
+static void a_task_does_not_join_itself_in_place(struct test_env *env)
+{
+    weft_task *t = NULL;
+    weft_spawn_options o = {.runtime = env->handle};
+    CHECK_EQ(weft_spawn_with(&o, call_join_in_place, &t, &t), 0); /* one worker: it runs later */
+    CHECK(test_join_value(t) == &t);
+}
+
 /* It would wait for the task that it stands in. */
 static void a_runtime_is_not_ended_by_a_task_of_its_own_in_place(struct test_env *env)
 {
@@ -649,6 +672,7 @@ TEST_MAIN(IN_TASK(bp_01_value_comes_through_join_and_threads_are_reused),
           PLAIN(bi_04_nesting_with_one_blocking_thread_does_not_deadlock),
           IN_TASK_ON(bi_05_task_in_the_next_slot_runs_during_the_block, TEST_MT1),
           IN_TASK_ON(bi_06_task_id_is_the_outer_one_again, TEST_MT1),
+          IN_TASK_ON(a_task_does_not_join_itself_in_place, TEST_MT1),
           IN_TASK_ON(a_runtime_is_not_ended_by_a_task_of_its_own_in_place, TEST_MT1),
           IN_TASK_ON(panic_inside_block_in_place_ends_the_task, TEST_MT1),
           IN_TASK(id_01_ids_are_unique_and_seen_alike), IN_BODY(id_02_no_id_in_block_on),
