@@ -389,7 +389,7 @@ static void weft_run_is_told_what_it_lacks(void **state)
 
 /* ---- a second thread drives, and nothing is left for what the caller would wait as ---- */
 
-static atomic_bool may_end, has_run;
+static atomic_bool is_driving, may_end, has_run;
 
 /* Memory for tasks comes in powers of two. */
 static void *no_tasks(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
@@ -402,6 +402,7 @@ static void *no_tasks(void *addr, size_t len, int prot, int flags, int fd, off_t
 
 static void *drive_until_told(void *arg)
 {
+    atomic_store(&is_driving, true);
     while (!atomic_load(&may_end))
         (void)weft_sleep(WEFT_MS);
     return arg;
@@ -442,6 +443,8 @@ static void a_body_that_is_refused_has_not_run(void **state)
     int rc = 0;
     atomic_store(&may_end, false);
     assert_int_equal(pthread_create(&thread, NULL, drive, rt), 0);
+    while (!atomic_load(&is_driving)) /* it needs memory as well, until then */
+        usleep(1000);
     for (int i = 0; rc == 0 && i < 4000; i++) {
         weft_outcome out;
         assert_int_equal(weft_spawn_future(&o, &ever, NULL), 0); /* takes a place in the slab */
