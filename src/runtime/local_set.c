@@ -4,6 +4,7 @@
 #include "sched/local.h"
 
 #include "runtime/runtime_internal.h"
+#include "task/ending.h"
 #include "task/panic.h"
 #include "task/spawn.h"
 
@@ -288,6 +289,7 @@ static int drive(weft_local_set *set, struct body *body, enum purpose purpose,
     bool can_unwind = driver.task->kind == WEFT__TASK_FIBER;
     *ret_panic =
         can_unwind ? weft__call_body(call_body, body) : weft__call_contained(call_body, body);
+    weft__task_body_returned(driver.task); /* before it looks for more to do with what is shared */
     weft__cleanup_leave(&ends);
     *ret_error = -(int)weft__a32_load_relaxed(&d.drive.error);
     driver_fini(&driver);

@@ -24,6 +24,8 @@ static void fiber_main(void *arg);
 static inline void count_ended(void)
 {
     struct weft__worker *w = weft__ctx_now()->worker;
+    if (WEFT__UNLIKELY(w == NULL)) /* forked in a destructor, it has had a runtime of its own */
+        weft__end_child(NULL);
     /* release: who sees a task ended sees what it spawned before, so that no sum of the two misses
      * a live one */
     weft__a64_store_release(&w->ended, weft__a64_load_relaxed(&w->ended) + 1);

@@ -124,9 +124,12 @@ static WEFT__NOINLINE int refuse(struct weft__task *t, const char *call, const v
 void weft__wait_after_fork(void)
 {
     const struct weft__ctx *c = weft__ctx_now();
-    struct weft__task *t = c == NULL ? NULL : c->current ? c->current : c->in_place_task;
-    if (t)
-        t->budget = 0;
+    if (c == NULL)
+        return;
+    if (c->current)
+        c->current->budget = 0;
+    if (c->in_place_task) /* a set may be driven in there, whose body is current */
+        c->in_place_task->budget = 0;
 }
 
 /* What weft__wait_begin() does not do at once, and that again: the state may have changed. */

@@ -330,6 +330,22 @@ static void *fork_in_place(void *arg)
     return arg;
 }
 
+static void *fork_in_a_set(void *arg)
+{
+    weft_local_set *set;
+    CHECK_EQ(weft_local_set_create(NULL, &set), 0);
+    CHECK_EQ(weft_local_set_run_until(set, call_fork_once, arg, NULL), 0);
+    CHECK_EQ(weft_local_set_destroy(set), 0);
+    return arg;
+}
+
+static void *fork_in_a_set_in_place(void *arg)
+{
+    queue_tasks();
+    CHECK_EQ(weft_block_in_place(fork_in_a_set, arg, NULL), 0);
+    return arg;
+}
+
 static void *fork_in_a_poll(void *arg)
 {
     weft_future f = {.ops = &forking_ops};
@@ -340,9 +356,20 @@ static void *fork_in_a_poll(void *arg)
     return arg;
 }
 
-static void *fork_in_a_drop(void *arg)
+/* With a runtime of its own it has left the parent's. */
+static void drop_fork_and_start(void *arg)
 {
-    weft_spawn_options o = {.drop_arg = drop_and_fork};
+    weft_runtime *rt;
+    drop_and_fork(arg);
+    if (getpid() == parent_pid)
+        return;
+    if (weft_runtime_create(NULL, &rt) != 0 || weft_runtime_destroy(rt) != 0)
+        _exit(44);
+}
+
+static void *fork_in_a_drop_with(void (*drop)(void *arg), void *arg)
+{
+    weft_spawn_options o = {.drop_arg = drop};
     while (atomic_load(&fork_count) == 0) { /* another worker may run it before it is aborted */
         weft_task *t;
         CHECK_EQ(weft_spawn_with(&o, give_back, arg, &t), 0);
@@ -351,6 +378,16 @@ static void *fork_in_a_drop(void *arg)
         (void)test_join_kind(t);
     }
     return arg;
+}
+
+static void *fork_in_a_drop(void *arg)
+{
+    return fork_in_a_drop_with(drop_and_fork, arg);
+}
+
+static void *fork_and_start_in_a_drop(void *arg)
+{
+    return fork_in_a_drop_with(drop_fork_and_start, arg);
 }
 
 static void *fork_in_a_drop_of_a_job(void *arg)
@@ -441,6 +478,16 @@ static int child_of_a_poll(void)
     return fork_within(fork_in_a_poll, TEST_CT, TEST_MT4, false);
 }
 
+static int child_of_a_set_in_place(void)
+{
+    return fork_within(fork_in_a_set_in_place, TEST_MT1, TEST_MT4, false);
+}
+
+static int child_that_starts_a_runtime_in_a_drop(void)
+{
+    return fork_within(fork_and_start_in_a_drop, TEST_CT, TEST_MT4, false);
+}
+
 static int child_of_a_drop(void)
 {
     return fork_within(fork_in_a_drop, TEST_CT, TEST_MT4, false);
@@ -475,6 +522,8 @@ static void a_child_of_what_is_no_body_runs_no_task_of_the_parent(struct test_en
         const char *name;
         unsigned runtimes;
     } places[] = {{"child of a call in place", 2},
+                  {"child of a set in place", 2},
+                  {"child that starts a runtime in a drop", 3},
                   {"child of a poll", 3},
                   {"child of a drop", 3},
                   {"child of a drop of a job", 3},
@@ -842,6 +891,8 @@ static const struct program programs[] = {
     {"child that returns", child_that_returns},
     {"child of a call in place", child_of_a_call_in_place},
     {"child that calls in place", child_that_calls_in_place},
+    {"child of a set in place", child_of_a_set_in_place},
+    {"child that starts a runtime in a drop", child_that_starts_a_runtime_in_a_drop},
     {"child of a poll", child_of_a_poll},
     {"child of a drop", child_of_a_drop},
     {"child of a drop of a job", child_of_a_drop_of_a_job},
