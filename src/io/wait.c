@@ -129,8 +129,10 @@ void weft__io_wait_abandon(struct weft__io_wait *w)
 {
     struct weft__source *s = w->source;
     uint32_t state = weft__a32_load_acquire(&w->state); /* pairs with collect */
-    if (state == WEFT__IO_WAIT_QUEUED && WEFT__UNLIKELY(weft__source_is_ancestral(s))) {
-        /* The lock may be a thread's that is not here, and nobody goes through the list. */
+    if ((state == WEFT__IO_WAIT_QUEUED || state == WEFT__IO_WAIT_ENDED) &&
+        WEFT__UNLIKELY(weft__source_is_ancestral(s))) {
+        /* The lock may be a thread's that is not here, nobody goes through the list, and pins say
+         * nothing: the slot is never used again. */
         weft__a32_store_relaxed(&w->state, WEFT__IO_WAIT_NEW);
         return;
     }
