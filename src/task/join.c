@@ -35,6 +35,15 @@ static WEFT__NOINLINE int joins_itself(const void *caller)
     return weft__misuse("weft_join", -EDEADLK, "a task joins itself", caller);
 }
 
+/* In weft_block_in_place(), whose caller cannot end before. Not for a task of another runtime, or
+ * of a set, that is driven in there: what drives them may end before it does. */
+static bool stands_in(const struct weft__task *t)
+{
+    const struct weft__ctx *c = weft__ctx_get();
+    return t == c->in_place_task && (c->current == NULL || c->current->kind == WEFT__TASK_BODY ||
+                                     c->current->kind == WEFT__TASK_THREAD);
+}
+
 /* ---- the wait ---- */
 
 static int join_poll(weft_future *f, weft_waker *waker)
@@ -109,7 +118,7 @@ int weft_join(weft_task *task, weft_outcome *ret_outcome)
     if (rc < 0)
         return rc;
     if (!(weft__a64_load_acquire(&t->state) & WEFT__TASK_DONE)) {
-        if (t == weft__ctx_get()->in_place_task)
+        if (stands_in(t))
             return joins_itself(WEFT__CALLER);
         weft_join_future j;
         weft_join_future_init(&j, task);

@@ -515,6 +515,60 @@ static void *join_caller(void *arg)
     return arg;
 }
 
+struct bystander {
+    weft_task *caller, *waits;
+};
+
+static void *join_from_beside(void *arg)
+{
+    struct bystander *b = arg;
+    return (void *)(intptr_t)weft_join(b->caller, NULL);
+}
+
+static void *spawn_beside(void *arg)
+{
+    struct bystander *b = arg;
+    CHECK_EQ(weft_spawn(join_from_beside, b, &b->waits), 0);
+    CHECK_EQ(weft_yield(), 0); /* it waits */
+    return arg;
+}
+
+struct driven {
+    struct bystander by;
+    weft_runtime *rt;
+};
+
+static void *drive_in_place(void *arg)
+{
+    struct driven *d = arg;
+    CHECK_EQ(weft_block_on(d->rt, spawn_beside, &d->by, NULL), 0);
+    return arg;
+}
+
+static void *call_drive_in_place(void *arg)
+{
+    void *v;
+    CHECK_EQ(weft_block_in_place(drive_in_place, arg, &v), 0);
+    return v;
+}
+
+static void *join_beside(void *arg)
+{
+    struct bystander *b = arg;
+    return test_join_value(b->waits);
+}
+
+/* A task of another runtime, driven in place, may wait for the caller, which goes on first. */
+static void a_task_driven_in_place_waits_for_who_drives(struct test_env *env)
+{
+    struct driven d = {.rt = test_runtime_create(TEST_CT)};
+    weft_spawn_options o = {.runtime = env->handle};
+    CHECK_EQ(weft_spawn_with(&o, call_drive_in_place, &d, &d.by.caller), 0);
+    CHECK_SOON(weft_task_is_finished(d.by.caller));
+    EXPECT(test_block_on(d.rt, join_beside, &d.by) == NULL); /* its weft_join() has said 0 */
+    CHECK_EQ(weft_runtime_destroy(d.rt), 0);
+}
+
 static void *call_join_in_place(void *arg)
 {
     void *v;
@@ -673,6 +727,7 @@ TEST_MAIN(IN_TASK(bp_01_value_comes_through_join_and_threads_are_reused),
           IN_TASK_ON(bi_05_task_in_the_next_slot_runs_during_the_block, TEST_MT1),
           IN_TASK_ON(bi_06_task_id_is_the_outer_one_again, TEST_MT1),
           IN_TASK_ON(a_task_does_not_join_itself_in_place, TEST_MT1),
+          ON_MAIN_ON(a_task_driven_in_place_waits_for_who_drives, TEST_MT1),
           IN_TASK_ON(a_runtime_is_not_ended_by_a_task_of_its_own_in_place, TEST_MT1),
           IN_TASK_ON(panic_inside_block_in_place_ends_the_task, TEST_MT1),
           IN_TASK(id_01_ids_are_unique_and_seen_alike), IN_BODY(id_02_no_id_in_block_on),
