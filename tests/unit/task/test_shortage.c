@@ -466,6 +466,7 @@ static void a_body_that_is_refused_has_not_run(void **state)
 /* ---- a runtime that cannot have all its threads, one of which has spawned ---- */
 
 static int threads_left;
+static atomic_bool has_spawned;
 static weft_task *waiting;
 
 static int pthread_create_failing(pthread_t *ret, const pthread_attr_t *attr, void *(*body)(void *),
@@ -481,7 +482,7 @@ static int pthread_create_failing(pthread_t *ret, const pthread_attr_t *attr, vo
 static void spawn_in_hook(void *arg)
 {
     (void)arg;
-    if (waiting == NULL)
+    if (!atomic_exchange(&has_spawned, true))
         assert_int_equal(weft_spawn(wait_for_ever, NULL, &waiting), 0);
 }
 
@@ -496,6 +497,7 @@ static void a_runtime_that_fails_ends_what_its_hooks_spawned(void **state)
         c.workers = 2;
         c.on_thread_start = spawn_in_hook;
         waiting = NULL;
+        atomic_store(&has_spawned, false);
         threads_left = left;
         weft__sys_table.pthread_create = pthread_create_failing;
         assert_int_equal(weft_runtime_create(&c, &rt), -EAGAIN);
