@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,8 @@ static struct {
     char log[LOG_LINES][LOG_BYTES]; /* the oldest are kept: what came first explains the rest */
     unsigned log_count;
     bool running;
+    bool is_verbose;
+    time_t watchdog_s;
     pthread_t watchdog;
     const struct test_env *env;
     pthread_t main_thread;
@@ -39,7 +42,7 @@ static void keep_line(enum weft_log_level level, const char *line, void *arg)
     if (the.log_count < LOG_LINES)
         (void)snprintf(the.log[the.log_count++], LOG_BYTES, "%s", line); /* cut when too long */
     pthread_mutex_unlock(&the.lock);
-    if (getenv("WEFT_TEST_VERBOSE") != NULL)
+    if (the.is_verbose)
         (void)fprintf(stderr, "weft: %s\n", line);
 }
 
@@ -244,14 +247,10 @@ uint64_t test_rss_bytes(void)
 
 static void *watch(void *arg)
 {
-    const char *under = getenv("WEFT_TEST_UNDER");
-    const char *limit = getenv("WEFT_TEST_WATCHDOG_S"); /* shorter while one looks for a hang */
     struct timespec end;
     (void)arg;
     clock_gettime(CLOCK_REALTIME, &end);
-    end.tv_sec += limit != NULL                     ? strtol(limit, NULL, 10)
-                  : under != NULL && *under != '\0' ? 4 * WATCHDOG_S
-                                                    : WATCHDOG_S;
+    end.tv_sec += the.watchdog_s;
     pthread_mutex_lock(&the.lock);
     while (the.running) {
         if (pthread_cond_timedwait(&the.ended, &the.lock, &end) == 0)
@@ -268,7 +267,38 @@ static void *watch(void *arg)
     return NULL;
 }
 
+/* ---- crashes ---- */
+
+static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+#define CRASH_SIGNALS (sizeof(crash_signals) / sizeof(*crash_signals))
+static struct sigaction crash_actions[CRASH_SIGNALS];
+
+static void keep_crash_actions(void)
+{
+    for (size_t i = 0; i < CRASH_SIGNALS; i++)
+        (void)sigaction(crash_signals[i], NULL, &crash_actions[i]); /* cannot fail */
+}
+
+/* cmocka's handlers jump to the main thread's buffer from whichever thread has crashed, and the
+ * process ends without a word. As it was before: killed by the signal, or a sanitizer's report. */
+static void crash_plainly(void)
+{
+    for (size_t i = 0; i < CRASH_SIGNALS; i++)
+        (void)sigaction(crash_signals[i], &crash_actions[i], NULL); /* cannot fail */
+}
+
 /* ---- one test ---- */
+
+/* Here, not in the threads that use it: a test may call setenv(). */
+static void read_environment(void)
+{
+    const char *under = getenv("WEFT_TEST_UNDER");
+    const char *limit = getenv("WEFT_TEST_WATCHDOG_S"); /* shorter while one looks for a hang */
+    the.watchdog_s = limit != NULL                     ? strtol(limit, NULL, 10)
+                     : under != NULL && *under != '\0' ? 4 * WATCHDOG_S
+                                                       : WATCHDOG_S;
+    the.is_verbose = getenv("WEFT_TEST_VERBOSE") != NULL;
+}
 
 int test_main(const struct CMUnitTest *tests, size_t count, int argc, char **argv)
 {
@@ -279,6 +309,8 @@ int test_main(const struct CMUnitTest *tests, size_t count, int argc, char **arg
     }
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
+    read_environment();
+    keep_crash_actions();
     return _cmocka_run_group_tests("tests", tests, count, NULL, NULL);
 }
 
@@ -317,6 +349,7 @@ static void start_symbolizer(void)
 int test_setup(void **state)
 {
     struct test_env *env = *state;
+    crash_plainly();
     the.failures = 0;
     the.log_count = 0;
     the.env = env;
@@ -365,6 +398,7 @@ static void *run_in_task(void *arg)
 void test_run(void **state)
 {
     struct test_env *env = *state;
+    crash_plainly();
     if (env->place == TEST_ON_MAIN) {
         env->body(env);
     } else {
