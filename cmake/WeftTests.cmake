@@ -14,6 +14,7 @@
 #   tests/soak/*.c                   one program, for tests/stress/test_soak.py and make soak
 #   tests/examples/<name>.sh or .py  gets the path of examples/<name>     label example
 #   tests/support/*.c                weft_test_support, linked to each of the above
+#   tests/support/always/*.c         a part of each program with cmocka, whether it names them or not
 #   tests/support/tools/*.c          programs without weft; their directory is $WEFT_TEST_TOOLS
 #   tests/support/plugins/*.c        weft inside, and beside it; they lie in $WEFT_TEST_PLUGINS
 #   tests/model/support/*.c          the explorer, linked to the model tests
@@ -87,6 +88,10 @@ if(support_sources)
         -fno-omit-frame-pointer -fno-optimize-sibling-calls)
     set(support_library weft_test_support)
 endif()
+
+file(GLOB always_sources CONFIGURE_DEPENDS ${tests_dir}/support/always/*.c)
+add_library(weft_test_always OBJECT ${always_sources})
+weft_test_common(weft_test_always)
 
 # Plugins, each with weft inside and beside it, for a test that loads and unloads them.
 if(NOT WEFT_TEST_UNDER)
@@ -188,7 +193,7 @@ endfunction()
 # One test program, for weft_test(), whose said_* it reads.
 function(weft_test_program name source label library)
     string(REGEX REPLACE "[/.]" "_" target "test_${name}")
-    add_executable(${target} ${source} ${ARGN})
+    add_executable(${target} ${source} ${ARGN} $<TARGET_OBJECTS:weft_test_always>)
     weft_test_common(${target})
     if(said_INTERNAL)
         target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)

@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,18 +19,34 @@
 /* One test at a time: what it recorded, and its watchdog. */
 static struct {
     pthread_mutex_t lock;
-    pthread_cond_t ended;
+    pthread_cond_t changed; /* of running and is_watched */
     unsigned failures;
     char first[512];
     char log[LOG_LINES][LOG_BYTES]; /* the oldest are kept: what came first explains the rest */
     unsigned log_count;
-    bool running;
-    bool is_verbose;
-    time_t watchdog_s;
+    bool running, is_watched; /* under lock */
     pthread_t watchdog;
     const struct test_env *env;
     pthread_t main_thread;
 } the = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* Written before main(): a test may call setenv() while other threads run. */
+static struct {
+    const char *under; /* never NULL */
+    time_t watchdog_s;
+    bool is_verbose;
+} environment;
+
+__attribute__((constructor)) static void read_environment(void)
+{
+    const char *under = getenv("WEFT_TEST_UNDER");
+    const char *limit = getenv("WEFT_TEST_WATCHDOG_S"); /* shorter while one looks for a hang */
+    environment.under = under != NULL ? under : "";
+    environment.watchdog_s = limit != NULL        ? strtol(limit, NULL, 10)
+                             : *environment.under ? 4 * WATCHDOG_S
+                                                  : WATCHDOG_S;
+    environment.is_verbose = getenv("WEFT_TEST_VERBOSE") != NULL;
+}
 
 /* ---- log ---- */
 
@@ -42,7 +57,7 @@ static void keep_line(enum weft_log_level level, const char *line, void *arg)
     if (the.log_count < LOG_LINES)
         (void)snprintf(the.log[the.log_count++], LOG_BYTES, "%s", line); /* cut when too long */
     pthread_mutex_unlock(&the.lock);
-    if (the.is_verbose)
+    if (environment.is_verbose)
         (void)fprintf(stderr, "weft: %s\n", line);
 }
 
@@ -199,14 +214,12 @@ int test_count_fds(void)
 
 bool test_is_under(const char *tool)
 {
-    const char *under = getenv("WEFT_TEST_UNDER");
-    return under != NULL && strcmp(under, tool) == 0;
+    return strcmp(environment.under, tool) == 0;
 }
 
 unsigned test_scaled(unsigned n)
 {
-    const char *under = getenv("WEFT_TEST_UNDER");
-    if (under != NULL && *under != '\0')
+    if (*environment.under)
         n /= test_is_under("address") ? 4 : 10;
     return n > 0 ? n : 1;
 }
@@ -249,11 +262,13 @@ static void *watch(void *arg)
 {
     struct timespec end;
     (void)arg;
-    clock_gettime(CLOCK_REALTIME, &end);
-    end.tv_sec += the.watchdog_s;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += environment.watchdog_s;
     pthread_mutex_lock(&the.lock);
+    the.is_watched = true;
+    pthread_cond_broadcast(&the.changed);
     while (the.running) {
-        if (pthread_cond_timedwait(&the.ended, &the.lock, &end) == 0)
+        if (pthread_cond_timedwait(&the.changed, &the.lock, &end) == 0)
             continue;
         pthread_mutex_unlock(&the.lock);
         (void)fprintf(stderr, "the test hangs; first failure: %s; its tasks:\n",
@@ -267,38 +282,25 @@ static void *watch(void *arg)
     return NULL;
 }
 
-/* ---- crashes ---- */
-
-static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
-#define CRASH_SIGNALS (sizeof(crash_signals) / sizeof(*crash_signals))
-static struct sigaction crash_actions[CRASH_SIGNALS];
-
-static void keep_crash_actions(void)
+/* Returns once it waits: a test that forks must not do so while it holds the lock of the log. */
+static int start_watchdog(void)
 {
-    for (size_t i = 0; i < CRASH_SIGNALS; i++)
-        (void)sigaction(crash_signals[i], NULL, &crash_actions[i]); /* cannot fail */
-}
-
-/* cmocka's handlers jump to the main thread's buffer from whichever thread has crashed, and the
- * process ends without a word. As it was before: killed by the signal, or a sanitizer's report. */
-static void crash_plainly(void)
-{
-    for (size_t i = 0; i < CRASH_SIGNALS; i++)
-        (void)sigaction(crash_signals[i], &crash_actions[i], NULL); /* cannot fail */
+    pthread_condattr_t attr;
+    if (pthread_condattr_init(&attr) != 0)
+        return -1;
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC); /* it is known */
+    int rc = pthread_cond_init(&the.changed, &attr);
+    pthread_condattr_destroy(&attr);
+    if (rc == 0)
+        rc = pthread_create(&the.watchdog, NULL, watch, NULL);
+    pthread_mutex_lock(&the.lock);
+    while (rc == 0 && !the.is_watched)
+        pthread_cond_wait(&the.changed, &the.lock);
+    pthread_mutex_unlock(&the.lock);
+    return -rc;
 }
 
 /* ---- one test ---- */
-
-/* Here, not in the threads that use it: a test may call setenv(). */
-static void read_environment(void)
-{
-    const char *under = getenv("WEFT_TEST_UNDER");
-    const char *limit = getenv("WEFT_TEST_WATCHDOG_S"); /* shorter while one looks for a hang */
-    the.watchdog_s = limit != NULL                     ? strtol(limit, NULL, 10)
-                     : under != NULL && *under != '\0' ? 4 * WATCHDOG_S
-                                                       : WATCHDOG_S;
-    the.is_verbose = getenv("WEFT_TEST_VERBOSE") != NULL;
-}
 
 int test_main(const struct CMUnitTest *tests, size_t count, int argc, char **argv)
 {
@@ -309,8 +311,6 @@ int test_main(const struct CMUnitTest *tests, size_t count, int argc, char **arg
     }
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
-    read_environment();
-    keep_crash_actions();
     return _cmocka_run_group_tests("tests", tests, count, NULL, NULL);
 }
 
@@ -349,11 +349,11 @@ static void start_symbolizer(void)
 int test_setup(void **state)
 {
     struct test_env *env = *state;
-    crash_plainly();
     the.failures = 0;
     the.log_count = 0;
     the.env = env;
     the.running = true;
+    the.is_watched = false;
     the.main_thread = pthread_self();
     weft_log_set(keep_line, NULL);
     start_symbolizer();
@@ -363,9 +363,7 @@ int test_setup(void **state)
         env->rt = test_runtime_create(env->flavour);
         env->handle = weft_runtime_handle(env->rt);
     }
-    if (pthread_cond_init(&the.ended, NULL) != 0)
-        return -1;
-    return -pthread_create(&the.watchdog, NULL, watch, NULL);
+    return start_watchdog();
 }
 
 void test_shutdown(struct test_env *env)
@@ -398,7 +396,6 @@ static void *run_in_task(void *arg)
 void test_run(void **state)
 {
     struct test_env *env = *state;
-    crash_plainly();
     if (env->place == TEST_ON_MAIN) {
         env->body(env);
     } else {
@@ -433,10 +430,10 @@ int test_teardown(void **state)
     }
     pthread_mutex_lock(&the.lock);
     the.running = false;
-    pthread_cond_signal(&the.ended);
+    pthread_cond_broadcast(&the.changed);
     pthread_mutex_unlock(&the.lock);
     pthread_join(the.watchdog, NULL);
-    pthread_cond_destroy(&the.ended);
+    pthread_cond_destroy(&the.changed);
     weft_log_set(NULL, NULL);
     return 0;
 }
