@@ -845,8 +845,10 @@ static void a_forked_child_that_closes_disturbs_nobody(struct test_env *env)
      * holds at the fork is held for ever in the child. */
     CHECK_EQ(weft_sleep(10 * WEFT_MS), 0);
     pid_t pid = fork();
-    if (pid == 0)
+    if (pid == 0) {
+        (void)alarm(30); /* a hang is a failure */
         _exit(weft_tcp_close(conn) == 0 ? 0 : 1);
+    }
     CHECK(pid > 0);
     CHECK_EQ(waitpid(pid, &status, 0), pid);
     CHECK_EQ(status, 0);
