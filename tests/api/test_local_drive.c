@@ -374,6 +374,7 @@ static void a_deadline_ends_the_wait(struct test_env *env)
     struct cleaned c = {.thread = pthread_self()};
     weft_local_set *set = set_create();
     CHECK_EQ(weft_spawn_local_on(set, wait_for_ever, &c, NULL), 0);
+    run_until(set, yield_twice, NULL); /* it waits */
     WEFT_TIMEOUT(10 * WEFT_MS) {
         EXPECT_EQ(weft_local_set_wait(set), -ETIMEDOUT);
     }

@@ -504,6 +504,8 @@ static int visit(void *arg, size_t index)
     struct each *e = arg;
     atomic_fetch_add(&e->seen[index], 1);
     (void)be_counted(&e->crowd);
+    while (index > e->fails_at && weft_yield() == 0)
+        continue; /* until the failure has come, so that it has something to stop */
     return index == e->fails_at ? -EBADMSG : 0;
 }
 
@@ -549,13 +551,13 @@ static void sco_08_arguments_and_results_are_dropped_once(struct test_env *env)
             CHECK_EQ(weft_scope_spawn_with(s, &drops, return_it, &results), 0);
         CHECK_EQ(weft_scope_wait(s), 0);
         CHECK_EQ(atomic_load(&results), 10);
-        WEFT_NO_WAIT { /* on one worker they cannot have begun */
+        WEFT_NO_WAIT { /* on one thread they cannot have begun */
             for (int i = 0; i < 10; i++)
                 CHECK_EQ(weft_scope_spawn_with(s, &drop_args, return_it, &args), 0);
             weft_scope_cancel(s);
         }
     }
-    if (env->flavour != TEST_MT4)
+    if (env->flavour == TEST_CT) /* elsewhere a worker that is held up gets a substitute */
         CHECK_EQ(atomic_load(&args), 10);
     CHECK(atomic_load(&args) <= 10);
 }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define KEPT __attribute__((noinline))
 #define NO_TAIL_CALL __asm__ volatile("" ::: "memory")
@@ -53,6 +54,23 @@ static void cancel(weft_future *f)
     (void)f;
 }
 
+/* By what a dump says of them. */
+static uint64_t count_waiting(void)
+{
+    static char text[1 << 16];
+    weft_dump_options o = {.without_traces = true};
+    uint64_t count = 0;
+    FILE *f = tmpfile();
+    if (f == NULL || weft_dump_with(NULL, fileno(f), &o) < 0)
+        abort();
+    rewind(f);
+    text[fread(text, 1, sizeof text - 1, f)] = '\0';
+    fclose(f);
+    for (const char *p = text; (p = strstr(p, ") waits")) != NULL; p++)
+        count++;
+    return count;
+}
+
 /* Where the debugger stops. */
 static KEPT void stop_here(uint64_t parked)
 {
@@ -74,8 +92,9 @@ static int run(void *arg)
     if (weft_spawn_with(&named, sleeper, NULL, NULL) < 0 ||
         weft_spawn_future(NULL, &future, NULL) < 0)
         return 1;
-    if (weft_sleep(50 * WEFT_MS) < 0)
-        return 1;
+    while (count_waiting() < count + 2)
+        if (weft_sleep(WEFT_MS) < 0)
+            return 1;
     stop_here(count);
     if (getenv("PARKED_ABORTS") != NULL)
         abort();

@@ -389,21 +389,29 @@ static void weft_run_is_told_what_it_lacks(void **state)
 
 /* ---- a second thread drives, and nothing is left for what the caller would wait as ---- */
 
-static atomic_bool is_driving, may_end, has_run;
+static atomic_bool may_end, has_run;
+static atomic_uint turns; /* of the task on the other thread */
+
+/* Until that thread has run what it was given. */
+static void wait_for_turns(void)
+{
+    unsigned now = atomic_load(&turns);
+    while (atomic_load(&turns) - now < 5)
+        usleep(1000);
+}
 
 /* Memory for tasks comes in powers of two. */
 static void *no_tasks(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
     if (len < 64 << 10 || (len & (len - 1)) != 0)
         return real.mmap(addr, len, prot, flags, fd, offset);
-    usleep(50000); /* long enough for the other thread to run what it was given */
+    wait_for_turns();
     return mmap_failing(addr, len, prot, flags, fd, offset);
 }
 
 static void *drive_until_told(void *arg)
 {
-    atomic_store(&is_driving, true);
-    while (!atomic_load(&may_end))
+    for (; !atomic_load(&may_end); atomic_fetch_add(&turns, 1))
         (void)weft_sleep(WEFT_MS);
     return arg;
 }
@@ -443,8 +451,7 @@ static void a_body_that_is_refused_has_not_run(void **state)
     int rc = 0;
     atomic_store(&may_end, false);
     assert_int_equal(pthread_create(&thread, NULL, drive, rt), 0);
-    while (!atomic_load(&is_driving)) /* it needs memory as well, until then */
-        usleep(1000);
+    wait_for_turns(); /* it needs memory as well, until then */
     for (int i = 0; rc == 0 && i < 4000; i++) {
         weft_outcome out;
         assert_int_equal(weft_spawn_future(&o, &ever, NULL), 0); /* takes a place in the slab */
@@ -454,7 +461,7 @@ static void a_body_that_is_refused_has_not_run(void **state)
         weft__sys_table.mmap = real.mmap;
     }
     assert_int_equal(rc, -ENOMEM);
-    usleep(10000);
+    wait_for_turns();
     assert_false(atomic_load(&has_run));
     atomic_store(&may_end, true);
     assert_int_equal(pthread_join(thread, &ended), 0);
@@ -466,7 +473,7 @@ static void a_body_that_is_refused_has_not_run(void **state)
 /* ---- a runtime that cannot have all its threads, one of which has spawned ---- */
 
 static int threads_left;
-static atomic_bool has_spawned;
+static atomic_bool has_begun, has_spawned; /* the first of the hooks */
 static weft_task *waiting;
 
 static int pthread_create_failing(pthread_t *ret, const pthread_attr_t *attr, void *(*body)(void *),
@@ -475,15 +482,18 @@ static int pthread_create_failing(pthread_t *ret, const pthread_attr_t *attr, vo
     if (threads_left-- <= 0)
         return EAGAIN;
     int rc = real.pthread_create(ret, attr, body, arg);
-    usleep(50000); /* the hook of the thread runs */
+    while (rc == 0 && !atomic_load(&has_spawned))
+        usleep(1000);
     return rc;
 }
 
 static void spawn_in_hook(void *arg)
 {
     (void)arg;
-    if (!atomic_exchange(&has_spawned, true))
-        assert_int_equal(weft_spawn(wait_for_ever, NULL, &waiting), 0);
+    if (atomic_exchange(&has_begun, true))
+        return;
+    assert_int_equal(weft_spawn(wait_for_ever, NULL, &waiting), 0);
+    atomic_store(&has_spawned, true);
 }
 
 static void a_runtime_that_fails_ends_what_its_hooks_spawned(void **state)
@@ -497,6 +507,7 @@ static void a_runtime_that_fails_ends_what_its_hooks_spawned(void **state)
         c.workers = 2;
         c.on_thread_start = spawn_in_hook;
         waiting = NULL;
+        atomic_store(&has_begun, false);
         atomic_store(&has_spawned, false);
         threads_left = left;
         weft__sys_table.pthread_create = pthread_create_failing;
