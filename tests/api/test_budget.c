@@ -55,7 +55,10 @@ static void co_01_draining_ready_items_yields(struct test_env *env)
         CHECK_EQ((uintptr_t)v, i);
     }
     CHECK(test_forced_yields(env) > before);
-    CHECK(atomic_load(&s.turns) > 0);
+    if (env->flavour == TEST_CT)
+        CHECK(atomic_load(&s.turns) > 0);
+    else /* another worker may have it, and be held up */
+        CHECK_SOON(atomic_load(&s.turns) > 0);
     sibling_stop(&s);
     chan_fini(&c);
 }
@@ -340,10 +343,10 @@ static void served_beside(weft_task_fn busy)
         CHECK(test_elapsed_ms(start) < 20000); /* who starves waits for ever */
         CHECK_EQ(weft_yield(), 0);
     }
+    CHECK_SOON(atomic_load(&yields) > 0);
     atomic_store(&stop_yielding, true);
     for (int i = 0; i < 8; i++)
         (void)test_join_value(t[i]);
-    CHECK(atomic_load(&yields) > 0);
 }
 
 static void yd_01_timers_are_served_while_tasks_yield(struct test_env *env)

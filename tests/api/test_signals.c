@@ -208,6 +208,8 @@ static void each_worker_has_a_signal_stack_of_its_own(struct test_env *env)
         void *here;
         (void)look_at_signal_stack(&here);
         int index = weft_worker_index(), seen = 0;
+        if (index >= 4)
+            continue; /* an extra one, which may be another thread the next time */
         while (seen < count && worker[seen] != index)
             seen++;
         for (int j = 0; j < count; j++)

@@ -79,7 +79,7 @@ static void sl_02_past_deadline_returns_at_once(struct test_env *env)
         CHECK_EQ(weft_sleep_until(weft_now()), 0);
         CHECK_EQ(weft_sleep_until(start), 0);
     }
-    CHECK(test_elapsed_ms(start) < 5000);
+    CHECK(test_elapsed_ms(start) < 20000);
 }
 
 static void sl_03_reset_moves_the_deadline(struct test_env *env)
@@ -111,7 +111,7 @@ static void sl_03_reset_moves_the_deadline(struct test_env *env)
 struct resetter {
     weft_future future;
     weft_timer timer;
-    uint64_t second;
+    uint64_t first, second;
     bool is_reset;
 };
 
@@ -119,7 +119,8 @@ static int poll_resetter(weft_future *f, weft_waker *waker)
 {
     struct resetter *r = (struct resetter *)f;
     if (!r->is_reset) {
-        EXPECT_EQ(weft_future_poll(&r->timer.future, waker), WEFT_PENDING);
+        int rc = weft_future_poll(&r->timer.future, waker);
+        EXPECT(rc == WEFT_PENDING || weft_now() >= r->first); /* held up by the machine */
         weft_timer_reset(&r->timer, r->second);
         r->is_reset = true;
     }
@@ -142,11 +143,11 @@ static void sl_03_reset_while_it_is_waited_for(struct test_env *env)
          * ready. */
         uint64_t first = start + (i == 1 ? 500 * WEFT_MS : YEAR);
         uint64_t second = i == 0 ? start + 10 * WEFT_MS : i == 1 ? start + 510 * WEFT_MS : 1;
-        struct resetter r = {.future = {&resetter_ops}, .second = second};
+        struct resetter r = {.future = {&resetter_ops}, .first = first, .second = second};
         CHECK_EQ(weft_timer_init(&r.timer, first), 0);
         CHECK_EQ(weft_await(&r.future), 0);
         CHECK(weft_now() >= r.second);
-        CHECK(test_elapsed_ms(start) < 5000);
+        CHECK(test_elapsed_ms(start) < 20000);
         weft_timer_fini(&r.timer);
     }
 }
@@ -191,9 +192,10 @@ static void sl_05_neighbour_in_the_slot_is_unharmed(struct test_env *env)
     for (int i = 0; i < 20; i++) {
         uint64_t deadline = weft_now() + 5 * WEFT_MS;
         weft_timer stays;
-        struct resetter moves = {.future = {&resetter_ops}, .second = deadline, .is_reset = false};
+        struct resetter moves = {
+            .future = {&resetter_ops}, .first = weft_now() + YEAR, .second = deadline};
         CHECK_EQ(weft_timer_init(&stays, deadline), 0);
-        CHECK_EQ(weft_timer_init(&moves.timer, weft_now() + YEAR), 0);
+        CHECK_EQ(weft_timer_init(&moves.timer, moves.first), 0);
         int rc = 0;
         WEFT_TIMEOUT(WEFT_MS)
             rc = weft_await(&moves.future);
@@ -305,11 +307,11 @@ static void sl_07_timer_belongs_to_the_runtime_that_made_it(struct test_env *env
     weft_timer_fini(&m.timer);
 }
 
-static void *sleep_10_ms(void *arg)
+static void *sleep_40_ms(void *arg)
 {
     uint64_t start = weft_now();
-    CHECK_EQ(weft_sleep(10 * WEFT_MS), 0);
-    CHECK(weft_now() - start >= 10 * WEFT_MS);
+    CHECK_EQ(weft_sleep(40 * WEFT_MS), 0);
+    CHECK(weft_now() - start >= 40 * WEFT_MS);
     return arg;
 }
 
@@ -319,11 +321,11 @@ static void many_sleeps(void)
     static weft_task *t[N];
     uint64_t start = weft_now();
     for (int i = 0; i < N; i++)
-        t[i] = SPAWN(sleep_10_ms, NULL);
-    (void)sleep_10_ms(NULL);
+        t[i] = SPAWN(sleep_40_ms, NULL);
+    (void)sleep_40_ms(NULL);
     for (int i = 0; i < N; i++)
         (void)test_join_value(t[i]);
-    CHECK(test_elapsed_ms(start) < 5000); /* together, not one after the other: 5120 */
+    CHECK(test_elapsed_ms(start) < 20000); /* together, not one after the other: 20480 */
 }
 
 static void sl_08_512_sleeps_at_once_in_a_task(struct test_env *env)
@@ -429,7 +431,7 @@ static void to_03_past_deadline_expires_at_once(struct test_env *env)
     CHECK_EQ(gate_wait(&g), -ETIMEDOUT);
     weft_timeout_leave(&t);
     CHECK(weft_timeout_is_expired(&t));
-    CHECK(test_elapsed_ms(start) < 5000);
+    CHECK(test_elapsed_ms(start) < 20000);
     gate_fini(&g);
 }
 
