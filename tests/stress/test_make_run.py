@@ -90,20 +90,20 @@ def use(run):
 
     line = rf"^connections {CONNECTIONS} \({CONNECTIONS} in all\)"
     # A line that is read late is followed early by the next: on a busy machine we look for longer.
-    times = [run.wait_for(line, 5)[0] for _ in range(3)]
+    times = [run.wait_for(line, 20)[0] for _ in range(3)]
     while not are_a_second_apart(times[-3:]):
         check(len(times) < 20, f"not once a second: {times}")
-        times.append(run.wait_for(line, 5)[0])
+        times.append(run.wait_for(line, 20)[0])
 
     began = time.monotonic()
     os.killpg(run.process.pid, signal.SIGINT)
-    run.wait_for(rf"^stopped: {CONNECTIONS} connections, \d+ bytes, 0 still open$", 5)
-    run.process.wait(timeout=5)
-    check(time.monotonic() - began < 4, "Ctrl-C took long")
+    run.wait_for(rf"^stopped: {CONNECTIONS} connections, \d+ bytes, 0 still open$", 20)
+    run.process.wait(timeout=20)
+    check(time.monotonic() - began < 15, "Ctrl-C took long")
     for sock in open_ones:
-        sock.settimeout(5)
+        sock.settimeout(20)
         check(sock.recv(1) == b"", "a connection was not ended")
-    left = [run.lines.get(timeout=5)[1] for _ in range(run.lines.qsize())]
+    left = [run.lines.get(timeout=20)[1] for _ in range(run.lines.qsize())]
     print("after Ctrl-C:", run.seen[-1], [line for line in left if line], run.process.returncode)
 
 

@@ -56,7 +56,8 @@ def shut_down_many_times(options, down, rounds, may_be_late=False):
             late += answer["rc"] != 0
             slowest_us = max(slowest_us, answer["took_us"])
             check(answer["rc"] == 0 or (may_be_late and answer["rc"] == -110), f"down: {answer}")
-            check(answer["took_us"] < 3e6 * PATIENCE, f"shutdown took {answer['took_us']} us")
+            # Much less, on a machine that is not held up; and not as long as the clients go on.
+            check(answer["took_us"] < 10e6 * PATIENCE, f"shutdown took {answer['took_us']} us")
             for client in clients:
                 check(client.result()["corrupt"] == 0, "bytes differ")
             idle.close()

@@ -87,7 +87,9 @@ def is_prompt_beside(options, tasks):
         server.settle(base["alive"])
         log = server.log().splitlines()
         stuck = [below for line, below in zip(log, log[1:] + [""]) if "is stuck for" in line]
-        check(UNDER or len(stuck) == tasks, f"{tasks} stuck, but the log says:\n{server.log()}")
+        if not UNDER and len(stuck) != tasks:  # the machine may have been held up for as long
+            print(f"  {tasks} stuck, but the log says:\n{server.log()}")
+            return False
         check(all('"sticking"' in line for line in stuck if UNDER == ""), f"not named: {stuck}")
         # When it took longer the tasks did not stick until the end, and others had it easy.
         return (max(waits[-1], late_ms) < PROMISED_MS * PATIENCE + pause_ms
