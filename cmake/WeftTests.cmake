@@ -13,6 +13,7 @@
 #   tests/stress/servers/*.c         the servers: public headers, their path is $WEFT_LOAD_SERVER
 #   tests/soak/*.c                   one program, for tests/stress/test_soak.py and make soak
 #   tests/examples/<name>.sh or .py  gets the path of examples/<name>     label example
+#   tests/tools/test_tools.py        what tools/ says when it has done nothing     label check
 #   tests/support/*.c                weft_test_support, linked to each of the above
 #   tests/support/always/*.c         a part of each program with cmocka, whether it names them or not
 #   tests/support/tools/*.c          programs without weft; their directory is $WEFT_TEST_TOOLS
@@ -554,6 +555,8 @@ if(NOT WEFT_TEST_UNDER)
         COMMAND ${Python3_EXECUTABLE} ${tools}/check-layers --self-test)
     weft_script_test(NAME check.bench-peers-self-test LABEL check
         COMMAND ${Python3_EXECUTABLE} ${tools}/bench-peers --self-test)
+    weft_script_test(NAME check.tools LABEL check
+        COMMAND ${Python3_EXECUTABLE} ${tests_dir}/tools/test_tools.py)
     weft_script_test(NAME check.behaviours LABEL check
         COMMAND ${Python3_EXECUTABLE} ${tools}/check-behaviours ${PROJECT_SOURCE_DIR})
     weft_script_test(NAME check.tested-names LABEL check
