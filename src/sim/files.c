@@ -75,6 +75,12 @@ static void forget(struct weft__sim *s, struct weft__sim_file *f)
     weft__free(f);
 }
 
+void weft__sim_file_destroy(struct weft__sim *s, struct weft__sim_file *f)
+{
+    weft__sim_socket_close(s, f);
+    forget(s, f);
+}
+
 void weft__sim_files_free(struct weft__sim *s)
 {
     for (unsigned i = 0; i < s->file_count; i++) {
@@ -203,7 +209,6 @@ int weft__sim_close(int fd)
     struct weft__sim_file *f = weft__sim_file_of(s, fd);
     if (f == NULL)
         return -EBADF;
-    weft__sim_socket_close(s, f);
-    forget(s, f);
+    weft__sim_file_destroy(s, f);
     return 0;
 }

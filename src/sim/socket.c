@@ -9,7 +9,7 @@
 #include "sim/world.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
+#include <limits.h>
 #include <string.h>
 
 static struct weft__sim_side *side_of(const struct weft__sim_file *f)
@@ -74,6 +74,11 @@ static bool is_on(const struct weft__sim_file *f, int level, int name)
     return value != 0;
 }
 
+bool weft__sim_is_v6only(const struct weft__sim_file *f)
+{
+    return is_on(f, IPPROTO_IPV6, IPV6_V6ONLY);
+}
+
 /* Somebody has the address in a way that keeps others from it. */
 static bool is_taken(struct weft__sim *s, const struct weft__sim_file *by,
                      const struct sockaddr_storage *addr)
@@ -82,12 +87,12 @@ static bool is_taken(struct weft__sim *s, const struct weft__sim_file *by,
     unsigned port = weft__sim_port_of((const struct sockaddr *)addr);
     for (unsigned i = 0; i < s->file_count; i++) {
         const struct weft__sim_file *f = s->files[i];
-        if (!is_socket(f) || f == by || !f->is_bound || f->family != by->family ||
+        if (!is_socket(f) || f == by || !f->is_bound ||
             weft__sim_port_of((const struct sockaddr *)&f->addr) != port)
             continue;
         struct weft__sim_ip other = weft__sim_ip_of((const struct sockaddr *)&f->addr);
-        bool meets = memcmp(&ip, &other, sizeof(ip)) == 0 || weft__sim_ip_is_any(&ip) ||
-                     weft__sim_ip_is_any(&other);
+        bool meets = weft__sim_ip_covers(&ip, weft__sim_is_v6only(by), &other) ||
+                     weft__sim_ip_covers(&other, weft__sim_is_v6only(f), &ip);
         bool both_port = is_on(f, SOL_SOCKET, SO_REUSEPORT) && is_on(by, SOL_SOCKET, SO_REUSEPORT);
         bool both_addr = f->kind != WEFT__SIM_LISTENER && is_on(f, SOL_SOCKET, SO_REUSEADDR) &&
                          is_on(by, SOL_SOCKET, SO_REUSEADDR);
@@ -145,6 +150,9 @@ int weft__sim_listen(int fd, int backlog)
         return f == NULL ? -EBADF : -ENOTSOCK;
     if (f->kind == WEFT__SIM_TCP || !f->is_bound)
         return -EINVAL;
+    /* Of several that shared the address while nobody listened, the first. */
+    if (f->kind != WEFT__SIM_LISTENER && is_taken(s, f, &f->addr))
+        return -EADDRINUSE;
     f->kind = WEFT__SIM_LISTENER;
     f->backlog = backlog < 1 ? 1 : (unsigned)backlog;
     return 0;
@@ -152,25 +160,47 @@ int weft__sim_listen(int fd, int backlog)
 
 /* ---- connecting ---- */
 
-/* Where a socket speaks from that was not bound. */
+static void set_ip(struct sockaddr_storage *addr, socklen_t *len, int family,
+                   const struct weft__sim_ip *ip)
+{
+    memset(addr, 0, sizeof(*addr));
+    addr->ss_family = (sa_family_t)family;
+    if (family == AF_INET) {
+        memcpy(&((struct sockaddr_in *)addr)->sin_addr, ip->byte + 12, 4);
+        *len = sizeof(struct sockaddr_in);
+    } else {
+        memcpy(&((struct sockaddr_in6 *)addr)->sin6_addr, ip->byte, 16);
+        *len = sizeof(struct sockaddr_in6);
+    }
+}
+
+/* The host's own address on the way to another one. */
+static struct weft__sim_ip near_ip(const struct weft__sim_ip *to)
+{
+    struct weft__sim_ip ip = {.byte = {[15] = 1}};
+    if (weft__sim_ip_is_v4(to)) {
+        ip.byte[10] = ip.byte[11] = 0xff;
+        ip.byte[12] = to->byte[12] == 127 ? 127 : 10;
+    } else if (memcmp(to, &in6addr_loopback, sizeof(*to)) != 0) {
+        ip.byte[0] = 0xfd;
+    }
+    return ip;
+}
+
+/* Where a socket speaks from that was not bound, or to a port alone. */
 static int bind_near(struct weft__sim *s, struct weft__sim_file *f, const struct sockaddr *to)
 {
-    struct weft__sim_ip ip = weft__sim_ip_of(to);
-    if (f->is_bound)
+    struct weft__sim_ip remote = weft__sim_ip_of(to), near = near_ip(&remote);
+    if (f->is_bound) {
+        struct weft__sim_ip own = weft__sim_ip_of((const struct sockaddr *)&f->addr);
+        unsigned port = weft__sim_port_of((const struct sockaddr *)&f->addr);
+        if (weft__sim_ip_is_any(&own)) {
+            set_ip(&f->addr, &f->addr_len, f->family, &near);
+            set_port(&f->addr, port);
+        }
         return 0;
-    memset(&f->addr, 0, sizeof(f->addr));
-    f->addr.ss_family = to->sa_family;
-    if (to->sa_family == AF_INET) {
-        struct sockaddr_in *in = (struct sockaddr_in *)&f->addr;
-        in->sin_addr.s_addr = htonl(ip.byte[12] == 127 ? 0x7f000001 : 0x0a000001);
-        f->addr_len = sizeof(*in);
-    } else {
-        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&f->addr;
-        in6->sin6_addr = in6addr_loopback;
-        if (memcmp(&ip, &in6addr_loopback, sizeof(ip)) != 0)
-            in6->sin6_addr.s6_addr[0] = 0xfd;
-        f->addr_len = sizeof(*in6);
     }
+    set_ip(&f->addr, &f->addr_len, f->family, &near);
     int rc = take_port(s, f, &f->addr);
     f->is_bound = rc == 0;
     return rc;
@@ -229,6 +259,33 @@ static int give_addr(struct sockaddr *addr, socklen_t *len, const struct sockadd
     return 0;
 }
 
+/* An address of the connection as a socket of this family sees it: IPv4 through an IPv6 one is
+ * mapped. */
+static void see_addr(struct sockaddr_storage *ret, socklen_t *ret_len, int family,
+                     const struct weft__sim_side *side)
+{
+    *ret = side->addr;
+    *ret_len = side->addr_len;
+    if (side->addr.ss_family == family)
+        return;
+    set_ip(ret, ret_len, family, &side->ip);
+    set_port(ret, weft__sim_port_of((const struct sockaddr *)&side->addr));
+}
+
+/* What a listener has set its connections have from the beginning. */
+static int copy_options(struct weft__sim_file *to, const struct weft__sim_file *from)
+{
+    for (const struct weft__sim_option *o = from->options; o != NULL; o = o->next) {
+        struct weft__sim_option *copy = weft__malloc(sizeof(*copy));
+        if (copy == NULL)
+            return -ENOMEM;
+        *copy = *o;
+        copy->next = to->options;
+        to->options = copy;
+    }
+    return 0;
+}
+
 int weft__sim_accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
     static const int exhausted[] = {-EMFILE, -ENFILE, -ENOMEM, -ENOBUFS};
@@ -253,15 +310,21 @@ int weft__sim_accept(int fd, struct sockaddr *addr, socklen_t *len)
     int rc = weft__sim_file_create(s, WEFT__SIM_TCP, &f);
     if (rc < 0)
         return rc;
+    rc = copy_options(f, l);
+    if (rc < 0) {
+        weft__sim_file_destroy(s, f);
+        return rc;
+    }
     struct weft__sim_conn *c = take_queued(l);
-    struct weft__sim_side *server = &c->side[1];
+    struct sockaddr_storage peer;
+    socklen_t peer_len;
     f->family = l->family;
     f->conn = c;
     f->side = 1;
-    f->addr = server->addr;
-    f->addr_len = server->addr_len;
-    server->sock = f;
-    (void)give_addr(addr, len, &c->side[0].addr, c->side[0].addr_len);
+    see_addr(&f->addr, &f->addr_len, f->family, &c->side[1]);
+    c->side[1].sock = f;
+    see_addr(&peer, &peer_len, f->family, &c->side[0]);
+    (void)give_addr(addr, len, &peer, peer_len);
     return f->fd;
 }
 
@@ -517,22 +580,29 @@ int weft__sim_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
         return f == NULL ? -EBADF : -ENOTSOCK;
     if (f->conn == NULL || !f->conn->is_established || side_of(f)->is_dead)
         return -ENOTCONN;
-    const struct weft__sim_side *peer = &f->conn->side[1 - f->side];
-    return give_addr(addr, len, &peer->addr, peer->addr_len);
+    struct sockaddr_storage peer;
+    socklen_t peer_len;
+    see_addr(&peer, &peer_len, f->family, &f->conn->side[1 - f->side]);
+    return give_addr(addr, len, &peer, peer_len);
 }
 
 /* ---- options: kept, and given back ---- */
+
+static socklen_t shortest_option(int level, int name)
+{
+    if (level != SOL_SOCKET)
+        return 1;
+    return name == SO_LINGER         ? sizeof(struct linger)
+           : name == SO_BINDTODEVICE ? 0 /* a name */
+                                     : sizeof(int);
+}
 
 int weft__sim_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
     struct weft__sim_file *f = weft__sim_file_of(weft__sim_here(), fd);
     if (!is_socket(f))
         return f == NULL ? -EBADF : -ENOTSOCK;
-    /* An int at least, as most are; so who reads one need not ask. */
-    bool is_linger = level == SOL_SOCKET && name == SO_LINGER;
-    if (len > sizeof(f->options->value) || len < (is_linger             ? sizeof(struct linger)
-                                                  : level == SOL_SOCKET ? sizeof(int)
-                                                                        : 1))
+    if (len > sizeof(f->options->value) || len < shortest_option(level, name))
         return -EINVAL;
     struct weft__sim_option *o = (struct weft__sim_option *)find_option(f, level, name);
     if (o == NULL) {
@@ -545,6 +615,7 @@ int weft__sim_setsockopt(int fd, int level, int name, const void *value, socklen
         f->options = o;
     }
     o->len = len;
+    memset(o->value, 0, sizeof(o->value));
     memcpy(o->value, value, len);
     if (level == SOL_SOCKET && (name == SO_SNDBUF || name == SO_RCVBUF)) {
         int bytes;
@@ -553,6 +624,16 @@ int weft__sim_setsockopt(int fd, int level, int name, const void *value, socklen
         memcpy(o->value, &bytes, sizeof(bytes));
     }
     return 0;
+}
+
+/* What it is as long as nobody has set it. */
+static int default_option(const weft_sim_config *c, int level, int name)
+{
+    size_t bytes = level != SOL_SOCKET ? 0
+                   : name == SO_SNDBUF ? c->send_bytes
+                   : name == SO_RCVBUF ? c->recv_bytes
+                                       : 0;
+    return bytes < INT_MAX ? (int)bytes : INT_MAX;
 }
 
 static int own_option(struct weft__sim_file *f, int name, int *ret)
@@ -580,8 +661,10 @@ int weft__sim_getsockopt(int fd, int level, int name, void *value, socklen_t *le
         return f == NULL ? -EBADF : -ENOTSOCK;
     int own = 0;
     const struct weft__sim_option *o = NULL;
-    if (level != SOL_SOCKET || own_option(f, name, &own) < 0)
+    if (level != SOL_SOCKET || own_option(f, name, &own) < 0) {
         o = find_option(f, level, name);
+        own = default_option(&weft__sim_here()->config, level, name);
+    }
     socklen_t have = o != NULL                                  ? o->len
                      : name == SO_LINGER && level == SOL_SOCKET ? (socklen_t)sizeof(struct linger)
                                                                 : (socklen_t)sizeof(own);

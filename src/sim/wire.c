@@ -32,13 +32,32 @@ struct weft__sim_ip weft__sim_ip_of(const struct sockaddr *addr)
     return ip;
 }
 
-/* Of all zeroes, mapped or not. */
-bool weft__sim_ip_is_any(const struct weft__sim_ip *ip)
+static bool are_zero(const unsigned char *byte, int count)
 {
-    for (int i = 0; i < 16; i++)
-        if (ip->byte[i] != 0 && !((i == 10 || i == 11) && ip->byte[i] == 0xff))
+    for (int i = 0; i < count; i++)
+        if (byte[i] != 0)
             return false;
     return true;
+}
+
+bool weft__sim_ip_is_v4(const struct weft__sim_ip *ip)
+{
+    return are_zero(ip->byte, 10) && ip->byte[10] == 0xff && ip->byte[11] == 0xff;
+}
+
+bool weft__sim_ip_is_any(const struct weft__sim_ip *ip)
+{
+    return are_zero(ip->byte, 16) || (weft__sim_ip_is_v4(ip) && are_zero(ip->byte + 12, 4));
+}
+
+bool weft__sim_ip_covers(const struct weft__sim_ip *at, bool is_v6only,
+                         const struct weft__sim_ip *ip)
+{
+    if (memcmp(at, ip, sizeof(*at)) == 0)
+        return true;
+    if (!weft__sim_ip_is_any(at))
+        return false;
+    return weft__sim_ip_is_v4(at) ? weft__sim_ip_is_v4(ip) : !is_v6only || !weft__sim_ip_is_v4(ip);
 }
 
 unsigned weft__sim_port_of(const struct sockaddr *addr)
@@ -48,22 +67,33 @@ unsigned weft__sim_port_of(const struct sockaddr *addr)
                      : ((const struct sockaddr_in6 *)(const void *)addr)->sin6_port);
 }
 
+/* How closely it is the one that listens for ip; 0: not at all. */
+static int fit(const struct weft__sim_file *f, const struct weft__sim_ip *ip, unsigned port)
+{
+    if (f == NULL || f->kind != WEFT__SIM_LISTENER)
+        return 0;
+    const struct sockaddr *own = (const struct sockaddr *)&f->addr;
+    struct weft__sim_ip at = weft__sim_ip_of(own);
+    if (weft__sim_port_of(own) != port || !weft__sim_ip_covers(&at, weft__sim_is_v6only(f), ip))
+        return 0;
+    return memcmp(&at, ip, sizeof(at)) == 0 ? 3 : weft__sim_ip_is_v4(&at) ? 2 : 1;
+}
+
 struct weft__sim_file *weft__sim_listener_of(struct weft__sim *s, const struct sockaddr *addr)
 {
     struct weft__sim_ip ip = weft__sim_ip_of(addr);
     struct weft__sim_file *found = NULL;
     uint64_t count = 0;
+    int best = 1;
     for (unsigned i = 0; i < s->file_count; i++) {
-        struct weft__sim_file *f = s->files[i];
-        if (f == NULL || f->kind != WEFT__SIM_LISTENER || f->family != addr->sa_family)
+        int how = fit(s->files[i], &ip, weft__sim_port_of(addr));
+        if (how < best)
             continue;
-        const struct sockaddr *own = (const struct sockaddr *)&f->addr;
-        struct weft__sim_ip at = weft__sim_ip_of(own);
-        if (weft__sim_port_of(own) != weft__sim_port_of(addr) ||
-            (memcmp(&at, &ip, sizeof(ip)) != 0 && !weft__sim_ip_is_any(&at)))
-            continue;
+        if (how > best)
+            count = 0;
+        best = how;
         if (weft__sim_below(s, ++count) == 0) /* each of several is as likely */
-            found = f;
+            found = s->files[i];
     }
     return found;
 }

@@ -233,6 +233,8 @@ void weft__sim_end(struct weft__sim *s, enum weft_sim_end why);
 /* A new descriptor, the lowest free: -EMFILE, -ENOMEM. */
 int weft__sim_file_create(struct weft__sim *s, enum weft__sim_kind kind,
                           struct weft__sim_file **ret);
+/* And whatever it is in is told. */
+void weft__sim_file_destroy(struct weft__sim *s, struct weft__sim_file *f);
 /* NULL: not open. */
 struct weft__sim_file *weft__sim_file_of(struct weft__sim *s, int fd);
 /* An edge: something about the file has changed. NULL does nothing. */
@@ -260,6 +262,7 @@ int weft__sim_getpeername(int fd, struct sockaddr *addr, socklen_t *len);
 int weft__sim_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
 int weft__sim_setsockopt(int fd, int level, int name, const void *value, socklen_t len);
 
+bool weft__sim_is_v6only(const struct weft__sim_file *f);
 /* What epoll would report. */
 uint32_t weft__sim_socket_poll(const struct weft__sim_file *f);
 void weft__sim_socket_close(struct weft__sim *s, struct weft__sim_file *f);
@@ -270,8 +273,14 @@ void weft__sim_socket_free(struct weft__sim_file *f);
 
 /* Of an address of one of the two families that sockets may have. */
 struct weft__sim_ip weft__sim_ip_of(const struct sockaddr *addr);
+bool weft__sim_ip_is_v4(const struct weft__sim_ip *ip);
+/* Of all zeroes, of either kind. */
 bool weft__sim_ip_is_any(const struct weft__sim_ip *ip);
-/* The listener for this address, one of several by chance; NULL. */
+/* Whether who is bound to `at` has what goes to ip: the same, or any; [::] is IPv4 as well. */
+bool weft__sim_ip_covers(const struct weft__sim_ip *at, bool is_v6only,
+                         const struct weft__sim_ip *ip);
+/* The listener for this address, the one that is bound most closely to it, one of several by
+ * chance; NULL. */
 struct weft__sim_file *weft__sim_listener_of(struct weft__sim *s, const struct sockaddr *addr);
 unsigned weft__sim_port_of(const struct sockaddr *addr);
 

@@ -180,6 +180,128 @@ static void a_linger_of_zero_resets(struct test_env *env)
     run(reset_by_close);
 }
 
+/* The address of a connection as text, its port left out. */
+static const char *host_of(weft_tcp *conn, int (*get)(weft_tcp *conn, weft_addr *ret))
+{
+    static char text[WEFT_ADDR_TEXT_MAX];
+    weft_addr addr;
+    if (get(conn, &addr) < 0 || weft_addr_format(&addr, text, sizeof(text)) < 0)
+        return "?";
+    *strrchr(text, ':') = '\0';
+    return text;
+}
+
+/* [::] takes IPv4 too, unless told otherwise. */
+static int listen_on_both(void *arg)
+{
+    (void)arg;
+    weft_tcp *a, *b;
+    weft_tcp_listener *l, *other;
+    weft_tcp_listen_options v6only = {.v6only = true};
+    SIM_EQ(pair("[::]:80", &a, &b, &l), 0);
+    SIM_EQ(weft_tcp_close(a), 0);
+    SIM_EQ(weft_tcp_close(b), 0);
+    SIM_EQ(weft_tcp_connect("127.0.0.1:80", &a), 0);
+    SIM_EQ(weft_tcp_accept(l, &b), 0);
+    SIM_EQ(strcmp(host_of(a, weft_tcp_peer_addr), "127.0.0.1"), 0);
+    SIM_EQ(strcmp(host_of(b, weft_tcp_peer_addr), "[::ffff:127.0.0.1]"), 0);
+    SIM_EQ(strcmp(host_of(b, weft_tcp_local_addr), "[::ffff:127.0.0.1]"), 0);
+    SIM_EQ(weft_tcp_listen("0.0.0.0:80", &other), -EADDRINUSE);
+    SIM_EQ(weft_tcp_listen("10.0.0.5:80", &other), -EADDRINUSE);
+    SIM_EQ(weft_tcp_close(a), 0);
+    SIM_EQ(weft_tcp_close(b), 0);
+    SIM_EQ(weft_tcp_listener_close(l), 0);
+
+    SIM_EQ(weft_tcp_listen_with(&v6only, "[::]:80", &l), 0);
+    SIM_EQ(weft_tcp_connect("127.0.0.1:80", &a), -ECONNREFUSED);
+    SIM_EQ(weft_tcp_listen("0.0.0.0:80", &other), 0);
+    SIM_EQ(weft_tcp_connect("127.0.0.1:80", &a), 0);
+    SIM_EQ(weft_tcp_accept(other, &b), 0);
+    SIM_EQ(weft_tcp_close(a), 0);
+    SIM_EQ(weft_tcp_close(b), 0);
+    SIM_EQ(weft_tcp_listener_close(l), 0);
+    SIM_EQ(weft_tcp_listener_close(other), 0);
+    return 0;
+}
+
+/* Who binds to a port alone speaks from the address that leads there. */
+static int connect_from_a_port(void *arg)
+{
+    (void)arg;
+    weft_addr local, remote;
+    weft_tcp_connect_options o = {.local = &local};
+    weft_tcp *conn;
+    weft_tcp_listener *l;
+    SIM_EQ(weft_tcp_listen("10.0.0.9:80", &l), 0);
+    SIM_EQ(weft_addr_parse("0.0.0.0:5000", &local), 0);
+    SIM_EQ(weft_addr_parse("10.0.0.9:80", &remote), 0);
+    SIM_EQ(weft_tcp_connect_addr(&o, &remote, &conn), 0);
+    SIM_EQ(strcmp(host_of(conn, weft_tcp_local_addr), "10.0.0.1"), 0);
+    SIM_EQ(weft_tcp_local_addr(conn, &local), 0);
+    SIM_EQ(weft_addr_port(&local), 5000);
+    SIM_EQ(weft_sim_reset("10.0.0.1", NULL), 0);
+    char c;
+    SIM_EQ(weft_tcp_read(conn, &c, 1), -ECONNRESET);
+    SIM_EQ(weft_tcp_close(conn), 0);
+    SIM_EQ(weft_tcp_listener_close(l), 0);
+    return 0;
+}
+
+static int inherit_options(void *arg)
+{
+    (void)arg;
+    weft_tcp *a, *b;
+    weft_tcp_listener *l;
+    bool on = false;
+    int value = 1;
+    char name[16];
+    SIM_EQ(weft_tcp_listen("10.0.0.1:80", &l), 0);
+    SIM_EQ(weft_tcp_listener_setsockopt(l, IPPROTO_TCP, TCP_NODELAY, &value, sizeof(value)), 0);
+    SIM_EQ(weft_tcp_connect("10.0.0.1:80", &a), 0);
+    SIM_EQ(weft_tcp_accept(l, &b), 0);
+    SIM_EQ(weft_tcp_nodelay(b, &on), 0);
+    SIM_EQ(on, true);
+    SIM_EQ(weft_tcp_set_nodelay(b, false), 0); /* its own from now on */
+    SIM_EQ(weft_tcp_listener_getsockopt(l, IPPROTO_TCP, TCP_NODELAY, &value,
+                                        &(socklen_t){sizeof(value)}),
+           0);
+    SIM_EQ(value, 1);
+    /* Buffers have a size before anybody sets it. */
+    SIM_EQ(weft_tcp_send_buffer(a, &value), 0);
+    SIM_EQ(value, 65536);
+    SIM_EQ(weft_tcp_recv_buffer(a, &value), 0);
+    SIM_EQ(value, 65536);
+    /* Names are shorter than numbers. */
+    SIM_EQ(weft_tcp_set_bind_device(a, "lo"), 0);
+    SIM_EQ(weft_tcp_bind_device(a, name, sizeof(name)), 0);
+    SIM_EQ(strcmp(name, "lo"), 0);
+    SIM_EQ(weft_tcp_set_bind_device(a, ""), 0);
+    SIM_EQ(weft_tcp_bind_device(a, name, sizeof(name)), 0);
+    SIM_EQ(strcmp(name, ""), 0);
+    SIM_EQ(weft_tcp_close(a), 0);
+    SIM_EQ(weft_tcp_close(b), 0);
+    SIM_EQ(weft_tcp_listener_close(l), 0);
+    return 0;
+}
+
+static void any_ipv6_address_is_any_ipv4_one_too(struct test_env *env)
+{
+    (void)env;
+    run(listen_on_both);
+}
+
+static void a_port_without_an_address_gets_one(struct test_env *env)
+{
+    (void)env;
+    run(connect_from_a_port);
+}
+
+static void connections_have_the_options_of_their_listener(struct test_env *env)
+{
+    (void)env;
+    run(inherit_options);
+}
+
 static int nothing(void *arg)
 {
     (void)arg;
@@ -210,4 +332,5 @@ static void bad_settings_are_refused(struct test_env *env)
 
 TEST_MAIN(PLAIN(addresses_are_bound_as_on_linux), PLAIN(options_round_trip),
           PLAIN(peeking_and_shutting_down), PLAIN(a_linger_of_zero_resets),
-          PLAIN(bad_settings_are_refused))
+          PLAIN(any_ipv6_address_is_any_ipv4_one_too), PLAIN(a_port_without_an_address_gets_one),
+          PLAIN(connections_have_the_options_of_their_listener), PLAIN(bad_settings_are_refused))

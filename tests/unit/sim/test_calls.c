@@ -298,7 +298,9 @@ static void share_addresses(void)
     EXPECT_EQ(bind_to(plain, port), -EADDRINUSE);
     EXPECT_EQ(weft__sys_listen(a, 1), 0);
     EXPECT_EQ(bind_to(c, port), -EADDRINUSE);
+    EXPECT_EQ(weft__sys_listen(b, 1), -EADDRINUSE); /* bound while a did not listen yet */
     EXPECT_EQ(weft__sys_close(a), 0);
+    EXPECT_EQ(weft__sys_listen(b, 1), 0);
     EXPECT_EQ(weft__sys_close(b), 0);
     EXPECT_EQ(weft__sys_close(c), 0);
 
@@ -384,6 +386,93 @@ static void tell_addresses(void)
     EXPECT_EQ(connect_to(b, port), -EISCONN);
     EXPECT_EQ(weft__sys_accept(b, NULL, NULL), -EINVAL);
     close_both((int[]){a, b});
+    EXPECT_EQ(weft__sys_close(l), 0);
+}
+
+/* A client that is bound to a port alone; options that a connection has from its listener. */
+static void speak_and_inherit(void)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET};
+    struct sockaddr *addr = (struct sockaddr *)&in;
+    socklen_t len = sizeof(in);
+    int l = listen_somewhere(8), a = tcp_socket(), on = 1;
+    EXPECT_EQ(weft__sys_setsockopt(l, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)), 0);
+    EXPECT_EQ(weft__sys_setsockopt(l, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)), 0);
+    EXPECT_EQ(weft__sys_bind(a, addr, len), 0);
+    unsigned port = port_of(a);
+    int rc = connect_to(a, port_of(l));
+    EXPECT(rc == 0 || rc == -EINPROGRESS);
+    int b = (int)SOON(weft__sys_accept(l, addr, &len));
+    EXPECT_EQ(ntohs(in.sin_port), port);
+    EXPECT_EQ(in.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+    EXPECT_EQ(weft__sys_getsockname(a, addr, &len), 0);
+    EXPECT_EQ(ntohs(in.sin_port), port);
+    EXPECT_EQ(in.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+    on = 0;
+    len = sizeof(on);
+    EXPECT_EQ(weft__sys_getsockopt(b, IPPROTO_TCP, TCP_NODELAY, &on, &len), 0);
+    EXPECT(on != 0);
+    on = 0;
+    EXPECT_EQ(weft__sys_getsockopt(b, SOL_SOCKET, SO_KEEPALIVE, &on, &len), 0);
+    EXPECT(on != 0);
+    EXPECT_EQ(weft__sys_getsockopt(a, SOL_SOCKET, SO_SNDBUF, &on, &len), 0);
+    EXPECT(on > 1000);
+    close_both((int[]){a, b});
+    EXPECT_EQ(weft__sys_close(l), 0);
+}
+
+static int any_ipv6_socket(int is_v6only)
+{
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
+    int fd = weft__sys_socket(AF_INET6, SOCK_STREAM, 0);
+    if (fd < 0)
+        return fd; /* a machine without IPv6 */
+    EXPECT_EQ(weft__sys_setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &is_v6only, sizeof(is_v6only)),
+              0);
+    int rc = weft__sys_bind(fd, (struct sockaddr *)&in6, sizeof(in6));
+    if (rc == 0)
+        rc = weft__sys_listen(fd, 8);
+    if (rc == 0)
+        return fd;
+    EXPECT_EQ(weft__sys_close(fd), 0);
+    return rc;
+}
+
+static void listen_for_both(void)
+{
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
+    struct sockaddr_in in = {.sin_family = AF_INET};
+    socklen_t len = sizeof(in6);
+    static const unsigned char mapped[16] = {[10] = 0xff, 0xff, 127, 0, 0, 1};
+    int l = any_ipv6_socket(0);
+    if (l < 0)
+        return;
+    EXPECT_EQ(weft__sys_getsockname(l, (struct sockaddr *)&in6, &len), 0);
+    unsigned port = ntohs(in6.sin6_port);
+    int a = tcp_socket(), other = tcp_socket();
+    in.sin_port = in6.sin6_port;
+    EXPECT_EQ(weft__sys_bind(other, (struct sockaddr *)&in, sizeof(in)), -EADDRINUSE);
+    EXPECT_EQ(bind_to(other, port), -EADDRINUSE);
+    int rc = connect_to(a, port);
+    EXPECT(rc == 0 || rc == -EINPROGRESS);
+    int b = (int)SOON(weft__sys_accept(l, (struct sockaddr *)&in6, &len));
+    EXPECT_EQ(len, sizeof(in6));
+    EXPECT_EQ(in6.sin6_family, AF_INET6);
+    EXPECT_EQ(memcmp(&in6.sin6_addr, mapped, sizeof(mapped)), 0);
+    EXPECT_EQ(ntohs(in6.sin6_port), port_of(a));
+    EXPECT_EQ(weft__sys_getpeername(b, (struct sockaddr *)&in6, &len), 0);
+    EXPECT_EQ(memcmp(&in6.sin6_addr, mapped, sizeof(mapped)), 0);
+    EXPECT_EQ(weft__sys_getsockname(b, (struct sockaddr *)&in6, &len), 0);
+    EXPECT_EQ(memcmp(&in6.sin6_addr, mapped, sizeof(mapped)), 0);
+    EXPECT_EQ(ntohs(in6.sin6_port), port);
+    close_both((int[]){a, b});
+    EXPECT_EQ(weft__sys_close(l), 0);
+
+    l = any_ipv6_socket(1);
+    EXPECT_EQ(weft__sys_getsockname(l, (struct sockaddr *)&in6, &len), 0);
+    in.sin_port = in6.sin6_port;
+    EXPECT_EQ(weft__sys_bind(other, (struct sockaddr *)&in, sizeof(in)), 0);
+    EXPECT_EQ(weft__sys_close(other), 0);
     EXPECT_EQ(weft__sys_close(l), 0);
 }
 
@@ -572,6 +661,8 @@ BOTH(sockets_bind_and_listen, bind_and_listen)
 BOTH(addresses_are_shared_by_those_who_say_so, share_addresses)
 BOTH(options_are_kept, keep_options)
 BOTH(both_ends_know_both_addresses, tell_addresses)
+BOTH(a_client_and_a_connection_have_what_they_were_not_given, speak_and_inherit)
+BOTH(any_ipv6_address_is_any_ipv4_one_too, listen_for_both)
 BOTH(bytes_pass_until_a_side_is_shut, send_and_shut)
 BOTH(epoll_reports_what_a_socket_is, report_states)
 BOTH(lost_connections_say_so, lose_connections)
@@ -708,8 +799,9 @@ TEST_MAIN(PLAIN(closed_descriptors_are_refused), PLAIN(what_is_no_socket_is_told
           PLAIN(an_edge_is_reported_once), PLAIN(a_wait_without_events_takes_its_time),
           PLAIN(sockets_bind_and_listen), PLAIN(addresses_are_shared_by_those_who_say_so),
           PLAIN(options_are_kept), PLAIN(both_ends_know_both_addresses),
-          PLAIN(bytes_pass_until_a_side_is_shut), PLAIN(epoll_reports_what_a_socket_is),
-          PLAIN(lost_connections_say_so), PLAIN(threads_are_joined),
-          PLAIN(futexes_and_random_numbers), PLAIN(limits_are_told),
+          PLAIN(a_client_and_a_connection_have_what_they_were_not_given),
+          PLAIN(any_ipv6_address_is_any_ipv4_one_too), PLAIN(bytes_pass_until_a_side_is_shut),
+          PLAIN(epoll_reports_what_a_socket_is), PLAIN(lost_connections_say_so),
+          PLAIN(threads_are_joined), PLAIN(futexes_and_random_numbers), PLAIN(limits_are_told),
           PLAIN(real_descriptors_stay_real), PLAIN(a_thread_is_joined_or_detached_once),
           PLAIN(there_is_a_limit_of_threads))
