@@ -76,7 +76,7 @@ enum weft_sim_end {
 typedef struct weft_sim_result {
     enum weft_sim_end end;
     int rc;              /* what the body returned; -EOWNERDEAD: it panicked; -ECANCELED: aborted */
-    uint64_t trace_hash; /* of everything that happened */
+    uint64_t trace_hash; /* of everything that happened, bytes on the wire included */
     uint64_t seed;
     uint64_t time_ns; /* that passed in the simulation */
     uint64_t steps;   /* turns of threads */

@@ -18,7 +18,7 @@
 #define TIMEOUT_NS (924 * WEFT_SEC)     /* fifteen */
 #define MOMENT_MAX_NS (2 * WEFT_MS)
 
-enum { TRACE_SENT = 16, TRACE_EVENT };
+enum { TRACE_SENT = 16, TRACE_EVENT, TRACE_BYTES };
 
 /* ---- addresses ---- */
 
@@ -292,6 +292,15 @@ static int break_off(struct weft__sim *s, struct weft__sim_conn *c)
     return rc < 0 ? rc : weft__sim_send(s, c, 1, WEFT__SIM_RST, NULL, 0);
 }
 
+/* Which bytes they are: FNV-1a. */
+static uint64_t digest(const char *bytes, size_t len)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < len; i++)
+        hash = (hash ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
 int weft__sim_send(struct weft__sim *s, struct weft__sim_conn *c, unsigned side,
                    enum weft__sim_event_kind kind, const void *bytes, size_t len)
 {
@@ -309,8 +318,10 @@ int weft__sim_send(struct weft__sim *s, struct weft__sim_conn *c, unsigned side,
     if (e == NULL)
         return -ENOMEM;
     e->len = len;
-    if (bytes != NULL)
+    if (bytes != NULL) {
         memcpy(e->bytes, bytes, len);
+        weft__sim_trace(s, TRACE_BYTES, len, digest(e->bytes, len));
+    }
     int rc = send_later(s, e);
     if (rc == 0 && kind == WEFT__SIM_DATA)
         c->side[side].in_flight += len;

@@ -286,6 +286,39 @@ static void a_seed_does_the_same_again(struct test_env *env)
     }
 }
 
+struct letter {
+    char text[8];
+    size_t len;
+};
+
+static int send_letter(void *arg)
+{
+    const struct letter *letter = arg;
+    weft_tcp_listener *l;
+    weft_tcp *a, *b;
+    char text[sizeof(letter->text)];
+    CHECK_EQ(weft_tcp_listen("127.0.0.1:80", &l), 0);
+    CHECK_EQ(weft_tcp_connect("127.0.0.1:80", &a), 0);
+    CHECK_EQ(weft_tcp_accept(l, &b), 0);
+    CHECK_EQ(weft_write_all(weft_tcp_stream(a), letter->text, letter->len, NULL), 0);
+    CHECK_EQ(weft_read_exact(weft_tcp_stream(b), text, letter->len, NULL), 0);
+    weft_tcp_close(a);
+    weft_tcp_close(b);
+    weft_tcp_listener_close(l);
+    return 0;
+}
+
+/* Other bytes, or more of them, at the same times: not the same run. */
+static void the_hash_is_of_the_bytes_as_well(struct test_env *env)
+{
+    struct letter abc = {"abc", 3}, abd = {"abd", 3}, abcd = {"abcd", 4};
+    (void)env;
+    uint64_t hash = simulate_calm(send_letter, &abc).trace_hash;
+    EXPECT_EQ(simulate_calm(send_letter, &abc).trace_hash, hash);
+    EXPECT(simulate_calm(send_letter, &abd).trace_hash != hash);
+    EXPECT(simulate_calm(send_letter, &abcd).trace_hash != hash);
+}
+
 /* ---- threads: the monitor, stuck workers, blocking jobs ---- */
 
 static void *compute(void *arg)
@@ -589,7 +622,7 @@ TEST_MAIN(PLAIN(the_body_runs_and_its_result_comes_back), PLAIN(a_body_that_pani
           PLAIN(the_time_limit_ends_it), PLAIN(the_step_limit_ends_it),
           PLAIN(a_deadlock_is_found_and_tasks_are_named), PLAIN(the_first_failure_ends_it),
           PLAIN(what_does_not_end_is_given_up), PLAIN(a_seed_does_the_same_again),
-          PLAIN(a_stuck_worker_delays_nobody), PLAIN(blocking_jobs_take_part),
-          PLAIN(a_calm_network_loses_nothing), PLAIN(pieces_make_up_the_whole),
-          PLAIN(each_fault_happens), PLAIN(links_are_cut_and_healed),
-          PLAIN(a_socket_that_is_left_open_is_counted))
+          PLAIN(the_hash_is_of_the_bytes_as_well), PLAIN(a_stuck_worker_delays_nobody),
+          PLAIN(blocking_jobs_take_part), PLAIN(a_calm_network_loses_nothing),
+          PLAIN(pieces_make_up_the_whole), PLAIN(each_fault_happens),
+          PLAIN(links_are_cut_and_healed), PLAIN(a_socket_that_is_left_open_is_counted))
