@@ -32,7 +32,8 @@ typedef struct weft_sim_config {
     unsigned workers; /* of the runtime, 1 to 64; 2 */
 
     /* The simulation is ended when so much time has passed in it, or so many turns of threads: a
-     * program that goes on for ever is found by that. 1 hour; 10 million. */
+     * program that goes on for ever is found by that, also one that makes calls of weft and never
+     * waits (32 of them count as a turn). 1 hour; 10 million. */
     uint64_t time_max_ns, steps_max;
 
     /* Switches of threads. */

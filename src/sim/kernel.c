@@ -18,6 +18,12 @@
 #define CALL_NS_MAX 200 /* what a call takes */
 #define REWEIGH_PPM 10000
 
+/* A thread that makes calls and never waits goes to the hub after so many, also where nothing is
+ * preempted: limits are looked at there. A task is let go on for longer, and until a limit is
+ * reached: what it holds others may want. */
+#define CALLS_OF_A_THREAD 1000
+#define CALLS_OF_A_TASK 10000
+
 static __thread struct weft__sim *world;
 
 struct weft__sim *weft__sim_here(void)
@@ -105,13 +111,37 @@ static void leave(struct weft__sim *s)
         weft__lock_count_add(1);
 }
 
+static bool is_late(const struct weft__sim *s)
+{
+    return s->now_ns - WEFT__CLOCK_START_NS >= s->time_max_ns;
+}
+
+static bool is_at_a_limit(const struct weft__sim *s)
+{
+    return is_late(s) || s->result.steps >= s->steps_max || s->calls >= s->calls_max;
+}
+
+/* The running thread has had enough for one turn. */
+static bool must_leave(struct weft__sim *s, bool in_task)
+{
+    uint64_t count = ++s->calls - s->turn_began;
+    if (count < CALLS_OF_A_THREAD)
+        return false;
+    return !in_task || (count >= CALLS_OF_A_TASK && (s->is_ending || is_at_a_limit(s)));
+}
+
 void weft__sim_point(struct weft__sim *s)
 {
     struct weft__sim_thread *t = s->running;
     if (t == NULL)
         return; /* the hub itself */
     s->now_ns += 1 + weft__sim_below(s, CALL_NS_MAX);
-    if (!s->config.preempts_tasks && t->ctx.current != NULL)
+    bool is_left_alone = !s->config.preempts_tasks && t->ctx.current != NULL;
+    if (must_leave(s, is_left_alone)) {
+        leave(s);
+        return;
+    }
+    if (is_left_alone)
         return;
     if (weft__sim_chance(s, s->config.stall_ppm)) {
         (void)weft__sim_wait(s, s->now_ns + weft__sim_below(s, s->config.stall_max_ns + 1));
@@ -286,11 +316,10 @@ static struct weft__sim_thread *next_thread(struct weft__sim *s)
     for (;;) {
         weft__sim_events_fire(s);
         end_waits_that_are_due(s);
-        bool is_late = s->now_ns - WEFT__CLOCK_START_NS >= s->time_max_ns;
-        if (is_late || s->result.steps >= s->steps_max) {
+        if (is_at_a_limit(s)) {
             if (s->is_ending)
                 return NULL;
-            weft__sim_end(s, is_late ? WEFT_SIM_TIME_LIMIT : WEFT_SIM_STEP_LIMIT);
+            weft__sim_end(s, is_late(s) ? WEFT_SIM_TIME_LIMIT : WEFT_SIM_STEP_LIMIT);
         }
         struct weft__sim_thread *t = choose_ready(s);
         if (t != NULL)
@@ -310,6 +339,7 @@ static struct weft__sim_thread *next_thread(struct weft__sim *s)
 static void take_turn(struct weft__sim *s, struct weft__sim_thread *t)
 {
     s->running = t;
+    s->turn_began = s->calls;
     s->result.steps++;
     weft__sim_trace(s, TRACE_TURN, t->number, s->now_ns);
     weft__tls_ctx = &t->ctx;

@@ -17,6 +17,8 @@
 #define END_STEPS 2000000
 #define END_NS (60 * WEFT_SEC)
 
+#define CALLS_OF_A_STEP 32 /* in limits: a turn has a handful, one that never ends has more */
+
 #define PPM 1000000
 
 /* ---- settings ---- */
@@ -133,12 +135,24 @@ static void report_deadlock(struct weft__sim *s)
     (void)weft__sched_dump(sched, 2, NULL);
 }
 
-void weft__sim_end(struct weft__sim *s, enum weft_sim_end why)
+uint64_t weft__sim_calls_of(uint64_t steps)
+{
+    return steps < UINT64_MAX / CALLS_OF_A_STEP ? steps * CALLS_OF_A_STEP : UINT64_MAX;
+}
+
+/* From here on limits are for the end alone. */
+static void begin_end(struct weft__sim *s)
 {
     s->is_ending = true;
-    s->result.end = why;
     s->steps_max = weft__add_sat(s->result.steps, END_STEPS);
+    s->calls_max = weft__add_sat(s->calls, weft__sim_calls_of(END_STEPS));
     s->time_max_ns = weft__add_sat(s->now_ns - WEFT__CLOCK_START_NS, END_NS);
+}
+
+void weft__sim_end(struct weft__sim *s, enum weft_sim_end why)
+{
+    begin_end(s);
+    s->result.end = why;
     if (s->runtime == NULL)
         return;
     if (why == WEFT_SIM_DEADLOCK)
@@ -189,32 +203,43 @@ static int outcome_of(weft_task *body)
     return rc;
 }
 
-static void *first_thread(void *arg)
+/* All tasks, from the first to the last. */
+static int run_tasks(struct weft__sim *s, struct weft_runtime *rt, struct start *start)
 {
     static const weft_site site = {"weft_sim_run", "weft_sim_run", 0};
     static const weft_spawn_options options = {.name = "main"};
+    weft_task *body;
+    int rc = weft__task_spawn(&rt->sched.core, WEFT__TASK_FIBER, &options, run_body, start, &body,
+                              &site);
+    if (rc < 0)
+        return rc;
+    s->runtime = rt;
+    (void)weft__runtime_wait_quiescent(rt, WEFT_NEVER);
+    s->runtime = NULL; /* nothing lives: who ends it is here already, or does not come any more */
+    if (!s->is_ending)
+        begin_end(s);
+    if (s->ender != 0)
+        (void)weft__sim_thread_join(s->ender);
+    (void)weft__runtime_drain(rt, WEFT_NEVER);
+    s->result.rc = outcome_of(body);
+    weft_metrics m;
+    if (weft_metrics_get((weft_handle *)rt, &m) == 0)
+        s->result.spawned = m.spawned_tasks;
+    return 0;
+}
+
+static void *first_thread(void *arg)
+{
     struct start *start = arg;
     struct weft__sim *s = start->world;
     struct weft_runtime *rt;
-    weft_task *body;
     start->rc = make_runtime(s, &rt);
     if (start->rc < 0)
         return NULL;
-    s->runtime = rt;
-    start->rc = weft__task_spawn(&rt->sched.core, WEFT__TASK_FIBER, &options, run_body, start,
-                                 &body, &site);
-    if (start->rc == 0) {
-        (void)weft__runtime_wait_quiescent(rt, WEFT_NEVER);
-        if (s->ender != 0)
-            (void)weft__sim_thread_join(s->ender);
-        (void)weft__runtime_drain(rt, WEFT_NEVER);
-        s->result.rc = outcome_of(body);
-        weft_metrics m;
-        if (weft_metrics_get((weft_handle *)rt, &m) == 0)
-            s->result.spawned = m.spawned_tasks;
-    }
-    s->is_ending = true; /* the runtime is not there any more */
-    s->runtime = NULL;
+    if (!s->is_ending) /* else a limit was reached before anything ran */
+        start->rc = run_tasks(s, rt, start);
+    if (!s->is_ending)
+        begin_end(s);
     weft__runtime_teardown(rt);
     return NULL;
 }
@@ -253,6 +278,7 @@ int weft_sim_run(const weft_sim_config *config, int (*body)(void *arg), void *ar
         .user_rng = seed_to_state(config->seed, 1),
         .now_ns = WEFT__CLOCK_START_NS,
         .steps_max = config->steps_max,
+        .calls_max = weft__sim_calls_of(config->steps_max),
         .time_max_ns = config->time_max_ns,
     };
     struct start start = {.world = &s, .body = body, .arg = arg};
@@ -309,10 +335,13 @@ void weft_sim_fail(const char *fmt, ...)
         weft__log(WEFT_LOG_ERROR, "weft_sim_fail: %s", text);
         return;
     }
-    if (s->is_ending)
-        return;
+    if (s->result.end != WEFT_SIM_DONE)
+        return; /* it ends for another reason, of which this may come */
     memcpy(s->result.why, text, sizeof(text));
-    weft__sim_end(s, WEFT_SIM_FAILED);
+    if (s->is_ending)
+        s->result.end = WEFT_SIM_FAILED; /* all tasks have ended, and something is destroyed */
+    else
+        weft__sim_end(s, WEFT_SIM_FAILED);
 }
 
 void weft_sim_compute(uint64_t ns)

@@ -172,13 +172,15 @@ struct weft__sim {
     uint64_t rng;      /* of the world */
     uint64_t user_rng; /* of weft_sim_random() */
     uint64_t now_ns;
-    uint64_t steps_max, time_max_ns; /* limits that count now: the end gets some time of its own */
+    uint64_t calls, turn_began; /* calls that threads have made; by the beginning of this turn */
+    /* Limits that count now: the end gets some time of its own. */
+    uint64_t steps_max, calls_max, time_max_ns;
 
     struct weft__stack hub; /* of the loop that hands out turns */
     struct weft__sim_thread *running;
     struct weft__sim_thread **threads; /* by number, those that exist */
     unsigned thread_count, thread_cap, thread_next;
-    struct weft_runtime *runtime; /* NULL: not made yet, or gone */
+    struct weft_runtime *runtime; /* whose tasks the end would have to abort; NULL: none */
     bool is_ending;               /* a thread sees to it that everything ends */
     unsigned long ender;          /* its handle; 0: none */
 
@@ -227,6 +229,8 @@ void weft__sim_threads_free(struct weft__sim *s);
 
 /* The end of the simulation is due, for this reason; for its first one. */
 void weft__sim_end(struct weft__sim *s, enum weft_sim_end why);
+/* What `steps` turns may cost, for limits. */
+uint64_t weft__sim_calls_of(uint64_t steps);
 
 /* ---- files.c: descriptors, epoll, eventfd ---- */
 

@@ -319,6 +319,79 @@ static void the_hash_is_of_the_bytes_as_well(struct test_env *env)
     EXPECT(simulate_calm(send_letter, &abcd).trace_hash != hash);
 }
 
+/* ---- limits ---- */
+
+static int take_turns_in_a_scope(void *arg)
+{
+    weft_mutex m = {0};
+    int rc = 0;
+    (void)arg;
+    WEFT_SCOPE_INTO(s, &rc) {
+        for (int i = 0; i < 4; i++)
+            (void)weft_scope_spawn(s, take_turns, &m); /* refused at the end */
+    }
+    return rc;
+}
+
+static void expect_cut_short(const weft_sim_config *c, enum weft_sim_end how)
+{
+    weft_sim_result r = simulate(c, take_turns_in_a_scope, NULL);
+    if ((r.end != how && r.end != WEFT_SIM_DONE) || (r.end == WEFT_SIM_DONE && r.rc != 0))
+        test_record(__FILE__, __LINE__, "limits of %llu ns, %llu steps: end %d, rc %d",
+                    (unsigned long long)c->time_max_ns, (unsigned long long)c->steps_max,
+                    (int)r.end, r.rc);
+    r = simulate(c, spin, NULL);
+    EXPECT_EQ(r.end, how);
+    EXPECT_EQ(r.rc, -ECANCELED);
+}
+
+/* Before there is a runtime, while its tasks run, while it is taken down. */
+static void a_limit_may_be_reached_at_any_moment(struct test_env *env)
+{
+    weft_sim_config c;
+    (void)env;
+    weft_sim_config_init(&c, 7);
+    weft_sim_result whole = simulate(&c, take_turns_in_a_scope, NULL);
+    EXPECT_EQ(whole.end, WEFT_SIM_DONE);
+    uint64_t step = test_scaled(100) == 100 ? 1 : 29;
+    for (uint64_t steps = 0; steps <= whole.steps; steps += step) {
+        c.steps_max = steps;
+        expect_cut_short(&c, WEFT_SIM_STEP_LIMIT);
+    }
+    weft_sim_config_init(&c, 7);
+    for (uint64_t part = 0; part <= 50; part += step) {
+        c.time_max_ns = whole.time_ns / 50 * part;
+        expect_cut_short(&c, WEFT_SIM_TIME_LIMIT);
+    }
+}
+
+static int ask_for_the_time(void *arg)
+{
+    (void)arg;
+    while (!weft_self_is_aborted())
+        (void)weft_now();
+    return -ECANCELED;
+}
+
+/* Not even its thread leaves by itself, where nothing is preempted. */
+static void what_never_waits_is_ended_too(struct test_env *env)
+{
+    weft_sim_config c;
+    (void)env;
+    weft_sim_config_init(&c, 1);
+    c.preempt_ppm = 0;
+    c.steps_max = 2000;
+    weft_sim_result r = simulate(&c, spin, NULL);
+    EXPECT_EQ(r.end, WEFT_SIM_STEP_LIMIT);
+    EXPECT_EQ(r.rc, -ECANCELED);
+    for (c.workers = 1; c.workers <= 2; c.workers++) {
+        r = simulate(&c, ask_for_the_time, NULL);
+        EXPECT_EQ(r.end, WEFT_SIM_STEP_LIMIT);
+        EXPECT_EQ(r.rc, -ECANCELED);
+    }
+    test_log_clear(); /* of the worker that is stuck */
+}
+
 /* ---- threads: the monitor, stuck workers, blocking jobs ---- */
 
 static void *compute(void *arg)
@@ -622,7 +695,8 @@ TEST_MAIN(PLAIN(the_body_runs_and_its_result_comes_back), PLAIN(a_body_that_pani
           PLAIN(the_time_limit_ends_it), PLAIN(the_step_limit_ends_it),
           PLAIN(a_deadlock_is_found_and_tasks_are_named), PLAIN(the_first_failure_ends_it),
           PLAIN(what_does_not_end_is_given_up), PLAIN(a_seed_does_the_same_again),
-          PLAIN(the_hash_is_of_the_bytes_as_well), PLAIN(a_stuck_worker_delays_nobody),
+          PLAIN(the_hash_is_of_the_bytes_as_well), PLAIN(a_limit_may_be_reached_at_any_moment),
+          PLAIN(what_never_waits_is_ended_too), PLAIN(a_stuck_worker_delays_nobody),
           PLAIN(blocking_jobs_take_part), PLAIN(a_calm_network_loses_nothing),
           PLAIN(pieces_make_up_the_whole), PLAIN(each_fault_happens),
           PLAIN(links_are_cut_and_healed), PLAIN(a_socket_that_is_left_open_is_counted))
