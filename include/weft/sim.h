@@ -11,8 +11,13 @@
  *
  * Inside, what waits must wait through weft: a task or a blocking job that waits for a thread
  * outside, or for a real descriptor, waits for ever. Descriptors opened without weft cannot be
- * watched (-EPERM), names of hosts are resolved by the real system. Numbers of tasks and addresses
- * in memory differ between runs: what depends on them is not replayed.
+ * watched (-EPERM), names of hosts are resolved by the real system, time that is not asked for
+ * through weft_now() is real. Thread-local variables of the program are one for all threads of the
+ * simulation. Numbers of tasks and addresses in memory differ between runs: what depends on them is
+ * not replayed. Of TCP there is no keepalive (a peer that is cut off and sent nothing is never
+ * missed) and no TIME_WAIT; buffers have the sizes of the settings, whatever is set on a socket.
+ * weft_dump() shows parked tasks as ever, weft_dump_on_signal() says only that the runtime is
+ * simulated.
  *
  * docs/guide.md has an example, docs/design/simulation.md says how it works.
  */

@@ -6,6 +6,8 @@
  */
 #include "runtime/runtime_internal.h"
 
+#include "sys/virtual.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -65,8 +67,10 @@ struct weft__core *weft__runtime_after(uint64_t id)
     return found;
 }
 
+/* Who wakes a task of a simulation from outside wakes nobody, and what replays would differ. */
 static void dump_all(int fd)
 {
+    static const char simulated[] = "(in a simulation: weft_dump() inside it, or gdb)\n";
     struct weft__core *core;
     char line[256];
     for (uint64_t id = 0; (core = weft__runtime_after(id)) != NULL; weft__core_unref(core)) {
@@ -74,7 +78,10 @@ static void dump_all(int fd)
         int n = snprintf(line, sizeof line, "runtime %llu \"%s\":\n", (unsigned long long)id,
                          core->name);
         weft__sys_write_all(fd, line, n > 0 ? (size_t)n : 0);
-        (void)weft__sched_dump(weft__sched_of(core), fd, NULL);
+        if (weft__runtime_of(core)->is_simulated)
+            weft__sys_write_all(fd, simulated, sizeof simulated - 1);
+        else
+            (void)weft__sched_dump(weft__sched_of(core), fd, NULL);
     }
 }
 
@@ -179,9 +186,11 @@ int weft_dump_on_signal(int signo, int fd)
     int rc = weft__runtime_prepare("weft_dump_on_signal", WEFT__CALLER);
     if (rc < 0)
         return rc;
+    const struct weft__virtual *left = weft__virtual_leave(); /* the thread outlives a simulation */
     weft__lock_acquire(&on_signal.lock);
     rc = fd < 0 ? switch_off(signo) : switch_on(signo, fd);
     weft__lock_release(&on_signal.lock);
+    weft__virtual_return(left);
     if (rc == -EBUSY || rc == -EINVAL)
         return weft__misuse("weft_dump_on_signal", rc,
                             rc == -EBUSY ? "the signal is the program's, or another one is on"

@@ -5,6 +5,7 @@
 #include "runtime/runtime_internal.h"
 
 #include "sched/halt.h"
+#include "sys/virtual.h"
 
 #include <stdlib.h>
 
@@ -13,20 +14,36 @@
 #define BLOCKED_NS (50 * WEFT_MS)
 #define PATIENCE_NS WEFT_SEC
 
-static void at_exit(void)
+/* The threads of a simulation do nothing while somebody else runs, or are gone. */
+static bool has_threads(struct weft__core *core)
 {
-    if (weft__sys_is_forked_child())
-        return; /* the threads are the parent's */
+    return !weft__runtime_of(core)->is_simulated;
+}
+
+static void halt_all(void)
+{
     struct weft__core *core;
     for (uint64_t id = 0; (core = weft__runtime_after(id)) != NULL; weft__core_unref(core)) {
         id = core->id;
-        weft__sched_halt(weft__sched_of(core));
+        if (has_threads(core))
+            weft__sched_halt(weft__sched_of(core));
     }
     uint64_t now_ns = weft__sys_now_ns();
     for (uint64_t id = 0; (core = weft__runtime_after(id)) != NULL; weft__core_unref(core)) {
         id = core->id;
-        weft__sched_halt_wait(weft__sched_of(core), now_ns + BLOCKED_NS, now_ns + PATIENCE_NS);
+        if (has_threads(core))
+            weft__sched_halt_wait(weft__sched_of(core), now_ns + BLOCKED_NS, now_ns + PATIENCE_NS);
     }
+}
+
+static void at_exit(void)
+{
+    if (weft__sys_is_forked_child())
+        return; /* the threads are the parent's */
+    /* exit() may be called in a simulation. */
+    const struct weft__virtual *left = weft__virtual_leave();
+    halt_all();
+    weft__virtual_return(left);
 }
 
 /* Handlers run in the reverse order of their registration, as destructors do: this one before those

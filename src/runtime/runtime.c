@@ -5,6 +5,7 @@
 
 #include "fiber/fiber.h"
 #include "sched/halt.h"
+#include "sys/virtual.h"
 #include "task/ending.h"
 #include "fiber/trace.h"
 #include "task/panic.h"
@@ -178,6 +179,7 @@ static void fill(struct weft_runtime *rt, const weft_config *c)
     s->timer_slack_ns = c->timer_slack_ns;
     s->shutdown_grace_ns = c->shutdown_grace_ns;
     s->seed = c->seed ? c->seed : weft__sys_random();
+    rt->is_simulated = weft__virtual_is_here();
     fill_hooks(s, c);
     weft__inject_init(&s->inject);
     weft__lanes_init(&s->lanes, s->watches_runs);

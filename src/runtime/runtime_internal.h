@@ -13,6 +13,7 @@ struct weft_runtime {
     struct weft__sched sched; /* first: core, scheduler and runtime are one object */
     struct weft__pool pool;
     struct weft_runtime *next; /* of the process; see dump.c */
+    bool is_simulated;         /* its threads are none that others may wait for */
 };
 
 static inline struct weft_runtime *weft__runtime_of(struct weft__core *core)

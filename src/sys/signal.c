@@ -4,6 +4,7 @@
 #include "sys/error.h"
 #include "sys/sys.h"
 #include "sys/table.h"
+#include "sys/virtual.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -18,11 +19,13 @@ static weft__aptr taken[SIGNALS];
 static void handle(int signo, siginfo_t *info, void *ucontext)
 {
     int saved = errno; /* a handler does not suspend: the address is the same at its end */
+    const struct weft__virtual *left = weft__virtual_leave();
     (void)info;
     /* acquire pairs with the release in take */
     void (*fn)(int, const void *) =
         (void (*)(int, const void *))(uintptr_t)weft__aptr_load_acquire(&taken[signo]);
     fn(signo, ucontext); /* stored before there was this handler, and never taken out */
+    weft__virtual_return(left);
     errno = saved;
 }
 

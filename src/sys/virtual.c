@@ -10,7 +10,8 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-static __thread const struct weft__virtual *kernel;
+/* Of the initial model, since handlers of signals ask for it. */
+static __thread const struct weft__virtual *kernel __attribute__((tls_model("initial-exec")));
 static struct weft__sys_table real; /* what the table held; written under install_lock */
 static struct weft__lock install_lock;
 
@@ -79,6 +80,13 @@ static int v_pthread_detach(pthread_t thread)
 {
     return kernel == NULL ? real.pthread_detach(thread)
                           : -kernel->thread_detach((unsigned long)thread);
+}
+
+/* The threads have none: all are simulated on one, which a signal would find in the middle of
+ * whatever it does. */
+static int v_tgkill(pid_t pid, int thread_id, int signo)
+{
+    return kernel == NULL ? real.tgkill(pid, thread_id, signo) : (int)told(-ESRCH);
 }
 
 /* Names and timer slack would be those of the one thread that all is simulated on. */
@@ -264,10 +272,10 @@ static int v_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 /* clang-format off */
 #define SIMULATED(X)                                                                              \
     X(clock_gettime) X(futex) X(pthread_create) X(pthread_join) X(pthread_detach) X(prctl)        \
-    X(getrandom) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(epoll_pwait2) X(eventfd)           \
-    X(close) X(fcntl) X(read) X(write) X(readv) X(writev) X(recv) X(send) X(recvmsg)              \
-    X(sendmsg) X(socket) X(bind) X(listen) X(accept4) X(connect) X(shutdown) X(getsockopt)        \
-    X(setsockopt) X(getsockname) X(getpeername)
+    X(getrandom) X(tgkill) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(epoll_pwait2) X(eventfd) \
+    X(close) X(fcntl) X(read) X(write) X(readv) X(writev) X(recv) X(send) X(recvmsg) X(sendmsg)   \
+    X(socket) X(bind) X(listen) X(accept4) X(connect) X(shutdown) X(getsockopt) X(setsockopt)     \
+    X(getsockname) X(getpeername)
 /* clang-format on */
 
 static void install(void)
@@ -291,5 +299,22 @@ void weft__virtual_set(const struct weft__virtual *k)
 {
     if (k != NULL)
         install();
+    kernel = k;
+}
+
+bool weft__virtual_is_here(void)
+{
+    return kernel != NULL;
+}
+
+const struct weft__virtual *weft__virtual_leave(void)
+{
+    const struct weft__virtual *k = kernel;
+    kernel = NULL;
+    return k;
+}
+
+void weft__virtual_return(const struct weft__virtual *k)
+{
     kernel = k;
 }

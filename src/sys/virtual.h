@@ -56,4 +56,12 @@ struct weft__virtual {
  */
 void weft__virtual_set(const struct weft__virtual *kernel);
 
+/* Whether the calling thread has one. */
+bool weft__virtual_is_here(void);
+/* The real kernel for a while: for what is the process's and not the simulated world's, and for
+ * handlers of signals, which may come while the simulated one is in the middle of something.
+ * Returns what to give back. Async-signal-safe. */
+const struct weft__virtual *weft__virtual_leave(void);
+void weft__virtual_return(const struct weft__virtual *kernel);
+
 #endif

@@ -7,8 +7,12 @@
 #include <weft/weft.h>
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* Runs under these settings; the simulation must take place. */
 static weft_sim_result simulate(const weft_sim_config *c, int (*body)(void *arg), void *arg)
@@ -429,6 +433,104 @@ static void a_stuck_worker_delays_nobody(struct test_env *env)
     test_log_clear();
 }
 
+/* The one who reports has no other thread to ask where it is, and must not name its own place. */
+static void a_stuck_worker_is_reported_under_any_seed(struct test_env *env)
+{
+    (void)env;
+    for (uint64_t seed = 1; seed <= test_scaled(40); seed++) {
+        uint64_t waited_ns = 0;
+        weft_sim_config c;
+        weft_sim_config_init(&c, seed);
+        EXPECT_EQ(simulate(&c, stick_and_see, &waited_ns).end, WEFT_SIM_DONE);
+        EXPECT(test_log_took("is stuck") >= 1);
+        EXPECT_EQ(test_log_took("#0 "), 0);
+        test_log_clear();
+    }
+}
+
+/* ---- signals ---- */
+
+static int raise_often(void *arg)
+{
+    for (int i = 0; i < 50; i++) {
+        if (*(bool *)arg)
+            (void)raise(SIGUSR1);
+        if (weft_yield() < 0)
+            return -ECANCELED;
+    }
+    return 0;
+}
+
+/* The handler comes in the middle of anything; it is the process's, not the simulation's. */
+static void a_signal_for_a_dump_changes_nothing(struct test_env *env)
+{
+    bool raises = false;
+    int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    (void)env;
+    weft_sim_result quiet = simulate_calm(raise_often, &raises);
+    CHECK_EQ(weft_dump_on_signal(SIGUSR1, fd), 0);
+    raises = true;
+    for (int i = 0; i < 20; i++) {
+        weft_sim_result r = simulate_calm(raise_often, &raises);
+        EXPECT_EQ(r.end, WEFT_SIM_DONE);
+        EXPECT_EQ(r.trace_hash, quiet.trace_hash);
+    }
+    CHECK_EQ(weft_dump_on_signal(SIGUSR1, -1), 0);
+    close(fd);
+}
+
+static int ask_for_dumps(void *arg)
+{
+    return weft_dump_on_signal(SIGUSR1, *(int *)arg);
+}
+
+/* What was asked for inside stays when the simulation has ended. */
+static void dumps_on_a_signal_outlive_it(struct test_env *env)
+{
+    int fd[2];
+    char text[64] = "";
+    weft_runtime *rt;
+    (void)env;
+    CHECK_EQ(pipe(fd), 0);
+    weft_sim_result r = simulate_calm(ask_for_dumps, &fd[1]);
+    EXPECT_EQ(r.end, WEFT_SIM_DONE);
+    EXPECT_EQ(r.rc, 0);
+    CHECK_EQ(weft_runtime_create(NULL, &rt), 0);
+    CHECK_EQ(raise(SIGUSR1), 0);
+    EXPECT(read(fd[0], text, sizeof(text) - 1) > 0);
+    EXPECT_EQ(strncmp(text, "runtime ", 8), 0);
+    CHECK_EQ(weft_dump_on_signal(SIGUSR1, -1), 0);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+static int leave_the_process(void *arg)
+{
+    exit(*(int *)arg);
+}
+
+/* Its threads are not waited for: they do nothing while another one exits. */
+static void a_task_may_exit(struct test_env *env)
+{
+    int status = 7;
+    (void)env;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        pid_t child = fork();
+        if (child == 0) {
+            weft_sim_config c;
+            weft_sim_result r;
+            weft_sim_config_init(&c, seed);
+            c.preempts_tasks = true;
+            (void)alarm(30);
+            _exit(100 + weft_sim_run(&c, leave_the_process, &status, &r));
+        }
+        int how;
+        CHECK_EQ(waitpid(child, &how, 0), child);
+        EXPECT(WIFEXITED(how) && WEXITSTATUS(how) == status);
+    }
+}
+
 static void *send_from_a_job(void *arg)
 {
     int value = 5;
@@ -697,6 +799,9 @@ TEST_MAIN(PLAIN(the_body_runs_and_its_result_comes_back), PLAIN(a_body_that_pani
           PLAIN(what_does_not_end_is_given_up), PLAIN(a_seed_does_the_same_again),
           PLAIN(the_hash_is_of_the_bytes_as_well), PLAIN(a_limit_may_be_reached_at_any_moment),
           PLAIN(what_never_waits_is_ended_too), PLAIN(a_stuck_worker_delays_nobody),
-          PLAIN(blocking_jobs_take_part), PLAIN(a_calm_network_loses_nothing),
-          PLAIN(pieces_make_up_the_whole), PLAIN(each_fault_happens),
-          PLAIN(links_are_cut_and_healed), PLAIN(a_socket_that_is_left_open_is_counted))
+          PLAIN(a_stuck_worker_is_reported_under_any_seed),
+          PLAIN(a_signal_for_a_dump_changes_nothing), PLAIN(dumps_on_a_signal_outlive_it),
+          PLAIN(a_task_may_exit), PLAIN(blocking_jobs_take_part),
+          PLAIN(a_calm_network_loses_nothing), PLAIN(pieces_make_up_the_whole),
+          PLAIN(each_fault_happens), PLAIN(links_are_cut_and_healed),
+          PLAIN(a_socket_that_is_left_open_is_counted))
