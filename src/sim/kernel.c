@@ -13,7 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define THREAD_STACK_BYTES ((size_t)256 << 10)
+#define THREAD_STACK_BYTES ((size_t)8 << 20) /* as a thread of Linux has: jobs count on it */
 #define THREADS_MAX 4096
 #define CALL_NS_MAX 200 /* what a call takes */
 #define REWEIGH_PPM 10000

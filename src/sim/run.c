@@ -184,6 +184,9 @@ static int make_runtime(struct weft__sim *s, struct weft_runtime **ret)
     c.name = "simulation";
     c.workers = s->config.workers;
     c.seed = weft__sim_rand(s) | 1;
+    /* Not what the environment says: the same seed does the same everywhere. */
+    c.blocking_threads_max = 512;
+    c.stuck_after_ns = 10 * WEFT_MS;
     c.event_interval = s->config.event_interval;
     c.budget = s->config.budget;
     c.disable_next_slot = s->config.disable_next_slot;

@@ -531,6 +531,30 @@ static void a_task_may_exit(struct test_env *env)
     }
 }
 
+/* ---- blocking jobs ---- */
+
+static void *use_a_megabyte(void *arg)
+{
+    volatile char bytes[1 << 20];
+    for (size_t i = 0; i < sizeof(bytes); i += 1024)
+        bytes[i] = (char)i;
+    return bytes[5 * 1024] == 0 ? NULL : arg;
+}
+
+static int start_a_deep_job(void *arg)
+{
+    weft_task *job;
+    int rc = weft_spawn_blocking(use_a_megabyte, arg, &job);
+    return rc < 0 ? rc : join_all(&job, 1);
+}
+
+static void a_job_has_the_stack_of_a_thread(struct test_env *env)
+{
+    static char any;
+    (void)env;
+    EXPECT_EQ(simulate_calm(start_a_deep_job, &any).rc, 0);
+}
+
 static void *send_from_a_job(void *arg)
 {
     int value = 5;
@@ -801,7 +825,7 @@ TEST_MAIN(PLAIN(the_body_runs_and_its_result_comes_back), PLAIN(a_body_that_pani
           PLAIN(what_never_waits_is_ended_too), PLAIN(a_stuck_worker_delays_nobody),
           PLAIN(a_stuck_worker_is_reported_under_any_seed),
           PLAIN(a_signal_for_a_dump_changes_nothing), PLAIN(dumps_on_a_signal_outlive_it),
-          PLAIN(a_task_may_exit), PLAIN(blocking_jobs_take_part),
-          PLAIN(a_calm_network_loses_nothing), PLAIN(pieces_make_up_the_whole),
-          PLAIN(each_fault_happens), PLAIN(links_are_cut_and_healed),
-          PLAIN(a_socket_that_is_left_open_is_counted))
+          PLAIN(a_task_may_exit), PLAIN(a_job_has_the_stack_of_a_thread),
+          PLAIN(blocking_jobs_take_part), PLAIN(a_calm_network_loses_nothing),
+          PLAIN(pieces_make_up_the_whole), PLAIN(each_fault_happens),
+          PLAIN(links_are_cut_and_healed), PLAIN(a_socket_that_is_left_open_is_counted))
