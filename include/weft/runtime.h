@@ -325,7 +325,8 @@ WEFT_API int weft_metrics_get(weft_handle *h, weft_metrics *ret_metrics);
  * not; each of the others is in it once.
  *
  *   h       whose tasks; NULL: those of the caller's runtime
- *   fd      written to with the thread blocked until it takes all; errors of writing are ignored
+ *   fd      written to with the thread blocked until it takes all; one that is non-blocking, and
+ *           takes nothing for a second, does not get the rest. Errors of writing are ignored
  *
  * Returns the number of tasks written, or
  *   -EPERM   h is NULL and the caller is in no runtime

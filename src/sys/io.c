@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <time.h>
 
@@ -240,12 +241,30 @@ ssize_t weft__sys_read_file(const char *path, char *buf, size_t cap)
     return (ssize_t)len;
 }
 
+#define PATIENCE_MS 1000
+#define REFUSED_MAX 1000
+
+/* Whether a descriptor that is non-blocking takes more before long. */
+static bool takes_more(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    int rc;
+    do
+        rc = poll(&p, 1, PATIENCE_MS);
+    while (rc < 0 && weft__sys_error() == -EINTR);
+    return rc > 0;
+}
+
 void weft__sys_write_all(int fd, const char *buf, size_t len)
 {
+    int refused = 0; /* in a row; poll() may say that there is room where there is none for us */
     while (len > 0) {
         ssize_t n = RETRY(weft__sys_table.write(fd, buf, len));
+        if (n == -EAGAIN && refused++ < REFUSED_MAX && takes_more(fd))
+            continue;
         if (n <= 0)
             return; /* nobody to tell */
+        refused = 0;
         buf += n;
         len -= (size_t)n;
     }

@@ -163,7 +163,8 @@ void weft__sys_prepare(void (*prepare)(void));
 /* 64 random bits for seeds and ids. */
 uint64_t weft__sys_random(void);
 
-/* Writes all of buf to fd, for messages from signal handlers too: async-signal-safe. */
+/* Writes all of buf to fd, for messages from signal handlers too: async-signal-safe. A descriptor
+ * that is non-blocking, and takes nothing for a second, does not get the rest. */
 void weft__sys_write_all(int fd, const char *buf, size_t len);
 
 /* The word that reads 1 in this process and 0 in its forked children; written once, by

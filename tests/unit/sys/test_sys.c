@@ -151,6 +151,47 @@ static ssize_t write_one_byte(int fd, const void *buf, size_t len)
     return real.write(fd, buf, len > 0);
 }
 
+static void *read_to_the_end(void *arg)
+{
+    static char buf[4096];
+    int fd = *(int *)arg;
+    size_t sum = 0;
+    for (ssize_t n; (n = read(fd, buf, sizeof(buf))) > 0; sum += (size_t)n)
+        (void)usleep(200);
+    return (void *)sum;
+}
+
+/* Somebody has made the descriptor non-blocking, and its reader is slow. */
+static void write_all_waits_for_room(void **state)
+{
+    (void)state;
+    static char text[300000];
+    int fd[2];
+    pthread_t reader;
+    void *sum;
+    assert_int_equal(pipe(fd), 0);
+    assert_int_equal(weft__sys_set_nonblocking(fd[1]), 0);
+    assert_int_equal(pthread_create(&reader, NULL, read_to_the_end, &fd[0]), 0);
+    weft__sys_write_all(fd[1], text, sizeof(text));
+    assert_int_equal(close(fd[1]), 0);
+    assert_int_equal(pthread_join(reader, &sum), 0);
+    assert_int_equal((size_t)sum, sizeof(text));
+    assert_int_equal(close(fd[0]), 0);
+}
+
+/* For a while: a reader that never comes holds nobody up for good. */
+static void write_all_gives_up_in_the_end(void **state)
+{
+    (void)state;
+    static char text[300000];
+    int fd[2];
+    assert_int_equal(pipe(fd), 0);
+    assert_int_equal(weft__sys_set_nonblocking(fd[1]), 0);
+    weft__sys_write_all(fd[1], text, sizeof(text));
+    assert_int_equal(close(fd[0]), 0);
+    assert_int_equal(close(fd[1]), 0);
+}
+
 static void write_all_ends_at_an_error(void **state)
 {
     (void)state;
@@ -1010,6 +1051,8 @@ int main(void)
         TEST(close_is_never_made_again),
         TEST(a_descriptor_that_does_not_block_is_left_alone),
         TEST(a_connect_may_be_over_at_once),
+        TEST(write_all_waits_for_room),
+        TEST(write_all_gives_up_in_the_end),
         TEST(write_all_ends_at_an_error),
         TEST(no_wait_and_endless_wait_need_no_timespec),
         TEST(timeouts_have_nanoseconds),
