@@ -14,6 +14,9 @@ How: the tasks of a runtime stand in slabs, and the state word of a free slot co
 A parked fiber has its registers on its stack, where the switch put them. An unwinder that is
 registered here answers gdb, when it asks for the caller of the innermost frame, with those
 registers; so nothing is written to the process and nothing of it runs.
+
+The process may be broken: what cannot be read is said to be so where it would stand, and the rest
+is shown.
 """
 
 import gdb
@@ -37,6 +40,15 @@ CONTEXTS = {
 }
 
 
+# What gdb says of memory that is not there, or that makes no sense.
+BROKEN = (gdb.error, ValueError, OverflowError)
+
+
+def length(array):
+    low, high = array.type.range()
+    return high - low + 1
+
+
 def text(value):
     """A char * or char array; "" for NULL."""
     if value.type.code == gdb.TYPE_CODE_PTR and int(value) == 0:
@@ -54,6 +66,8 @@ def pointer(value, type_name):
 
 
 class Task:
+    """Of its memory the id, the state and the kind have been read; the rest may be broken."""
+
     def __init__(self, value, runtime):
         self.value = value  # struct weft__task
         self.runtime = runtime
@@ -86,6 +100,12 @@ class Task:
         return "runs" if self.kind >= 2 else "is runnable"
 
     def line(self):
+        try:
+            return self.describe()
+        except BROKEN as error:
+            return "task %d is broken, at %#x: %s" % (self.id, int(self.value.address), error)
+
+    def describe(self):
         site = self.value["site"]
         place = "?"
         if int(site) != 0:
@@ -96,7 +116,9 @@ class Task:
             pinned = ", pinned to worker %d" % (route >> ROUTE_HOME_SHIFT)
         name = self.name()
         return "task %d%s (%s%s%s) %s%s, spawned at %s" % (
-            self.id, ' "%s"' % name if name else "", KINDS[self.kind], CLASSES[route & 3], pinned,
+            self.id, ' "%s"' % name if name else "",
+            KINDS[self.kind] if self.kind < len(KINDS) else "kind %d" % self.kind,
+            CLASSES[route & 3], pinned,
             self.status(), ", aborted" if self.state & ABORT else "", place)
 
 
@@ -107,24 +129,31 @@ class Runtime:
         self.core = self.sched["core"]
 
     def workers(self):
-        for i in range(atomic(self.sched["worker_high"])):
+        array = self.sched["worker"]
+        for i in range(min(atomic(self.sched["worker_high"]), length(array))):
             yield pointer(atomic(self.sched["worker"][i]), "struct weft__worker").dereference()
 
     def tasks(self):
         """Those that live; the memory of the slots is read in one go, for there may be millions."""
         slab = self.core["slab"].dereference()
+        for i in range(min(atomic(slab["chunk_count"]), length(slab["chunk"]))):
+            try:
+                yield from self.tasks_of(slab["chunk"][i])
+            except BROKEN as error:
+                print("chunk %d of its tasks is broken: %s" % (i, error))
+
+    def tasks_of(self, chunk):
         task_type = gdb.lookup_type("struct weft__task")
         state_at = next(f.bitpos // 8 for f in task_type.fields() if f.name == "state")
-        for i in range(atomic(slab["chunk_count"])):
-            first = atomic(slab["chunk"][i]["first"])
-            count = int(slab["chunk"][i]["slot_count"])
-            memory = gdb.selected_inferior().read_memory(first, count * task_type.sizeof)
-            for k in range(count):
-                at = k * task_type.sizeof + state_at
-                state = int.from_bytes(bytes(memory[at:at + 8]), "little")
-                if state & REFS_MASK and not state & DONE:
-                    value = pointer(first + k * task_type.sizeof, "struct weft__task")
-                    yield Task(value.dereference(), self)
+        first = atomic(chunk["first"])
+        count = int(chunk["slot_count"])
+        memory = gdb.selected_inferior().read_memory(first, count * task_type.sizeof)
+        for k in range(count):
+            at = k * task_type.sizeof + state_at
+            state = int.from_bytes(bytes(memory[at:at + 8]), "little")
+            if state & REFS_MASK and not state & DONE:
+                value = pointer(first + k * task_type.sizeof, "struct weft__task")
+                yield Task(value.dereference(), self)
 
 
 def runtimes():
@@ -133,9 +162,19 @@ def runtimes():
     except gdb.error as error:
         raise gdb.GdbError("weft: no runtimes found: %s (is the library there, with its debug "
                            "information?)" % error)
+    seen = set()
     while int(at) != 0:
-        yield Runtime(at.dereference())
-        at = at["next"]
+        if int(at) in seen:
+            print("the list of runtimes is broken: it comes back to %#x" % int(at))
+            return
+        seen.add(int(at))
+        try:
+            runtime, at = Runtime(at.dereference()), at["next"]
+            int(runtime.core["id"]), int(at)
+        except BROKEN as error:
+            print("the list of runtimes is broken: %s" % error)
+            return
+        yield runtime
 
 
 def all_tasks():
@@ -145,22 +184,41 @@ def all_tasks():
 
 # ---- call chains ----
 
+FRAMES_MAX = 1000  # a chain that is broken may go on for ever
+
+
+# Of the switch in assembly; with ucontext the context is elsewhere.
+SWITCH = "weft__fiber_call_above"
+
+
+def has_symbol(name):
+    """Also one that the assembler has made, which has no debug information."""
+    try:
+        gdb.parse_and_eval("&%s" % name)
+        return True
+    except gdb.error:
+        return False
+
 
 class FiberUnwinder(gdb.unwinder.Unwinder):
     """While a fiber is chosen the caller of the innermost frame is where that fiber parked."""
 
     def __init__(self):
         super().__init__("weft fiber")
-        self.saved = None
+        self.saved = self.chosen = None
 
     def choose(self, task):
         """None: nobody. Returns False when the task has no saved context."""
-        self.saved = None
+        self.saved = self.chosen = None
         gdb.invalidate_cached_frames()
         if task is None:
             return True
-        if task.kind != 0 or not task.state & PARKED or int(task.value["stack"]) == 0:
-            return False
+        if task.kind != 0 or int(task.value["stack"]) == 0:
+            return False  # not a fiber, or one that has not begun
+        if not task.state & PARKED and task.worker() is not None:
+            return False  # its context is its thread's
+        if not has_symbol(SWITCH):
+            raise gdb.GdbError("weft: call chains are not known with ucontext")
         frame = gdb.newest_frame()
         context = CONTEXTS.get(frame.architecture().name().split(":")[-1].replace("i386:", ""))
         if context is None:
@@ -179,6 +237,7 @@ class FiberUnwinder(gdb.unwinder.Unwinder):
         self.innermost = (int(frame.read_register(sp_name)), frame.pc())
         self.sp_name, self.pc_name, self.sp = sp_name, pc_name, sp
         self.saved = saved
+        self.chosen = task
         gdb.invalidate_cached_frames()
         return True
 
@@ -209,7 +268,7 @@ gdb.unwinder.register_unwinder(None, UNWINDER, replace=True)
 
 def print_frames(frame):
     level = 0
-    while frame is not None:
+    while frame is not None and level < FRAMES_MAX:
         place = frame.find_sal()
         where = ""
         if place.symtab is not None:
@@ -226,23 +285,36 @@ def print_frames(frame):
         level += 1
 
 
-def print_chain(task):
-    if UNWINDER.choose(task):
-        try:
-            print_frames(gdb.newest_frame().older())
-        finally:
-            UNWINDER.choose(None)
-        return
-    worker = task.worker()
-    if worker is None:
-        return  # a future, a thread, or one that stands in a queue
-    thread_id = int(worker["thread_id"])
-    chosen = gdb.selected_thread()
+def print_thread(thread_id):
+    before = gdb.selected_thread()
     for thread in gdb.selected_inferior().threads():
         if thread.ptid[1] == thread_id:
-            thread.switch()
-            print_frames(gdb.newest_frame())
-            chosen.switch()
+            try:
+                thread.switch()
+                print_frames(gdb.newest_frame())
+            finally:
+                before.switch()
+            return
+    print("    (its thread %d is not known here: gdb may be in another pid namespace)" % thread_id)
+
+
+def print_chain(task):
+    before = UNWINDER.chosen
+    try:
+        if UNWINDER.choose(task):
+            print_frames(gdb.newest_frame().older())
+            return
+        worker = task.worker()
+        if worker is None:
+            return  # a future, a thread, or one that has not begun yet
+        if int(task.runtime.value["is_simulated"]):
+            print("    (its thread is simulated)")
+        else:
+            print_thread(int(worker["thread_id"]))
+    except BROKEN as error:
+        print("    (no call chain: %s)" % error)
+    finally:
+        UNWINDER.choose(before)
 
 
 # ---- commands ----

@@ -13,7 +13,7 @@
 #define KEPT __attribute__((noinline))
 #define NO_TAIL_CALL __asm__ volatile("" ::: "memory")
 
-static weft_notify never = WEFT_NOTIFY_INIT;
+static weft_notify never = WEFT_NOTIFY_INIT, soon = WEFT_NOTIFY_INIT;
 
 static KEPT int third(int depth)
 {
@@ -39,6 +39,15 @@ static void *first(void *arg)
 static KEPT void *sleeper(void *arg)
 {
     (void)weft_sleep(WEFT_NEVER); /* ends with the process */
+    NO_TAIL_CALL;
+    return arg;
+}
+
+/* Woken, and not yet on: the one worker has run() to do. */
+static KEPT void *waker_upper(void *arg)
+{
+    if (weft_notify_wait(&soon) < 0)
+        return NULL;
     NO_TAIL_CALL;
     return arg;
 }
@@ -92,9 +101,13 @@ static int run(void *arg)
     if (weft_spawn_with(&named, sleeper, NULL, NULL) < 0 ||
         weft_spawn_future(NULL, &future, NULL) < 0)
         return 1;
-    while (count_waiting() < count + 2)
+    named = (weft_spawn_options){.name = "runnable"};
+    if (weft_spawn_with(&named, waker_upper, NULL, NULL) < 0)
+        return 1;
+    while (count_waiting() < count + 3)
         if (weft_sleep(WEFT_MS) < 0)
             return 1;
+    weft_notify_one(&soon);
     stop_here(count);
     if (getenv("PARKED_ABORTS") != NULL)
         abort();
@@ -107,5 +120,6 @@ int main(int argc, char **argv)
     weft_config config;
     weft_config_init(&config);
     config.shutdown_grace_ns = 0;
+    config.workers = 1;
     return weft_run_with(&config, run, &count);
 }

@@ -69,6 +69,8 @@ def check_chains(output, where, innermost):
           "%s: the wait stands above" % where, output)
     line, chain = entry(output, r'"sleeper"')
     check("sleeper" in chain, "%s: the chain of the sleeper" % where, output)
+    line, chain = entry(output, r'"runnable" \(fiber\) is runnable')
+    check("waker_upper" in chain, "%s: the chain of one that waits for its turn" % where, output)
     line, chain = entry(output, r"runs on worker")
     # musl's functions have no unwind tables: gdb loses its way in the one that the core was dumped in.
     if where == "live" or not re.search("ld-musl|__restore_sigs", output):
@@ -102,7 +104,16 @@ def main(program, script):
                     "python gdb.execute('weft bt %d' % FIRST)",
                     "echo ==== chosen\\n", "python gdb.execute('weft task %d' % FIRST)",
                     "bt", "weft task", "echo ==== back\\n", "bt 2",
-                    "echo ==== wrong\\n", "weft bt 99999999", "weft bt x"])
+                    "echo ==== wrong\\n", "weft bt 99999999", "weft bt x",
+                    # Memory that makes no sense: the site of one, the context of another, the list.
+                    "python SLEEPER = next(t for t in all_tasks() if t.name() == 'sleeper')",
+                    "python OTHER = next(t for t in all_tasks() if t.id == FIRST)",
+                    "python gdb.execute('set var ((struct weft__task *)%d)->site = (void *)8'"
+                    " % int(OTHER.value.address))",
+                    "python gdb.execute('set var ((struct weft__stack *)%d)->sp = (void *)8'"
+                    " % int(SLEEPER.value['stack']))",
+                    "set var weft__runtimes->next = weft__runtimes",
+                    "echo ==== broken\\n", "weft tasks", "weft bt all", "echo ==== end\\n"])
         parts = re.split(r"^==== (\w+)\n", live, flags=re.M)
         part = dict(zip(parts[1::2], parts[2::2]))
         check_tasks(parts[0], "live", True)
@@ -117,6 +128,19 @@ def main(program, script):
         wrong = part.get("wrong", "")
         check("no task 99999999 lives" in wrong and "is no id of a task" in wrong,
               "wrong ids are named", wrong)
+
+        broken = part.get("broken", "")
+        check("task %s is broken" % re.search(r"^task (\d+)", one, re.M).group(1) in broken,
+              "a task that is broken is named", live)
+        check(entry(broken, r"\(future\) waits on a future of the test")[0] is not None,
+              "and the others are listed", live)
+        check(re.search(r'"sleeper".*\n    \(no call chain: ', broken) is not None,
+              "a chain that is broken is said to be", live)
+        chains = broken.split("comes back to", 1)[-1]
+        check(follows(entry(chains, r"runs on worker")[1], ["stop_here", "run"]),
+              "and the others are shown", live)
+        check("the list of runtimes is broken" in broken, "a list that has no end is ended", live)
+        check("end" in part, "every command returns", live)
 
         core = make_core(program, folder)
         if core is None:
