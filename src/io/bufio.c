@@ -246,14 +246,17 @@ size_t weft_bufwriter_pending(const weft_bufwriter *w)
     return w == NULL ? 0 : w->tail - w->head;
 }
 
-/* Writes all that is buffered. */
+/* Writes all that is buffered. What has been written is so at once: a stream may panic in the next
+ * call, or an abort unwind it, and a cleanup go on with the rest. */
 static int drain(weft_bufwriter *w)
 {
     int rc = 0;
     while (rc == 0 && w->head < w->tail) {
-        size_t n;
-        rc = weft__target_write_all(&w->stream, w->data + w->head, w->tail - w->head, &n);
-        w->head += n;
+        ssize_t n = weft__target_write(&w->stream, w->data + w->head, w->tail - w->head);
+        if (n > 0)
+            w->head += (size_t)n;
+        else
+            rc = n == 0 ? -EIO : (int)n;
     }
     if (w->head == w->tail)
         w->head = w->tail = 0;

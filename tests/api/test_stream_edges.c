@@ -359,9 +359,81 @@ static void copy_both_ways_ends_its_tasks_before_it_is_unwound(struct test_env *
     weft_handle_unref(h);
 }
 
+/* ---- a writer goes on where it was ended ---- */
+
+struct halting {
+    weft_stream stream;
+    char got[16];
+    size_t count;
+    atomic_bool waits;
+    bool panics, goes_on;
+};
+
+/* Takes two bytes, and does not come back from the next call. */
+static ssize_t halting_write(weft_stream *s, const void *buf, size_t len)
+{
+    struct halting *h = (struct halting *)s;
+    if (h->count > 0 && !h->goes_on) {
+        if (h->panics)
+            weft_panic("a sink that panics");
+        atomic_store(&h->waits, true);
+        int rc = weft_sleep(WEFT_NEVER);
+        return rc < 0 ? rc : -EIO;
+    }
+    len = len < 2 ? len : 2;
+    memcpy(h->got + h->count, buf, len);
+    h->count += len;
+    return (ssize_t)len;
+}
+
+static const weft_stream_ops halting_ops = {.write = halting_write};
+
+struct writing {
+    struct halting sink;
+    weft_bufwriter *w;
+};
+
+static void write_the_rest(void *arg)
+{
+    struct writing *w = arg;
+    w->sink.goes_on = true;
+    EXPECT_EQ(weft_bufwriter_flush(w->w), 0);
+    weft_bufwriter_destroy(w->w);
+}
+
+static void *write_with_a_cleanup(void *arg)
+{
+    struct writing *w = arg;
+    EXPECT_EQ(weft_bufwriter_create(&w->sink.stream, 8, &w->w), 0);
+    WEFT_DEFER(write_the_rest, w);
+    EXPECT_EQ(weft_bufwriter_printf(w->w, "abcdef"), 0);
+    (void)!weft_bufwriter_flush(w->w); /* does not return */
+    EXPECT(false);
+    return NULL;
+}
+
+static void what_has_been_written_is_not_written_again(struct test_env *env)
+{
+    const weft_spawn_options unwind = {.on_abort = WEFT_ON_ABORT_UNWIND};
+    (void)env;
+    for (int panics = 0; panics < 2; panics++) {
+        struct writing w = {.sink = {.stream = {&halting_ops}, .panics = panics}};
+        weft_task *t;
+        CHECK_EQ(weft_spawn_with(&unwind, write_with_a_cleanup, &w, &t), 0);
+        if (!panics) {
+            CHECK_SOON(atomic_load(&w.sink.waits));
+            CHECK_EQ(weft_abort(t), 0);
+        }
+        CHECK_EQ(test_join_kind(t), panics ? WEFT_OUTCOME_PANICKED : WEFT_OUTCOME_CANCELLED);
+        if (strcmp(w.sink.got, "abcdef") != 0)
+            test_record(__FILE__, __LINE__, "\"%s\" was written", w.sink.got);
+    }
+}
+
 TEST_MAIN(PLAIN(what_a_stream_lacks_is_not_supported),
           IN_TASK_ON(bad_arguments_are_refused, TEST_MT1), PLAIN(buffers_refuse_bad_arguments),
           PLAIN(a_buffer_reads_exactly_past_itself),
           PLAIN(a_writer_keeps_what_a_failing_stream_does_not_take),
-          IN_TASK(copy_reports_what_fails), IN_TASK(copy_both_ways_needs_a_caller_who_can_wait),
+          IN_TASK(what_has_been_written_is_not_written_again), IN_TASK(copy_reports_what_fails),
+          IN_TASK(copy_both_ways_needs_a_caller_who_can_wait),
           PLAIN(copy_both_ways_ends_its_tasks_before_it_is_unwound))
