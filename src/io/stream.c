@@ -296,7 +296,8 @@ static int advance(struct iovec *iov, int count, size_t n)
     int i = 0;
     while (i < count && n >= iov[i].iov_len) {
         n -= iov[i].iov_len;
-        iov[i].iov_base = (char *)iov[i].iov_base + iov[i].iov_len;
+        if (iov[i].iov_len > 0) /* else there may be no address */
+            iov[i].iov_base = (char *)iov[i].iov_base + iov[i].iov_len;
         iov[i].iov_len = 0;
         i++;
     }

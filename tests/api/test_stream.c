@@ -288,7 +288,7 @@ static void iu_04_vectors(struct test_env *env)
     (void)env;
     struct script s = script("", 0); /* has no writev: made of writes */
     char a[] = "ab", b[] = "", c[] = "cdefg";
-    struct iovec iov[4] = {{b, 0}, {a, 2}, {b, 0}, {c, 5}};
+    struct iovec iov[4] = {{NULL, 0}, {a, 2}, {b, 0}, {c, 5}};
     size_t len;
     s.write_piece = 2;
     CHECK_EQ(weft_writev_all(&s.stream, iov, 4, &len), 0);
