@@ -159,7 +159,9 @@ typedef struct weft_line {
     char *text; /* free() it */
     size_t len;
 } weft_line;
-/* Lines, as weft_bufreader_read_line() reads them. Items: a weft_line. A generator reads them. */
+/* Lines, as weft_bufreader_read_line() reads them. Items: a weft_line. A generator reads them, and
+ * no more than it hands out: once the iterator has been destroyed, r goes on behind the last line
+ * that was taken from it. */
 WEFT_API weft_iter *weft_iter_lines(weft_bufreader *r);
 
 typedef struct weft_iter_out weft_iter_out;

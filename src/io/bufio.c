@@ -5,6 +5,8 @@
  * it until a call succeeds, which is what makes every call safe to cancel and to repeat. One byte
  * more than the capacity is allocated, for the NUL behind a line.
  */
+#include "io/bufio.h"
+
 #include "base/base.h"
 #include "io/stream.h"
 #include "sys/sys.h"
@@ -189,25 +191,37 @@ int weft_bufreader_read_until(weft_bufreader *r, char delimiter, const char **re
     return 1;
 }
 
-int weft_bufreader_read_line(weft_bufreader *r, const char **ret_line, size_t *ret_len)
+int weft__bufreader_find_line(weft_bufreader *r, const char **ret_line, size_t *ret_len,
+                              size_t *ret_piece)
 {
-    if (r == NULL || ret_line == NULL || ret_len == NULL)
-        return REPORT_NULL("weft_bufreader_read_line");
     size_t len = 0; /* gcc at -O3 loses sight of an error being negative */
     int rc = find_piece(r, '\n', &len);
     if (rc <= 0)
         return rc;
-    char *line = r->data + r->head;
-    take(r, len);
+    const char *line = r->data + r->head;
+    *ret_line = line;
+    *ret_piece = len;
     if (line[len - 1] == '\n') {
         len--;
         if (len > 0 && line[len - 1] == '\r')
             len--;
     }
-    /* On the newline; or, for a last line without one, behind all that is buffered. */
-    line[len] = '\0';
-    *ret_line = line;
     *ret_len = len;
+    return 1;
+}
+
+int weft_bufreader_read_line(weft_bufreader *r, const char **ret_line, size_t *ret_len)
+{
+    if (r == NULL || ret_line == NULL || ret_len == NULL)
+        return REPORT_NULL("weft_bufreader_read_line");
+    size_t piece;
+    int rc = weft__bufreader_find_line(r, ret_line, ret_len, &piece);
+    if (rc <= 0)
+        return rc;
+    size_t at = r->head;
+    take(r, piece);
+    /* On the newline; or, for a last line without one, behind all that is buffered. */
+    r->data[at + *ret_len] = '\0';
     return 1;
 }
 

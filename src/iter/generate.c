@@ -2,6 +2,7 @@
  * Generators: a function in a task of its own that hands items over through a rendezvous queue. It
  * never runs further ahead than to its next item.
  */
+#include "io/bufio.h"
 #include "iter/iter.h"
 #include "sync/members.h"
 #include "task/task.h"
@@ -165,23 +166,35 @@ static void free_line(void *item)
     free(((weft_line *)item)->text);
 }
 
+/* Taken from the reader once it has been taken from us: who destroys the iterator finds all the
+ * lines there that it has not handed out. */
+static int emit_line(weft_iter_out *out, weft_bufreader *r)
+{
+    const char *text;
+    size_t piece;
+    weft_line line;
+    int rc = weft__bufreader_find_line(r, &text, &line.len, &piece);
+    if (rc != 1)
+        return rc;
+    line.text = malloc(line.len + 1);
+    if (line.text == NULL)
+        return -ENOMEM;
+    memcpy(line.text, text, line.len);
+    line.text[line.len] = '\0';
+    WEFT_DEFER(free_line, &line); /* also when the wait is unwound */
+    rc = weft_iter_emit(out, &line);
+    if (rc < 0)
+        return rc;
+    line.text = NULL;
+    weft_bufreader_consume(r, piece);
+    return 1;
+}
+
 static int emit_lines(weft_iter_out *out, void *arg)
 {
-    weft_bufreader *r = arg;
-    const char *text;
-    weft_line line;
     int rc;
-    while ((rc = weft_bufreader_read_line(r, &text, &line.len)) == 1) {
-        line.text = malloc(line.len + 1);
-        if (line.text == NULL)
-            return -ENOMEM;
-        memcpy(line.text, text, line.len + 1);
-        rc = weft_iter_emit(out, &line);
-        if (rc < 0) {
-            free(line.text);
-            return rc;
-        }
-    }
+    while ((rc = emit_line(out, arg)) == 1)
+        ;
     return rc;
 }
 

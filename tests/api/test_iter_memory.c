@@ -1,0 +1,91 @@
+/* ctest: parallel not-under=address,thread,memcheck,musl (their malloc is not glibc's) */
+/* Generators: memory that is left when one is unwound. */
+#include "harness.h"
+#include "own_malloc.h"
+
+#include <weft/iter.h>
+
+#include <string.h>
+#include <unistd.h>
+
+static weft_runtime *create(void)
+{
+    weft_config c;
+    weft_runtime *rt;
+    test_config(&c, TEST_MT1);
+    c.shutdown_grace_ns = 0;
+    CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+    return rt;
+}
+
+/* ---- a line that is in hand as its generator is unwound ---- */
+
+/* A line a read. */
+struct text {
+    weft_stream stream;
+    const char *next;
+    atomic_int reads;
+    weft_iter *lines;
+};
+
+static ssize_t text_read(weft_stream *s, void *buf, size_t len)
+{
+    struct text *t = (struct text *)s;
+    size_t n = strcspn(t->next, "\n") + 1;
+    EXPECT(n <= len);
+    memcpy(buf, t->next, n);
+    t->next += n;
+    atomic_fetch_add(&t->reads, 1);
+    return (ssize_t)n;
+}
+
+static const weft_stream_ops text_ops = {.read = text_read};
+
+static atomic_bool is_busy;
+
+static void *keep_busy(void *arg)
+{
+    atomic_store(&is_busy, true);
+    usleep(100000);
+    return arg;
+}
+
+/* The only worker is busy once the generator waits with its next line. */
+static void *take_a_line(void *arg)
+{
+    struct text *t = arg;
+    weft_line line;
+    EXPECT_EQ(weft_iter_next(t->lines, &line), 1);
+    free(line.text);
+    CHECK_SOON(atomic_load(&t->reads) == 2);
+    weft_task_detach(test_spawn(NULL, keep_busy, NULL, WEFT_SITE));
+    return NULL;
+}
+
+/* ... until the runtime has lost its patience. */
+static void unwind_lines(void)
+{
+    struct text t = {.stream = {&text_ops}, .next = "a line\nanother line\n"};
+    weft_bufreader *r;
+    weft_runtime *rt = create();
+    atomic_store(&is_busy, false);
+    CHECK_EQ(weft_bufreader_create(&t.stream, 0, &r), 0);
+    t.lines = weft_iter_lines(r);
+    (void)test_block_on(rt, take_a_line, &t);
+    CHECK_SOON(atomic_load(&is_busy));
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    weft_iter_destroy(t.lines);
+    weft_bufreader_destroy(r);
+}
+
+static void an_unwound_generator_of_lines_leaves_nothing(struct test_env *env)
+{
+    (void)env;
+    unwind_lines(); /* what stays for good is there afterwards */
+    long before = atomic_load(&alive);
+    for (int i = 0; i < 3; i++)
+        unwind_lines();
+    CHECK_EQ(atomic_load(&alive), before);
+}
+
+TEST_MAIN(PLAIN(an_unwound_generator_of_lines_leaves_nothing))
