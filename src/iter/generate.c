@@ -5,6 +5,7 @@
 #include "io/bufio.h"
 #include "iter/iter.h"
 #include "sync/members.h"
+#include "task/panic.h"
 #include "task/task.h"
 
 #include <weft/task.h>
@@ -19,7 +20,7 @@ struct weft_iter_out {
     weft_queue *q;
     int (*fn)(weft_iter_out *out, void *arg);
     void *arg;
-    int rc; /* what fn returned; by the task before it closes q, read once q is at its end */
+    int rc; /* what comes at the end; by the task before it closes q, read once q is at its end */
 };
 
 struct generator {
@@ -39,7 +40,7 @@ static void out_unref(weft_iter_out *out)
     weft__free(out);
 }
 
-/* Also when fn panics, or when the task never runs. */
+/* Also when the task never runs, or is unwound. */
 static void end_generator(void *arg)
 {
     weft_iter_out *out = arg;
@@ -47,13 +48,24 @@ static void end_generator(void *arg)
     out_unref(out);
 }
 
+static void call_fn(void *arg)
+{
+    weft_iter_out *out = arg;
+    int rc = out->fn(out, out->arg);
+    out->rc = rc < 0 ? rc : 0;
+}
+
+/* A panic ends here: it comes as an item, so it is none that nobody hears of. */
 static void *run_generator(void *arg)
 {
     weft_iter_out *out = arg;
     WEFT_DEFER(end_generator, out);
-    out->rc = -EOWNERDEAD; /* unless it returns */
-    int rc = out->fn(out, out->arg);
-    out->rc = rc < 0 ? rc : 0;
+    weft_panic_info *panic = weft__call_body(call_fn, out);
+    if (panic) {
+        out->rc = -EOWNERDEAD;
+        weft__panic_report(panic, "in a generator");
+        weft_panic_free(panic);
+    }
     return NULL;
 }
 
@@ -154,6 +166,7 @@ weft_iter *weft_iter_generate(size_t item_bytes, void (*drop)(void *item),
     weft__a32_store_relaxed(&out->refs, 1); /* published by the spawn */
     out->fn = fn;
     out->arg = arg;
+    out->rc = -ESHUTDOWN; /* unless it returns: nothing else ends the task before its time */
     g->iter = (weft_iter){&ops, item_bytes, drop};
     g->out = out;
     return &g->iter;

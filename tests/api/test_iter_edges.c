@@ -64,4 +64,116 @@ static void st_03_lines_leave_in_the_reader_what_they_do_not_hand_out(struct tes
     weft_bufreader_destroy(r);
 }
 
-TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out))
+/* ---- generators that do not come to their end ---- */
+
+static int emit_for_ever(weft_iter_out *out, void *arg)
+{
+    int v = 0, rc;
+    (void)arg;
+    while ((rc = weft_iter_emit(out, &v)) == 0)
+        v++;
+    return rc;
+}
+
+static int emit_and_sleep(weft_iter_out *out, void *arg)
+{
+    int v = 1;
+    EXPECT_EQ(weft_iter_emit(out, &v), 0);
+    atomic_store((atomic_bool *)arg, true);
+    WEFT_SHIELD(void)
+        weft_sleep(WEFT_NEVER); /* a shutdown that has lost its patience unwinds it */
+    return 0;
+}
+
+static weft_runtime *create_with(enum test_flavour flavour, enum weft_unhandled_panic policy)
+{
+    weft_config c;
+    weft_runtime *rt;
+    test_config(&c, flavour);
+    c.unhandled_panic = policy;
+    c.shutdown_grace_ns = WEFT_MS;
+    CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+    return rt;
+}
+
+/* A try of a thread that is in rt, which it does not drive. */
+static int try_in(weft_runtime *rt, weft_iter *it, void *item)
+{
+    weft_handle *h = weft_runtime_handle(rt);
+    weft_enter_guard g;
+    CHECK_EQ(weft_enter(h, &g), 0);
+    int rc = weft_iter_try_next(it, item);
+    CHECK_EQ(weft_leave(&g), 0);
+    weft_handle_unref(h);
+    return rc;
+}
+
+/* The runtime of the generator goes, and who reads elsewhere must not take that for the end. */
+static void st_03_a_generator_that_never_ran_is_no_end(struct test_env *env)
+{
+    (void)env;
+    weft_runtime *rt = create_with(TEST_CT, WEFT_UNHANDLED_PANIC_IGNORE);
+    weft_iter *it = weft_iter_generate(sizeof(int), NULL, emit_for_ever, NULL);
+    int v;
+    CHECK_EQ(try_in(rt, it, &v), -EAGAIN);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    CHECK_EQ(weft_iter_blocking_next(it, &v), -ESHUTDOWN);
+    CHECK_EQ(weft_iter_blocking_next(it, &v), 0);
+    weft_iter_destroy(it);
+}
+
+static void *take_one(void *it)
+{
+    int v;
+    EXPECT_EQ(weft_iter_next(it, &v), 1);
+    return NULL;
+}
+
+static void st_03_a_generator_that_is_unwound_is_no_panic(struct test_env *env)
+{
+    (void)env;
+    atomic_bool sleeps = false;
+    int v;
+    weft_runtime *rt = create_with(TEST_MT1, WEFT_UNHANDLED_PANIC_IGNORE);
+    weft_iter *it = weft_iter_generate(sizeof(int), NULL, emit_and_sleep, &sleeps);
+    (void)test_block_on(rt, take_one, it);
+    CHECK_SOON(atomic_load(&sleeps));
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    CHECK_EQ(weft_iter_blocking_next(it, &v), -ESHUTDOWN);
+    CHECK_EQ(weft_iter_blocking_next(it, &v), 0);
+    weft_iter_destroy(it);
+}
+
+static int panic_at_once(weft_iter_out *out, void *arg)
+{
+    (void)out, (void)arg;
+    weft_panic("a generator that fails");
+}
+
+static void *hear_of_a_panic(void *arg)
+{
+    int v;
+    weft_iter *it = weft_iter_generate(sizeof(int), NULL, panic_at_once, NULL);
+    CHECK_EQ(weft_iter_next(it, &v), -EOWNERDEAD);
+    EXPECT_LOGGED("a generator that fails"); /* when it happens */
+    weft_iter_destroy(it);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(weft_sleep(WEFT_MS), 0);
+    return arg;
+}
+
+/* It came as an item, so somebody has heard of it. */
+static void st_03_a_panic_of_a_generator_shuts_nothing_down(struct test_env *env)
+{
+    int done;
+    (void)env;
+    test_log_clear();
+    weft_runtime *rt = create_with(TEST_MT1, WEFT_UNHANDLED_PANIC_SHUTDOWN);
+    CHECK(test_block_on(rt, hear_of_a_panic, &done) == &done);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+}
+
+TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
+          PLAIN(st_03_a_generator_that_never_ran_is_no_end),
+          PLAIN(st_03_a_generator_that_is_unwound_is_no_panic),
+          PLAIN(st_03_a_panic_of_a_generator_shuts_nothing_down))
