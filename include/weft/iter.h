@@ -72,9 +72,11 @@ struct weft_iter {
     void (*drop)(void *item); /* destroys an item that was produced and not taken; may be NULL */
 };
 
-/* Ends an iterator and what it has taken. NULL does nothing. One with a generator inside waits
- * until that has ended, aborts and deadlines held back; in a polled future, where it cannot wait,
- * it only aborts it, and what the generator uses must stay until then. */
+/* Ends an iterator and what it has taken. NULL does nothing. One with a generator inside that has
+ * begun waits until that has ended, aborts and deadlines held back; in a polled future, where it
+ * cannot wait, it only aborts it, and what the generator uses must stay until then. A plain thread
+ * waits for ever for a generator in a current_thread runtime that nobody drives: it destroys the
+ * runtime first, or the iterator inside weft_block_on(). */
 WEFT_API void weft_iter_destroy(weft_iter *it);
 
 /* ---- items ---- */

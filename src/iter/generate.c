@@ -17,6 +17,9 @@
 /* Shared by the iterator and the task. */
 struct weft_iter_out {
     weft__a32 refs;
+    /* 1: fn is called, or never will be. By the task, and by who destroys the iterator. Relaxed: it
+     * is about who comes first, and who finds the other there does not look at what that did. */
+    weft__a32 is_claimed;
     weft_queue *q;
     int (*fn)(weft_iter_out *out, void *arg);
     void *arg;
@@ -48,6 +51,12 @@ static void end_generator(void *arg)
     out_unref(out);
 }
 
+/* By one of the two. */
+static bool claim(weft_iter_out *out)
+{
+    return weft__a32_swap_relaxed(&out->is_claimed, 1) == 0;
+}
+
 static void call_fn(void *arg)
 {
     weft_iter_out *out = arg;
@@ -60,6 +69,8 @@ static void *run_generator(void *arg)
 {
     weft_iter_out *out = arg;
     WEFT_DEFER(end_generator, out);
+    if (!claim(out))
+        return NULL;
     weft_panic_info *panic = weft__call_body(call_fn, out);
     if (panic) {
         out->rc = -EOWNERDEAD;
@@ -116,6 +127,16 @@ static void generator_cancel(weft_iter *it)
     g->is_pending = false;
 }
 
+#define LOOK_EVERY_NS WEFT_MS
+
+/* On a thread that has no memory for what it would wait as. */
+static void look_until_it_has_ended(const weft_task *task)
+{
+    weft__a32 never = {0};
+    while (!weft_task_is_finished(task))
+        (void)weft__sys_futex_wait(&never, 0, weft__sys_now_ns() + LOOK_EVERY_NS);
+}
+
 /* What fn uses may go once this has returned, so the end of the task is waited for where something
  * can wait: also by a task that a shutdown unwinds, whose frame fn's argument may lie in. It
  * unwinds fn as well. */
@@ -133,16 +154,26 @@ static void wait_for_end(weft_task *task)
         else
             rc = weft__wait_blocking("weft_iter_destroy", &f.future, WEFT__CALLER);
     }
-    (void)rc; /* what cannot wait, in WEFT_NO_WAIT or a hook, has been reported */
+    if (rc == -ENOMEM)
+        look_until_it_has_ended(task);
+    /* What else cannot wait, in WEFT_NO_WAIT or a hook, has been reported. */
+}
+
+/* Not once fn has returned; and not in a forked child, where it will not. */
+static bool is_running(const struct generator *g)
+{
+    return g->task && !g->has_ended && !weft__core_is_ancestral(weft__task_address(g->task)->core);
 }
 
 static void generator_destroy(weft_iter *it)
 {
     struct generator *g = (struct generator *)it;
-    if (g->task && !g->has_ended) { /* else fn has returned */
+    if (is_running(g)) {
+        bool has_begun = !claim(g->out); /* else fn is not called, and uses nothing */
         weft_queue_close(g->out->q);
         (void)weft_abort(g->task); /* the handle is ours: it is not spent */
-        wait_for_end(g->task);
+        if (has_begun)
+            wait_for_end(g->task);
     }
     weft_task_detach(g->task);
     out_unref(g->out);

@@ -3,6 +3,7 @@
 #include "harness.h"
 #include "program.h"
 
+#include <weft/iter.h>
 #include <weft/local.h>
 #include <weft/net.h>
 
@@ -884,6 +885,47 @@ static void a_daemon_starts_a_runtime(struct test_env *env)
     CHECK_EQ(program_run("daemon after", NULL), 0);
 }
 
+/* ---- generators ---- */
+
+static int emit_for_ever(weft_iter_out *out, void *arg)
+{
+    int v = 0, rc;
+    (void)arg;
+    while ((rc = weft_iter_emit(out, &v)) == 0)
+        v++;
+    return rc;
+}
+
+static void *take_an_item(void *it)
+{
+    int v;
+    return weft_iter_next(it, &v) == 1 ? it : NULL;
+}
+
+/* It does not run in the child, so there nothing is to be waited for. */
+static int generator_of_the_parent(void)
+{
+    weft_runtime *rt = create(TEST_MT1);
+    weft_iter *it = weft_iter_generate(sizeof(int), NULL, emit_for_ever, NULL);
+    if (test_block_on(rt, take_an_item, it) != it)
+        return 60;
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)alarm(20); /* a hang is a failure */
+        weft_iter_destroy(it);
+        _exit(0);
+    }
+    int rc = program_status(pid);
+    weft_iter_destroy(it);
+    return rc ? rc : weft_runtime_destroy(rt);
+}
+
+static void a_child_destroys_a_generator_of_the_parent(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("generator of the parent", NULL), 0);
+}
+
 static const struct program programs[] = {
     {"child of a thread", child_of_a_thread},
     {"dumps on signals", dumps_on_signals},
@@ -901,6 +943,7 @@ static const struct program programs[] = {
     {"child that panics", child_that_panics},
     {"close of the parent's", close_of_the_parents},
     {"halves of the parent's", halves_of_the_parents},
+    {"generator of the parent", generator_of_the_parent},
     {"fork in the middle", fork_in_the_middle},
     {"fork in a storm of edges", fork_in_a_storm_of_edges},
     {"fork at the first runtime", fork_at_the_first_runtime},
@@ -917,6 +960,7 @@ static const struct CMUnitTest tests[] = {
     PLAIN(a_child_of_what_is_no_body_runs_no_task_of_the_parent),
     PLAIN(a_child_that_closes_a_connection_leaves_it_to_the_parent),
     PLAIN(a_child_that_closes_a_half_leaves_it_to_the_parent),
+    PLAIN(a_child_destroys_a_generator_of_the_parent),
     PLAIN(a_runtime_starts_in_a_child_forked_in_the_middle_of_everything),
     PLAIN(a_child_closes_connections_forked_in_a_storm_of_their_edges),
     PLAIN(a_runtime_starts_in_a_child_forked_while_the_first_one_starts),

@@ -66,10 +66,13 @@ static void st_03_lines_leave_in_the_reader_what_they_do_not_hand_out(struct tes
 
 /* ---- generators that do not come to their end ---- */
 
+static atomic_int calls;
+
 static int emit_for_ever(weft_iter_out *out, void *arg)
 {
     int v = 0, rc;
     (void)arg;
+    atomic_fetch_add(&calls, 1);
     while ((rc = weft_iter_emit(out, &v)) == 0)
         v++;
     return rc;
@@ -120,6 +123,21 @@ static void st_03_a_generator_that_never_ran_is_no_end(struct test_env *env)
     CHECK_EQ(weft_iter_blocking_next(it, &v), -ESHUTDOWN);
     CHECK_EQ(weft_iter_blocking_next(it, &v), 0);
     weft_iter_destroy(it);
+}
+
+/* ... nor is it waited for: it might wait for ever. */
+static void st_03_a_generator_that_never_ran_is_not_waited_for(struct test_env *env)
+{
+    (void)env;
+    weft_runtime *rt = create_with(TEST_CT, WEFT_UNHANDLED_PANIC_IGNORE);
+    weft_iter *it = weft_iter_generate(sizeof(int), NULL, emit_for_ever, NULL);
+    int v;
+    CHECK_EQ(try_in(rt, it, &v), -EAGAIN);
+    atomic_store(&calls, 0);
+    weft_iter_destroy(it);
+    (void)test_block_on(rt, test_noop, NULL);
+    CHECK_EQ(atomic_load(&calls), 0); /* what it would work on may be gone */
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
 }
 
 static void *take_one(void *it)
@@ -175,5 +193,6 @@ static void st_03_a_panic_of_a_generator_shuts_nothing_down(struct test_env *env
 
 TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           PLAIN(st_03_a_generator_that_never_ran_is_no_end),
+          PLAIN(st_03_a_generator_that_never_ran_is_not_waited_for),
           PLAIN(st_03_a_generator_that_is_unwound_is_no_panic),
           PLAIN(st_03_a_panic_of_a_generator_shuts_nothing_down))

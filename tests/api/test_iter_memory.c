@@ -1,5 +1,6 @@
 /* ctest: parallel not-under=address,thread,memcheck,musl (their malloc is not glibc's) */
-/* Generators: memory that is left when one is unwound. */
+/* Generators: memory that runs out as one is destroyed, and memory that is left when one is
+ * unwound. */
 #include "harness.h"
 #include "own_malloc.h"
 
@@ -16,6 +17,44 @@ static weft_runtime *create(void)
     c.shutdown_grace_ns = 0;
     CHECK_EQ(weft_runtime_create(&c, &rt), 0);
     return rt;
+}
+
+/* ---- the end of a generator is waited for with what there is ---- */
+
+static atomic_bool generator_is_done;
+
+static int emit_and_end_slowly(weft_iter_out *out, void *arg)
+{
+    int v = 1;
+    EXPECT(weft_iter_emit(out, &v) == 0 && weft_iter_emit(out, &v) < 0);
+    usleep(50000); /* uses arg, without a wait */
+    atomic_store((atomic_bool *)arg, true);
+    return 0;
+}
+
+static void *take_one(void *it)
+{
+    int v;
+    EXPECT_EQ(weft_iter_next(it, &v), 1);
+    return NULL;
+}
+
+/* On a thread outside all runtimes, and the first in the process to wait there, for which memory is
+ * needed. The first test of this program, therefore. */
+static void destroying_waits_also_without_memory(struct test_env *env)
+{
+    (void)env;
+    weft_runtime *rt = create();
+    weft_iter *it = weft_iter_generate(sizeof(int), NULL, emit_and_end_slowly, &generator_is_done);
+    (void)test_block_on(rt, take_one, it);
+    atomic_store(&has_failed, false);
+    atomic_store(&until_failure, 0);
+    weft_iter_destroy(it);
+    bool is_done = atomic_load(&generator_is_done);
+    atomic_store(&until_failure, -1);
+    CHECK(atomic_load(&has_failed));
+    CHECK(is_done);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
 }
 
 /* ---- a line that is in hand as its generator is unwound ---- */
@@ -88,4 +127,5 @@ static void an_unwound_generator_of_lines_leaves_nothing(struct test_env *env)
     CHECK_EQ(atomic_load(&alive), before);
 }
 
-TEST_MAIN(PLAIN(an_unwound_generator_of_lines_leaves_nothing))
+TEST_MAIN(PLAIN(destroying_waits_also_without_memory),
+          PLAIN(an_unwound_generator_of_lines_leaves_nothing))
