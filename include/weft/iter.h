@@ -52,8 +52,8 @@ typedef struct weft_iter weft_iter;
  *
  * poll_next tries to produce an item. 1: it was written to `item`; 0: the end, and so from then on;
  * a negative errno: an error; WEFT_PENDING: the waker will be woken. Only after WEFT_PENDING is
- * anything registered. `item` is the same memory in all polls until one of them is ready, or
- * cancel.
+ * anything registered. `item` is the same memory in all polls of one wait, until one of them is
+ * ready, or cancel.
  *
  * cancel undoes the registration of a pending poll. No item is lost by it: the next poll starts
  * anew. It may be called when nothing is registered.
@@ -104,7 +104,9 @@ WEFT_API WEFT_MUST_CHECK int weft_iter_try_next(weft_iter *it, void *item);
 WEFT_API WEFT_MUST_CHECK int weft_iter_blocking_next(weft_iter *it, void *item);
 
 /* The same as a future, and as a case of a select: rc is 1, 0 or an error. it and item must outlive
- * it; NULL is misuse, -EINVAL. */
+ * it; NULL is misuse, -EINVAL. While it is pending, as a select leaves it by weft_case_future(), an
+ * iterator of weft's may be tried or waited for by other calls, too: the item goes to the place of
+ * the call that finds it. */
 typedef struct weft_iter_next_future {
     weft_future future;
     weft_iter *it;

@@ -29,6 +29,7 @@ struct source {
         weft_watch_receiver *watch;
         weft_interval *interval;
     } from;
+    void *item;     /* where the future puts it */
     uint64_t lost;  /* broadcast */
     bool has_begun; /* watch: the value that was there has come */
 };
@@ -54,6 +55,16 @@ static struct source *source_create(const weft_iter_ops *ops, const struct weft_
     return s;
 }
 
+/* Whether the future is to be made: there is none, or it is of another wait, one that a select has
+ * left pending, say, with a place of its own for the item. */
+static bool must_begin(struct source *s, void *item)
+{
+    if (s->item != item)
+        source_cancel(&s->iter);
+    s->item = item;
+    return !s->is_pending;
+}
+
 static int source_poll(struct source *s, weft_waker *waker)
 {
     int rc = s->f.future.ops->poll(&s->f.future, waker);
@@ -75,7 +86,7 @@ static int item_or_end(int rc)
 static int mpsc_poll(weft_iter *it, void *item, weft_waker *waker)
 {
     struct source *s = (struct source *)it;
-    if (!s->is_pending)
+    if (must_begin(s, item))
         weft_mpsc_recv_future_init(&s->f.mpsc, s->from.mpsc, item);
     return item_or_end(source_poll(s, waker));
 }
@@ -97,7 +108,7 @@ weft_iter *weft_iter_mpsc(weft_mpsc_receiver *rx)
 static int queue_poll(weft_iter *it, void *item, weft_waker *waker)
 {
     struct source *s = (struct source *)it;
-    if (!s->is_pending)
+    if (must_begin(s, item))
         weft_queue_recv_future_init(&s->f.queue, s->from.queue, item);
     return item_or_end(source_poll(s, waker));
 }
@@ -119,7 +130,7 @@ weft_iter *weft_iter_queue(weft_queue *q)
 static int broadcast_poll(weft_iter *it, void *item, weft_waker *waker)
 {
     struct source *s = (struct source *)it;
-    if (!s->is_pending)
+    if (must_begin(s, item))
         weft_broadcast_recv_future_init(&s->f.broadcast, s->from.broadcast, item, &s->lost);
     return item_or_end(source_poll(s, waker));
 }
@@ -184,7 +195,7 @@ weft_iter *weft_iter_watch(weft_watch_receiver *rx)
 static int interval_poll(weft_iter *it, void *item, weft_waker *waker)
 {
     struct source *s = (struct source *)it;
-    if (!s->is_pending)
+    if (must_begin(s, item))
         weft_interval_tick_future_init(&s->f.tick, s->from.interval, item);
     return item_or_end(source_poll(s, waker));
 }

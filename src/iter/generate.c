@@ -31,6 +31,7 @@ struct generator {
     weft_iter_out *out;
     weft_task *task; /* NULL until the first poll */
     weft_queue_recv_future recv;
+    void *item; /* where recv puts it */
     bool is_pending, has_ended;
 };
 
@@ -97,6 +98,14 @@ static int start(struct generator *g)
     return rc;
 }
 
+static void generator_cancel(weft_iter *it)
+{
+    struct generator *g = (struct generator *)it;
+    if (g->is_pending)
+        weft_future_cancel(&g->recv.future);
+    g->is_pending = false;
+}
+
 static int generator_poll(weft_iter *it, void *item, weft_waker *waker)
 {
     struct generator *g = (struct generator *)it;
@@ -107,8 +116,11 @@ static int generator_poll(weft_iter *it, void *item, weft_waker *waker)
         if (rc < 0)
             return rc;
     }
+    if (g->item != item)
+        generator_cancel(it); /* of another wait, which may still come back */
     if (!g->is_pending)
         weft_queue_recv_future_init(&g->recv, g->out->q, item);
+    g->item = item;
     int rc = g->recv.future.ops->poll(&g->recv.future, waker);
     g->is_pending = rc == WEFT_PENDING;
     if (rc == 0)
@@ -117,14 +129,6 @@ static int generator_poll(weft_iter *it, void *item, weft_waker *waker)
         return rc;
     g->has_ended = true;
     return g->out->rc;
-}
-
-static void generator_cancel(weft_iter *it)
-{
-    struct generator *g = (struct generator *)it;
-    if (g->is_pending)
-        weft_future_cancel(&g->recv.future);
-    g->is_pending = false;
 }
 
 #define LOOK_EVERY_NS WEFT_MS

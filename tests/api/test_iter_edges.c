@@ -191,8 +191,109 @@ static void st_03_a_panic_of_a_generator_shuts_nothing_down(struct test_env *env
     CHECK_EQ(weft_runtime_destroy(rt), 0);
 }
 
+/* ---- two waits for one iterator ---- */
+
+/* A select leaves a future of the caller's pending; a try in between has a place of its own for the
+ * item. */
+static void check_two_waits(weft_iter *it, void (*send)(void *to, int v), void *to)
+{
+    uint64_t first = 100, second = 100;
+    weft_iter_next_future f;
+    weft_iter_next_future_init(&f, it, &first);
+    weft_case c[] = {weft_case_future(&f.future), weft_case_sleep(0)};
+    CHECK_EQ(weft_select_biased(c, 2), 1);
+    send(to, 1);
+    int rc;
+    CHECK_SOON((rc = weft_iter_try_next(it, &second)) != -EAGAIN);
+    CHECK_EQ(rc, 1);
+    EXPECT_EQ(second, 1);
+    EXPECT_EQ(first, 100);
+    send(to, 2);
+    CHECK_EQ(weft_select_biased(c, 1), 0);
+    CHECK_EQ(c[0].rc, 1);
+    EXPECT_EQ(first, 2);
+    EXPECT_EQ(second, 1);
+    weft_iter_destroy(it);
+}
+
+static void send_to_queue(void *to, int v)
+{
+    uint64_t item = (uint64_t)v;
+    CHECK_EQ(weft_queue_send(to, &item), 0);
+}
+
+static void send_to_mpsc(void *to, int v)
+{
+    uint64_t item = (uint64_t)v;
+    CHECK_EQ(weft_mpsc_send(to, &item), 0);
+}
+
+static void send_to_broadcast(void *to, int v)
+{
+    uint64_t item = (uint64_t)v;
+    CHECK_EQ(weft_broadcast_send(to, &item), 1);
+}
+
+static int forward(weft_iter_out *out, void *from)
+{
+    uint64_t item;
+    int rc;
+    while ((rc = weft_queue_recv(from, &item)) == 0)
+        if ((rc = weft_iter_emit(out, &item)) < 0)
+            break;
+    return rc;
+}
+
+static void st_03_each_wait_gets_the_item_in_its_own_place(struct test_env *env)
+{
+    (void)env;
+    weft_queue_options qo = {.capacity = 4, .elem_bytes = sizeof(uint64_t)};
+    weft_broadcast_options bo = {.capacity = 4, .elem_bytes = sizeof(uint64_t)};
+    weft_queue *q;
+    weft_mpsc_sender *tx;
+    weft_mpsc_receiver *rx;
+    weft_broadcast_sender *btx;
+    weft_broadcast_receiver *brx;
+    CHECK_EQ(weft_queue_create(&qo, &q), 0);
+    CHECK_EQ(weft_mpsc_create(sizeof(uint64_t), 4, NULL, &tx, &rx), 0);
+    CHECK_EQ(weft_broadcast_create(&bo, &btx, &brx), 0);
+    check_two_waits(weft_iter_queue(q), send_to_queue, q);
+    check_two_waits(weft_iter_fuse(weft_iter_mpsc(rx)), send_to_mpsc, tx);
+    check_two_waits(weft_iter_broadcast(brx), send_to_broadcast, btx);
+    check_two_waits(weft_iter_generate(sizeof(uint64_t), NULL, forward, q), send_to_queue, q);
+    weft_broadcast_receiver_destroy(brx);
+    weft_broadcast_sender_unref(btx);
+    weft_mpsc_receiver_unref(rx);
+    weft_mpsc_sender_unref(tx);
+    weft_queue_unref(q);
+}
+
+static void a_peek_finds_the_item_that_another_wait_was_for(struct test_env *env)
+{
+    (void)env;
+    weft_queue_options qo = {.capacity = 4, .elem_bytes = sizeof(int)};
+    weft_queue *q;
+    CHECK_EQ(weft_queue_create(&qo, &q), 0);
+    weft_iter *it = weft_iter_peekable(weft_iter_queue(q));
+    int v = -1, sent = 5;
+    const void *p;
+    weft_iter_next_future f;
+    weft_iter_next_future_init(&f, it, &v);
+    weft_case c[] = {weft_case_future(&f.future), weft_case_sleep(0)};
+    CHECK_EQ(weft_select_biased(c, 2), 1);
+    CHECK_EQ(weft_queue_send(q, &sent), 0);
+    CHECK_EQ(weft_iter_peek(it, &p), 1);
+    EXPECT_EQ(*(const int *)p, 5);
+    CHECK_EQ(weft_select_biased(c, 1), 0);
+    EXPECT_EQ(v, 5);
+    weft_iter_destroy(it);
+    weft_queue_unref(q);
+}
+
 TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           PLAIN(st_03_a_generator_that_never_ran_is_no_end),
           PLAIN(st_03_a_generator_that_never_ran_is_not_waited_for),
           PLAIN(st_03_a_generator_that_is_unwound_is_no_panic),
-          PLAIN(st_03_a_panic_of_a_generator_shuts_nothing_down))
+          PLAIN(st_03_a_panic_of_a_generator_shuts_nothing_down),
+          IN_TASK(st_03_each_wait_gets_the_item_in_its_own_place),
+          IN_TASK(a_peek_finds_the_item_that_another_wait_was_for))
