@@ -112,13 +112,6 @@ static int hand_out(struct chunks *c, weft_chunk *out)
     return 1;
 }
 
-/* What is pending inside is given up, since the group goes out. */
-static int hand_out_early(struct chunks *c, weft_chunk *out)
-{
-    weft_iter_cancel(c->a.inner);
-    return hand_out(c, out);
-}
-
 /* Fills the group: 1 when it is full, or what comes instead. */
 static int fill(struct chunks *c, weft_waker *waker)
 {
@@ -136,6 +129,19 @@ static int fill(struct chunks *c, weft_waker *waker)
     return 1;
 }
 
+/* The same, and 1 as well once it has taken long enough. */
+static int fill_in_time(struct chunks *c, weft_waker *waker)
+{
+    int rc = fill(c, waker);
+    if (rc != WEFT_PENDING || !c->alarm.is_set)
+        return rc;
+    rc = alarm_poll(&c->alarm, waker);
+    if (rc == WEFT_PENDING)
+        return rc;
+    weft_iter_cancel(c->a.inner); /* the group goes out */
+    return rc == 0 ? 1 : rc;
+}
+
 static int chunks_poll(weft_iter *it, void *item, weft_waker *waker)
 {
     struct chunks *c = (struct chunks *)it;
@@ -147,20 +153,11 @@ static int chunks_poll(weft_iter *it, void *item, weft_waker *waker)
     }
     if (c->items == NULL && begin_group(c) < 0)
         return -ENOMEM;
-    int rc = fill(c, waker);
+    int rc = fill_in_time(c, waker);
+    if (rc == WEFT_PENDING)
+        return rc;
     if (rc == 1)
         return hand_out(c, item);
-    if (rc == WEFT_PENDING) {
-        if (!c->alarm.is_set)
-            return rc;
-        rc = alarm_poll(&c->alarm, waker);
-        if (rc == WEFT_PENDING)
-            return rc;
-        if (rc == 0)
-            return hand_out_early(c, item);
-        weft_iter_cancel(c->a.inner);
-        return rc;
-    }
     if (rc == 0)
         c->after = 0;
     if (c->count == 0) {

@@ -290,10 +290,36 @@ static void a_peek_finds_the_item_that_another_wait_was_for(struct test_env *env
     weft_queue_unref(q);
 }
 
+/* ---- an error of the timer comes after what was collected before it ---- */
+
+static void st_02_a_group_comes_before_the_end_of_its_runtime(struct test_env *env)
+{
+    (void)env;
+    weft_queue_options qo = {.capacity = 4, .elem_bytes = sizeof(int)};
+    weft_queue *q;
+    int sent = 3;
+    weft_chunk c;
+    CHECK_EQ(weft_queue_create(&qo, &q), 0);
+    weft_runtime *rt = create_with(TEST_MT1, WEFT_UNHANDLED_PANIC_IGNORE);
+    weft_iter *it = weft_iter_chunks_timeout(weft_iter_queue(q), 10, 3600 * WEFT_SEC);
+    CHECK_EQ(weft_queue_try_send(q, &sent), 0);
+    CHECK_EQ(try_in(rt, it, &c), -EAGAIN); /* and waits for more */
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    CHECK_EQ(weft_iter_blocking_next(it, &c), 1);
+    EXPECT(c.count == 1 && *(int *)c.items == 3);
+    weft_chunk_fini(&c);
+    CHECK_EQ(weft_iter_blocking_next(it, &c), -ESHUTDOWN);
+    weft_queue_close(q);
+    CHECK_EQ(weft_iter_blocking_next(it, &c), 0);
+    weft_iter_destroy(it);
+    weft_queue_unref(q);
+}
+
 TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           PLAIN(st_03_a_generator_that_never_ran_is_no_end),
           PLAIN(st_03_a_generator_that_never_ran_is_not_waited_for),
           PLAIN(st_03_a_generator_that_is_unwound_is_no_panic),
           PLAIN(st_03_a_panic_of_a_generator_shuts_nothing_down),
           IN_TASK(st_03_each_wait_gets_the_item_in_its_own_place),
-          IN_TASK(a_peek_finds_the_item_that_another_wait_was_for))
+          IN_TASK(a_peek_finds_the_item_that_another_wait_was_for),
+          PLAIN(st_02_a_group_comes_before_the_end_of_its_runtime))
