@@ -11,7 +11,8 @@
  *     }
  *     weft_iter_destroy(it);
  *
- * An item is item_bytes of memory, copied out, with a function that destroys one nobody took. What
+ * An item is item_bytes of memory, copied out, with a function that destroys one nobody took. It is
+ * of a type aligned to no more than max_align_t: adapters keep items in memory from malloc(). What
  * comes is an item (1), the end (0), or an error in the place of an item (negative), after which
  * there may be more: a broadcast channel says so what was lost. Adapters pass errors on.
  *

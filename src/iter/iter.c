@@ -209,8 +209,7 @@ int weft_iter_try_next(weft_iter *it, void *item)
         return rc;
     struct weft__task *t = weft__wait_task();
     if (t == NULL)
-        return weft__misuse("weft_iter_try_next", -EPERM, "the caller is in no runtime",
-                            WEFT__CALLER);
+        return weft__wait_refused("weft_iter_try_next", WEFT__CALLER);
     /* With a measure of its own in place of the budget: with that used up adapters would say for
      * ever that there is none, to who tries again without a wait; and without any they would not
      * return from a source that has no end and nothing that suits. What they have dropped stays
@@ -297,6 +296,10 @@ static void drop_collection(void *arg)
 
 int weft_iter_collect(weft_iter *it, void **ret_items, size_t *ret_count)
 {
+    if (ret_items)
+        *ret_items = NULL;
+    if (ret_count)
+        *ret_count = 0;
     if (it == NULL || ret_items == NULL || ret_count == NULL)
         return weft__misuse("weft_iter_collect", -EINVAL, "an argument is NULL", WEFT__CALLER);
     struct collection c = {.type = {it->item_bytes, NULL, it->drop}};

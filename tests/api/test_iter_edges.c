@@ -315,6 +315,43 @@ static void st_02_a_group_comes_before_the_end_of_its_runtime(struct test_env *e
     weft_queue_unref(q);
 }
 
+/* ---- errors are named, and what is returned is returned ---- */
+
+static void collecting_says_what_there_is_in_every_case(struct test_env *env)
+{
+    int some;
+    void *items = &some;
+    size_t count = 7;
+    (void)env;
+    test_log_clear();
+    CHECK_EQ(weft_iter_collect(NULL, &items, &count), -EINVAL);
+    EXPECT_LOGGED("weft_iter_collect");
+    CHECK(items == NULL && count == 0);
+}
+
+static void try_in_a_hook(void *it)
+{
+    int v;
+    EXPECT_EQ(weft_iter_try_next(it, &v), -EPERM);
+}
+
+static void trying_says_why_it_may_not(struct test_env *env)
+{
+    static const int one = 1;
+    weft_config c;
+    weft_runtime *rt;
+    (void)env;
+    test_config(&c, TEST_MT1);
+    weft_iter *it = weft_iter_array(&one, 1, sizeof one);
+    c.on_thread_start = try_in_a_hook;
+    c.hook_arg = it;
+    test_log_clear();
+    CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+    CHECK_SOON(test_log_count("a hook must not wait") == 1);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    weft_iter_destroy(it);
+}
+
 TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           PLAIN(st_03_a_generator_that_never_ran_is_no_end),
           PLAIN(st_03_a_generator_that_never_ran_is_not_waited_for),
@@ -322,4 +359,5 @@ TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           PLAIN(st_03_a_panic_of_a_generator_shuts_nothing_down),
           IN_TASK(st_03_each_wait_gets_the_item_in_its_own_place),
           IN_TASK(a_peek_finds_the_item_that_another_wait_was_for),
-          PLAIN(st_02_a_group_comes_before_the_end_of_its_runtime))
+          PLAIN(st_02_a_group_comes_before_the_end_of_its_runtime),
+          PLAIN(collecting_says_what_there_is_in_every_case), PLAIN(trying_says_why_it_may_not))
