@@ -202,7 +202,8 @@ WEFT_API weft_iter *weft_iter_take(weft_iter *it, size_t n);
 WEFT_API weft_iter *weft_iter_skip(weft_iter *it, size_t n);
 WEFT_API weft_iter *weft_iter_take_while(weft_iter *it, bool (*pred)(const void *item, void *arg),
                                          void *arg);
-/* First all of a, then all of b. Items must be of one size, else -EINVAL, logged. */
+/* First all of a, then all of b. Items must be of one size, and be destroyed by the same function,
+ * else -EINVAL, logged. */
 WEFT_API weft_iter *weft_iter_chain(weft_iter *a, weft_iter *b);
 /* Once it has ended, it is not polled any more. Those of weft need no fuse. */
 WEFT_API weft_iter *weft_iter_fuse(weft_iter *it);
@@ -214,7 +215,7 @@ WEFT_API weft_iter *weft_iter_peekable(weft_iter *it);
 WEFT_API WEFT_MUST_CHECK int weft_iter_peek(weft_iter *it, const void **ret_item);
 
 /* Items of either as they come, to the end of both. Of two that are always ready, every other item
- * is from each. Items must be of one size, else -EINVAL, logged. */
+ * is from each. Items must be as for weft_iter_chain(). */
 WEFT_API weft_iter *weft_iter_merge(weft_iter *a, weft_iter *b);
 
 /*

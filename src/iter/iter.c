@@ -58,14 +58,19 @@ static bool is_broken(const weft_iter *it)
 
 weft_iter *weft__iter_mismatch(const char *call, weft_iter *a, weft_iter *b, const void *caller)
 {
-    if (a && b && a->item_bytes == b->item_bytes)
-        return NULL;
     if (a && b && (is_broken(a) || is_broken(b))) {
         weft_iter *broken = is_broken(a) ? a : b;
         weft_iter_destroy(is_broken(a) ? b : a);
         return broken;
     }
-    return weft__iter_misuse(call, "an argument is NULL, or items differ in size", a, b, caller);
+    if (a && a == b)
+        return weft__iter_misuse(call, "one iterator is given twice", a, NULL, caller);
+    if (a && b && a->item_bytes == b->item_bytes && a->drop == b->drop)
+        return NULL;
+    return weft__iter_misuse(call,
+                             "an argument is NULL, or items differ in size, or in what destroys "
+                             "them",
+                             a, b, caller);
 }
 
 /* ---- adapters ---- */

@@ -15,8 +15,9 @@
 weft_iter *weft__iter_no_memory(void);
 weft_iter *weft__iter_invalid(void);
 
-/* For adapters over two whose items must be of one size: NULL, or what to return in their place:
- * one of them, when it could not be made, or -EINVAL with a line in the log. */
+/* For adapters over two whose items must be of one size and destroyed alike: NULL, or what to
+ * return in their place: one of them, when it could not be made, or -EINVAL with a line in the log.
+ */
 weft_iter *weft__iter_mismatch(const char *call, weft_iter *a, weft_iter *b, const void *caller);
 
 /* Without the budget: for one poll inside another. */

@@ -352,6 +352,68 @@ static void trying_says_why_it_may_not(struct test_env *env)
     weft_iter_destroy(it);
 }
 
+/* ---- what does not go together ---- */
+
+static void drop_nothing(void *item)
+{
+    (void)item;
+}
+
+static void expect_refused(weft_iter *it, const char *what)
+{
+    int v;
+    EXPECT_LOGGED(what);
+    EXPECT_EQ(weft_iter_blocking_next(it, &v), -EINVAL);
+    weft_iter_destroy(it);
+}
+
+static weft_iter *owned(void)
+{
+    return weft_iter_generate(sizeof(int), drop_nothing, emit_for_ever, NULL);
+}
+
+/* An item of one would be destroyed as if it were the other's. */
+static void st_01_items_must_be_destroyed_alike(struct test_env *env)
+{
+    static const int one = 1;
+    (void)env;
+    test_log_clear();
+    expect_refused(weft_iter_chain(owned(), weft_iter_array(&one, 1, sizeof one)),
+                   "weft_iter_chain");
+    expect_refused(weft_iter_merge(weft_iter_array(&one, 1, sizeof one), owned()),
+                   "weft_iter_merge");
+    weft_iter *both = weft_iter_merge(owned(), owned());
+    EXPECT_EQ(test_log_count("weft"), 0);
+    weft_iter_destroy(both);
+}
+
+static void one_iterator_is_not_two(struct test_env *env)
+{
+    static const int one = 1;
+    (void)env;
+    test_log_clear();
+    weft_iter *it = weft_iter_array(&one, 1, sizeof one);
+    expect_refused(weft_iter_chain(it, it), "given twice");
+    it = weft_iter_array(&one, 1, sizeof one);
+    expect_refused(weft_iter_merge(it, it), "given twice");
+}
+
+/* ... although its items have no bytes either. */
+static void what_could_not_be_made_says_so_always(struct test_env *env)
+{
+    (void)env;
+    for (int i = 0; i < 2; i++) {
+        test_log_clear();
+        weft_iter *broken = weft_iter_chunks(NULL, 1);
+        EXPECT_LOGGED("weft_iter_chunks");
+        weft_iter *it = i ? weft_iter_merge(broken, weft_iter_array(NULL, 3, 0))
+                          : weft_iter_chain(weft_iter_array(NULL, 3, 0), broken);
+        for (int k = 0; k < 3; k++)
+            EXPECT_EQ(weft_iter_blocking_next(it, NULL), -EINVAL);
+        weft_iter_destroy(it);
+    }
+}
+
 TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           PLAIN(st_03_a_generator_that_never_ran_is_no_end),
           PLAIN(st_03_a_generator_that_never_ran_is_not_waited_for),
@@ -360,4 +422,6 @@ TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           IN_TASK(st_03_each_wait_gets_the_item_in_its_own_place),
           IN_TASK(a_peek_finds_the_item_that_another_wait_was_for),
           PLAIN(st_02_a_group_comes_before_the_end_of_its_runtime),
+          PLAIN(st_01_items_must_be_destroyed_alike), PLAIN(one_iterator_is_not_two),
+          PLAIN(what_could_not_be_made_says_so_always),
           PLAIN(collecting_says_what_there_is_in_every_case), PLAIN(trying_says_why_it_may_not))
