@@ -221,9 +221,10 @@ WEFT_API weft_iter *weft_iter_merge(weft_iter *a, weft_iter *b);
 /*
  * Items of many iterators, each of which has a key. An item is
  *     struct { uint64_t key; T value; }
- * where T is the item of those inside, aligned to at most 8 bytes. Each item is looked for from a
- * random place on, so none of them starves; one that has ended is forgotten, and destroyed with the
- * next insert. It ends when none is left; insert another one, and it goes on.
+ * where T is the item of those inside, aligned to at most 8 bytes. With an error of one of them its
+ * key is written, too. Each item is looked for from a random place on, so none of them starves; one
+ * that has ended is forgotten, and destroyed with the next insert. It ends when none is left;
+ * insert another one, and it goes on.
  *
  *   item_bytes   of the struct
  *   drop         destroys such an item; may be NULL

@@ -217,8 +217,9 @@ int weft_iter_keyed_insert(weft_iter *keyed, uint64_t key, weft_iter *it)
     destroy_ended(k);
     struct entry *e = find(k, key);
     if (e) {
-        weft_iter_destroy(e->it);
-        e->it = it;
+        weft_iter *old = e->it;
+        e->it = it; /* first: what destroys the old one may be the caller's, and insert another */
+        weft_iter_destroy(old);
         return 0;
     }
     int rc = make_room(k);

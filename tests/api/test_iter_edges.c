@@ -414,6 +414,54 @@ static void what_could_not_be_made_says_so_always(struct test_env *env)
     }
 }
 
+/* ---- an iterator that comes back to what destroys it ---- */
+
+struct inserter {
+    weft_iter iter;
+    weft_iter *keyed;
+};
+
+static int inserter_poll(weft_iter *it, void *item, weft_waker *waker)
+{
+    (void)it, (void)item, (void)waker;
+    return WEFT_PENDING;
+}
+
+static void inserter_cancel(weft_iter *it)
+{
+    (void)it;
+}
+
+static void inserter_destroy(weft_iter *it)
+{
+    weft_iter *keyed = ((struct inserter *)it)->keyed;
+    for (uint64_t key = 100; key < 120; key++)
+        EXPECT_EQ(weft_iter_keyed_insert(keyed, key, weft_iter_array(NULL, 0, sizeof(int))), 0);
+    free(it);
+}
+
+static void st_01_what_is_replaced_may_insert_others(struct test_env *env)
+{
+    static const weft_iter_ops ops = {inserter_poll, inserter_cancel, inserter_destroy};
+    static const int one = 1;
+    struct {
+        uint64_t key;
+        int value;
+    } item;
+    (void)env;
+    weft_iter *keyed = weft_iter_keyed(sizeof item, NULL);
+    struct inserter *i = malloc(sizeof *i);
+    CHECK(i != NULL);
+    *i = (struct inserter){{&ops, sizeof(int), NULL}, keyed};
+    CHECK_EQ(weft_iter_keyed_insert(keyed, 7, &i->iter), 0);
+    CHECK_EQ(weft_iter_keyed_insert(keyed, 7, weft_iter_array(&one, 1, sizeof one)), 0);
+    CHECK_EQ(weft_iter_keyed_len(keyed), 21);
+    CHECK_EQ(weft_iter_blocking_next(keyed, &item), 1);
+    EXPECT(item.key == 7 && item.value == 1);
+    CHECK_EQ(weft_iter_blocking_next(keyed, &item), 0);
+    weft_iter_destroy(keyed);
+}
+
 TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           PLAIN(st_03_a_generator_that_never_ran_is_no_end),
           PLAIN(st_03_a_generator_that_never_ran_is_not_waited_for),
@@ -424,4 +472,5 @@ TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           PLAIN(st_02_a_group_comes_before_the_end_of_its_runtime),
           PLAIN(st_01_items_must_be_destroyed_alike), PLAIN(one_iterator_is_not_two),
           PLAIN(what_could_not_be_made_says_so_always),
+          PLAIN(st_01_what_is_replaced_may_insert_others),
           PLAIN(collecting_says_what_there_is_in_every_case), PLAIN(trying_says_why_it_may_not))

@@ -279,16 +279,96 @@ static void read_chunks(weft_iter *it, struct list *l, unsigned max, struct fuzz
     FUZZ_CHECK(at == l->count);
 }
 
+/* ---- keyed: iterators come and go between polls ---- */
+
+#define KEYS 4
+
+struct keyed_item {
+    uint64_t key;
+    struct item item;
+};
+
+/* What is left of one. */
+struct entry {
+    struct list list;
+    unsigned at;
+    bool is_there;
+};
+
+static bool has_ended(const struct entry *e)
+{
+    return !e->is_there || e->at == e->list.count;
+}
+
+static void put(struct entry *e, struct list list)
+{
+    free(e->list.at);
+    *e = (struct entry){list, 0, true};
+}
+
+static void poll_keyed(weft_iter *it, struct entry *entries, struct fuzz_in *in)
+{
+    struct keyed_item item = {KEYS, {0, 0}};
+    int rc = poll(it, &item, in);
+    if (rc != 0) { /* an error comes with its key, too */
+        FUZZ_CHECK(item.key < KEYS && entries[item.key].is_there);
+        expect(&entries[item.key].list, entries[item.key].at++, rc, &item.item);
+        alive -= rc == ITEM;
+        return;
+    }
+    for (unsigned i = 0; i < KEYS; i++)
+        FUZZ_CHECK(has_ended(&entries[i]));
+    FUZZ_CHECK(weft_iter_keyed_len(it) == 0);
+}
+
+/* Those that have ended are forgotten when a poll has seen it. */
+static void take_out(weft_iter *it, uint64_t key, struct entry *e)
+{
+    weft_iter *one = weft_iter_keyed_remove(it, key);
+    FUZZ_CHECK(one != NULL ? e->is_there : has_ended(e));
+    weft_iter_destroy(one);
+    e->is_there = false;
+}
+
+static void read_keyed(weft_iter *first, struct list l, struct fuzz_in *in)
+{
+    struct entry entries[KEYS] = {{l, 0, true}};
+    weft_iter *it = weft_iter_keyed(sizeof(struct keyed_item), drop_item);
+    FUZZ_CHECK(weft_iter_keyed_insert(it, 0, first) == 0);
+    for (unsigned steps = fuzz_u8(in); steps > 0; steps--) {
+        unsigned what = fuzz_below(in, 8);
+        uint64_t key = fuzz_below(in, KEYS);
+        if (what == 0) {
+            take_out(it, key, &entries[key]);
+        } else if (what == 1 && source_count < SOURCES_MAX) {
+            struct list list;
+            FUZZ_CHECK(weft_iter_keyed_insert(it, key, make_source(in, &list)) == 0);
+            put(&entries[key], list);
+        } else {
+            poll_keyed(it, entries, in);
+        }
+        FUZZ_CHECK(weft_iter_keyed_len(it) <= KEYS);
+    }
+    weft_iter_destroy(it);
+    for (unsigned i = 0; i < KEYS; i++)
+        free(entries[i].list.at);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct fuzz_in in = fuzz_in(data, size);
     struct list l, m;
     alive = 0;
     source_count = 0;
-    unsigned adapters = fuzz_below(&in, 5), what = fuzz_below(&in, 3), max = 1 + fuzz_below(&in, 5);
+    unsigned adapters = fuzz_below(&in, 5), what = fuzz_below(&in, 4), max = 1 + fuzz_below(&in, 5);
     weft_iter *it = make_source(&in, &l);
     for (unsigned i = 0; i < adapters; i++)
         it = adapt(it, &l, &in);
+    if (what == 3) {
+        read_keyed(it, l, &in); /* takes both */
+        FUZZ_CHECK(alive == 0);
+        return 0;
+    }
     if (what == 0) {
         read_all(it, &l, &in);
     } else if (what == 1 && source_count < SOURCES_MAX) {
