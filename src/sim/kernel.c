@@ -13,8 +13,13 @@
 #include <errno.h>
 #include <string.h>
 
+#if defined(WEFT__ASAN) || defined(WEFT__TSAN)
+#define THREAD_STACK_BYTES ((size_t)2 << 20) /* which has a shadow that is touched as a whole */
+#define THREADS_MAX 1024
+#else
 #define THREAD_STACK_BYTES ((size_t)8 << 20) /* as a thread of Linux has: jobs count on it */
 #define THREADS_MAX 4096
+#endif
 #define CALL_NS_MAX 200 /* what a call takes */
 #define REWEIGH_PPM 10000
 

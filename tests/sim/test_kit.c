@@ -510,11 +510,15 @@ static int leave_the_process(void *arg)
     exit(*(int *)arg);
 }
 
-/* Its threads are not waited for: they do nothing while another one exits. */
+/* Its threads are not waited for: they do nothing while another one exits. What they hold is not
+ * given back: not for those who look for leaks. */
 static void a_task_may_exit(struct test_env *env)
 {
+    const char *under = getenv("WEFT_TEST_UNDER");
     int status = 7;
     (void)env;
+    if (under != NULL && under[0] != '\0')
+        return;
     for (uint64_t seed = 1; seed <= 20; seed++) {
         pid_t child = fork();
         if (child == 0) {

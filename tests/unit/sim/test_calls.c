@@ -783,7 +783,7 @@ static void start_many(void)
            (rc = weft__sys_thread_start(&threads[count], "one of many", end_at_once, &ran)) == 0)
         count++;
     EXPECT_EQ(rc, -EAGAIN);
-    EXPECT(count > 4000);
+    EXPECT(count > 1000);
     for (int i = 0; i < count; i++)
         weft__sys_thread_join(&threads[i]);
     EXPECT_EQ(ran, count);
