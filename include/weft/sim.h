@@ -76,7 +76,8 @@ enum weft_sim_end {
     WEFT_SIM_STEP_LIMIT, /* steps_max */
     WEFT_SIM_FAILED,     /* weft_sim_fail() */
     WEFT_SIM_STUCK,      /* the same as one of those above, and then tasks did not end although they
-                          * were aborted, or unwound: what they held is lost */
+                          * were aborted, or unwound, or a runtime that the body had made was not
+                          * shut down: what they held is lost */
 };
 
 typedef struct weft_sim_result {

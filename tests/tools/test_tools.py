@@ -121,6 +121,9 @@ def test_models(folder):
     script(program, "#!/bin/sh\nexit 0\n")
     rc, out = run(TOOLS / "models", folder)
     check(rc != 0, "a program that tells of no model fails", out)
+    script(folder / "tests/model/test_model_pruning", "#!/bin/sh\nexit 0\n")
+    rc, out = run(TOOLS / "models", folder, "--tests", "pruning")
+    check(rc == 0, "but for those that try the explorer", out)
     page = TOOLS.parent / "docs/design/model_programs.md"
     before = page.read_text()
     script(program, "#!/bin/sh\n" + PASSED)
