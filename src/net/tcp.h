@@ -10,6 +10,11 @@
 
 extern const struct weft__source_ops weft__tcp_ops;
 
+/* weft_tcp_accept_future_init() by whoever goes on with one listener over several calls: -EBADF,
+ * without a line in the log, once that is closed. */
+void weft__tcp_accept_future_init_by(weft_tcp_accept_future *f,
+                                     const struct weft__source_ref *listener, weft_tcp **ret_conn);
+
 /* Sets an int option of a descriptor. */
 static inline int weft__sock_set_int(int fd, int level, int name, int value)
 {

@@ -314,7 +314,8 @@ int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
 static const char future_call[] = "weft_tcp_accept_future";
 
 enum accept_step {
-    ACCEPT_TRIES,
+    ACCEPT_TRIES,    /* by the handle */
+    ACCEPT_REFERS,   /* by the source that it was told */
     ACCEPT_WAITS,    /* for the listener to be ready */
     ACCEPT_BACKS_OFF /* descriptors or memory ran out; the slot of the listener is pinned */
 };
@@ -394,17 +395,29 @@ static int poll_back_off(struct accept_wait *a, weft_waker *waker)
     return rc;
 }
 
-/* Tries; where that would block it waits for readiness, or for better times, and tries again. Only
- * the first look at the handle logs that it was closed: later that is no misuse. */
+/* This likewise. Only the first look at the handle logs that it was closed: later that is no
+ * misuse. */
+static int take_hold(struct accept_wait *a, weft_waker *waker)
+{
+    switch (a->step) {
+    case ACCEPT_REFERS:
+        return weft__source_rehold(a->source, a->generation);
+    case ACCEPT_WAITS:
+        return poll_ready(a, waker);
+    case ACCEPT_BACKS_OFF:
+        return poll_back_off(a, waker);
+    default:
+        return weft__source_enter(a->listener, future_call, WEFT__CALLER, &a->source,
+                                  &a->generation);
+    }
+}
+
+/* Tries; where that would block it waits for readiness, or for better times, and tries again. */
 static int accept_poll(weft_future *f, weft_waker *waker)
 {
     struct accept_wait *a = WEFT__CONTAINER_OF(f, struct accept_wait, future);
     for (;;) {
-        int rc = a->step == ACCEPT_WAITS ? poll_ready(a, waker)
-                 : a->step == ACCEPT_BACKS_OFF
-                     ? poll_back_off(a, waker)
-                     : weft__source_enter(a->listener, future_call, WEFT__CALLER, &a->source,
-                                          &a->generation);
+        int rc = take_hold(a, waker);
         if (rc < 0)
             return rc; /* WEFT_PENDING too */
         bool is_exhausted;
@@ -453,6 +466,16 @@ void weft_tcp_accept_future_init(weft_tcp_accept_future *f, weft_tcp_listener *l
     a->ret_conn = ret_conn;
     a->step = ACCEPT_TRIES;
     a->sleep_ns = RETRY_MIN_NS;
+}
+
+void weft__tcp_accept_future_init_by(weft_tcp_accept_future *f,
+                                     const struct weft__source_ref *listener, weft_tcp **ret_conn)
+{
+    weft_tcp_accept_future_init(f, NULL, ret_conn);
+    struct accept_wait *a = (struct accept_wait *)(void *)f;
+    a->source = listener->source;
+    a->generation = listener->generation;
+    a->step = ACCEPT_REFERS;
 }
 
 static int start_accept(weft_case *c)

@@ -191,6 +191,34 @@ static void st_03_a_panic_of_a_generator_shuts_nothing_down(struct test_env *env
     CHECK_EQ(weft_runtime_destroy(rt), 0);
 }
 
+/* ---- a listener that is closed between two connections ---- */
+
+static void st_03_accept_ends_with_its_listener(struct test_env *env)
+{
+    weft_tcp_listener *l[2];
+    weft_tcp *conn;
+    (void)env;
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(weft_tcp_listen("127.0.0.1:0", &l[i]), 0);
+    test_log_clear();
+    weft_iter *it = weft_iter_merge(weft_iter_accept(l[0]), weft_iter_accept(l[1]));
+    CHECK_EQ(weft_iter_try_next(it, &conn), -EAGAIN);
+    CHECK_EQ(weft_tcp_listener_close(l[0]), 0);
+    CHECK_EQ(weft_iter_next(it, &conn), -EBADF);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(weft_iter_try_next(it, &conn), -EAGAIN); /* there is the other one */
+    CHECK_EQ(weft_tcp_listener_close(l[1]), 0);
+    CHECK_EQ(weft_iter_next(it, &conn), -EBADF);
+    CHECK_EQ(weft_iter_next(it, &conn), 0);
+    weft_iter_destroy(it);
+    CHECK_EQ(test_log_count("weft"), 0);
+    it = weft_iter_accept(l[0]); /* not any more */
+    EXPECT_LOGGED("weft_iter_accept");
+    CHECK_EQ(weft_iter_next(it, &conn), -EBADF);
+    CHECK_EQ(weft_iter_next(it, &conn), 0);
+    weft_iter_destroy(it);
+}
+
 /* ---- two waits for one iterator ---- */
 
 /* A select leaves a future of the caller's pending; a try in between has a place of its own for the
@@ -467,6 +495,7 @@ TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           PLAIN(st_03_a_generator_that_never_ran_is_not_waited_for),
           PLAIN(st_03_a_generator_that_is_unwound_is_no_panic),
           PLAIN(st_03_a_panic_of_a_generator_shuts_nothing_down),
+          IN_TASK(st_03_accept_ends_with_its_listener),
           IN_TASK(st_03_each_wait_gets_the_item_in_its_own_place),
           IN_TASK(a_peek_finds_the_item_that_another_wait_was_for),
           PLAIN(st_02_a_group_comes_before_the_end_of_its_runtime),
