@@ -21,17 +21,34 @@ static struct weft__timers *earliest_timers(struct weft__worker *w, uint64_t *re
     return outer_ns < own_ns ? &w->sched->outer_timers : &w->timers;
 }
 
+/* How many may fire. Without room they wait for all that was ready when they were first held up,
+ * and no longer: tasks that never wait would hold them up for ever. */
+static unsigned may_fire(struct weft__worker *w)
+{
+    uint32_t len = weft__runq_len(&w->runq);
+    uint64_t tick = weft__a64_load_relaxed(&w->tick);
+    if (len >= RING_FULL && w->held_until_tick == 0)
+        w->held_until_tick = tick + len + weft__inject_len(&w->sched->inject);
+    if (len >= RING_FULL && tick < w->held_until_tick)
+        return 0;
+    w->held_until_tick = 0;
+    return len < RING_FULL ? RING_FULL - len : (WEFT__RUNQ_CAP - len) / 2 + 1;
+}
+
 unsigned weft__sched_expire_paused(struct weft__worker *w, uint64_t now_ns)
 {
-    unsigned total = 0, len;
-    while ((len = weft__runq_len(&w->runq)) < RING_FULL) {
+    unsigned total = 0, max;
+    for (;;) {
         uint64_t deadline_ns;
         struct weft__timers *ts = earliest_timers(w, &deadline_ns);
-        if (deadline_ns > now_ns)
-            break;
-        total += weft__timers_fire_earliest(ts, RING_FULL - len);
+        if (deadline_ns > now_ns) {
+            w->held_until_tick = 0;
+            return total;
+        }
+        if ((max = may_fire(w)) == 0)
+            return total;
+        total += weft__timers_fire_earliest(ts, max);
     }
-    return total;
 }
 
 uint64_t weft__sched_next_jump(struct weft__worker *w)

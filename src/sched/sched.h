@@ -88,6 +88,8 @@ struct weft__worker {
     uint32_t looked_at;  /* weft__coarse() of the clock, when it looked at timers last */
     uint64_t rng;        /* of weft__random_next() */
     uint64_t quiet_tick; /* tick at the last sleep without an end, current_thread */
+    /* on a paused clock: timers that are due fire then at the latest; 0: none is held up */
+    uint64_t held_until_tick;
     /* with watches_runs: the task whose run has begun, referenced; and what its hooks are told */
     struct weft__task *watched;
     weft_task_meta watched_meta;

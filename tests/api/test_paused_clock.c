@@ -388,6 +388,67 @@ static void pc_03_due_timers_fire_in_order(struct test_env *env)
     (void)test_join_value(late);
 }
 
+/* Tasks that are always ready hold up neither the clock nor what is due. */
+struct busy {
+    unsigned begun;
+    bool stop;
+};
+
+static void *never_wait(void *arg)
+{
+    struct busy *b = arg;
+    b->begun++;
+    while (!b->stop)
+        CHECK_EQ(weft_yield(), 0);
+    return NULL;
+}
+
+enum { BESIDE = 20 };
+
+/* What the sleepers saw until advance returned. */
+static unsigned advance_beside(unsigned busy_count)
+{
+    struct busy busy = {0};
+    struct sleeper s[BESIDE];
+    weft_task *sleepers[BESIDE], **t = calloc(busy_count, sizeof(*t));
+    CHECK(t != NULL);
+    CHECK_EQ(weft_clock_pause(), 0);
+    seen.count = 0;
+    for (unsigned i = 0; i < BESIDE; i++) {
+        s[i] = (struct sleeper){.who = i, .duration = (BESIDE - i) * WEFT_MS};
+        sleepers[i] = SPAWN(sleep_and_note, &s[i]);
+    }
+    for (unsigned i = 0; i < busy_count; i++)
+        t[i] = SPAWN(never_wait, &busy);
+    while (busy.begun < busy_count)
+        CHECK_EQ(weft_yield(), 0);
+    CHECK_EQ(weft_clock_advance(BESIDE * WEFT_MS), 0);
+    unsigned count = seen.count;
+    for (unsigned i = 0; i < BESIDE; i++)
+        (void)test_join_value(sleepers[i]);
+    busy.stop = true;
+    for (unsigned i = 0; i < busy_count; i++)
+        (void)test_join_value(t[i]);
+    free(t);
+    return count;
+}
+
+static void pc_03_due_timers_fire_beside_tasks_that_never_wait(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(advance_beside(150), BESIDE);
+    for (unsigned i = 0; i < BESIDE; i++)
+        CHECK_EQ(seen.entry[i].who, BESIDE - 1 - i);
+}
+
+/* So many that the queue of the worker overflows all the time. */
+static void pc_03_due_timers_fire_beside_a_crowd(struct test_env *env)
+{
+    (void)env;
+    (void)advance_beside(700);
+    CHECK_EQ(seen.count, BESIDE);
+}
+
 /* The timer is armed for the task that advances. */
 struct armed {
     weft_future future;
@@ -726,6 +787,8 @@ TEST_MAIN(CT_TASK(pc_01_pause_freezes_time), IN_TASK_ON(pc_01_misuse_on_multi_th
           CT_TASK(pc_02_an_entered_thread_sleeps_on_the_paused_clock),
           CT_TASK(pc_03_advance_moves_exactly), IN_BODY_ON(pc_03_advance_moves_exactly, TEST_CT),
           CT_TASK(pc_03_due_timers_fire_in_order),
+          CT_TASK(pc_03_due_timers_fire_beside_tasks_that_never_wait),
+          CT_TASK(pc_03_due_timers_fire_beside_a_crowd),
           CT_TASK(pc_03_advance_by_the_owner_of_a_pending_timer),
           CT_TASK(pc_03_advance_past_a_deadline_around_it),
           CT_TASK(pc_03_abort_before_and_inside_advance),
