@@ -30,8 +30,16 @@ struct weft__task *weft__seeded_pick(struct weft__worker *w)
     if (t != NULL)
         weft__worker_push(w, t);
     uint32_t len = weft__runq_len(&w->runq);
-    if (len == 0)
+    size_t outside = weft__inject_len(&w->sched->inject);
+    if (len + outside == 0)
         return NULL;
-    weft__runq_bring_forward(&w->runq, (uint32_t)(weft__random_next(&w->rng) % len));
+    /* What the ring has no room for is as likely, one after the other: tasks that are always ready
+     * would keep it out of the ring. */
+    uint64_t n = weft__random_next(&w->rng) % (len + outside);
+    if (n >= len) {
+        struct weft__qnode *node = weft__inject_pop(&w->sched->inject); /* nobody else takes */
+        return WEFT__CONTAINER_OF(node, struct weft__task, qnode);
+    }
+    weft__runq_bring_forward(&w->runq, (uint32_t)n);
     return weft__runq_pop(&w->runq);
 }

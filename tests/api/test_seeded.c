@@ -255,6 +255,40 @@ static void a_crowd_is_served_and_replayed(struct test_env *env)
     EXPECT_EQ(sums[0], sums[1]);
 }
 
+/* They never wait, so none may have to wait until others do. */
+static void *wait_for_the_others(void *arg)
+{
+    unsigned *to_come = arg;
+    --*to_come;
+    while (*to_come > 0)
+        CHECK_EQ(weft_yield(), 0);
+    return NULL;
+}
+
+static void *meet(void *arg)
+{
+    unsigned to_come = 700;
+    weft_task *tasks[700];
+    for (int i = 0; i < 700; i++)
+        tasks[i] = SPAWN(wait_for_the_others, &to_come);
+    for (int i = 0; i < 700; i++)
+        CHECK_EQ(test_join_kind(tasks[i]), WEFT_OUTCOME_VALUE);
+    return arg;
+}
+
+static void a_crowd_that_never_waits_is_served(struct test_env *env)
+{
+    uint64_t traces[2];
+    (void)env;
+    for (int i = 0; i < 2; i++) {
+        weft_runtime *rt = seeded(6);
+        (void)test_block_on(rt, meet, NULL);
+        traces[i] = trace_of(rt);
+        CHECK_EQ(weft_runtime_destroy(rt), 0);
+    }
+    EXPECT_EQ(traces[0], traces[1]);
+}
+
 /* ---- a bug that needs a certain order ---- */
 
 struct account {
@@ -509,6 +543,7 @@ static void not_on_several_threads(struct test_env *env)
 
 TEST_MAIN(PLAIN(hundred_programs_run_twice_alike), PLAIN(another_seed_takes_other_steps),
           PLAIN(the_rest_of_the_process_does_not_show), PLAIN(a_crowd_is_served_and_replayed),
+          PLAIN(a_crowd_that_never_waits_is_served),
           PLAIN(a_race_is_found_and_replayed_by_its_seed),
           PLAIN(rt_15_same_seed_same_random_choices),
           PLAIN(rt_15_same_trace_over_repeated_block_on), PLAIN(a_random_seed_is_told_and_replayed),
