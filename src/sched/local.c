@@ -117,23 +117,56 @@ bool weft__local_is_ticking(const struct weft__local *l)
     return worker_of(l)->ctx != NULL;
 }
 
+/* The runtime of a task that drives; NULL: none. */
+static struct weft__core *leader_of(const struct weft__local *l, const struct weft__task *task)
+{
+    return task->core == &l->sched.core ? NULL : task->core;
+}
+
+/* Under the lock. */
+static void leave_clock(struct weft__local *l)
+{
+    struct weft__clock *before = weft__aptr_load_relaxed(&l->follows);
+    if (before)
+        weft__clock_leave(&l->sched.core.clock, before);
+    weft__aptr_store_relaxed(&l->follows, NULL);
+}
+
 /* The clock of a set is that of the runtime in which it is driven, the system's outside of any.
  * `task` drives it. */
 static void follow_clock(struct weft__local *l, struct weft__task *task)
 {
-    struct weft__core *core = &l->sched.core;
-    struct weft__core *leader = task->core == core ? NULL : task->core;
-    struct weft__clock *clock = leader ? &leader->clock : NULL;
-    if (weft__a32_load_relaxed(&core->clock.state) == WEFT__CLOCK_SYSTEM &&
-        (clock == NULL || weft__a32_load_relaxed(&clock->state) == WEFT__CLOCK_SYSTEM))
-        return;
-    uint64_t before_ns = weft__clock_now(&core->clock);
-    weft__clock_follow(&core->clock, clock);
-    /* Of one runtime time only goes on. That of another one is another time. */
+    struct weft__core *leader = leader_of(l, task);
     uint64_t id = leader ? leader->id : 0;
-    if (id != l->clock_of)
-        weft__timers_shift(&worker_of(l)->timers, before_ns, weft__clock_now(&core->clock));
+    /* relaxed: who makes it NULL is no driver that the set follows any more */
+    if (weft__aptr_load_relaxed(&l->follows) == (leader ? &leader->clock : NULL) &&
+        id == l->clock_of)
+        return;
+    struct weft__clock *clock = &l->sched.core.clock;
+    bool was_systems = weft__a32_load_relaxed(&clock->state) == WEFT__CLOCK_SYSTEM;
+    uint64_t before_ns = weft__clock_now(clock);
+    weft__lock_acquire(&l->lock);
+    leave_clock(l);
+    weft__clock_follow(clock, leader ? &leader->clock : NULL);
+    weft__aptr_store_relaxed(&l->follows, leader ? &leader->clock : NULL);
+    weft__lock_release(&l->lock);
+    bool is_systems = weft__a32_load_relaxed(&clock->state) == WEFT__CLOCK_SYSTEM;
+    /* Of one runtime time only goes on. That of another one is another time, unless both have that
+     * of the system. */
+    if (id != l->clock_of && !(was_systems && is_systems))
+        weft__timers_shift(&worker_of(l)->timers, before_ns, weft__clock_now(clock));
     l->clock_of = id;
+}
+
+/* Under the lock: d has left. The clock that it made the set follow may be gone afterwards. */
+static void stop_following(struct weft__local *l, const struct weft__driving *d)
+{
+    if (weft__aptr_load_relaxed(&l->follows) != &d->task->core->clock)
+        return;
+    for (struct weft__node *n = l->drivers.next; n != &l->drivers; n = n->next)
+        if (WEFT__CONTAINER_OF(n, struct weft__driving, node)->task->core == d->task->core)
+            return;
+    leave_clock(l);
 }
 
 /* As in weft__worker_look(). */
@@ -364,6 +397,7 @@ void weft__local_end(struct weft__driving *d)
     }
     weft__lock_acquire(&set->lock);
     weft__list_remove(&d->node);
+    stop_following(set, d);
     weft__a32_sub_relaxed(&set->end_waiters, d->waits_for_end);
     /* One would do, but which of them are about to go too is not known. There is hardly ever
      * another. */

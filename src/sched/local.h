@@ -29,6 +29,9 @@ struct weft__local {
     /* drivers that wait for the last task; written under lock, read by ticks */
     weft__a32 end_waiters;
     uint64_t clock_of; /* id of the runtime whose time its clock says; 0: the system's. At home */
+    /* The clock of the runtime that drives it; NULL: of none. Written under lock, at home or by the
+     * last driver of that runtime when it goes. */
+    weft__aptr follows;
 };
 
 /* In the frame of whoever drives, from begin to end. */

@@ -9,7 +9,26 @@ void weft__clock_init(struct weft__clock *c, bool is_paused)
     weft__lock_init(&c->lock);
     c->paused_ns = WEFT__CLOCK_START_NS;
     c->offset_ns = 0;
+    c->followers = c->next = NULL;
     weft__a32_store_relaxed(&c->state, is_paused ? WEFT__CLOCK_PAUSED : WEFT__CLOCK_SYSTEM);
+}
+
+/* Under the lock of `from`, or nobody else knows it. */
+static void copy_to(struct weft__clock *c, const struct weft__clock *from)
+{
+    weft__lock_acquire(&c->lock);
+    c->paused_ns = from->paused_ns;
+    c->offset_ns = from->offset_ns;
+    /* relaxed: readers of anything but SYSTEM take the lock */
+    weft__a32_store_relaxed(&c->state, weft__a32_load_relaxed(&from->state));
+    weft__lock_release(&c->lock);
+}
+
+/* Under the lock, after a change. */
+static void tell_followers(const struct weft__clock *c)
+{
+    for (struct weft__clock *f = c->followers; f; f = f->next)
+        copy_to(f, c);
 }
 
 /* Under the lock. */
@@ -37,6 +56,7 @@ bool weft__clock_pause(struct weft__clock *c)
          * no later. seq_cst: see is_paused. */
         weft__a32_store_seq_cst(&c->state, WEFT__CLOCK_PAUSED);
         c->paused_ns = weft__sys_now_ns() + c->offset_ns;
+        tell_followers(c);
     }
     weft__lock_release(&c->lock);
     return was_running;
@@ -49,6 +69,7 @@ bool weft__clock_resume(struct weft__clock *c)
     if (was_paused) {
         c->offset_ns = c->paused_ns - weft__sys_now_ns();
         weft__a32_store_relaxed(&c->state, WEFT__CLOCK_SHIFTED); /* readers take the lock */
+        tell_followers(c);
     }
     weft__lock_release(&c->lock);
     return was_paused;
@@ -57,27 +78,36 @@ bool weft__clock_resume(struct weft__clock *c)
 void weft__clock_move(struct weft__clock *c, uint64_t now_ns)
 {
     weft__lock_acquire(&c->lock);
-    if (weft__a32_load_relaxed(&c->state) == WEFT__CLOCK_PAUSED && now_ns > c->paused_ns)
+    if (weft__a32_load_relaxed(&c->state) == WEFT__CLOCK_PAUSED && now_ns > c->paused_ns) {
         c->paused_ns = now_ns;
+        tell_followers(c);
+    }
     weft__lock_release(&c->lock);
 }
 
 void weft__clock_follow(struct weft__clock *c, struct weft__clock *leader)
 {
-    uint32_t state = WEFT__CLOCK_SYSTEM;
-    uint64_t paused_ns = 0, offset_ns = 0;
-    if (leader) {
-        weft__lock_acquire(&leader->lock);
-        state = weft__a32_load_relaxed(&leader->state);
-        paused_ns = leader->paused_ns;
-        offset_ns = leader->offset_ns;
-        weft__lock_release(&leader->lock);
+    if (leader == NULL) {
+        struct weft__clock system;
+        weft__clock_init(&system, false);
+        copy_to(c, &system);
+        return;
     }
-    weft__lock_acquire(&c->lock);
-    c->paused_ns = paused_ns;
-    c->offset_ns = offset_ns;
-    weft__a32_store_relaxed(&c->state, state); /* readers of anything but SYSTEM take the lock */
-    weft__lock_release(&c->lock);
+    weft__lock_acquire(&leader->lock);
+    c->next = leader->followers;
+    leader->followers = c;
+    copy_to(c, leader);
+    weft__lock_release(&leader->lock);
+}
+
+void weft__clock_leave(struct weft__clock *c, struct weft__clock *leader)
+{
+    weft__lock_acquire(&leader->lock);
+    struct weft__clock **at = &leader->followers;
+    while (*at != c)
+        at = &(*at)->next;
+    *at = c->next;
+    weft__lock_release(&leader->lock);
 }
 
 uint64_t weft__clock_system_time(struct weft__clock *c, uint64_t deadline_ns)

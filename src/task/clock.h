@@ -11,6 +11,8 @@
  *
  * A clock never runs backwards: resumed, it goes on from where it stood, at an offset from the
  * system's. Only the thread that drives the runtime stops it and moves it; any thread reads it.
+ *
+ * A clock may follow another one: from then on it shows the same, whatever happens to that one.
  */
 #ifndef WEFT_TASK_CLOCK_H
 #define WEFT_TASK_CLOCK_H
@@ -25,10 +27,12 @@
 enum weft__clock_state { WEFT__CLOCK_SYSTEM, WEFT__CLOCK_PAUSED, WEFT__CLOCK_SHIFTED };
 
 struct weft__clock {
-    weft__a32 state;        /* enum weft__clock_state; written under lock, read by all */
-    struct weft__lock lock; /* guards what follows; not taken in state SYSTEM */
-    uint64_t paused_ns;     /* what it says while paused */
-    uint64_t offset_ns;     /* shifted: added to the system's, modulo 2^64 */
+    weft__a32 state;               /* enum weft__clock_state; written under lock, read by all */
+    struct weft__lock lock;        /* guards what follows; not taken in state SYSTEM */
+    uint64_t paused_ns;            /* what it says while paused */
+    uint64_t offset_ns;            /* shifted: added to the system's, modulo 2^64 */
+    struct weft__clock *followers; /* of this one */
+    struct weft__clock *next;      /* of those that follow the same; under the lock of that */
 };
 
 /* Times for dumps: 32 bits in units of 2^20 ns, about a millisecond; differences up to 26 days. */
@@ -68,8 +72,11 @@ bool weft__clock_resume(struct weft__clock *c);
 /* Moves a paused clock, never backwards. */
 void weft__clock_move(struct weft__clock *c, uint64_t now_ns);
 
-/* Makes c say what `leader` says; NULL: the system. For a clock without a will of its own. */
+/* Makes c show what `leader` shows, from now until it is told to leave it; NULL: the system. For a
+ * clock without a will of its own, which follows none. */
 void weft__clock_follow(struct weft__clock *c, struct weft__clock *leader);
+/* From now on c goes its own way: it stands where it stands, or runs on. */
+void weft__clock_leave(struct weft__clock *c, struct weft__clock *leader);
 
 /* When the system's clock will show what this one shows at deadline_ns: for sleeps in the kernel.
  * WEFT_NEVER while it is paused. */

@@ -9,6 +9,7 @@
 
 #include <weft/clock.h>
 #include <weft/cond.h>
+#include <weft/delay_queue.h>
 #include <weft/mutex.h>
 #include <weft/net.h>
 
@@ -753,6 +754,94 @@ static void on_a_paused_clock_local_tasks_sleep_for_hours(struct test_env *env)
     set_destroy(set);
 }
 
+static void *sleep_50_ms(void *arg)
+{
+    uint64_t start_ns = weft_now();
+    CHECK_EQ(weft_sleep(50 * WEFT_MS), 0);
+    EXPECT(weft_now() - start_ns >= 50 * WEFT_MS);
+    return arg;
+}
+
+static void *stop_the_clock_beside_it(void *arg)
+{
+    struct timespec ts = {0, 20 * 1000000L};
+    weft_task *sleeper = spawn_local(sleep_50_ms, arg);
+    CHECK_EQ(weft_yield(), 0);
+    CHECK_EQ(weft_clock_pause(), 0);
+    (void)nanosleep(&ts, NULL); /* in which no time passes */
+    return test_join_value(sleeper);
+}
+
+static void *drive_and_stop_the_clock(void *arg)
+{
+    return run_until(arg, stop_the_clock_beside_it, arg);
+}
+
+/* It is the same clock before and after. */
+static void a_local_task_sleeps_while_the_clock_is_stopped(struct test_env *env)
+{
+    (void)env;
+    weft_runtime *rt = test_runtime_create(TEST_CT);
+    weft_local_set *set = set_create();
+    EXPECT_EQ(test_block_on(rt, drive_and_stop_the_clock, set), set);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    set_destroy(set);
+}
+
+/* A delay queue of the set, used from outside of it: the set may not have run since time has
+ * passed, or has been stopped. */
+struct item_for_later {
+    weft_local_set *set;
+    weft_delay_queue *queue;
+};
+
+static void *take_for_later(void *arg)
+{
+    struct item_for_later *l = arg;
+    int item = 0;
+    CHECK_EQ(weft_delay_queue_create(sizeof(int), NULL, &l->queue), 0);
+    CHECK_EQ(weft_delay_queue_insert(l->queue, &item, WEFT_NEVER, NULL), 0);
+    for (int i = 1; i <= 2; i++) {
+        CHECK_EQ(weft_delay_queue_next(l->queue, &item, NULL), 0);
+        CHECK_EQ(item, i);
+    }
+    return arg;
+}
+
+static void *insert_for_later(void *arg)
+{
+    struct item_for_later *l = arg;
+    weft_task *taker = spawn_local(take_for_later, l);
+    CHECK_EQ(weft_yield(), 0);
+    CHECK(l->queue != NULL);
+    CHECK_EQ(weft_clock_pause(), 0);
+    uint64_t start_ns = weft_now();
+    CHECK_EQ(weft_delay_queue_insert(l->queue, &(int){1}, 10 * WEFT_SEC, NULL), 0);
+    CHECK_EQ(weft_sleep(3600 * WEFT_SEC), 0);
+    CHECK_EQ(weft_now() - start_ns, 3600 * WEFT_SEC);
+    CHECK_EQ(weft_delay_queue_insert(l->queue, &(int){2}, 10 * WEFT_SEC, NULL), 0);
+    CHECK(test_join_value(taker) == l);
+    CHECK_EQ(weft_now() - start_ns, 3610 * WEFT_SEC);
+    weft_delay_queue_unref(l->queue);
+    return l;
+}
+
+static void *drive_for_later(void *arg)
+{
+    struct item_for_later *l = arg;
+    return run_until(l->set, insert_for_later, l);
+}
+
+static void a_set_sees_the_time_of_who_drives_it(struct test_env *env)
+{
+    (void)env;
+    weft_runtime *rt = test_runtime_create(TEST_CT);
+    struct item_for_later l = {.set = set_create()};
+    EXPECT_EQ(test_block_on(rt, drive_for_later, &l), &l);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    set_destroy(l.set);
+}
+
 /* ---- classes ---- */
 
 static void local_tasks_of_every_class_run(struct test_env *env)
@@ -923,6 +1012,8 @@ TEST_MAIN(IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
           PLAIN(a_driver_that_has_moved_is_told_so), PLAIN(a_set_goes_whose_task_drives_another),
           IN_BODY(a_set_goes_whose_task_drives_another),
           PLAIN(on_a_paused_clock_local_tasks_sleep_for_hours),
+          PLAIN(a_local_task_sleeps_while_the_clock_is_stopped),
+          PLAIN(a_set_sees_the_time_of_who_drives_it),
           IN_BODY(local_tasks_of_every_class_run), IN_BODY(misuse_is_reported),
           PLAIN(misuse_is_reported), PLAIN(settings_out_of_range_are_refused),
           IN_TASK(a_task_of_many_threads_has_no_home), IN_BODY(futures_are_local_tasks_too))

@@ -107,6 +107,36 @@ static void deadlines_are_told_in_the_systems_time(void **state)
     assert_true(weft__clock_system_time(&c, WEFT_NEVER - 1) == WEFT_NEVER);
 }
 
+/* Two that follow one; the second leaves it, and goes on as it was. */
+static void followers_show_what_it_shows(void **state)
+{
+    (void)state;
+    struct weft__clock c, f[2];
+    weft__clock_init(&c, false);
+    for (int i = 0; i < 2; i++) {
+        weft__clock_init(&f[i], false);
+        weft__clock_follow(&f[i], &c);
+        assert_int_equal(weft__clock_now(&f[i]), 5 * WEFT_SEC);
+    }
+    assert_true(weft__clock_pause(&c));
+    system_ns += WEFT_SEC;
+    weft__clock_move(&c, 50 * WEFT_SEC);
+    for (int i = 0; i < 2; i++) {
+        assert_true(weft__clock_is_paused(&f[i]));
+        assert_int_equal(weft__clock_now(&f[i]), 50 * WEFT_SEC);
+    }
+    weft__clock_leave(&f[0], &c);
+    assert_true(weft__clock_resume(&c));
+    system_ns += 3;
+    assert_int_equal(weft__clock_now(&f[0]), 50 * WEFT_SEC);
+    assert_int_equal(weft__clock_now(&f[1]), 50 * WEFT_SEC + 3);
+    weft__clock_follow(&f[0], NULL);
+    assert_int_equal(weft__clock_now(&f[0]), system_ns);
+    weft__clock_leave(&f[1], &c);
+    assert_null(c.followers);
+    assert_int_equal(weft__clock_now(&f[1]), 50 * WEFT_SEC + 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -114,6 +144,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(stands_and_moves_forwards_only, setup, teardown),
         cmocka_unit_test_setup_teardown(goes_on_from_where_it_stood, setup, teardown),
         cmocka_unit_test_setup_teardown(deadlines_are_told_in_the_systems_time, setup, teardown),
+        cmocka_unit_test_setup_teardown(followers_show_what_it_shows, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
