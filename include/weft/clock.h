@@ -10,7 +10,7 @@
  * It does not jump while a blocking job (weft_spawn_blocking()) is unfinished, which may be about
  * to wake a task. It does jump while tasks wait for sockets: what comes over them comes in real
  * time. The end of a shutdown's grace, and reports of tasks that stick or all wait, go by real time
- * too.
+ * too; the grace of weft_local_set_destroy() by whichever clock ends it first.
  *
  * A runtime may also start so: weft_config.start_paused.
  */

@@ -391,17 +391,20 @@ static void *end_all(void *arg)
 {
     struct weft__local *l = arg;
     struct weft__task *self = weft__task_current();
-    uint64_t grace_ends_ns =
-        weft__add_sat(weft__clock_now(&self->core->clock), l->sched.shutdown_grace_ns);
+    /* By the clock that ends it first: a paused one stands still while a task runs, and jumps when
+     * none can. */
+    uint64_t grace_ns = l->sched.shutdown_grace_ns;
+    uint64_t ends_ns = weft__add_sat(weft__clock_now(&self->core->clock), grace_ns);
+    uint64_t system_ends_ns = weft__add_sat(weft__sys_now_ns(), grace_ns);
     weft__aptr_store_relaxed(&self->waiting_for, (void *)(uintptr_t)&end_ops);
     weft__local_abort_all(l, WEFT__TASK_ABORT);
     while (!weft__sched_is_quiescent(&l->sched) &&
            weft__a32_load_relaxed(&self->locals->drive->error) == 0) {
         weft__task_clear_notified(self);
-        weft__local_park_until(self, grace_ends_ns);
-        if (weft__clock_now(&self->core->clock) < grace_ends_ns)
+        weft__local_park_until(self, ends_ns);
+        if (weft__clock_now(&self->core->clock) < ends_ns && weft__sys_now_ns() < system_ends_ns)
             continue;
-        grace_ends_ns = WEFT_NEVER;
+        ends_ns = system_ends_ns = WEFT_NEVER;
         weft__local_abort_all(l, WEFT__TASK_ABORT | WEFT__TASK_UNWIND);
     }
     weft__aptr_store_relaxed(&self->waiting_for, NULL);

@@ -334,9 +334,9 @@ void weft__local_park_until(struct weft__task *self, uint64_t deadline_ns)
                 park_plainly(self, deadline_ns); /* shielded: it waits, but drives no more */
             return;
         }
-        if (deadline_ns != WEFT_NEVER && weft__clock_now(&self->core->clock) >= deadline_ns)
-            return;
         give_turn(self);
+        if (deadline_ns != WEFT_NEVER)
+            return; /* the caller looks at the time */
     }
 }
 

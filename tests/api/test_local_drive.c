@@ -842,6 +842,36 @@ static void a_set_sees_the_time_of_who_drives_it(struct test_env *env)
     set_destroy(l.set);
 }
 
+static void *yield_for_ever(void *arg)
+{
+    for (;;)
+        (void)weft_yield();
+    return arg;
+}
+
+static void *destroy_on_a_paused_clock(void *arg)
+{
+    weft_local_set *set;
+    weft_local_set_config c;
+    weft_local_set_config_init(&c);
+    c.shutdown_grace_ns = 10 * WEFT_MS;
+    CHECK_EQ(weft_clock_pause(), 0);
+    CHECK_EQ(weft_local_set_create(&c, &set), 0);
+    CHECK_EQ(weft_spawn_local_on(set, yield_for_ever, NULL, NULL), 0);
+    EXPECT_EQ(run_until(set, yield_twice, arg), arg);
+    set_destroy(set);
+    return arg;
+}
+
+/* The grace ends although no time passes as long as it runs. */
+static void on_a_paused_clock_a_task_that_ignores_it_is_unwound(struct test_env *env)
+{
+    (void)env;
+    weft_runtime *rt = test_runtime_create(TEST_CT);
+    EXPECT_EQ(test_block_on(rt, destroy_on_a_paused_clock, rt), rt);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+}
+
 /* ---- classes ---- */
 
 static void local_tasks_of_every_class_run(struct test_env *env)
@@ -1014,6 +1044,7 @@ TEST_MAIN(IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
           PLAIN(on_a_paused_clock_local_tasks_sleep_for_hours),
           PLAIN(a_local_task_sleeps_while_the_clock_is_stopped),
           PLAIN(a_set_sees_the_time_of_who_drives_it),
+          PLAIN(on_a_paused_clock_a_task_that_ignores_it_is_unwound),
           IN_BODY(local_tasks_of_every_class_run), IN_BODY(misuse_is_reported),
           PLAIN(misuse_is_reported), PLAIN(settings_out_of_range_are_refused),
           IN_TASK(a_task_of_many_threads_has_no_home), IN_BODY(futures_are_local_tasks_too))
