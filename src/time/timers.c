@@ -140,6 +140,7 @@ uint64_t weft__timers_earliest(struct weft__timers *ts)
 {
     weft__lock_acquire(&ts->lock);
     uint64_t earliest_ns = weft__wheel_earliest(&ts->wheel);
+    publish(ts); /* expire, which forgets timers that are gone, comes only when time does */
     weft__lock_release(&ts->lock);
     return earliest_ns;
 }

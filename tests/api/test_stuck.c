@@ -3,6 +3,8 @@
 #include "harness.h"
 #include "sync.h"
 
+#include <weft/clock.h>
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -338,6 +340,38 @@ static void hang_is_reported_with_all_tasks(struct test_env *env)
     gate_fini(&h.never);
 }
 
+/* A timer that was given up is none, also on a clock that does not get that far. */
+static void *hang_on_a_paused_clock(void *arg)
+{
+    struct hang *h = arg;
+    CHECK_EQ(weft_clock_pause(), 0);
+    WEFT_TIMEOUT(5 * WEFT_SEC)
+        CHECK_EQ(weft_sleep(WEFT_MS), 0);
+    return wait_for_ever(&h->never);
+}
+
+static void *drive_paused_hang(void *arg)
+{
+    struct hang *h = arg;
+    EXPECT_EQ(weft_block_on(h->rt, hang_on_a_paused_clock, h, NULL), 0);
+    return NULL;
+}
+
+static void hang_is_reported_on_a_paused_clock(struct test_env *env)
+{
+    struct hang h = {.rt = env->rt};
+    pthread_t thread;
+    gate_init(&h.never);
+    weft_handle_unref(env->handle);
+    env->handle = NULL;
+    CHECK_EQ(pthread_create(&thread, NULL, drive_paused_hang, &h), 0);
+    CHECK_SOON(test_log_count("deadlock: all 1 tasks") == 1);
+    CHECK_EQ(weft_runtime_destroy(env->rt), 0);
+    env->rt = NULL;
+    pthread_join(thread, NULL);
+    gate_fini(&h.never);
+}
+
 static void *wait_for_a_timer(void *arg)
 {
     CHECK_EQ(weft_sleep(3 * WEFT_SEC), 0);
@@ -442,6 +476,7 @@ TEST_MAIN(PLAIN(one_worker_of_one_sleeps), PLAIN(one_worker_of_two_sleeps),
           PLAIN(one_worker_of_one_computes), ON_MAIN_ON(substitutes_go_under_load, TEST_MT1),
           IN_TASK_ON(each_sticking_is_reported_once, TEST_MT1),
           ON_MAIN(hang_is_reported_with_all_tasks),
+          ON_MAIN_ON(hang_is_reported_on_a_paused_clock, TEST_CT),
           ON_MAIN_ON(sleeping_tasks_are_no_hang, TEST_MT1),
           ON_MAIN_ON(hang_is_reported_after_a_task_was_stuck, TEST_MT1),
           ON_MAIN_ON(waiting_for_another_runtime_is_no_hang, TEST_MT1))
