@@ -42,9 +42,10 @@ WEFT_API bool weft_clock_is_paused(void);
 /*
  * Moves a paused clock by exactly duration_ns, in one leap: who wakes up sees the time after it, as
  * if the process had been stopped for so long. What is due fires in the order of the deadlines, and
- * what that wakes has run, to its next wait, when this returns (with weft_config.deterministic it
- * may run later, as any two tasks that are ready run in either order). To pass time step by step
- * instead, with every timer at its own time, sleep: weft_sleep() under a paused clock.
+ * what that wakes has run, to its next wait, when this returns (later may run what has a lower
+ * priority than the caller, and with weft_config.deterministic any of it, as two tasks that are
+ * ready run in either order). To pass time step by step instead, with every timer at its own time,
+ * sleep: weft_sleep() under a paused clock.
  *
  * Returns 0, or
  *   -ECANCELED  the calling task was aborted, or a token around the call cancelled: before the

@@ -64,7 +64,8 @@ bool weft_clock_is_paused(void)
 
 /* ---- advance ---- */
 
-/* Waits behind all that is due at the new time: for a timer of its own, armed last. */
+/* Waits behind all that is due at the new time: for a timer of its own, armed last, on the wheel
+ * that comes last. */
 struct advance {
     weft_future future;
     struct weft__core *core;
@@ -80,7 +81,8 @@ static int advance_poll(weft_future *f, weft_waker *waker)
         return fired == WEFT__TIMER_CLOSED ? -ESHUTDOWN : 0;
     if (a->timer.timers == NULL) {
         weft__clock_move(&a->core->clock, a->to_ns);
-        weft__timer_arm_here(a->core, &a->timer, a->to_ns, waker);
+        /* Nobody need be told: the worker that looks at it is this one. */
+        (void)weft__timer_arm(&weft__sched_of(a->core)->outer_timers, &a->timer, a->to_ns, waker);
     }
     return WEFT_PENDING;
 }

@@ -5,6 +5,7 @@
 #include "sync.h"
 
 #include <weft/clock.h>
+#include <weft/delay_queue.h>
 
 #include <errno.h>
 #include <pthread.h>
@@ -449,6 +450,48 @@ static void pc_03_due_timers_fire_beside_a_crowd(struct test_env *env)
     CHECK_EQ(seen.count, BESIDE);
 }
 
+/* A timer that another thread has armed, for the very moment at which the clock arrives. */
+struct remote_item {
+    weft_delay_queue *queue;
+    bool is_taken;
+};
+
+static void *take_the_item(void *arg)
+{
+    struct remote_item *r = arg;
+    int item = 0;
+    CHECK_EQ(weft_delay_queue_next(r->queue, &item, NULL), 0);
+    CHECK_EQ(item, 7);
+    r->is_taken = true;
+    return NULL;
+}
+
+static void *insert_the_item(void *arg)
+{
+    struct remote_item *r = arg;
+    CHECK_EQ(weft_delay_queue_insert(r->queue, &(int){7}, WEFT_MS, NULL), 0);
+    return NULL;
+}
+
+static void pc_03_what_another_thread_armed_has_run_too(struct test_env *env)
+{
+    struct remote_item r = {NULL};
+    weft_task *job;
+    (void)env;
+    CHECK_EQ(weft_clock_pause(), 0);
+    CHECK_EQ(weft_delay_queue_create(sizeof(int), NULL, &r.queue), 0);
+    CHECK_EQ(weft_delay_queue_insert(r.queue, &(int){0}, WEFT_NEVER, NULL), 0);
+    weft_task *taker = SPAWN(take_the_item, &r);
+    CHECK_EQ(weft_yield(), 0);
+    CHECK_EQ(weft_spawn_blocking(insert_the_item, &r, &job), 0);
+    (void)test_join_value(job);
+    CHECK(!r.is_taken);
+    CHECK_EQ(weft_clock_advance(WEFT_MS), 0);
+    CHECK(r.is_taken);
+    (void)test_join_value(taker);
+    weft_delay_queue_unref(r.queue);
+}
+
 /* The timer is armed for the task that advances. */
 struct armed {
     weft_future future;
@@ -789,6 +832,7 @@ TEST_MAIN(CT_TASK(pc_01_pause_freezes_time), IN_TASK_ON(pc_01_misuse_on_multi_th
           CT_TASK(pc_03_due_timers_fire_in_order),
           CT_TASK(pc_03_due_timers_fire_beside_tasks_that_never_wait),
           CT_TASK(pc_03_due_timers_fire_beside_a_crowd),
+          CT_TASK(pc_03_what_another_thread_armed_has_run_too),
           CT_TASK(pc_03_advance_by_the_owner_of_a_pending_timer),
           CT_TASK(pc_03_advance_past_a_deadline_around_it),
           CT_TASK(pc_03_abort_before_and_inside_advance),
