@@ -58,6 +58,8 @@ struct weft_future {
  *               was ready: after that no wait succeeds)
  *   -ETIMEDOUT  a timeout scope around the call expired; a future that is ready wins over it
  *   -EPERM      nothing here can wait: no runtime, a polled future's poll(), or inside WEFT_NO_WAIT
+ *   -ESHUTDOWN  only on a thread inside weft_enter(): there is a timeout scope around the call, and
+ *               the runtime, whose timers it needs, is shut down
  *   -ENOMEM     only on a thread inside weft_enter(): for what it waits as; f was not polled
  *   -EINVAL     f is NULL or has no operations
  *

@@ -185,9 +185,9 @@ static inline __attribute__((always_inline)) int wait_for(weft_future *f, const 
         int rc = f->ops->poll(f, weft__task_waker(t));
         if (rc != WEFT_PENDING)
             return rc;
-        if (t->locals->timeout && weft__timeout_check(t)) {
+        if (t->locals->timeout && (rc = weft__timeout_check(t)) != 0) {
             f->ops->cancel(f);
-            return -ETIMEDOUT;
+            return rc;
         }
         if (t->locals->cancel && weft__cancel_check(t)) {
             f->ops->cancel(f);

@@ -214,10 +214,11 @@ struct weft__core_ops {
     struct weft__timers *(*timers_here)(struct weft__core *core);
     /* A timer was armed that is the earliest of its wheel: who sleeps past it must look again. */
     void (*timers_rearmed)(struct weft__core *core, struct weft__timers *ts);
-    /* The timer of a timeout scope, for the calling task: arm it; ask whether it fired; disarm it,
-     * after which nothing touches the scope. */
+    /* The timer of a timeout scope, for the calling task: arm it; ask for its state, 0 while it
+     * waits, -ETIMEDOUT once it has fired, -ESHUTDOWN when it never will; disarm it, after which
+     * nothing touches the scope. */
     void (*timeout_arm)(struct weft__core *core, struct weft_timeout *scope, weft_waker *waker);
-    bool (*timeout_fired)(const struct weft_timeout *scope);
+    int (*timeout_state)(const struct weft_timeout *scope);
     void (*timeout_disarm)(struct weft_timeout *scope);
     /* A task has panicked that nobody will join, under the policy to shut down. */
     void (*unhandled_panic)(struct weft__core *core);

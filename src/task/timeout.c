@@ -115,25 +115,25 @@ bool weft__timeout_check_now(struct weft__task *self)
     return true;
 }
 
-bool weft__timeout_check(struct weft__task *self)
+int weft__timeout_check(struct weft__task *self)
 {
     weft_timeout *t = self->locals->timeout;
     if (t->deadline_ns == WEFT_NEVER)
-        return false;
+        return 0;
     if (t->opaque[1] == NULL) {
         if (weft__timeout_check_now(self))
-            return true;
+            return -ETIMEDOUT;
         struct weft__core *core = self->core;
         if (!core->has_time)
-            return false; /* nobody would look at the timer */
+            return 0; /* nobody would look at the timer */
         /* no reference: the task lives in its slab, and the slab in its core */
         t->opaque[1] = core;
         self->locals->armed_scopes++;
         core->ops->timeout_arm(core, t, weft__task_waker(self));
-        return false;
+        return 0;
     }
-    if (!self->core->ops->timeout_fired(t))
-        return false;
-    t->expired = true;
-    return true;
+    int rc = self->core->ops->timeout_state(t);
+    if (rc == -ETIMEDOUT)
+        t->expired = true;
+    return rc;
 }

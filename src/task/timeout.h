@@ -20,9 +20,10 @@ void weft__timeouts_forget(struct weft__locals *l);
 /* How many of these scopes, and of those around them, are armed. */
 uint32_t weft__timeouts_armed(const weft_timeout *innermost);
 
-/* In a wait that is pending: arms the scope that ends first when that was not done yet. True when
- * it has expired: then it is marked. */
-bool weft__timeout_check(struct weft__task *self);
+/* In a wait that is pending: arms the scope that ends first when that was not done yet. 0;
+ * -ETIMEDOUT when it has expired: then it is marked; -ESHUTDOWN when nobody will say so any
+ * more. */
+int weft__timeout_check(struct weft__task *self);
 /* The same by the clock, for a task that never parks. */
 bool weft__timeout_check_now(struct weft__task *self);
 

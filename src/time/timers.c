@@ -4,6 +4,8 @@
 
 #include <weft/time.h>
 
+#include <errno.h>
+
 /* Woken per lock hold: long enough to be cheap, short enough that arming threads do not wait. */
 #define FIRE_BATCH 64
 
@@ -214,9 +216,10 @@ void weft__timeout_arm(struct weft__core *core, weft_timeout *scope, weft_waker 
     weft__timer_arm_here(core, t, scope->deadline_ns, waker);
 }
 
-bool weft__timeout_fired(const weft_timeout *scope)
+int weft__timeout_state(const weft_timeout *scope)
 {
-    return weft__timer_fired(timer_of(scope)) != WEFT__TIMER_WAITS;
+    enum weft__timer_fired fired = weft__timer_fired(timer_of(scope));
+    return fired == WEFT__TIMER_WAITS ? 0 : fired == WEFT__TIMER_FIRED ? -ETIMEDOUT : -ESHUTDOWN;
 }
 
 void weft__timeout_disarm(weft_timeout *scope)

@@ -77,7 +77,7 @@ uint64_t weft__timer_now(const weft_timer *timer); /* on the clock of its runtim
 /* The core_ops of timeout scopes. */
 struct weft_timeout;
 void weft__timeout_arm(struct weft__core *core, struct weft_timeout *scope, weft_waker *waker);
-bool weft__timeout_fired(const struct weft_timeout *scope);
+int weft__timeout_state(const struct weft_timeout *scope);
 void weft__timeout_disarm(struct weft_timeout *scope);
 
 /* Arms t on the wheel of the calling thread in `core`, and tells whoever sleeps past it. */

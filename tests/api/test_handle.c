@@ -285,6 +285,47 @@ static void *sleep_entered(void *arg)
     return NULL;
 }
 
+/* Nobody is left to say when the time of a scope has passed. */
+struct scoped {
+    weft_handle *handle;
+    struct gate never;
+    atomic_bool waits;
+    int rc, rc_again;
+    bool is_expired;
+};
+
+static void *wait_in_a_scope(void *arg)
+{
+    struct scoped *s = arg;
+    weft_enter_guard g;
+    EXPECT_EQ(weft_enter(s->handle, &g), 0);
+    WEFT_TIMEOUT_AS(t, 1000 * WEFT_SEC) {
+        atomic_store(&s->waits, true);
+        s->rc = gate_wait(&s->never);
+        s->rc_again = gate_wait(&s->never);
+        s->is_expired = weft_timeout_is_expired(&t);
+    }
+    EXPECT_EQ(weft_leave(&g), 0);
+    return NULL;
+}
+
+static void hb_06_a_deadline_on_a_dead_runtime_has_not_passed(struct test_env *env)
+{
+    struct scoped s = {.handle = env->handle};
+    pthread_t thread;
+    gate_init(&s.never);
+    CHECK_EQ(pthread_create(&thread, NULL, wait_in_a_scope, &s), 0);
+    CHECK_SOON(atomic_load(&s.waits));
+    for (int i = 0; i < 10; i++)
+        test_pause();
+    test_shutdown(env);
+    pthread_join(thread, NULL);
+    EXPECT_EQ(s.rc, -ESHUTDOWN);
+    EXPECT_EQ(s.rc_again, -ESHUTDOWN);
+    EXPECT(!s.is_expired);
+    gate_fini(&s.never);
+}
+
 static void hb_06_sleep_on_a_dead_runtime_fails(struct test_env *env)
 {
     struct sleeper s = {.handle = env->handle};
@@ -304,7 +345,7 @@ static void hb_06_sleep_on_a_dead_runtime_fails(struct test_env *env)
 
     CHECK_EQ(weft_enter(env->handle, &g), 0);
     CHECK_EQ(weft_await(&before.future), -ESHUTDOWN); /* the one made before */
-    CHECK_EQ(weft_sleep(WEFT_MS), -ESHUTDOWN);        /* and one made afterwards */
+    CHECK_EQ(weft_sleep(WEFT_MS), -ESHUTDOWN); /* and one made afterwards */
     CHECK_EQ(weft_timer_init(&after, 0), -ESHUTDOWN);
     CHECK_EQ(weft_leave(&g), 0);
     weft_timer_fini(&before);
@@ -438,6 +479,7 @@ TEST_MAIN(ON_MAIN(hb_01_guards_nest), ON_MAIN(hb_01_guards_left_in_the_wrong_ord
           ON_MAIN(hb_04_blocking_job_after_shutdown_joins_cancelled),
           ON_MAIN(hb_05_job_that_started_before_shutdown_is_joined),
           ON_MAIN(hb_06_sleep_on_a_dead_runtime_fails),
+          ON_MAIN(hb_06_a_deadline_on_a_dead_runtime_has_not_passed),
           ON_MAIN(hb_07_a_wake_of_its_own_does_not_hang_the_thread),
           PLAIN(hb_08_current_handle_outside_is_misuse), IN_TASK(hb_08_current_handle_inside),
           ON_MAIN_ON(entered_thread_spawns_joins_and_waits, TEST_MT4),

@@ -51,7 +51,7 @@ static void timers_rearmed(struct weft__core *c, struct weft__timers *ts)
 static const struct weft__core_ops ops = {.timers_here = timers_here,
                                           .timers_rearmed = timers_rearmed,
                                           .timeout_arm = weft__timeout_arm,
-                                          .timeout_fired = weft__timeout_fired,
+                                          .timeout_state = weft__timeout_state,
                                           .timeout_disarm = weft__timeout_disarm};
 
 static void become(int i)
