@@ -66,7 +66,7 @@ WEFT_API void weft_timer_reset(weft_timer *t, uint64_t deadline_ns);
 /* From the next wait or reset on it may fire up to slack_ns late, together with others: see
  * weft_sleep_slack(). 0, as it begins: on time. By the owner of t. */
 WEFT_API void weft_timer_set_slack(weft_timer *t, uint64_t slack_ns);
-/* True once it has fired, or its deadline has passed. */
+/* True once it has fired, or its deadline has passed; not because its runtime was shut down. */
 WEFT_API bool weft_timer_is_elapsed(const weft_timer *t);
 WEFT_API uint64_t weft_timer_deadline(const weft_timer *t);
 /* Ends the timer; it must not be waited for any more. Idempotent. */

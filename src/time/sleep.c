@@ -195,9 +195,8 @@ void weft_timer_set_slack(weft_timer *timer, uint64_t slack_ns)
 bool weft_timer_is_elapsed(const weft_timer *timer)
 {
     const struct timer *t = timer_of(timer);
-    if (weft__timer_fired(&t->timer) != WEFT__TIMER_WAITS)
-        return true;
-    return t->deadline_ns <= weft__timer_now(timer);
+    return weft__timer_fired(&t->timer) == WEFT__TIMER_FIRED ||
+           t->deadline_ns <= weft__timer_now(timer);
 }
 
 uint64_t weft_timer_deadline(const weft_timer *timer)

@@ -345,6 +345,7 @@ static void hb_06_sleep_on_a_dead_runtime_fails(struct test_env *env)
 
     CHECK_EQ(weft_enter(env->handle, &g), 0);
     CHECK_EQ(weft_await(&before.future), -ESHUTDOWN); /* the one made before */
+    CHECK(!weft_timer_is_elapsed(&before));
     CHECK_EQ(weft_sleep(WEFT_MS), -ESHUTDOWN); /* and one made afterwards */
     CHECK_EQ(weft_timer_init(&after, 0), -ESHUTDOWN);
     CHECK_EQ(weft_leave(&g), 0);
