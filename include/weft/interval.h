@@ -52,8 +52,8 @@ typedef struct weft_interval {
  *
  *   period_ns   at least 1; a tick beyond the end of time never comes
  *
- * Returns 0, or nothing was done and it is -EINVAL (a period of 0), -EPERM outside a runtime or
- * with time switched off, -ESHUTDOWN. Never suspends.
+ * Returns 0; or i is as one that was ended, and it is -EINVAL (a period of 0), -EPERM outside a
+ * runtime or with time switched off, -ESHUTDOWN. Never suspends.
  */
 WEFT_API WEFT_MUST_CHECK int weft_interval_init(weft_interval *i, uint64_t period_ns);
 WEFT_API WEFT_MUST_CHECK int weft_interval_init_at(weft_interval *i, uint64_t start_ns,

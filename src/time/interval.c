@@ -40,14 +40,12 @@ uint64_t weft__interval_next_tick(enum weft_missed_tick missed, uint64_t schedul
 static int init_at(const char *call, weft_interval *i, uint64_t start_ns, uint64_t period_ns,
                    const void *caller)
 {
-    if (period_ns == 0)
-        return weft__misuse(call, -EINVAL, "the period is 0", caller);
-    int rc = weft__timer_begin(call, &i->timer, start_ns, caller);
-    if (rc < 0)
-        return rc;
     i->period_ns = period_ns;
     i->missed = WEFT_MISSED_TICK_BURST;
-    return 0;
+    if (period_ns != 0)
+        return weft__timer_begin(call, &i->timer, start_ns, caller);
+    weft__timer_clear(&i->timer);
+    return weft__misuse(call, -EINVAL, "the period is 0", caller);
 }
 
 int weft_interval_init(weft_interval *i, uint64_t period_ns)

@@ -139,8 +139,19 @@ static void timer_cancel(weft_future *f)
 
 static const weft_future_ops timer_ops = {timer_poll, timer_cancel, "timer"};
 
+void weft__timer_clear(weft_timer *timer)
+{
+    struct timer *t = timer_of(timer);
+    timer->future.ops = &timer_ops;
+    t->core = NULL;
+    t->deadline_ns = WEFT_NEVER;
+    t->slack_ns = 0;
+    weft__timer_init(&t->timer);
+}
+
 int weft__timer_begin(const char *call, weft_timer *timer, uint64_t deadline_ns, const void *caller)
 {
+    weft__timer_clear(timer);
     struct weft__core *core = weft__core_waiting();
     if (core == NULL)
         return weft__misuse(call, -EPERM, "the caller is in no runtime", caller);
@@ -149,11 +160,8 @@ int weft__timer_begin(const char *call, weft_timer *timer, uint64_t deadline_ns,
         return rc;
     struct timer *t = timer_of(timer);
     weft__core_ref(core);
-    timer->future.ops = &timer_ops;
     t->core = core;
     t->deadline_ns = deadline_ns;
-    t->slack_ns = 0;
-    weft__timer_init(&t->timer);
     return 0;
 }
 

@@ -68,6 +68,8 @@ void weft__timers_close(struct weft__timers *ts);
 
 /* 0; -EPERM or -ESHUTDOWN, reported for `call`: no timer can be armed in this runtime. */
 int weft__time_is_on(const char *call, const struct weft__core *core, const void *caller);
+/* Makes timer one that has ended. */
+void weft__timer_clear(weft_timer *timer);
 /* weft_timer_init() for the public function `call`. */
 int weft__timer_begin(const char *call, weft_timer *timer, uint64_t deadline_ns,
                       const void *caller);

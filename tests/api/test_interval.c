@@ -7,6 +7,7 @@
 #include <weft/interval.h>
 
 #include <errno.h>
+#include <string.h>
 
 #define YEAR (UINT64_C(365) * 24 * 3600 * WEFT_SEC)
 
@@ -78,8 +79,23 @@ static void ti_01_outside_a_runtime_is_misuse(struct test_env *env)
 {
     weft_interval i;
     (void)env;
+    memset(&i, 0xa5, sizeof i);
     CHECK_EQ(weft_interval_init(&i, 1), -EPERM);
     EXPECT_LOGGED("weft_interval_init");
+    weft_interval_fini(&i); /* by who looks at the error later */
+}
+
+/* Whoever goes on with what could not be made is told so. */
+static void ti_01_what_failed_to_begin_has_ended(struct test_env *env)
+{
+    weft_interval i;
+    (void)env;
+    memset(&i, 0xa5, sizeof i);
+    CHECK_EQ(weft_interval_init(&i, 0), -EINVAL);
+    EXPECT_LOGGED("weft_interval_init");
+    CHECK_EQ(weft_interval_tick(&i, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_interval_tick");
+    weft_interval_fini(&i);
 }
 
 /* In real time: never early, and the grid does not drift. */
@@ -309,9 +325,9 @@ static void after_the_end_of_its_runtime(struct test_env *env)
 
 TEST_MAIN(CT(ti_01_first_at_once_then_every_period), CT(ti_01_from_a_given_start),
           IN_TASK(ti_01_period_0_and_other_misuse), PLAIN(ti_01_outside_a_runtime_is_misuse),
-          IN_TASK(ti_01_in_real_time), IN_BODY(ti_01_in_real_time),
-          CT(ti_02_burst_makes_up_one_by_one), CT(ti_02_delay_starts_over_from_the_late_tick),
-          CT(ti_02_skip_stays_on_the_grid), CT(ti_03_resets_move_the_grid),
-          CT(ti_03_a_far_reset_yields_nothing_in_between),
+          IN_TASK(ti_01_what_failed_to_begin_has_ended), IN_TASK(ti_01_in_real_time),
+          IN_BODY(ti_01_in_real_time), CT(ti_02_burst_makes_up_one_by_one),
+          CT(ti_02_delay_starts_over_from_the_late_tick), CT(ti_02_skip_stays_on_the_grid),
+          CT(ti_03_resets_move_the_grid), CT(ti_03_a_far_reset_yields_nothing_in_between),
           CT(ti_03_reset_while_a_tick_is_waited_for), CT(ti_04_the_longest_periods_do_not_overflow),
           CT(ti_05_a_cancelled_tick_is_not_lost), ON_MAIN(after_the_end_of_its_runtime))
