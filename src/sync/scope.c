@@ -216,7 +216,7 @@ static void *child_body(void *arg)
     if (s->deadline_ns == WEFT_NEVER)
         return call_under_tokens(c, s->tokens, arg);
     weft_timeout t;
-    weft_timeout_enter_until(&t, s->deadline_ns);
+    weft__timeout_enter_until(&t, s->deadline_ns);
     void *value = call_under_tokens(c, s->tokens, arg);
     weft_timeout_leave(&t);
     return value;

@@ -9,6 +9,9 @@
 
 #include <weft/time.h>
 
+/* weft_timeout_enter_until() for a scope that follows one of the user's, which was looked at. */
+void weft__timeout_enter_until(weft_timeout *t, uint64_t deadline_ns);
+
 /* Disarms and forgets the scopes inside `until` (NULL: all), without touching those frames
  * otherwise. */
 void weft__timeouts_drop(struct weft__locals *l, weft_timeout *until);

@@ -166,6 +166,15 @@ static void *do_without_time_and_io(void *arg)
     EXPECT_LOGGED("enable_time");
     CHECK_EQ(weft_timer_init(&t, 0), -EPERM);
     EXPECT_LOGGED("enable_time");
+    weft_timer_fini(&t);
+    WEFT_TIMEOUT(WEFT_SEC)
+        EXPECT_LOGGED("enable_time");
+    WEFT_TIMEOUT(WEFT_NEVER)
+        EXPECT_EQ(test_log_count(""), 0);
+    weft_timeout scope;
+    weft_timeout_enter_until(&scope, weft_now());
+    EXPECT_LOGGED("weft_timeout_enter_until");
+    weft_timeout_leave(&scope);
     CHECK_EQ(weft_tcp_listen("127.0.0.1:0", &l), -EPERM);
     EXPECT_LOGGED("enable_io");
     CHECK_EQ(weft_tcp_connect("127.0.0.1:1", &conn), -EPERM);
