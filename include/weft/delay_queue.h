@@ -15,6 +15,7 @@
  *
  * Items are copied in and out. The queue is on the heap, shared and counted; it belongs to the
  * runtime, or the local set, in which it was created, and goes by its clock. Any thread may use it.
+ * A queue that is NULL is misuse wherever nothing else is said: -EINVAL, 0, NULL, nothing.
  *
  * Source: the operations are those of DelayQueue in tokio-util.
  */
@@ -125,7 +126,8 @@ WEFT_API WEFT_MUST_CHECK int weft_delay_queue_try_next(weft_delay_queue *q, void
 WEFT_API WEFT_MUST_CHECK int weft_delay_queue_blocking_next(weft_delay_queue *q, void *ret_item,
                                                             weft_delay_entry *ret_entry);
 
-/* The same as a future. q and what ret_ point to are borrowed until it ends. */
+/* The same as a future. q and what ret_ point to are borrowed until it ends. -EINVAL is reported
+ * here, and its result. */
 typedef struct weft_delay_queue_next_future {
     weft_future future;
     void *opaque[8];

@@ -10,7 +10,7 @@
 #define ENDED_DOWN (WEFT__WAITER_ENDED + 1)
 
 struct next {
-    weft_delay_queue *queue;
+    weft_delay_queue *queue; /* NULL: misuse, reported when it was initialised */
     void *ret_item;
     weft_delay_entry *ret_entry;
     struct weft__waiter waiter;
@@ -86,6 +86,8 @@ static int next_poll(weft_future *f, weft_waker *waker)
 {
     struct next *n = next_of(f);
     struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
+    if (WEFT__UNLIKELY(n->queue == NULL))
+        return -EINVAL;
     uint32_t ended = weft__waiter_result(&n->waiter);
     if (ended)
         return result_of(ended);
@@ -101,6 +103,8 @@ static void next_cancel(weft_future *f)
 {
     struct next *n = next_of(f);
     weft_delay_queue *q = n->queue;
+    if (WEFT__UNLIKELY(q == NULL))
+        return; /* misuse, and not polled */
     struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
     uint64_t now_ns = weft__delay_queue_now(q);
     weft__lock_acquire(&q->lock);
@@ -113,8 +117,8 @@ static void next_cancel(weft_future *f)
 
 static const weft_future_ops next_ops = {next_poll, next_cancel, "delay queue"};
 
-void weft_delay_queue_next_future_init(weft_delay_queue_next_future *f, weft_delay_queue *q,
-                                       void *ret_item, weft_delay_entry *ret_entry)
+static void next_init(weft_delay_queue_next_future *f, weft_delay_queue *q, void *ret_item,
+                      weft_delay_entry *ret_entry)
 {
     f->future.ops = &next_ops;
     struct next *n = next_of(&f->future);
@@ -122,6 +126,14 @@ void weft_delay_queue_next_future_init(weft_delay_queue_next_future *f, weft_del
     n->ret_item = ret_item;
     n->ret_entry = ret_entry;
     weft__waiter_init(&n->waiter);
+}
+
+void weft_delay_queue_next_future_init(weft_delay_queue_next_future *f, weft_delay_queue *q,
+                                       void *ret_item, weft_delay_entry *ret_entry)
+{
+    int rc =
+        weft__delay_queue_check_ret("weft_delay_queue_next_future_init", q, ret_item, WEFT__CALLER);
+    next_init(f, rc < 0 ? NULL : q, ret_item, ret_entry);
 }
 
 int weft_delay_queue_next(weft_delay_queue *q, void *ret_item, weft_delay_entry *ret_entry)
@@ -132,7 +144,7 @@ int weft_delay_queue_next(weft_delay_queue *q, void *ret_item, weft_delay_entry 
     if (rc < 0)
         return rc;
     weft_delay_queue_next_future f;
-    weft_delay_queue_next_future_init(&f, q, ret_item, ret_entry);
+    next_init(&f, q, ret_item, ret_entry);
     return weft__wait_for(&f.future);
 }
 
@@ -143,7 +155,7 @@ int weft_delay_queue_blocking_next(weft_delay_queue *q, void *ret_item, weft_del
     if (rc < 0)
         return rc;
     weft_delay_queue_next_future f;
-    weft_delay_queue_next_future_init(&f, q, ret_item, ret_entry);
+    next_init(&f, q, ret_item, ret_entry);
     return weft__wait_blocking("weft_delay_queue_blocking_next", &f.future, WEFT__CALLER);
 }
 

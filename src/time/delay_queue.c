@@ -9,6 +9,11 @@
 
 #define CAP_FIRST 8
 
+static int null_queue(const char *call, const void *caller)
+{
+    return weft__misuse(call, -EINVAL, "the queue is NULL", caller);
+}
+
 /* ---- life ---- */
 
 int weft_delay_queue_create(size_t item_bytes, void (*drop)(void *item),
@@ -43,6 +48,8 @@ int weft_delay_queue_create(size_t item_bytes, void (*drop)(void *item),
 
 weft_delay_queue *weft_delay_queue_ref(weft_delay_queue *q)
 {
+    if (weft__is_null("weft_delay_queue_ref", q, WEFT__CALLER))
+        return NULL;
     weft__a64_add_relaxed(&q->refs, 1); /* the caller's own keeps it alive */
     return q;
 }
@@ -92,6 +99,8 @@ int weft__delay_queue_take(weft_delay_queue *q, uint64_t now_ns, void *ret_item,
 int weft__delay_queue_check_ret(const char *call, const weft_delay_queue *q, const void *ret_item,
                                 const void *caller)
 {
+    if (q == NULL)
+        return null_queue(call, caller);
     if (ret_item == NULL && q->drop && q->item_bytes)
         return weft__misuse(call, -EINVAL, "ret_item is NULL, and items have to be destroyed",
                             caller);
@@ -177,14 +186,20 @@ static int insert_at(const char *call, weft_delay_queue *q, const void *item, ui
 int weft_delay_queue_insert(weft_delay_queue *q, const void *item, uint64_t delay_ns,
                             weft_delay_key *ret_key)
 {
-    return insert_at("weft_delay_queue_insert", q, item,
-                     weft__add_sat(weft__delay_queue_now(q), delay_ns), ret_key, WEFT__CALLER);
+    static const char call[] = "weft_delay_queue_insert";
+    if (q == NULL)
+        return null_queue(call, WEFT__CALLER);
+    return insert_at(call, q, item, weft__add_sat(weft__delay_queue_now(q), delay_ns), ret_key,
+                     WEFT__CALLER);
 }
 
 int weft_delay_queue_insert_at(weft_delay_queue *q, const void *item, uint64_t deadline_ns,
                                weft_delay_key *ret_key)
 {
-    return insert_at("weft_delay_queue_insert_at", q, item, deadline_ns, ret_key, WEFT__CALLER);
+    static const char call[] = "weft_delay_queue_insert_at";
+    if (q == NULL)
+        return null_queue(call, WEFT__CALLER);
+    return insert_at(call, q, item, deadline_ns, ret_key, WEFT__CALLER);
 }
 
 static int try_remove(weft_delay_queue *q, weft_delay_key key, void *ret_item)
@@ -216,7 +231,7 @@ int weft_delay_queue_try_remove(weft_delay_queue *q, weft_delay_key key, void *r
     return rc < 0 ? rc : try_remove(q, key, ret_item);
 }
 
-int weft_delay_queue_try_reset_at(weft_delay_queue *q, weft_delay_key key, uint64_t deadline_ns)
+static int try_reset_at(weft_delay_queue *q, weft_delay_key key, uint64_t deadline_ns)
 {
     struct change c = change_begin(q);
     const struct weft__delay_node *n = weft__delay_heap_find(&q->heap, key);
@@ -226,17 +241,28 @@ int weft_delay_queue_try_reset_at(weft_delay_queue *q, weft_delay_key key, uint6
     return n ? 0 : -ENOENT;
 }
 
+int weft_delay_queue_try_reset_at(weft_delay_queue *q, weft_delay_key key, uint64_t deadline_ns)
+{
+    return q ? try_reset_at(q, key, deadline_ns)
+             : null_queue("weft_delay_queue_try_reset_at", WEFT__CALLER);
+}
+
 int weft_delay_queue_reset_at(weft_delay_queue *q, weft_delay_key key, uint64_t deadline_ns)
 {
-    int rc = weft_delay_queue_try_reset_at(q, key, deadline_ns);
-    return rc < 0 ? unknown("weft_delay_queue_reset_at", WEFT__CALLER) : 0;
+    static const char call[] = "weft_delay_queue_reset_at";
+    if (q == NULL)
+        return null_queue(call, WEFT__CALLER);
+    int rc = try_reset_at(q, key, deadline_ns);
+    return rc < 0 ? unknown(call, WEFT__CALLER) : 0;
 }
 
 int weft_delay_queue_reset(weft_delay_queue *q, weft_delay_key key, uint64_t delay_ns)
 {
-    int rc =
-        weft_delay_queue_try_reset_at(q, key, weft__add_sat(weft__delay_queue_now(q), delay_ns));
-    return rc < 0 ? unknown("weft_delay_queue_reset", WEFT__CALLER) : 0;
+    static const char call[] = "weft_delay_queue_reset";
+    if (q == NULL)
+        return null_queue(call, WEFT__CALLER);
+    int rc = try_reset_at(q, key, weft__add_sat(weft__delay_queue_now(q), delay_ns));
+    return rc < 0 ? unknown(call, WEFT__CALLER) : 0;
 }
 
 int weft_delay_queue_try_next(weft_delay_queue *q, void *ret_item, weft_delay_entry *ret_entry)
@@ -252,6 +278,8 @@ int weft_delay_queue_try_next(weft_delay_queue *q, void *ret_item, weft_delay_en
 
 void weft_delay_queue_clear(weft_delay_queue *q)
 {
+    if (weft__is_null("weft_delay_queue_clear", q, WEFT__CALLER))
+        return;
     struct change c = change_begin(q);
     struct weft__delay_heap full = q->heap;
     weft__delay_heap_init(&q->heap, q->item_bytes);
@@ -270,8 +298,9 @@ void weft_delay_queue_clear(weft_delay_queue *q)
 
 int weft_delay_queue_peek(weft_delay_queue *q, weft_delay_entry *ret_entry)
 {
-    if (ret_entry == NULL)
-        return weft__misuse("weft_delay_queue_peek", -EINVAL, "ret_entry is NULL", WEFT__CALLER);
+    if (q == NULL || ret_entry == NULL)
+        return weft__misuse("weft_delay_queue_peek", -EINVAL, "the queue or ret_entry is NULL",
+                            WEFT__CALLER);
     weft__lock_acquire(&q->lock);
     const struct weft__delay_node *n = weft__delay_heap_first(&q->heap);
     if (n)
@@ -282,9 +311,9 @@ int weft_delay_queue_peek(weft_delay_queue *q, weft_delay_entry *ret_entry)
 
 int weft_delay_queue_deadline(weft_delay_queue *q, weft_delay_key key, uint64_t *ret_deadline_ns)
 {
-    if (ret_deadline_ns == NULL)
-        return weft__misuse("weft_delay_queue_deadline", -EINVAL, "ret_deadline_ns is NULL",
-                            WEFT__CALLER);
+    if (q == NULL || ret_deadline_ns == NULL)
+        return weft__misuse("weft_delay_queue_deadline", -EINVAL,
+                            "the queue or ret_deadline_ns is NULL", WEFT__CALLER);
     weft__lock_acquire(&q->lock);
     const struct weft__delay_node *n = weft__delay_heap_find(&q->heap, key);
     if (n)
@@ -295,6 +324,8 @@ int weft_delay_queue_deadline(weft_delay_queue *q, weft_delay_key key, uint64_t 
 
 size_t weft_delay_queue_len(weft_delay_queue *q)
 {
+    if (weft__is_null("weft_delay_queue_len", q, WEFT__CALLER))
+        return 0;
     weft__lock_acquire(&q->lock);
     size_t len = q->heap.len;
     weft__lock_release(&q->lock);
@@ -303,6 +334,8 @@ size_t weft_delay_queue_len(weft_delay_queue *q)
 
 size_t weft_delay_queue_capacity(weft_delay_queue *q)
 {
+    if (weft__is_null("weft_delay_queue_capacity", q, WEFT__CALLER))
+        return 0;
     weft__lock_acquire(&q->lock);
     size_t cap = q->heap.block.cap;
     weft__lock_release(&q->lock);
@@ -311,6 +344,8 @@ size_t weft_delay_queue_capacity(weft_delay_queue *q)
 
 int weft_delay_queue_reserve(weft_delay_queue *q, size_t additional)
 {
+    if (q == NULL)
+        return null_queue("weft_delay_queue_reserve", WEFT__CALLER);
     struct weft__delay_block old = {0};
     int rc = 0;
     weft__lock_acquire(&q->lock);
@@ -323,6 +358,8 @@ int weft_delay_queue_reserve(weft_delay_queue *q, size_t additional)
 
 int weft_delay_queue_compact(weft_delay_queue *q)
 {
+    if (q == NULL)
+        return null_queue("weft_delay_queue_compact", WEFT__CALLER);
     struct weft__delay_block block;
     weft__lock_acquire(&q->lock);
     size_t cap = q->heap.len, slots = weft__delay_heap_slots_in_use(&q->heap);

@@ -40,7 +40,7 @@ void weft__delay_queue_refresh(weft_delay_queue *q, uint64_t now_ns, struct weft
 /* Under the lock: takes the earliest item. 0; -EAGAIN when it is not due; -ENODATA. */
 int weft__delay_queue_take(weft_delay_queue *q, uint64_t now_ns, void *ret_item,
                            weft_delay_entry *ret_entry);
-/* -EINVAL, reported for `call`, when nobody would own an item that leaves. */
+/* -EINVAL, reported for `call`, when q is NULL, or nobody would own an item that leaves. */
 int weft__delay_queue_check_ret(const char *call, const weft_delay_queue *q, const void *ret_item,
                                 const void *caller);
 

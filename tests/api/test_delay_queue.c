@@ -5,6 +5,7 @@
 
 #include <weft/clock.h>
 #include <weft/delay_queue.h>
+#include <weft/select.h>
 
 #include <errno.h>
 #include <pthread.h>
@@ -618,6 +619,75 @@ static void bad_arguments(struct test_env *env)
     weft_delay_queue_unref(q);
 }
 
+/* What came out and had no place to go to would be lost. */
+static void no_item_leaves_without_a_place(struct test_env *env)
+{
+    weft_delay_queue *q;
+    weft_delay_queue_next_future f;
+    (void)env;
+    CHECK_EQ(weft_delay_queue_create(sizeof(void *), drop, &q), 0);
+    fill(q, 1);
+    weft_delay_entry e;
+    CHECK_EQ(weft_delay_queue_peek(q, &e), 0);
+    CHECK_EQ(weft_delay_queue_reset_at(q, e.key, 0), 0);
+    test_log_clear();
+    weft_delay_queue_next_future_init(&f, q, NULL, NULL);
+    EXPECT_LOGGED("weft_delay_queue_next_future_init");
+    CHECK_EQ(weft_await(&f.future), -EINVAL);
+    weft_case c = weft_case_delay_queue_next(q, NULL, NULL);
+    CHECK_EQ(weft_select(&c, 1), 0);
+    CHECK_EQ(c.rc, -EINVAL);
+    EXPECT_LOGGED("weft_delay_queue_next_future_init");
+    CHECK_EQ(weft_delay_queue_len(q), 1);
+    weft_delay_queue_unref(q);
+}
+
+#define REFUSED(call, ...)                                                                         \
+    do {                                                                                           \
+        test_log_clear();                                                                          \
+        EXPECT_EQ(call(__VA_ARGS__), -EINVAL);                                                     \
+        EXPECT_LOGGED(#call);                                                                      \
+    } while (0)
+
+static void a_queue_that_is_null(struct test_env *env)
+{
+    weft_delay_key key = {0};
+    weft_delay_entry e;
+    weft_delay_queue_next_future f;
+    uint64_t deadline_ns;
+    int item = 0;
+    (void)env;
+    REFUSED(weft_delay_queue_insert, NULL, &item, 0, NULL);
+    REFUSED(weft_delay_queue_insert_at, NULL, &item, 0, NULL);
+    REFUSED(weft_delay_queue_remove, NULL, key, &item);
+    REFUSED(weft_delay_queue_try_remove, NULL, key, &item);
+    REFUSED(weft_delay_queue_reset, NULL, key, 0);
+    REFUSED(weft_delay_queue_reset_at, NULL, key, 0);
+    REFUSED(weft_delay_queue_try_reset_at, NULL, key, 0);
+    REFUSED(weft_delay_queue_next, NULL, &item, NULL);
+    REFUSED(weft_delay_queue_try_next, NULL, &item, NULL);
+    REFUSED(weft_delay_queue_blocking_next, NULL, &item, NULL);
+    REFUSED(weft_delay_queue_peek, NULL, &e);
+    REFUSED(weft_delay_queue_deadline, NULL, key, &deadline_ns);
+    REFUSED(weft_delay_queue_reserve, NULL, 1);
+    REFUSED(weft_delay_queue_compact, NULL);
+    test_log_clear();
+    EXPECT_EQ(weft_delay_queue_len(NULL), 0);
+    EXPECT_LOGGED("weft_delay_queue_len");
+    EXPECT_EQ(weft_delay_queue_capacity(NULL), 0);
+    EXPECT_LOGGED("weft_delay_queue_capacity");
+    EXPECT(weft_delay_queue_ref(NULL) == NULL);
+    EXPECT_LOGGED("weft_delay_queue_ref");
+    weft_delay_queue_clear(NULL);
+    EXPECT_LOGGED("weft_delay_queue_clear");
+    weft_delay_queue_next_future_init(&f, NULL, &item, NULL);
+    EXPECT_LOGGED("weft_delay_queue_next_future_init");
+    EXPECT_EQ(weft_await(&f.future), -EINVAL);
+    weft_delay_queue_next_future_init(&f, NULL, &item, NULL);
+    weft_future_cancel(&f.future); /* without a poll */
+    test_log_clear();
+}
+
 static void outside_a_runtime_is_misuse(struct test_env *env)
 {
     weft_delay_queue *q;
@@ -760,6 +830,7 @@ TEST_MAIN(CT(dq_01_earliest_first_at_the_deadline), CT(dq_01_past_deadlines_at_o
           CT(dq_06_removing_the_last_wakes_with_none), CT(dq_07_an_old_queue_works),
           CT(several_wait_in_turn), CT(who_leaves_hands_on), CT(an_aborted_leader_loses_no_item),
           IN_TASK(items_are_destroyed_once), IN_TASK(bad_arguments),
+          IN_TASK(no_item_leaves_without_a_place), IN_TASK(a_queue_that_is_null),
           PLAIN(outside_a_runtime_is_misuse), ON_MAIN_ON(a_plain_thread_waits, TEST_MT1),
           ON_MAIN_ON(a_plain_thread_waits, TEST_MT4), ON_MAIN(after_the_end_of_its_runtime),
           IN_TASK(a_crowd_loses_nothing))
