@@ -35,20 +35,29 @@ static unsigned may_fire(struct weft__worker *w)
     return len < RING_FULL ? RING_FULL - len : (WEFT__RUNQ_CAP - len) / 2 + 1;
 }
 
+/* Not exactly: something may be due. relaxed: as in weft__timers_expire(). */
+static bool may_be_due(struct weft__worker *w, uint64_t now_ns)
+{
+    return weft__a64_load_relaxed(&w->timers.next_ns) <= now_ns ||
+           weft__a64_load_relaxed(&w->sched->outer_timers.next_ns) <= now_ns;
+}
+
 unsigned weft__sched_expire_paused(struct weft__worker *w, uint64_t now_ns)
 {
-    unsigned total = 0, max;
-    for (;;) {
+    unsigned total = 0;
+    /* Called again and again while tasks run: the exact answer, which walks a slot, comes last. */
+    while (may_be_due(w, now_ns)) {
         uint64_t deadline_ns;
+        unsigned max = may_fire(w);
+        if (max == 0)
+            return total;
         struct weft__timers *ts = earliest_timers(w, &deadline_ns);
-        if (deadline_ns > now_ns) {
-            w->held_until_tick = 0;
-            return total;
-        }
-        if ((max = may_fire(w)) == 0)
-            return total;
+        if (deadline_ns > now_ns)
+            break;
         total += weft__timers_fire_earliest(ts, max);
     }
+    w->held_until_tick = 0;
+    return total;
 }
 
 uint64_t weft__sched_next_jump(struct weft__worker *w)

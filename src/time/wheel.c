@@ -99,13 +99,19 @@ static bool earliest_slot(const struct weft__wheel *w, unsigned *ret_level, unsi
     return false;
 }
 
-static uint64_t earliest_in(const struct weft__node *head)
+/* None is earlier than bound_ns. */
+static uint64_t earliest_from(const struct weft__node *head, uint64_t bound_ns)
 {
     uint64_t earliest_ns = WEFT_NEVER;
-    for (const struct weft__node *n = head->next; n != head; n = n->next)
+    for (const struct weft__node *n = head->next; n != head && earliest_ns > bound_ns; n = n->next)
         if (entry_of_const(n)->deadline_ns < earliest_ns)
             earliest_ns = entry_of_const(n)->deadline_ns;
     return earliest_ns;
+}
+
+static uint64_t earliest_in(const struct weft__node *head)
+{
+    return earliest_from(head, 0);
 }
 
 /* The earliest deadline of a slot above level 0, or its start when that would take too long. */
@@ -141,6 +147,8 @@ static void refresh_next(struct weft__wheel *w)
 
 static void link_due(struct weft__wheel *w, struct weft__wheel_entry *e)
 {
+    if (weft__list_is_empty(&w->due) || e->deadline_ns < w->due_ns)
+        w->due_ns = e->deadline_ns;
     e->level = LEVEL_DUE;
     weft__list_push_back(&w->due, &e->node);
 }
@@ -201,6 +209,7 @@ void weft__wheel_init(struct weft__wheel *w, uint64_t now_ns)
     w->count = 0;
     w->next_ns = w->wake_ns = WEFT_NEVER;
     w->next_is_exact = true;
+    w->due_ns = 0;
     weft__list_init(&w->due);
     weft__list_init(&w->never);
     memset(w->occupied, 0, sizeof w->occupied);
@@ -309,11 +318,13 @@ uint64_t weft__wheel_next_deadline(struct weft__wheel *w)
     return w->wake_ns;
 }
 
-uint64_t weft__wheel_earliest(const struct weft__wheel *w)
+uint64_t weft__wheel_earliest(struct weft__wheel *w)
 {
     unsigned level, slot;
-    if (!weft__list_is_empty(&w->due)) /* none of the slots is earlier than what left them */
-        return earliest_in(&w->due);
+    if (!weft__list_is_empty(&w->due)) { /* none of the slots is earlier than what left them */
+        w->due_ns = earliest_from(&w->due, w->due_ns);
+        return w->due_ns;
+    }
     return earliest_slot(w, &level, &slot) ? earliest_in(head_of(w, level, slot)) : WEFT_NEVER;
 }
 
@@ -328,6 +339,7 @@ static size_t check_list(const struct weft__wheel *w, const struct weft__node *h
         WEFT_ASSERT(e->level == level);
         if (level == LEVEL_DUE) {
             WEFT_ASSERT(e->deadline_ns <= w->now_ns);
+            WEFT_ASSERT(e->deadline_ns >= w->due_ns);
         } else if (level == LEVEL_NEVER) {
             WEFT_ASSERT(e->deadline_ns == WEFT_NEVER);
         } else {

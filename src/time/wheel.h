@@ -56,6 +56,7 @@ struct weft__wheel {
     bool next_is_exact;
 
     struct weft__node due;   /* out of the slots and not yet taken, or inserted at or before now */
+    uint64_t due_ns;         /* none of due is earlier */
     struct weft__node never; /* deadline WEFT_NEVER: counted, removable, never taken */
     struct weft__node slot[WEFT__WHEEL_SLOTS]; /* by level */
 };
@@ -102,8 +103,9 @@ struct weft__wheel_entry *weft__wheel_take_any(struct weft__wheel *w);
 uint64_t weft__wheel_next_deadline(struct weft__wheel *w);
 
 /* The earliest deadline, exactly; WEFT_NEVER when there is none. Walks one slot, however many are
- * in it: for a clock that stands still meanwhile. */
-uint64_t weft__wheel_earliest(const struct weft__wheel *w);
+ * in it, but of those that are due no more than it must: for a clock that stands still meanwhile,
+ * and a crowd of timers that are due at one moment. */
+uint64_t weft__wheel_earliest(struct weft__wheel *w);
 
 /* Walks everything and asserts the invariants; for tests. */
 void weft__wheel_check(const struct weft__wheel *w);
