@@ -28,11 +28,12 @@ static void halt_all(void)
         if (has_threads(core))
             weft__sched_halt(weft__sched_of(core));
     }
-    uint64_t now_ns = weft__sys_now_ns();
+    uint64_t waited_ns = 0;
     for (uint64_t id = 0; (core = weft__runtime_after(id)) != NULL; weft__core_unref(core)) {
         id = core->id;
         if (has_threads(core))
-            weft__sched_halt_wait(weft__sched_of(core), now_ns + BLOCKED_NS, now_ns + PATIENCE_NS);
+            waited_ns =
+                weft__sched_halt_wait(weft__sched_of(core), waited_ns, BLOCKED_NS, PATIENCE_NS);
     }
 }
 

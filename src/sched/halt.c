@@ -4,6 +4,9 @@
 
 /* Who waits in an exit handler for something that a task should do waits for this long. */
 #define HALT_MAX_NS (3 * WEFT_SEC)
+/* Between two looks at who stands still. One that takes longer than the most has not been one. */
+#define PAUSE_NS (100 * WEFT_US)
+#define PAUSE_NS_MOST (10 * WEFT_MS)
 
 void weft__sched_halt(struct weft__sched *s)
 {
@@ -59,17 +62,24 @@ static uint32_t count_running(struct weft__sched *s, bool counts_sleepers)
     return running;
 }
 
-void weft__sched_halt_wait(struct weft__sched *s, uint64_t deadline_ns, uint64_t give_up_ns)
+static uint64_t pause_ns(void)
 {
     weft__a32 never = {0};
-    for (;;) {
-        uint64_t now_ns = weft__sys_now_ns();
-        bool is_early = now_ns < deadline_ns;
+    uint64_t began_ns = weft__sys_now_ns();
+    (void)weft__sys_futex_wait(&never, 0, began_ns + PAUSE_NS);
+    uint64_t took_ns = weft__sys_now_ns() - began_ns;
+    return took_ns < PAUSE_NS_MOST ? took_ns : PAUSE_NS_MOST;
+}
+
+uint64_t weft__sched_halt_wait(struct weft__sched *s, uint64_t waited_ns, uint64_t blocked_ns,
+                               uint64_t patience_ns)
+{
+    for (;; waited_ns += pause_ns()) {
+        bool is_early = waited_ns < blocked_ns;
         /* acquire pairs with the release of who halts. Those who halt sleep as well. */
         uint32_t halted = is_early ? weft__a32_load_acquire(&s->halted) : 0;
-        if (weft__a32_load_relaxed(&s->stop) != WEFT__STOP_HALT || now_ns >= give_up_ns ||
+        if (weft__a32_load_relaxed(&s->stop) != WEFT__STOP_HALT || waited_ns >= patience_ns ||
             halted >= count_running(s, is_early))
-            return;
-        (void)weft__sys_futex_wait(&never, 0, now_ns + 100 * WEFT_US); /* a pause */
+            return waited_ns;
     }
 }

@@ -11,8 +11,11 @@
 /* Asks the workers to stand still between two tasks. Nothing for a runtime that ends. */
 void weft__sched_halt(struct weft__sched *s);
 /* Waits until all do but the caller's own. Some may be in a task that blocks or computes for ever:
- * from deadline_ns on those that sleep are not waited for, and from give_up_ns on nobody. */
-void weft__sched_halt_wait(struct weft__sched *s, uint64_t deadline_ns, uint64_t give_up_ns);
+ * after blocked_ns those that sleep are not waited for, and after patience_ns nobody, with what has
+ * been waited before, waited_ns, counted in. Returns what has been waited by then. Time for which
+ * the caller itself got no CPU does not count, for so it may have been with the workers. */
+uint64_t weft__sched_halt_wait(struct weft__sched *s, uint64_t waited_ns, uint64_t blocked_ns,
+                               uint64_t patience_ns);
 void weft__sched_resume(struct weft__sched *s);
 /* Stops the workers for good, those that stand still as well. Who sleeps is the caller's to
  * wake. */

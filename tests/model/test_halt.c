@@ -7,6 +7,7 @@
 #include "workers.h"
 
 #include "base/model.h"
+#include "model_internal.h"
 #include "sched/halt.h"
 
 #include <setjmp.h>
@@ -60,7 +61,7 @@ static void halt_and_wait(void)
 {
     uint64_t now_ns = weft__sys_now_ns();
     weft__sched_halt(&sched);
-    weft__sched_halt_wait(&sched, now_ns + WEFT_SEC, now_ns + 2 * WEFT_SEC);
+    (void)weft__sched_halt_wait(&sched, 0, WEFT_SEC, 2 * WEFT_SEC); /* all stand still */
     /* Nobody had to run out of patience. */
     MODEL_CHECK(weft__sys_now_ns() < now_ns + 50 * WEFT_MS);
 }
@@ -124,6 +125,32 @@ static void who_is_not_let_go_goes_on(void **state)
     model_passes(&m);
 }
 
+/* A machine that is held up for longer than there is patience: so was the worker that is waited
+ * for. */
+static void exit_meanwhile(void)
+{
+    spawn(0);
+    weft__sched_halt(&sched);
+    (void)weft__sched_halt_wait(&sched, 0, WEFT_SEC, 2 * WEFT_SEC); /* all stand still */
+    destroy_static_objects();
+    weft__sched_resume(&sched);
+    wait_and_stop();
+}
+static void be_held_up(void)
+{
+    model_step("all are held up");
+    model__clock_set(weft__sys_now_ns() + 5 * WEFT_SEC / 2);
+}
+static void a_machine_that_is_held_up_takes_no_patience(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "halt: the machine is held up",
+                                   .init = init_halt_one,
+                                   .thread = {worker_0, exit_meanwhile, be_held_up},
+                                   .check = all_ran_after_a_while};
+    model_passes(&m);
+}
+
 /* Another thread shuts the runtime down in this moment. */
 static void halt_only(void)
 {
@@ -150,7 +177,7 @@ static void halt_silently(void)
 {
     weft__a32_store_seq_cst(&sched.stop, WEFT__STOP_HALT);
     uint64_t now_ns = weft__sys_now_ns();
-    weft__sched_halt_wait(&sched, now_ns + WEFT_SEC, now_ns + 2 * WEFT_SEC);
+    (void)weft__sched_halt_wait(&sched, 0, WEFT_SEC, 2 * WEFT_SEC); /* all stand still */
     MODEL_CHECK(weft__sys_now_ns() < now_ns + 50 * WEFT_MS);
     weft__sched_resume(&sched);
     wait_and_stop();
@@ -190,6 +217,7 @@ int main(void)
         cmocka_unit_test(nothing_runs_while_all_stand_still),
         cmocka_unit_test(two_workers_stand_still),
         cmocka_unit_test(who_is_not_let_go_goes_on),
+        cmocka_unit_test(a_machine_that_is_held_up_takes_no_patience),
         cmocka_unit_test(a_stop_ends_a_halt),
         cmocka_unit_test(a_silent_halt_is_found),
         cmocka_unit_test(an_exit_that_does_not_wait_is_found),
