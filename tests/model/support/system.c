@@ -182,7 +182,7 @@ int __wrap_pthread_sigmask(int how, const sigset_t *set, sigset_t *ret)
 /* Blocks are cut off an arena, and not used again within a run: each run finds its objects at the
  * addresses of the one before, by which the explorer knows them, and a use after a free is seen. */
 #define ARENA_BYTES (4u << 20)
-#define BLOCK_ALIGN 64 /* as much as anybody asks for */
+#define BLOCK_ALIGN 128 /* as much as anybody asks for */
 #define PAGE ((size_t)4 << 10)
 
 struct block {
