@@ -115,9 +115,9 @@ int weft__driver_poll(struct weft__driver *d, uint64_t timeout_ns, int max_event
         uint64_t key = d->batch[i].data.u64;
         fetch_ahead(d, i, n);
         if (key == WAKE_KEY) {
-            /* acq_rel pairs with the swap in wake: who found 1 there, and so wrote nothing, did so
+            /* acquire pairs with the swap in wake: who found 1 there, and so wrote nothing, did so
              * before this, and what he had done before is seen by the scheduler's next look. */
-            (void)weft__a32_swap_acq_rel(&d->wake_pending, 0);
+            (void)weft__a32_swap_acquire(&d->wake_pending, 0);
             continue;
         }
         deliver(d, key, d->batch[i].events);
@@ -132,15 +132,15 @@ int weft__driver_poll(struct weft__driver *d, uint64_t timeout_ns, int max_event
 
 void weft__driver_wake(struct weft__driver *d)
 {
-    if (weft__a32_swap_acq_rel(&d->wake_pending, 1) == 0) /* see weft__driver_poll */
+    if (weft__a32_swap_release(&d->wake_pending, 1) == 0) /* see weft__driver_poll */
         weft__sys_eventfd_signal(d->wake_fd);
 }
 
 void weft__driver_shutdown(struct weft__driver *d)
 {
-    /* seq_cst is more than is needed: whoever opens a source looks under the source's lock, which
-     * the walk below takes after this store. */
-    if (weft__a32_swap_seq_cst(&d->is_shut, 1) != 0)
+    /* relaxed: whoever opens a source looks under the source's lock, which the walk below takes
+     * after this store. */
+    if (weft__a32_swap_relaxed(&d->is_shut, 1) != 0)
         return;
     weft__lock_acquire(&d->lock);
     uint32_t count = d->slot_count;
@@ -178,7 +178,8 @@ struct weft__source *weft__driver_slot(const struct weft__driver *d, uint32_t in
 {
     uint32_t offset;
     uint32_t k = chunk_of(index, &offset);
-    /* acquire pairs with the release in grow: the slots are initialised. */
+    /* acquire pairs with the release in grow: the slots are initialised. mutation: whoever gets
+     * here by an event or a lock has been ordered by that as well */
     struct weft__source *chunk = weft__aptr_load_acquire(&d->chunks[k]);
     return &chunk[offset];
 }
@@ -206,7 +207,7 @@ static bool grow(struct weft__driver *d)
         weft__list_init(&chunk[i].waiters);
         d->free = &chunk[i];
     }
-    /* release publishes the slots to the poller and to shutdown. */
+    /* release publishes the slots to the poller and to shutdown. mutation: see weft__driver_slot */
     weft__aptr_store_release(&d->chunks[k], chunk);
     d->slot_count += count;
     return true;

@@ -105,8 +105,9 @@ void weft__source_deliver(struct weft__source *s, uint32_t generation, uint64_t 
     struct wake_batch b = {.count = 0};
     weft__lock_acquire(&s->lock);
     /* A descriptor that was closed may still have had an event in the batch, and one that lives on
-     * in a forked child or in a duplicate goes on reporting. */
-    if (weft__source_generation(weft__a64_load_acquire(&s->state)) != generation) {
+     * in a forked child or in a duplicate goes on reporting. relaxed: slots are opened under the
+     * lock. */
+    if (weft__source_generation(weft__a64_load_relaxed(&s->state)) != generation) {
         weft__lock_release(&s->lock);
         return;
     }
@@ -179,7 +180,8 @@ int weft__source_open_on(struct weft__driver *d, int fd, enum weft__source_kind 
     note_ops(kind, ops);
     s->is_finished = false;
     weft__a32_store_relaxed(&s->in_exhaustion, 0);
-    bool is_shut = weft__a32_load_seq_cst(&d->is_shut) != 0;
+    /* relaxed: see weft__driver_shutdown */
+    bool is_shut = weft__a32_load_relaxed(&d->is_shut) != 0;
     uint64_t word = is_shut                   ? WEFT__READY_SHUTDOWN
                     : kind == WEFT__SOURCE_FD ? 0
                                               : WEFT__READY_UNKNOWN;
@@ -198,8 +200,8 @@ int weft__source_open_on(struct weft__driver *d, int fd, enum weft__source_kind 
         weft__lock_acquire(&s->lock);
         s->fd = -1;
         s->is_finished = true;
-        /* The next generation, as after any other use. */
-        weft__a64_store_release(&s->state, (generation + 1) << 32);
+        /* The next generation, as after any other use. relaxed: nobody reads on who sees it. */
+        weft__a64_store_relaxed(&s->state, (generation + 1) << 32);
         weft__lock_release(&s->lock);
         weft__driver_slot_put(s);
         return rc;
@@ -315,8 +317,9 @@ static int spend(struct weft__source *s, const void *handle)
         if ((generation & WEFT__SOURCE_TAG_MASK) != tag || (state & WEFT__SOURCE_OPEN) == 0)
             return -EBADF;
         next = (uint64_t)(uint32_t)(generation + 1) << 32 | (uint32_t)(state & ~WEFT__SOURCE_OPEN);
-        /* acq_rel: who queues after this, under the lock, sees the new generation. */
-    } while (!weft__a64_cas_weak_acq_rel(&s->state, &state, next));
+        /* relaxed: who sees it reads nothing else; who queues has been before end_waiters() under
+         * the lock, or sees it; and the owner's hold orders the end. */
+    } while (!weft__a64_cas_weak_relaxed(&s->state, &state, next));
     return 0;
 }
 
@@ -354,15 +357,16 @@ int weft__source_release_fd(void *handle, int *ret_fd)
         return release_copy(s, handle, ret_fd);
     uintptr_t tag = (uintptr_t)handle & WEFT__SOURCE_TAG_MASK;
     weft__lock_acquire(&s->lock);
-    uint64_t state = weft__a64_load_acquire(&s->state);
+    uint64_t state = weft__a64_load_relaxed(&s->state);
     uint64_t generation = weft__source_generation(state);
     int rc = 0;
     if ((generation & WEFT__SOURCE_TAG_MASK) != tag || (state & WEFT__SOURCE_OPEN) == 0)
         rc = -EBADF;
-    /* Who is about to queue, or to split, has a hold. acq_rel as in spend. */
+    /* Who is about to queue, or to split, has a hold. acquire pairs with weft__source_unhold: the
+     * last use of fd is over. */
     else if (s->pins > 0 || weft__source_has_flag(s, WEFT__SOURCE_SPLIT) ||
              (uint32_t)state != (WEFT__SOURCE_OPEN | 1) ||
-             !weft__a64_cas_acq_rel(&s->state, &state,
+             !weft__a64_cas_acquire(&s->state, &state,
                                     (uint64_t)(uint32_t)(generation + 1) << 32 | 1))
         rc = -EBUSY;
     weft__lock_release(&s->lock);

@@ -41,7 +41,8 @@ static void drop_hold(struct weft__io_wait *w)
 static int queue(struct weft__io_wait *w, weft_waker *waker)
 {
     struct weft__source *s = w->source;
-    if (weft__source_generation(weft__a64_load_acquire(&s->state)) != w->generation)
+    /* relaxed: who closes has not been at the waiters yet, or unlocked after it had closed */
+    if (weft__source_generation(weft__a64_load_relaxed(&s->state)) != w->generation)
         return -EBADF;
     uint64_t bits = weft__source_ready_to(s, w->interest);
     if (bits != 0)
@@ -89,7 +90,7 @@ static int wait_poll(weft_future *f, weft_waker *waker)
     uint32_t state = weft__a32_load_acquire(&w->state); /* pairs with collect */
     if (state == WEFT__IO_WAIT_QUEUED) {
         weft__lock_acquire(&s->lock); /* our pin keeps s */
-        state = weft__a32_load_acquire(&w->state);
+        state = weft__a32_load_relaxed(&w->state);
         rc = state == WEFT__IO_WAIT_QUEUED ? poll_queued(w, waker) : 0;
         weft__lock_release(&s->lock);
         if (state == WEFT__IO_WAIT_QUEUED)
@@ -138,7 +139,7 @@ void weft__io_wait_abandon(struct weft__io_wait *w)
     }
     if (state == WEFT__IO_WAIT_QUEUED) {
         weft__lock_acquire(&s->lock);
-        state = weft__a32_load_acquire(&w->state);
+        state = weft__a32_load_relaxed(&w->state);
         if (state == WEFT__IO_WAIT_QUEUED) {
             weft__list_remove(&w->node);
             state = WEFT__IO_WAIT_ENDED; /* the pin is left, as there */
