@@ -33,44 +33,67 @@ int weft_dump(weft_handle *h, int fd)
 static struct weft__lock list_lock;
 static struct weft_runtime *weft__runtimes; /* newest first; under the lock */
 
+/* The list is the process's: a thread of a simulation waits for its lock like any other. */
+static const struct weft__virtual *lock_list(void)
+{
+    const struct weft__virtual *left = weft__virtual_leave();
+    weft__lock_acquire(&list_lock);
+    return left;
+}
+
+static void unlock_list(const struct weft__virtual *left)
+{
+    weft__lock_release(&list_lock);
+    weft__virtual_return(left);
+}
+
 void weft__runtime_list_add(struct weft_runtime *rt)
 {
-    weft__lock_acquire(&list_lock);
+    const struct weft__virtual *left = lock_list();
     rt->next = weft__runtimes;
     weft__runtimes = rt;
-    weft__lock_release(&list_lock);
+    unlock_list(left);
 }
 
 void weft__runtime_list_remove(struct weft_runtime *rt)
 {
-    weft__lock_acquire(&list_lock);
+    const struct weft__virtual *left = lock_list();
     struct weft_runtime **link = &weft__runtimes;
     while (*link != NULL && *link != rt)
         link = &(*link)->next;
     if (*link != NULL)
         *link = rt->next;
-    weft__lock_release(&list_lock);
+    unlock_list(left);
 }
 
 struct weft__core *weft__runtime_after(uint64_t id)
 {
     struct weft__core *found = NULL;
-    weft__lock_acquire(&list_lock);
+    const struct weft__virtual *left = lock_list();
     for (struct weft_runtime *rt = weft__runtimes; rt != NULL; rt = rt->next) {
         struct weft__core *core = &rt->sched.core;
-        if (core->id > id && (found == NULL || core->id < found->id))
+        if (!rt->is_simulated && core->id > id && (found == NULL || core->id < found->id))
             found = core;
     }
     if (found != NULL)
         weft__core_ref(found);
-    weft__lock_release(&list_lock);
+    unlock_list(left);
     return found;
 }
 
-/* Who wakes a task of a simulation from outside wakes nobody, and what replays would differ. */
+static bool has_simulated(void)
+{
+    const struct weft__virtual *left = lock_list();
+    const struct weft_runtime *rt = weft__runtimes;
+    while (rt != NULL && !rt->is_simulated)
+        rt = rt->next;
+    unlock_list(left);
+    return rt != NULL;
+}
+
 static void dump_all(int fd)
 {
-    static const char simulated[] = "(in a simulation: weft_dump() inside it, or gdb)\n";
+    static const char simulated[] = "a simulation: its tasks are shown by weft_dump() inside\n";
     struct weft__core *core;
     char line[256];
     for (uint64_t id = 0; (core = weft__runtime_after(id)) != NULL; weft__core_unref(core)) {
@@ -78,11 +101,10 @@ static void dump_all(int fd)
         int n = snprintf(line, sizeof line, "runtime %llu \"%s\":\n", (unsigned long long)id,
                          core->name);
         weft__sys_write_all(fd, line, n > 0 ? (size_t)n : 0);
-        if (weft__runtime_of(core)->is_simulated)
-            weft__sys_write_all(fd, simulated, sizeof simulated - 1);
-        else
-            (void)weft__sched_dump(weft__sched_of(core), fd, NULL);
+        (void)weft__sched_dump(weft__sched_of(core), fd, NULL);
     }
+    if (has_simulated())
+        weft__sys_write_all(fd, simulated, sizeof simulated - 1);
 }
 
 /* ---- on a signal ---- */

@@ -14,26 +14,17 @@
 #define BLOCKED_NS (50 * WEFT_MS)
 #define PATIENCE_NS WEFT_SEC
 
-/* The threads of a simulation do nothing while somebody else runs, or are gone. */
-static bool has_threads(struct weft__core *core)
-{
-    return !weft__runtime_of(core)->is_simulated;
-}
-
 static void halt_all(void)
 {
     struct weft__core *core;
     for (uint64_t id = 0; (core = weft__runtime_after(id)) != NULL; weft__core_unref(core)) {
         id = core->id;
-        if (has_threads(core))
-            weft__sched_halt(weft__sched_of(core));
+        weft__sched_halt(weft__sched_of(core));
     }
     uint64_t waited_ns = 0;
     for (uint64_t id = 0; (core = weft__runtime_after(id)) != NULL; weft__core_unref(core)) {
         id = core->id;
-        if (has_threads(core))
-            waited_ns =
-                weft__sched_halt_wait(weft__sched_of(core), waited_ns, BLOCKED_NS, PATIENCE_NS);
+        waited_ns = weft__sched_halt_wait(weft__sched_of(core), waited_ns, BLOCKED_NS, PATIENCE_NS);
     }
 }
 
@@ -41,7 +32,7 @@ static void at_exit(void)
 {
     if (weft__sys_is_forked_child())
         return; /* the threads are the parent's */
-    /* exit() may be called in a simulation. */
+    /* exit() may be called in a simulation, whose threads do nothing meanwhile. */
     const struct weft__virtual *left = weft__virtual_leave();
     halt_all();
     weft__virtual_return(left);

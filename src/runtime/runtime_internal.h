@@ -13,7 +13,7 @@ struct weft_runtime {
     struct weft__sched sched; /* first: core, scheduler and runtime are one object */
     struct weft__pool pool;
     struct weft_runtime *next; /* of the process; see dump.c */
-    bool is_simulated;         /* its threads are none that others may wait for */
+    bool is_simulated;         /* in a simulation */
 };
 
 static inline struct weft_runtime *weft__runtime_of(struct weft__core *core)
@@ -49,7 +49,8 @@ void weft__runtime_teardown(struct weft_runtime *rt);
 void weft__runtime_list_add(struct weft_runtime *rt);
 void weft__runtime_list_remove(struct weft_runtime *rt); /* one that is not in it: nothing */
 /* The one with the next higher id, with a reference; NULL: none. So the list may change during a
- * walk. */
+ * walk. None of a simulation: who wakes a task there from outside wakes nobody, who gives up the
+ * last reference closes nothing, and the run would be another one. */
 struct weft__core *weft__runtime_after(uint64_t id);
 /* Once: from now on exit() halts the workers first. */
 void weft__exit_init(void);
