@@ -363,11 +363,12 @@ static ssize_t tcp_read(struct weft__sim *s, struct weft__sim_file *f, const str
         return -EAGAIN;
     size_t n = visible(side);
     if (n == 0) {
-        if ((side->has_fin || side->is_read_shut) && side->rx_len == 0)
+        bool is_all = side->rx_len == 0;
+        if (side->has_fin && is_all)
             return 0;
         if (side->error != 0)
             return take_error(side);
-        return side->is_dead ? 0 : -EAGAIN;
+        return side->is_dead || (side->is_read_shut && is_all) ? 0 : -EAGAIN;
     }
     if (n > len)
         n = len;
@@ -426,6 +427,7 @@ static ssize_t tcp_write(struct weft__sim *s, struct weft__sim_file *f, const st
     if (side->is_dead || side->is_write_shut)
         return -EPIPE;
     size_t n = f->conn->is_established ? room_of(side) : 0;
+    side->wants_room = n < len;
     if (n == 0)
         return -EAGAIN;
     if (n > len)
@@ -497,8 +499,12 @@ int weft__sim_shutdown(int fd, int how)
     if (!is_socket(f))
         return f == NULL ? -EBADF : -ENOTSOCK;
     struct weft__sim_side *side = side_of(f);
-    if (side == NULL || !f->conn->is_established || side->is_dead)
+    if (side == NULL || !f->conn->is_established)
         return -ENOTCONN;
+    if (side->is_dead || weft__sim_conn_is_over(f->conn, f->side)) {
+        weft__sim_file_edge(s, f);
+        return -ENOTCONN;
+    }
     if (how == SHUT_RD || how == SHUT_RDWR)
         side->is_read_shut = true;
     if ((how == SHUT_WR || how == SHUT_RDWR) && !side->is_write_shut) {
@@ -541,7 +547,7 @@ void weft__sim_socket_free(struct weft__sim_file *f)
 
 uint32_t weft__sim_socket_poll(const struct weft__sim_file *f)
 {
-    const struct weft__sim_side *side = side_of(f);
+    struct weft__sim_side *side = side_of(f);
     if (f->kind == WEFT__SIM_LISTENER)
         return f->queue != NULL ? EPOLLIN : 0;
     if (side == NULL)
@@ -560,6 +566,7 @@ uint32_t weft__sim_socket_poll(const struct weft__sim_file *f)
         bits |= EPOLLRDHUP;
     if ((side->has_fin || side->is_read_shut) && side->is_write_shut)
         bits |= EPOLLHUP;
+    side->wants_room |= room_of(side) == 0;
     if (room_of(side) > 0 || side->is_write_shut)
         bits |= EPOLLOUT;
     return bits;
@@ -578,7 +585,8 @@ int weft__sim_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
     struct weft__sim_file *f = weft__sim_file_of(weft__sim_here(), fd);
     if (!is_socket(f))
         return f == NULL ? -EBADF : -ENOTSOCK;
-    if (f->conn == NULL || !f->conn->is_established || side_of(f)->is_dead)
+    if (f->conn == NULL || !f->conn->is_established || side_of(f)->is_dead ||
+        weft__sim_conn_is_over(f->conn, f->side))
         return -ENOTCONN;
     struct sockaddr_storage peer;
     socklen_t peer_len;

@@ -226,6 +226,11 @@ static void free_conn_if_unused(struct weft__sim_conn *c)
         free_conn(c);
 }
 
+bool weft__sim_conn_is_over(const struct weft__sim_conn *c, unsigned side)
+{
+    return c->side[side].has_fin && c->side[side].is_write_shut && c->side[1 - side].has_fin;
+}
+
 /* This end learns that the connection is lost. */
 static void lose(struct weft__sim *s, struct weft__sim_side *side, int error)
 {
@@ -359,7 +364,7 @@ void weft__sim_side_close(struct weft__sim *s, struct weft__sim_conn *c, unsigne
     bool is_unread = own->rx_len > 0; /* what has stalled waits for room in there */
     own->is_open = false;
     free_stalled(own);
-    if (!own->is_dead && c->is_established) {
+    if (!own->is_dead && c->is_established && !weft__sim_conn_is_over(c, side)) {
         if (resets || is_unread)
             answer(s, c, side, WEFT__SIM_RST, 0);
         else if (!own->is_write_shut)
@@ -415,6 +420,14 @@ static void arrive_in_order(struct weft__sim *s, struct weft__sim_event *e)
     if (side->is_dead || !side->is_open) { /* nobody will read it */
         if (e->kind == WEFT__SIM_DATA)
             answer(s, e->conn, e->side, WEFT__SIM_RST, 0);
+        else if (!side->is_open)
+            side->has_fin = true; /* which its peer goes by */
+        return;
+    }
+    /* Who has shut both directions wants nothing more: RFC 1122, 4.2.2.13. */
+    if (e->kind == WEFT__SIM_DATA && side->is_read_shut && side->is_write_shut) {
+        answer(s, e->conn, e->side, WEFT__SIM_RST, 0);
+        lose(s, side, ECONNRESET);
         return;
     }
     if (side->rx == NULL && (side->rx = weft__malloc(side->rx_cap)) == NULL) {
@@ -529,11 +542,13 @@ static bool happen(struct weft__sim *s, struct weft__sim_event *e)
         arrive_in_order(s, e);
         return true;
     case WEFT__SIM_RST:
-        lose(s, side, side->has_fin ? EPIPE : ECONNRESET);
+        if (!weft__sim_conn_is_over(c, e->side))
+            lose(s, side, side->has_fin ? EPIPE : ECONNRESET);
         return true;
     case WEFT__SIM_ACK:
         side->in_flight -= e->len;
-        weft__sim_file_edge(s, side->sock);
+        if (side->wants_room) /* the kernel tells nobody else */
+            weft__sim_file_edge(s, side->sock);
         return true;
     case WEFT__SIM_SHOW:
         side->hidden = 0;

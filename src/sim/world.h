@@ -97,6 +97,7 @@ struct weft__sim_side {
 
     size_t tx_cap, in_flight; /* sent and not yet acknowledged */
     bool is_blocked;          /* until ROOM */
+    bool wants_room;          /* a write, or a look, found too little of it: more is an edge */
     bool is_write_shut;
     uint64_t last_ns; /* when the last of what it sent arrives */
 
@@ -289,6 +290,9 @@ struct weft__sim_file *weft__sim_listener_of(struct weft__sim *s, const struct s
 unsigned weft__sim_port_of(const struct sockaddr *addr);
 
 struct weft__sim_conn *weft__sim_conn_create(struct weft__sim *s);
+/* Both sides have ended in good order, as far as `side` knows: it is connected to nobody any
+ * more. */
+bool weft__sim_conn_is_over(const struct weft__sim_conn *c, unsigned side);
 /* Sends something from `side` to the other one. */
 int weft__sim_send(struct weft__sim *s, struct weft__sim_conn *c, unsigned side,
                    enum weft__sim_event_kind kind, const void *bytes, size_t len);
