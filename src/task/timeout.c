@@ -15,7 +15,10 @@ static void disarm(struct weft__locals *l, weft_timeout *t)
 {
     struct weft__core *core = t->opaque[1];
     if (core) {
-        core->ops->timeout_disarm(t);
+        /* In a forked child a thread that is not there may have the lock of the wheel, which nobody
+         * goes through. */
+        if (WEFT__LIKELY(!weft__core_is_ancestral(core)))
+            core->ops->timeout_disarm(t);
         t->opaque[1] = NULL;
         l->armed_scopes--;
     }

@@ -1,6 +1,8 @@
-/* Timers after their wheel was closed, as that of a runtime that is down. */
+/* Timers whose wheel is of no use any more: closed, as that of a runtime that is down, or a forked
+ * child's copy. */
 #include "time/timers.h"
 
+#include "sched/sched.h"
 #include "task/task.h"
 
 #include <weft/runtime.h>
@@ -9,6 +11,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -41,8 +46,43 @@ static void a_closed_wheel_fires_at_once(void **state)
     assert_int_equal(weft_runtime_destroy(rt), 0);
 }
 
+/* Another thread held the lock of the wheel as the child was made, which holds it for ever there.
+ * The block of the scope is left in passing. */
+static void a_child_leaves_its_parents_scope(void **state)
+{
+    (void)state;
+    weft_runtime *rt;
+    weft_enter_guard g;
+    weft_timeout t;
+    int status;
+    assert_int_equal(weft_runtime_create(NULL, &rt), 0);
+    weft_handle *h = weft_runtime_handle(rt);
+    assert_int_equal(weft_enter(h, &g), 0);
+    weft_timeout_enter(&t, 1000 * WEFT_SEC);
+    assert_int_equal(weft_sleep(1), 0); /* its timer is armed now */
+    struct weft__timers *wheel = &weft__sched_of(weft__core_current())->outer_timers;
+    weft__lock_acquire(&wheel->lock);
+    assert_int_equal(weft__a64_load_relaxed(&wheel->count), 1);
+    pid_t child = fork();
+    if (child == 0) {
+        (void)alarm(10); /* a hang ends */
+        weft_timeout_leave(&t);
+        _exit(0);
+    }
+    weft__lock_release(&wheel->lock);
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    weft_timeout_leave(&t);
+    assert_int_equal(weft__a64_load_relaxed(&wheel->count), 0);
+    assert_int_equal(weft_leave(&g), 0);
+    weft_handle_unref(h);
+    assert_int_equal(weft_runtime_destroy(rt), 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_closed_wheel_fires_at_once)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_closed_wheel_fires_at_once),
+                                       cmocka_unit_test(a_child_leaves_its_parents_scope)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
