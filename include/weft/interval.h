@@ -64,7 +64,7 @@ WEFT_API void weft_interval_fini(weft_interval *i);
 /* For the ticks from the next on. Neither of these suspends. */
 WEFT_API void weft_interval_set_missed_tick(weft_interval *i, enum weft_missed_tick missed);
 WEFT_API uint64_t weft_interval_period(const weft_interval *i);
-/* When the next tick is due; WEFT_NEVER when there is none. */
+/* When the next tick is due; WEFT_NEVER when there is none, as once it was ended. */
 WEFT_API uint64_t weft_interval_next(const weft_interval *i);
 
 /*

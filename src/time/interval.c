@@ -75,7 +75,7 @@ uint64_t weft_interval_period(const weft_interval *i)
 
 uint64_t weft_interval_next(const weft_interval *i)
 {
-    return weft_timer_deadline(&i->timer);
+    return weft__timer_has_ended(&i->timer) ? WEFT_NEVER : weft_timer_deadline(&i->timer);
 }
 
 /* ---- ticks ---- */

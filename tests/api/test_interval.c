@@ -69,6 +69,7 @@ static void ti_01_period_0_and_other_misuse(struct test_env *env)
     EXPECT_LOGGED("weft_interval_init_at");
     CHECK_EQ(weft_interval_init(&i, 1), 0);
     weft_interval_fini(&i);
+    CHECK_EQ(weft_interval_next(&i), WEFT_NEVER);
     CHECK_EQ(weft_interval_tick(&i, NULL), -EINVAL);
     EXPECT_LOGGED("weft_interval_tick");
     CHECK_EQ(weft_interval_try_tick(&i, NULL), -EINVAL);
