@@ -76,9 +76,10 @@ WEFT_API void weft_timer_fini(weft_timer *t);
 /*
  * Timeout scopes. Every wait inside, however deep, returns -ETIMEDOUT once the time has passed.
  * Scopes nest: the earliest deadline wins. A wait that is ready wins over a deadline that has
- * passed. The cost is one timer, armed when something inside first really waits. With time switched
- * off (weft_config.enable_time) entering one is reported as misuse: then nothing ends a wait,
- * unless the time has passed when it begins.
+ * passed; but a loop of such waits looks at the clock each time that it has used up a budget, also
+ * on threads, which have nobody to yield to. The cost is one timer, armed when something inside
+ * first really waits. With time switched off (weft_config.enable_time) entering one is reported as
+ * misuse: then nothing ends a wait, unless the time has passed when it begins.
  *
  *     WEFT_TIMEOUT(5 * WEFT_SEC)
  *         rc = handshake(conn);

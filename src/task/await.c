@@ -128,6 +128,8 @@ void weft__wait_after_fork(void)
         return;
     if (c->current)
         c->current->budget = 0;
+    if (c->thread_task)
+        c->thread_task->budget = 0;
     if (c->in_place_task) /* a set may be driven in there, whose body is current */
         c->in_place_task->budget = 0;
 }
@@ -150,9 +152,11 @@ int weft__wait_begin_slow(const char *call, const void *caller)
     }
     if (t->locals->unconstrained_depth)
         return 0;
-    if (t->kind >= WEFT__TASK_BLOCKING && t->locals->drive == NULL)
-        return 0; /* a thread that has nobody to yield to */
-    yield_forced(t);
+    bool is_alone = t->kind >= WEFT__TASK_BLOCKING && t->locals->drive == NULL;
+    if (is_alone)
+        t->budget = t->core->budget; /* a thread that has nobody to yield to */
+    else
+        yield_forced(t);
     if (abort_is_due(t, weft__a64_load_relaxed(&t->state)))
         return aborted(t);
     if (drive_error(t))

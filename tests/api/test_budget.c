@@ -183,6 +183,35 @@ static void co_11_exceeding_the_budget_in_place_does_not_hang(struct test_env *e
     sema_fini(&l.sema);
 }
 
+/* ---- deadlines ---- */
+
+/* Waits that are ready never park, and some callers have nobody to yield to: a body beside its
+ * workers, a job. */
+static void *wait_until_late(void *arg)
+{
+    struct chan c;
+    void *v = NULL;
+    int rc = 0;
+    chan_init(&c, 1);
+    uint64_t began = weft_now();
+    WEFT_TIMEOUT(5 * WEFT_MS)
+        while (rc == 0 && weft_now() - began < 10 * WEFT_SEC) {
+            EXPECT_EQ(chan_try_send(&c, NULL), 0);
+            rc = chan_recv(&c, &v);
+        }
+    EXPECT_EQ(rc, -ETIMEDOUT);
+    EXPECT(weft_now() - began >= 5 * WEFT_MS);
+    return arg;
+}
+
+static void a_deadline_ends_a_loop_of_ready_waits(struct test_env *env)
+{
+    weft_task *job;
+    (void)wait_until_late(env);
+    CHECK_EQ(weft_spawn_blocking(wait_until_late, env, &job), 0);
+    CHECK(test_join_value(job) == env);
+}
+
 /* ---- CO-07, CO-08: an endless ready loop of each wait lets a sibling run ---- */
 
 struct endless {
@@ -483,6 +512,8 @@ TEST_MAIN(IN_TASK(co_01_draining_ready_items_yields),
           IN_TASK(co_07_endless_ready_loops_let_a_sibling_run),
           IN_TASK(co_07_polled_task_lets_a_sibling_run),
           IN_TASK(co_08_endless_errors_let_a_sibling_run),
+          IN_TASK(a_deadline_ends_a_loop_of_ready_waits),
+          IN_BODY(a_deadline_ends_a_loop_of_ready_waits),
           IN_TASK_ON(co_11_exceeding_the_budget_in_place_does_not_hang, TEST_MT4),
           IN_TASK(yd_01_timers_are_served_while_tasks_yield),
           IN_TASK(yd_01_yield_lets_every_ready_task_run),
