@@ -168,22 +168,33 @@ weft_case weft_case_iter_next(weft_iter *it, void *item)
 
 /* Items that adapters look at in one try: some hundred microseconds. */
 #define TRY_LOOKS 16384
+/* And in one poll of a thread, which has no budget: then it looks whether it is too late, or has
+ * been aborted. */
+#define THREAD_LOOKS 1024
 
 /* Inside a try, which has looked at enough. It gives up, so there is nobody to be woken. */
-static bool try_ends(void)
+static bool try_ends(struct weft__locals *l)
 {
-    struct weft__locals *l = weft__locals_now();
-    if (WEFT__LIKELY(l->looks_left == 0))
-        return false;
     if (l->looks_left == 1)
         return true;
     l->looks_left--;
     return false;
 }
 
+static bool must_come_back(struct weft__locals *l, weft_waker *waker)
+{
+    const struct weft__task *t = weft__task_current();
+    bool has_budget = t && t->kind <= WEFT__TASK_FUTURE;
+    if (WEFT__LIKELY(has_budget || l->unconstrained_depth || ++l->looks % THREAD_LOOKS != 0))
+        return false;
+    weft_waker_wake(waker);
+    return true;
+}
+
 int weft_iter_poll_next(weft_iter *it, void *item, weft_waker *waker)
 {
-    if (try_ends())
+    struct weft__locals *l = weft__locals_now();
+    if (WEFT__UNLIKELY(l->looks_left) ? try_ends(l) : must_come_back(l, waker))
         return WEFT_PENDING;
     weft_iter_next_future f;
     weft_iter_next_future_init(&f, it, item);

@@ -146,6 +146,7 @@ struct weft__locals {
     uint32_t pin_depth; /* calls of weft_pin() and blocks to undo */
     /* In weft_iter_try_next(): items that adapters may still look at, and one. 0: outside. */
     uint32_t looks_left;
+    uint32_t looks; /* of adapters, where there is no budget that counts them; goes round */
     bool is_panicking, is_unwinding;
     /* a wait has returned -ECANCELED, or the task was unwound: the outcome is cancelled */
     bool abort_seen;

@@ -222,6 +222,55 @@ static void a_generator_leaves_its_argument_alone_afterwards(struct test_env *en
     }
 }
 
+/* ---- a wait that looks at items without end ---- */
+
+struct endless {
+    weft_iter iter;
+    uint64_t began;
+    unsigned looks;
+};
+
+/* But not for ever: then it has an end. */
+static int endless_poll(weft_iter *it, void *item, weft_waker *waker)
+{
+    struct endless *e = (struct endless *)it;
+    (void)waker;
+    *(int *)item = 1;
+    return ++e->looks % 1000 != 0 || weft_now() - e->began < 10 * WEFT_SEC;
+}
+
+static void endless_end(weft_iter *it)
+{
+    (void)it;
+}
+
+static bool suits_none(const void *item, void *arg)
+{
+    (void)item, (void)arg;
+    return false;
+}
+
+static void *filter_until_late(void *arg)
+{
+    static const weft_iter_ops ops = {endless_poll, endless_end, endless_end};
+    struct endless e = {{&ops, sizeof(int), NULL}, weft_now(), 0};
+    weft_iter *it = weft_iter_filter(&e.iter, suits_none, NULL);
+    int v, rc = 1;
+    WEFT_TIMEOUT(5 * WEFT_MS)
+        rc = weft_iter_next(it, &v);
+    EXPECT_EQ(rc, -ETIMEDOUT);
+    weft_iter_destroy(it);
+    return arg;
+}
+
+static void a_deadline_ends_a_filter_without_end(struct test_env *env)
+{
+    weft_task *job;
+    (void)filter_until_late(env);
+    CHECK_EQ(weft_spawn_blocking(filter_until_late, env, &job), 0);
+    CHECK(test_join_value(job) == env);
+}
+
 /* ---- a listener that is closed between two connections ---- */
 
 static void st_03_accept_ends_with_its_listener(struct test_env *env)
@@ -527,6 +576,8 @@ TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           PLAIN(st_03_a_generator_that_is_unwound_is_no_panic),
           PLAIN(st_03_a_panic_of_a_generator_shuts_nothing_down),
           IN_TASK(a_generator_leaves_its_argument_alone_afterwards),
+          IN_TASK(a_deadline_ends_a_filter_without_end),
+          IN_BODY(a_deadline_ends_a_filter_without_end),
           IN_TASK(st_03_accept_ends_with_its_listener),
           IN_TASK(st_03_each_wait_gets_the_item_in_its_own_place),
           IN_TASK(a_peek_finds_the_item_that_another_wait_was_for),
