@@ -212,17 +212,18 @@ static int run_tasks(struct weft__sim *s, struct weft_runtime *rt, struct start 
     static const weft_site site = {"weft_sim_run", "weft_sim_run", 0};
     static const weft_spawn_options options = {.name = "main"};
     weft_task *body;
+    s->runtime = rt; /* the body may run, and fail, before the call returns */
     int rc = weft__task_spawn(&rt->sched.core, WEFT__TASK_FIBER, &options, run_body, start, &body,
                               &site);
-    if (rc < 0)
-        return rc;
-    s->runtime = rt;
-    (void)weft__runtime_wait_quiescent(rt, WEFT_NEVER);
+    if (rc == 0)
+        (void)weft__runtime_wait_quiescent(rt, WEFT_NEVER);
     s->runtime = NULL; /* nothing lives: who ends it is here already, or does not come any more */
     if (!s->is_ending)
         begin_end(s);
     if (s->ender != 0)
         (void)weft__sim_thread_join(s->ender);
+    if (rc < 0)
+        return s->result.end == WEFT_SIM_DONE ? rc : 0; /* refused, since a limit was reached */
     (void)weft__runtime_drain(rt, WEFT_NEVER);
     s->result.rc = outcome_of(body);
     weft_metrics m;

@@ -499,9 +499,9 @@ int weft__sim_shutdown(int fd, int how)
     if (!is_socket(f))
         return f == NULL ? -EBADF : -ENOTSOCK;
     struct weft__sim_side *side = side_of(f);
-    if (side == NULL || !f->conn->is_established)
+    if (side == NULL)
         return -ENOTCONN;
-    if (side->is_dead || weft__sim_conn_is_over(f->conn, f->side)) {
+    if (side->is_dead || !f->conn->is_established || weft__sim_conn_is_over(f->conn, f->side)) {
         weft__sim_file_edge(s, f);
         return -ENOTCONN;
     }

@@ -217,6 +217,28 @@ static void the_first_failure_ends_it(struct test_env *env)
     EXPECT(strstr(r.why, "1 + 1 == 3") != NULL);
 }
 
+static int fail_at_once(void *arg)
+{
+    (void)arg;
+    weft_sim_fail("at once");
+    return weft_sleep(3000 * WEFT_SEC);
+}
+
+/* Whoever of the threads has its turn then, and while the body is being spawned. */
+static void a_failure_ends_it_under_any_seed(struct test_env *env)
+{
+    (void)env;
+    for (uint64_t seed = 1; seed <= test_scaled(100); seed++) {
+        weft_sim_config c;
+        weft_sim_config_init(&c, seed);
+        weft_sim_result r = simulate(&c, fail_at_once, NULL);
+        EXPECT_EQ(r.end, WEFT_SIM_FAILED);
+        EXPECT_EQ(r.rc, -ECANCELED);
+        EXPECT(r.time_ns < 3000 * WEFT_SEC);
+        EXPECT_EQ(strcmp(r.why, "at once"), 0);
+    }
+}
+
 static void *never_ends(void *arg)
 {
     (void)arg;
@@ -824,10 +846,10 @@ TEST_MAIN(PLAIN(the_body_runs_and_its_result_comes_back), PLAIN(a_body_that_pani
           PLAIN(misuse_is_refused), IN_TASK(not_from_a_task), PLAIN(a_day_passes_at_once),
           PLAIN(the_time_limit_ends_it), PLAIN(the_step_limit_ends_it),
           PLAIN(a_deadlock_is_found_and_tasks_are_named), PLAIN(the_first_failure_ends_it),
-          PLAIN(what_does_not_end_is_given_up), PLAIN(a_seed_does_the_same_again),
-          PLAIN(the_hash_is_of_the_bytes_as_well), PLAIN(a_limit_may_be_reached_at_any_moment),
-          PLAIN(what_never_waits_is_ended_too), PLAIN(a_stuck_worker_delays_nobody),
-          PLAIN(a_stuck_worker_is_reported_under_any_seed),
+          PLAIN(a_failure_ends_it_under_any_seed), PLAIN(what_does_not_end_is_given_up),
+          PLAIN(a_seed_does_the_same_again), PLAIN(the_hash_is_of_the_bytes_as_well),
+          PLAIN(a_limit_may_be_reached_at_any_moment), PLAIN(what_never_waits_is_ended_too),
+          PLAIN(a_stuck_worker_delays_nobody), PLAIN(a_stuck_worker_is_reported_under_any_seed),
           PLAIN(a_signal_for_a_dump_changes_nothing), PLAIN(dumps_on_a_signal_outlive_it),
           PLAIN(a_task_may_exit), PLAIN(a_job_has_the_stack_of_a_thread),
           PLAIN(blocking_jobs_take_part), PLAIN(a_calm_network_loses_nothing),
