@@ -92,6 +92,7 @@ struct timer {
     struct weft__core *core; /* a reference, so that the wheel it is armed on stays; NULL: ended */
     uint64_t deadline_ns, slack_ns;
     struct weft__timer timer;
+    uint64_t armed_ns; /* what the wheel was given; see adopt() */
 };
 
 _Static_assert(sizeof(struct timer) <= sizeof(((weft_timer *)0)->opaque),
@@ -104,20 +105,35 @@ static struct timer *timer_of(const weft_timer *t)
 
 static void arm(struct timer *t, weft_waker *waker)
 {
-    weft__timer_arm_here(t->core, &t->timer, weft__slack_deadline(t->deadline_ns, t->slack_ns),
-                         waker);
+    t->armed_ns = weft__slack_deadline(t->deadline_ns, t->slack_ns);
+    weft__timer_arm_here(t->core, &t->timer, t->armed_ns, waker);
+}
+
+/* Once it has fired or was disarmed. While it was armed its wheel may have come to another clock
+ * (weft__timers_shift()), on which what was left was left still; the deadline is on that one now,
+ * for who goes on from it. */
+static void adopt(struct timer *t)
+{
+    uint64_t shown_ns = t->timer.entry.deadline_ns;
+    if (shown_ns == WEFT_NEVER) /* it was not armed, or has none */
+        return;
+    t->deadline_ns += shown_ns - t->armed_ns;
+    t->armed_ns = shown_ns;
 }
 
 static int poll_timer(struct timer *t, weft_waker *waker)
 {
     enum weft__timer_fired fired = weft__timer_fired(&t->timer);
-    if (fired != WEFT__TIMER_WAITS)
-        return fired_result(fired);
-    if (t->timer.timers) {
+    if (fired == WEFT__TIMER_WAITS && t->timer.timers) {
         weft__timer_set_waker(&t->timer, waker);
         /* It may have fired for the former waker between the look and the lock. */
         fired = weft__timer_fired(&t->timer);
-        return fired == WEFT__TIMER_WAITS ? WEFT_PENDING : fired_result(fired);
+        if (fired == WEFT__TIMER_WAITS)
+            return WEFT_PENDING;
+    }
+    if (fired != WEFT__TIMER_WAITS) {
+        adopt(t);
+        return fired_result(fired);
     }
     if (t->deadline_ns <= weft__clock_now(&t->core->clock))
         return 0;
@@ -135,6 +151,7 @@ static void timer_cancel(weft_future *f)
 {
     struct timer *t = timer_of(WEFT__CONTAINER_OF(f, weft_timer, future));
     weft__timer_disarm(&t->timer);
+    adopt(t);
 }
 
 static const weft_future_ops timer_ops = {timer_poll, timer_cancel, "timer"};

@@ -10,6 +10,7 @@
 #include <weft/clock.h>
 #include <weft/cond.h>
 #include <weft/delay_queue.h>
+#include <weft/interval.h>
 #include <weft/mutex.h>
 #include <weft/net.h>
 
@@ -842,6 +843,65 @@ static void a_set_sees_the_time_of_who_drives_it(struct test_env *env)
     set_destroy(l.set);
 }
 
+/* On one clock, and then on another one, whose time is not the same by far. */
+static void *tick_on_two_clocks(void *arg)
+{
+    weft_interval every;
+    uint64_t at_ns[3];
+    (void)arg;
+    CHECK_EQ(weft_interval_init(&every, WEFT_SEC), 0);
+    CHECK_EQ(weft_interval_tick(&every, NULL), 0);
+    for (int i = 0; i < 3; i++) {
+        uint64_t start_ns = i ? weft_now() : 0;
+        /* Twice given up: once at the next tick of the grid, once half way. */
+        weft_case cases[2] = {weft_case_tick(&every, &at_ns[i]), weft_case_sleep(WEFT_SEC / 2)};
+        while (i == 1 && weft_select(cases, 2) == 1)
+            continue;
+        if (i != 1)
+            CHECK_EQ(weft_interval_tick(&every, &at_ns[i]), 0);
+        EXPECT_EQ(at_ns[i], weft_now());
+        if (i)
+            EXPECT_EQ(weft_now() - start_ns, WEFT_SEC);
+    }
+    EXPECT_EQ(at_ns[2] - at_ns[0], 2 * WEFT_SEC);
+    weft_interval_fini(&every);
+    return NULL;
+}
+
+static void *join_on_a_paused_clock(void *arg)
+{
+    weft_task *t = arg;
+    uint64_t start_ns = weft_now();
+    EXPECT(test_join_value(t) == NULL);
+    EXPECT(weft_now() - start_ns <= 3 * WEFT_SEC);
+    return NULL;
+}
+
+struct on_two_clocks {
+    weft_local_set *set;
+    weft_task *task;
+};
+
+static void *drive_on_a_paused_clock(void *arg)
+{
+    struct on_two_clocks *o = arg;
+    CHECK_EQ(weft_clock_pause(), 0);
+    CHECK_EQ(weft_sleep(1000000 * WEFT_SEC), 0);
+    return run_until(o->set, join_on_a_paused_clock, o->task);
+}
+
+static void an_interval_goes_on_on_another_clock(struct test_env *env)
+{
+    (void)env;
+    weft_runtime *rt = test_runtime_create(TEST_CT);
+    struct on_two_clocks o = {.set = set_create()};
+    o.task = spawn_on(o.set, tick_on_two_clocks, NULL);
+    EXPECT_EQ(run_until(o.set, yield_twice, &o), &o); /* on the system's clock */
+    EXPECT(test_block_on(rt, drive_on_a_paused_clock, &o) == NULL);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    set_destroy(o.set);
+}
+
 static void *yield_for_ever(void *arg)
 {
     for (;;)
@@ -1043,7 +1103,7 @@ TEST_MAIN(IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
           IN_BODY(a_set_goes_whose_task_drives_another),
           PLAIN(on_a_paused_clock_local_tasks_sleep_for_hours),
           PLAIN(a_local_task_sleeps_while_the_clock_is_stopped),
-          PLAIN(a_set_sees_the_time_of_who_drives_it),
+          PLAIN(a_set_sees_the_time_of_who_drives_it), PLAIN(an_interval_goes_on_on_another_clock),
           PLAIN(on_a_paused_clock_a_task_that_ignores_it_is_unwound),
           IN_BODY(local_tasks_of_every_class_run), IN_BODY(misuse_is_reported),
           PLAIN(misuse_is_reported), PLAIN(settings_out_of_range_are_refused),
