@@ -6,6 +6,7 @@
  * as its owner may leave, which the explorer checks every access against.
  */
 #include "../../src/sync/scope.c"
+#include "../../src/sync/scope_child.c"
 
 #include "model.h"
 #include "waits.h"
@@ -18,10 +19,10 @@
 
 #define CHILDREN 2
 
-static struct scope *s;
+static struct weft__scope *s;
 static struct weft__core core;
 static struct weft__task task[CHILDREN];
-static struct child *child[CHILDREN];
+static struct weft__scope_child *child[CHILDREN];
 static bool has_ended[CHILDREN];
 static int turn_rc, owner_error;
 
@@ -144,7 +145,7 @@ static void owner_leaves(void)
     MODEL_CHECK(waits_await(&w.future) == 0);
     MODEL_CHECK(s->live == 0);
     owner_error = s->error;
-    free_chunks(s);
+    weft__scope_free_children(s);
     weft__free(s);
 }
 
@@ -158,7 +159,7 @@ static void owner_cancels_and_leaves(void)
 {
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&s->lock);
-    cancel_locked(s, &wakes);
+    weft__scope_cancel_locked(s, &wakes);
     weft__lock_release(&s->lock);
     weft__wake_list_flush(&wakes);
     owner_leaves();
@@ -178,7 +179,7 @@ static void owner_leaves_carelessly(void)
     static const weft_future_ops ops = {careless_poll, idle_cancel, "careless"};
     struct idle_wait w = {.future = {&ops}, .scope = s};
     (void)waits_await(&w.future);
-    free_chunks(s);
+    weft__scope_free_children(s);
     weft__free(s);
 }
 
@@ -229,7 +230,7 @@ static void turns_done(void)
 {
     waits_check();
     MODEL_CHECK(s->live == 0 && weft__waitq_is_empty(&s->turn));
-    free_chunks(s);
+    weft__scope_free_children(s);
     weft__free(s);
 }
 
