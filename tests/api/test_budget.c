@@ -201,6 +201,7 @@ static void *wait_until_late(void *arg)
         }
     EXPECT_EQ(rc, -ETIMEDOUT);
     EXPECT(weft_now() - began >= 5 * WEFT_MS);
+    chan_fini(&c);
     return arg;
 }
 
