@@ -193,6 +193,10 @@ void weft__timer_arm_here(struct weft__core *core, struct weft__timer *t, uint64
                           weft_waker *waker)
 {
     struct weft__timers *ts = core->ops->timers_here(core);
+    struct weft__core *waits = weft__task_of_waker(waker)->core;
+    if (WEFT__UNLIKELY(waits != core && waits != NULL))
+        weft__a32_store_relaxed(&waits->waits_elsewhere,
+                                1); /* for what lasts, the deadlock check */
     if (weft__timer_arm(ts, t, deadline_ns, waker))
         core->ops->timers_rearmed(core, ts);
 }

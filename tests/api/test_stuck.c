@@ -4,6 +4,7 @@
 #include "sync.h"
 
 #include <weft/clock.h>
+#include <weft/delay_queue.h>
 
 #include <errno.h>
 #include <pthread.h>
@@ -471,6 +472,50 @@ static void waiting_for_another_runtime_is_no_hang(struct test_env *env)
         gate_fini(&p.gate[i]);
 }
 
+struct foreign {
+    weft_timer timer;
+    weft_delay_queue *queue;
+};
+
+static void *make_foreign(void *arg)
+{
+    struct foreign *f = arg;
+    uint64_t now_ns = weft_now();
+    CHECK_EQ(weft_timer_init(&f->timer, now_ns + 400 * WEFT_MS), 0);
+    CHECK_EQ(weft_delay_queue_create(0, NULL, &f->queue), 0);
+    CHECK_EQ(weft_delay_queue_insert_at(f->queue, NULL, now_ns + 800 * WEFT_MS, NULL), 0);
+    return arg;
+}
+
+static void *wait_for_foreign(void *arg)
+{
+    struct foreign *f = arg;
+    CHECK_EQ(weft_await(&f->timer.future), 0);
+    return arg;
+}
+
+static void *wait_for_a_foreign_item(void *arg)
+{
+    struct foreign *f = arg;
+    CHECK_EQ(weft_delay_queue_next(f->queue, NULL, NULL), 0);
+    return arg;
+}
+
+/* Nor is one for a timer of another runtime, which has not woken anybody yet. */
+static void waiting_for_a_timer_elsewhere_is_no_hang(struct test_env *env)
+{
+    struct foreign f;
+    weft_runtime *other[2] = {test_runtime_create(TEST_MT1), test_runtime_create(TEST_CT)};
+    (void)test_block_on(env->rt, make_foreign, &f);
+    (void)test_block_on(other[0], wait_for_foreign, &f);
+    (void)test_block_on(other[1], wait_for_a_foreign_item, &f);
+    CHECK_EQ(test_log_count("deadlock"), 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(weft_runtime_destroy(other[i]), 0);
+    weft_timer_fini(&f.timer);
+    weft_delay_queue_unref(f.queue);
+}
+
 TEST_MAIN(PLAIN(one_worker_of_one_sleeps), PLAIN(one_worker_of_two_sleeps),
           PLAIN(every_worker_of_two_sleeps), PLAIN(every_worker_of_four_sleeps),
           PLAIN(one_worker_of_one_computes), ON_MAIN_ON(substitutes_go_under_load, TEST_MT1),
@@ -478,5 +523,6 @@ TEST_MAIN(PLAIN(one_worker_of_one_sleeps), PLAIN(one_worker_of_two_sleeps),
           ON_MAIN(hang_is_reported_with_all_tasks),
           ON_MAIN_ON(hang_is_reported_on_a_paused_clock, TEST_CT),
           ON_MAIN_ON(sleeping_tasks_are_no_hang, TEST_MT1),
+          ON_MAIN_ON(waiting_for_a_timer_elsewhere_is_no_hang, TEST_MT1),
           ON_MAIN_ON(hang_is_reported_after_a_task_was_stuck, TEST_MT1),
           ON_MAIN_ON(waiting_for_another_runtime_is_no_hang, TEST_MT1))
