@@ -326,7 +326,7 @@ WEFT_API int weft_metrics_get(weft_handle *h, weft_metrics *ret_metrics);
  *
  *   h       whose tasks; NULL: those of the caller's runtime
  *   fd      written to with the thread blocked until it takes all; one that is non-blocking, and
- *           takes nothing for a second, does not get the rest. Errors of writing are ignored
+ *           takes nothing for a second, or gives an error, does not get the rest
  *
  * Returns the number of tasks written, or
  *   -EPERM   h is NULL and the caller is in no runtime

@@ -96,7 +96,7 @@ static void put_owner(const struct weft__stack *s)
 
 static void flush(void)
 {
-    weft__sys_write_all(STDERR_FILENO, report.text, report.len);
+    (void)weft__sys_write_all(STDERR_FILENO, report.text, report.len); /* nobody to tell */
     report.len = 0;
 }
 

@@ -100,11 +100,11 @@ static void dump_all(int fd)
         id = core->id;
         int n = snprintf(line, sizeof line, "runtime %llu \"%s\":\n", (unsigned long long)id,
                          core->name);
-        weft__sys_write_all(fd, line, n > 0 ? (size_t)n : 0);
+        (void)weft__sys_write_all(fd, line, n > 0 ? (size_t)n : 0); /* nobody to tell */
         (void)weft__sched_dump(weft__sched_of(core), fd, NULL);
     }
     if (has_simulated())
-        weft__sys_write_all(fd, simulated, sizeof simulated - 1);
+        (void)weft__sys_write_all(fd, simulated, sizeof simulated - 1); /* likewise */
 }
 
 /* ---- on a signal ---- */

@@ -47,15 +47,21 @@ struct dump {
     enum weft_log_level level;
     struct cache *cache;
     size_t buffered;
+    bool is_refused; /* the descriptor has not taken something: it gets no more */
     weft_dump_options options;
 };
 
 /* ---- output ---- */
 
+static void put_bytes(struct dump *d, const char *bytes, size_t len)
+{
+    if (!d->is_refused)
+        d->is_refused = !weft__sys_write_all(d->fd, bytes, len);
+}
+
 static void flush(struct dump *d)
 {
-    if (d->buffered > 0)
-        weft__sys_write_all(d->fd, d->cache->buffer, d->buffered);
+    put_bytes(d, d->cache->buffer, d->buffered);
     d->buffered = 0;
 }
 
@@ -68,7 +74,7 @@ static void put_line(struct dump *d, char *line, size_t len)
     }
     line[len++] = '\n';
     if (d->cache == NULL) {
-        weft__sys_write_all(d->fd, line, len);
+        put_bytes(d, line, len);
         return;
     }
     if (d->buffered + len > BUFFER_BYTES)

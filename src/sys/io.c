@@ -255,7 +255,7 @@ static bool takes_more(int fd)
     return rc > 0;
 }
 
-void weft__sys_write_all(int fd, const char *buf, size_t len)
+bool weft__sys_write_all(int fd, const char *buf, size_t len)
 {
     int refused = 0; /* in a row; poll() may say that there is room where there is none for us */
     while (len > 0) {
@@ -263,9 +263,10 @@ void weft__sys_write_all(int fd, const char *buf, size_t len)
         if (n == -EAGAIN && refused++ < REFUSED_MAX && takes_more(fd))
             continue;
         if (n <= 0)
-            return; /* nobody to tell */
+            return false;
         refused = 0;
         buf += n;
         len -= (size_t)n;
     }
+    return true;
 }

@@ -164,8 +164,9 @@ void weft__sys_prepare(void (*prepare)(void));
 uint64_t weft__sys_random(void);
 
 /* Writes all of buf to fd, for messages from signal handlers too: async-signal-safe. A descriptor
- * that is non-blocking, and takes nothing for a second, does not get the rest. */
-void weft__sys_write_all(int fd, const char *buf, size_t len);
+ * that is non-blocking, and takes nothing for a second, does not get the rest. False: not all was
+ * written. */
+bool weft__sys_write_all(int fd, const char *buf, size_t len);
 
 /* The word that reads 1 in this process and 0 in its forked children; written once, by
  * weft__sys_fork_guard_init(): it lies in a page with MADV_WIPEONFORK. */

@@ -169,6 +169,32 @@ static void dm_01_every_live_task_once_with_its_chain(struct test_env *env)
     gate_fini(&gate);
 }
 
+/* Megabytes for a reader that never comes: one second is waited in all, not one for each piece. */
+static void a_reader_that_never_comes_is_given_up(struct test_env *env)
+{
+    enum { N = 20000 };
+    static const weft_future_ops ops = {never, nothing, "never"};
+    static weft_future futures[N];
+    static weft_task *tasks[N];
+    weft_dump_options lines = {.without_traces = true};
+    int fd[2], n = (int)test_scaled(N);
+    (void)env;
+    for (int i = 0; i < n; i++) {
+        futures[i] = (weft_future){&ops};
+        CHECK_EQ(weft_spawn_future(NULL, &futures[i], &tasks[i]), 0);
+    }
+    CHECK_EQ(pipe2(fd, O_NONBLOCK | O_CLOEXEC), 0);
+    uint64_t began_ns = weft_now();
+    EXPECT(weft_dump_with(NULL, fd[1], &lines) >= n);
+    EXPECT(test_elapsed_ms(began_ns) < 15000); /* in some thirty pieces */
+    close(fd[0]);
+    close(fd[1]);
+    for (int i = 0; i < n; i++) {
+        CHECK_EQ(weft_abort(tasks[i]), 0);
+        CHECK_EQ(test_join_kind(tasks[i]), WEFT_OUTCOME_CANCELLED);
+    }
+}
+
 static void lines_alone_when_asked(struct test_env *env)
 {
     int count;
@@ -576,6 +602,7 @@ static void what_is_refused_on_a_signal(struct test_env *env)
 }
 
 TEST_MAIN(IN_TASK(dm_01_every_live_task_once_with_its_chain), IN_TASK(lines_alone_when_asked),
+          IN_TASK_ON(a_reader_that_never_comes_is_given_up, TEST_MT1),
           IN_TASK_ON(the_waiting_time_is_told, TEST_CT),
           IN_TASK(dm_02_a_watchdog_sees_the_wait_it_is_stuck_in),
           IN_TASK(dm_02_a_task_may_see_its_own_chain),
