@@ -359,6 +359,54 @@ static void copy_both_ways_ends_its_tasks_before_it_is_unwound(struct test_env *
     weft_handle_unref(h);
 }
 
+/* ---- CO-07: streams in memory, which never wait ---- */
+
+struct zeros {
+    weft_stream stream;
+    uint64_t began, taken;
+};
+
+/* Without end; but not for ever, if nobody stops it. */
+static ssize_t zeros_read(weft_stream *s, void *buf, size_t len)
+{
+    memset(buf, 0, len);
+    return weft_now() - ((struct zeros *)s)->began < 10 * WEFT_SEC ? (ssize_t)len : 0;
+}
+
+static ssize_t zeros_write(weft_stream *s, const void *buf, size_t len)
+{
+    (void)buf;
+    ((struct zeros *)s)->taken += len;
+    return (ssize_t)len;
+}
+
+static const weft_stream_ops zeros_ops = {.read = zeros_read, .write = zeros_write};
+
+static void *note_the_turn(void *arg)
+{
+    atomic_store((atomic_bool *)arg, true);
+    return NULL;
+}
+
+static void co_07_copying_in_memory_lets_a_sibling_run(struct test_env *env)
+{
+    (void)env;
+    for (int both_ways = 0; both_ways < 2; both_ways++) {
+        struct zeros a = {.stream = {&zeros_ops}, .began = weft_now()}, b = a;
+        uint64_t there = 0, back = 0;
+        atomic_bool had_a_turn = false;
+        weft_task *sibling = SPAWN(note_the_turn, &had_a_turn);
+        int rc = 0;
+        WEFT_TIMEOUT(5 * WEFT_MS)
+            rc = both_ways ? weft_copy_bidirectional(&a.stream, &b.stream, &there, &back)
+                           : weft_copy(&a.stream, &b.stream, &there);
+        EXPECT_EQ(rc, -ETIMEDOUT);
+        EXPECT(atomic_load(&had_a_turn));
+        EXPECT(there == b.taken && back == a.taken); /* nothing was lost on the way */
+        (void)test_join_value(sibling);
+    }
+}
+
 /* ---- a writer goes on where it was ended ---- */
 
 struct halting {
@@ -434,6 +482,8 @@ TEST_MAIN(PLAIN(what_a_stream_lacks_is_not_supported),
           IN_TASK_ON(bad_arguments_are_refused, TEST_MT1), PLAIN(buffers_refuse_bad_arguments),
           PLAIN(a_buffer_reads_exactly_past_itself),
           PLAIN(a_writer_keeps_what_a_failing_stream_does_not_take),
+          IN_TASK_ON(co_07_copying_in_memory_lets_a_sibling_run, TEST_CT),
+          IN_BODY_ON(co_07_copying_in_memory_lets_a_sibling_run, TEST_CT),
           IN_TASK(what_has_been_written_is_not_written_again), IN_TASK(copy_reports_what_fails),
           IN_TASK(copy_both_ways_needs_a_caller_who_can_wait),
           PLAIN(copy_both_ways_ends_its_tasks_before_it_is_unwound))
