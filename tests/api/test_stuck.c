@@ -82,7 +82,8 @@ static bool was_noticed(struct scene *s)
 {
     weft_metrics m;
     CHECK_EQ(weft_metrics_get(NULL, &m), 0);
-    return m.stuck_reports >= (uint64_t)s->stuck_count && atomic_load(&s->traffic.rounds) > 10;
+    return m.stuck_reports >= (uint64_t)s->stuck_count && atomic_load(&s->traffic.rounds) > 10 &&
+           atomic_load(&s->ticker.ticks) > 10;
 }
 
 static void nap(long ms)
