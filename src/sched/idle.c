@@ -247,7 +247,9 @@ static uint64_t quiet_until(struct weft__worker *w)
         return weft__sys_now_ns() + 100 * WEFT_MS;
     }
     weft__sched_check_deadlock(s);
-    return WEFT_NEVER;
+    /* Its report takes time, and holds the tasks that it shows: what was woken meanwhile is in our
+     * own queue, for which nobody wakes us. */
+    return has_work(w) ? 0 : WEFT_NEVER;
 }
 
 /* In the driver, or on the futex, until woken or until the next timer. Any return: look around. */
