@@ -228,7 +228,7 @@ static inline struct weft__worker *weft__sched_worker(struct weft__sched *s, uin
     return weft__aptr_load_acquire(&s->worker[i]);
 }
 
-/* ---- worker.c: running tasks ---- */
+/* ---- workers.c: workers and their threads ---- */
 
 /* Makes worker `index`; under s->lock or before anybody else knows s. -ENOMEM. */
 int weft__worker_create(struct weft__sched *s, uint32_t index, bool is_extra);
@@ -238,10 +238,6 @@ void weft__worker_thread(struct weft__worker *w);
 /* Binds the calling thread to w and back. */
 void weft__worker_attach(struct weft__worker *w);
 void weft__worker_detach(struct weft__worker *w);
-/* Runs tasks until should_stop(arg) is true; looks at it between tasks and after sleeping. */
-void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg);
-/* A task from the queue of another worker, and more to the ring of w; or NULL. By its thread. */
-struct weft__task *weft__worker_steal(struct weft__worker *w);
 
 /* A worker's loop inside a task of another scheduler, or on a thread with a task of its own: the
  * local sets. What the thread was is kept in *n; the runtime it is in stays what it is. `here`
@@ -256,6 +252,17 @@ struct weft__nest {
 void weft__worker_enter(struct weft__worker *w, struct weft__nest *n,
                         const struct weft__stack *here);
 void weft__worker_leave(struct weft__worker *w, const struct weft__nest *n);
+
+/* core_ops */
+struct weft__timers *weft__sched_timers_here(struct weft__core *core);
+
+/* ---- worker.c: running tasks ---- */
+
+/* Runs tasks until should_stop(arg) is true; looks at it between tasks and after sleeping. */
+void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg);
+/* A task from the queue of another worker, and more to the ring of w; or NULL. By its thread. */
+struct weft__task *weft__worker_steal(struct weft__worker *w);
+
 /* Runs what is queued, at most so many runs, without looking at timers and driver and without
  * sleeping. True when there may be more. */
 bool weft__worker_run(struct weft__worker *w, uint32_t runs);
@@ -271,7 +278,6 @@ void weft__sched_yield(struct weft__task *self);
 WEFT__NORETURN void weft__sched_exit(struct weft__core *core, struct weft__stack *stack);
 bool weft__sched_admit(struct weft__core *core);
 void weft__sched_ended_outside(struct weft__core *core);
-struct weft__timers *weft__sched_timers_here(struct weft__core *core);
 void weft__sched_timers_rearmed(struct weft__core *core, struct weft__timers *ts);
 
 /* ---- queues.c: which task comes next; the rest is in queues.h ---- */

@@ -9,6 +9,7 @@
 #define MODEL_WORKERS_H
 
 #include "../../../src/sched/worker.c"
+#include "../../../src/sched/workers.c"
 
 #include "model.h"
 
