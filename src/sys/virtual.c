@@ -307,14 +307,15 @@ bool weft__virtual_is_here(void)
     return kernel != NULL;
 }
 
-const struct weft__virtual *weft__virtual_leave(void)
+/* Thread-local, and the threads of a model are one thread. */
+WEFT__NO_TSAN const struct weft__virtual *weft__virtual_leave(void)
 {
     const struct weft__virtual *k = kernel;
     kernel = NULL;
     return k;
 }
 
-void weft__virtual_return(const struct weft__virtual *k)
+WEFT__NO_TSAN void weft__virtual_return(const struct weft__virtual *k)
 {
     kernel = k;
 }
