@@ -475,7 +475,7 @@ static void *insert_the_item(void *arg)
 
 static void pc_03_what_another_thread_armed_has_run_too(struct test_env *env)
 {
-    struct remote_item r = {NULL};
+    struct remote_item r = {.queue = NULL};
     weft_task *job;
     (void)env;
     CHECK_EQ(weft_clock_pause(), 0);
