@@ -24,18 +24,18 @@ static void disarm(struct weft__locals *l, weft_timeout *t)
     }
 }
 
-/* Returns the core that waits inside are timed by; NULL where nothing can wait. */
-static struct weft__core *enter(weft_timeout *t, uint64_t deadline_ns)
+/* False: it was entered, but nothing will end it, for time is switched off. */
+static inline __attribute__((always_inline)) bool enter(weft_timeout *t, uint64_t deadline_ns)
 {
     struct weft__locals *l = weft__locals_now();
-    struct weft__core *core = weft__core_waiting();
+    const struct weft__core *core = weft__core_waiting();
     t->deadline_ns = deadline_ns;
     t->expired = false;
     t->left = false;
     /* Where nothing can wait the scope is an empty one. */
     t->entered = core != NULL;
     if (core == NULL)
-        return NULL;
+        return true;
     t->opaque[0] = l->timeout;
     t->opaque[1] = NULL;
     t->outer = l->timeout_top;
@@ -43,33 +43,32 @@ static struct weft__core *enter(weft_timeout *t, uint64_t deadline_ns)
     /* The earliest wins; of equals the outer one, which then ends what it encloses. */
     if (l->timeout == NULL || deadline_ns < l->timeout->deadline_ns)
         l->timeout = t;
-    return core;
+    return core->has_time || deadline_ns == WEFT_NEVER;
+}
+
+static WEFT__COLD void report_no_time(const char *call, const void *caller)
+{
+    (void)weft__misuse(call, -EPERM,
+                       "time is switched off, so nothing ends what waits inside: "
+                       "weft_config.enable_time",
+                       caller);
 }
 
 void weft__timeout_enter_until(weft_timeout *t, uint64_t deadline_ns)
 {
-    (void)enter(t, deadline_ns);
-}
-
-static void enter_reporting(const char *call, weft_timeout *t, uint64_t deadline_ns,
-                            const void *caller)
-{
-    const struct weft__core *core = enter(t, deadline_ns);
-    if (core && !core->has_time && deadline_ns != WEFT_NEVER)
-        (void)weft__misuse(call, -EPERM,
-                           "time is switched off, so nothing ends what waits inside: "
-                           "weft_config.enable_time",
-                           caller);
+    (void)enter(t, deadline_ns); /* said of the user's scope that it follows */
 }
 
 void weft_timeout_enter_until(weft_timeout *t, uint64_t deadline_ns)
 {
-    enter_reporting("weft_timeout_enter_until", t, deadline_ns, WEFT__CALLER);
+    if (WEFT__UNLIKELY(!enter(t, deadline_ns)))
+        report_no_time("weft_timeout_enter_until", WEFT__CALLER);
 }
 
 void weft_timeout_enter(weft_timeout *t, uint64_t duration_ns)
 {
-    enter_reporting("weft_timeout_enter", t, weft__add_sat(weft__now(), duration_ns), WEFT__CALLER);
+    if (WEFT__UNLIKELY(!enter(t, weft__add_sat(weft__now(), duration_ns))))
+        report_no_time("weft_timeout_enter", WEFT__CALLER);
 }
 
 void weft_timeout_leave(weft_timeout *t)
