@@ -196,7 +196,7 @@ static void jo_01_join_all_ok_aborts_the_rest_and_waits(struct test_env *env)
     int number = 2;
     weft_task *t[5] = {SPAWN(clean_up_slowly, &c), SPAWN(return_arg, &c), NULL,
                        SPAWN(clean_up_slowly, &c), SPAWN(clean_up_slowly, &c)};
-    CHECK_SOON(atomic_load(&c.running) == 3);
+    CHECK_SOON(atomic_load(&c.running) == 3 && weft_task_is_finished(t[1]));
     t[2] = SPAWN(panic_soon, &number);
     weft_outcome o[5];
     size_t failed = 99;
