@@ -57,8 +57,6 @@ static void run(struct weft__pool *p, struct weft__task *job)
                             info);
     }
     c->current = NULL;
-    if (WEFT__UNLIKELY(weft__core_is_ancestral(p->core))) /* in a destructor */
-        weft__end_child(NULL);
     weft__a32_sub_seq_cst(p->jobs, 1);
     p->core->ops->ended_outside(p->core);
 }

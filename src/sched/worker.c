@@ -19,8 +19,6 @@ static void fiber_main(void *arg);
 static inline void count_ended(void)
 {
     struct weft__worker *w = weft__ctx_now()->worker;
-    if (WEFT__UNLIKELY(w == NULL)) /* forked in a destructor, it has had a runtime of its own */
-        weft__end_child(NULL);
     /* release: who sees a task ended sees what it spawned before, so that no sum of the two misses
      * a live one */
     weft__a64_store_release(&w->ended, weft__a64_load_relaxed(&w->ended) + 1);
@@ -300,6 +298,7 @@ static WEFT__COLD void fail_without_stack(struct weft__worker *w, struct weft__t
     weft_panic_info *info = NULL;
     if (t->kind == WEFT__TASK_FUTURE && t->started)
         info = weft__call_contained(cancel_future, t->arg);
+    weft__destructor_returned(t->core);
     if (info)
         weft__task_complete(t, WEFT_OUTCOME_PANICKED, NULL, info);
     else
@@ -402,8 +401,8 @@ static struct weft__task *search(struct weft__worker *w)
     return NULL;
 }
 
-/* Where events are due, as they are after a fork. The end of a body ends a child by itself; here
- * comes one that was forked where there is none, in a destructor. */
+/* Where events are due, as they are after a fork. The ends of bodies, hooks and destructors look
+ * for themselves; here comes one that was forked beside those, in the log's function for one. */
 static void end_if_child(const struct weft__worker *w)
 {
     if (WEFT__UNLIKELY(w->is_forked))

@@ -22,6 +22,15 @@ static inline void weft__task_body_returned(const struct weft__task *t)
         weft__end_child(t);
 }
 
+/* A destructor or a cancellation that weft called for a task of core has returned. In a forked
+ * child that is the end as well, and at once: what follows takes locks, which threads that are not
+ * here may have held. */
+static inline void weft__destructor_returned(const struct weft__core *core)
+{
+    if (WEFT__UNLIKELY(weft__core_is_ancestral(core)))
+        weft__end_child(NULL);
+}
+
 /* In a forked child that starts a runtime of its own: its one thread leaves the task or the body
  * that it was forked in, and is a plain thread from now on. */
 void weft__leave_ancestors(void);

@@ -128,6 +128,8 @@ struct weft__task *weft__slab_alloc(struct weft__slab *s, struct weft__slab_cach
 static void give_back(struct weft__slab *s, struct weft__qnode *head, struct weft__qnode *tail,
                       size_t count)
 {
+    if (WEFT__UNLIKELY(weft__core_is_ancestral(s->core)))
+        return; /* a forked child leaves them where they lie: the lock may be held for ever */
     weft__lock_acquire(&s->lock);
     tail->next = s->free;
     s->free = head;

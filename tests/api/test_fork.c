@@ -318,6 +318,21 @@ static void never_cancelled(weft_future *f)
 static const weft_future_ops forking_ops = {
     .poll = poll_and_fork, .cancel = never_cancelled, .name = "forking"};
 
+static int never_ready(weft_future *f, weft_waker *waker)
+{
+    (void)f, (void)waker;
+    return WEFT_PENDING;
+}
+
+static void cancel_and_fork(weft_future *f)
+{
+    (void)f;
+    fork_once();
+}
+
+static const weft_future_ops forking_at_the_end_ops = {
+    .poll = never_ready, .cancel = cancel_and_fork, .name = "forking at the end"};
+
 static void queue_tasks(void)
 {
     for (int i = 0; i < 8; i++)
@@ -354,6 +369,20 @@ static void *fork_in_a_poll(void *arg)
     CHECK_EQ(weft_spawn_future(NULL, &f, &t), 0);
     queue_tasks();
     CHECK_EQ(test_join_kind(t), WEFT_OUTCOME_VALUE);
+    return arg;
+}
+
+static void *fork_in_a_cancellation(void *arg)
+{
+    weft_future f = {.ops = &forking_at_the_end_ops};
+    weft_task *t;
+    while (atomic_load(&fork_count) == 0) { /* it may be aborted before it was polled */
+        CHECK_EQ(weft_spawn_future(NULL, &f, &t), 0);
+        CHECK_EQ(weft_sleep(WEFT_MS), 0);
+        queue_tasks();
+        CHECK_EQ(weft_abort(t), 0);
+        CHECK_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
+    }
     return arg;
 }
 
@@ -479,6 +508,11 @@ static int child_of_a_poll(void)
     return fork_within(fork_in_a_poll, TEST_CT, TEST_MT4, false);
 }
 
+static int child_of_a_cancellation(void)
+{
+    return fork_within(fork_in_a_cancellation, TEST_CT, TEST_MT4, false);
+}
+
 static int child_of_a_set_in_place(void)
 {
     return fork_within(fork_in_a_set_in_place, TEST_MT1, TEST_MT4, false);
@@ -526,6 +560,7 @@ static void a_child_of_what_is_no_body_runs_no_task_of_the_parent(struct test_en
                   {"child of a set in place", 2},
                   {"child that starts a runtime in a drop", 3},
                   {"child of a poll", 3},
+                  {"child of a cancellation", 3},
                   {"child of a drop", 3},
                   {"child of a drop of a job", 3},
                   {"child of a drop of a local task", 1},
@@ -936,6 +971,7 @@ static const struct program programs[] = {
     {"child of a set in place", child_of_a_set_in_place},
     {"child that starts a runtime in a drop", child_that_starts_a_runtime_in_a_drop},
     {"child of a poll", child_of_a_poll},
+    {"child of a cancellation", child_of_a_cancellation},
     {"child of a drop", child_of_a_drop},
     {"child of a drop of a job", child_of_a_drop_of_a_job},
     {"child of a drop of a local task", child_of_a_drop_of_a_local_task},
