@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,11 @@ static char text[64 * 1024];
 /* A child does not inherit it. One that hangs would be left behind, and keep stderr open. */
 static void limit_child(void)
 {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGALRM);
     (void)alarm(LIMIT_S);
+    (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL); /* a thread of a runtime has it blocked */
 }
 
 void program_main(int argc, char **argv, const struct program *programs, size_t count)
