@@ -216,6 +216,10 @@ int weft__source_driver(const char *call, const void *caller, struct weft__drive
     struct weft__core *core = weft__core_current();
     if (core == NULL)
         return weft__misuse(call, -EPERM, "called outside a runtime", caller);
+    /* Its locks may be held for ever, and what is put into epoll here would be delivered there. */
+    if (WEFT__UNLIKELY(weft__core_is_ancestral(core)))
+        return weft__misuse(call, -EPERM, "this is a forked child; start a runtime of its own",
+                            caller);
     if (core->driver == NULL)
         return weft__misuse(call, -EPERM, "I/O is switched off in this runtime (enable_io)",
                             caller);

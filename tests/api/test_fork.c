@@ -2,6 +2,7 @@
 /* Forked children: what they are refused, how they end, and that a runtime of their own works. */
 #include "harness.h"
 #include "program.h"
+#include "socks.h"
 
 #include <weft/iter.h>
 #include <weft/local.h>
@@ -215,6 +216,48 @@ static void a_child_of_a_task_starts_a_runtime_of_its_own(struct test_env *env)
 {
     (void)env;
     CHECK_EQ(program_run("child of a task", NULL), 0);
+}
+
+/* What it opened there would be in the epoll instance that both share, behind locks that may be
+ * held for ever. */
+static void *fork_and_open(void *arg)
+{
+    uint16_t port;
+    weft_tcp_listener *l = socks_listen(&port), *other;
+    weft_tcp *conn;
+    weft_fd *wfd;
+    int ends[2];
+    int fd = socks_raw_connect(port);
+    CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)alarm(20); /* a hang is a failure */
+        _exit(weft_fd_open(ends[0], 0, &wfd) != -EPERM               ? 40
+              : weft_tcp_from_fd(fd, &conn) != -EPERM                ? 41
+              : weft_tcp_listen("127.0.0.1:0", &other) != -EPERM     ? 42
+              : weft_tcp_listener_from_fd(fd, &other) != -EPROTOTYPE ? 43
+              : weft_tcp_try_accept(l, &conn) != -EPERM              ? 44
+                                                                     : 0);
+    }
+    *(int *)arg = program_status(pid);
+    CHECK_EQ(weft_tcp_try_accept(l, &conn), 0); /* who is in the queue has stayed there */
+    CHECK_EQ(weft_tcp_close(conn), 0);
+    CHECK_EQ(weft_tcp_listener_close(l), 0);
+    close(fd);
+    close(ends[0]);
+    close(ends[1]);
+    return arg;
+}
+
+static int child_that_opens(void)
+{
+    return expect_everywhere(fork_and_open, 0);
+}
+
+static void a_child_opens_nothing_in_a_runtime_of_its_parents(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("child that opens", NULL), 0);
 }
 
 static int child_that_returns(void)
@@ -965,6 +1008,7 @@ static const struct program programs[] = {
     {"child of a thread", child_of_a_thread},
     {"dumps on signals", dumps_on_signals},
     {"child of a task", child_of_a_task},
+    {"child that opens", child_that_opens},
     {"child that returns", child_that_returns},
     {"child of a call in place", child_of_a_call_in_place},
     {"child that calls in place", child_that_calls_in_place},
@@ -991,6 +1035,7 @@ static const struct CMUnitTest tests[] = {
     PLAIN(a_child_is_refused_the_parents_runtime_and_starts_its_own),
     PLAIN(a_child_asks_for_its_own_dumps),
     PLAIN(a_child_of_a_task_starts_a_runtime_of_its_own),
+    PLAIN(a_child_opens_nothing_in_a_runtime_of_its_parents),
     PLAIN(a_child_that_returns_from_a_task_ends_with_an_error),
     PLAIN(a_child_does_not_call_in_place),
     PLAIN(a_child_of_what_is_no_body_runs_no_task_of_the_parent),
