@@ -11,8 +11,13 @@
 
 /* ---- pins ---- */
 
+/* In a forked child the slot of an ancestor's source is never used again, pinned or not, and the
+ * lock may be a thread's that is not here. */
+
 void weft__source_pin(struct weft__source *s)
 {
+    if (WEFT__UNLIKELY(weft__source_is_ancestral(s)))
+        return;
     weft__lock_acquire(&s->lock);
     s->pins++;
     weft__lock_release(&s->lock);
@@ -20,6 +25,8 @@ void weft__source_pin(struct weft__source *s)
 
 void weft__source_unpin(struct weft__source *s)
 {
+    if (WEFT__UNLIKELY(weft__source_is_ancestral(s)))
+        return;
     weft__lock_acquire(&s->lock);
     bool last = --s->pins == 0 && s->is_finished;
     weft__lock_release(&s->lock);
@@ -89,6 +96,10 @@ static int wait_poll(weft_future *f, weft_waker *waker)
 
     uint32_t state = weft__a32_load_acquire(&w->state); /* pairs with collect */
     if (state == WEFT__IO_WAIT_QUEUED) {
+        if (WEFT__UNLIKELY(weft__source_is_ancestral(s))) {
+            weft__a32_store_relaxed(&w->state, WEFT__IO_WAIT_NEW); /* as in abandon */
+            return refuse_ancestral();
+        }
         weft__lock_acquire(&s->lock); /* our pin keeps s */
         state = weft__a32_load_relaxed(&w->state);
         rc = state == WEFT__IO_WAIT_QUEUED ? poll_queued(w, waker) : 0;
@@ -130,10 +141,8 @@ void weft__io_wait_abandon(struct weft__io_wait *w)
 {
     struct weft__source *s = w->source;
     uint32_t state = weft__a32_load_acquire(&w->state); /* pairs with collect */
-    if ((state == WEFT__IO_WAIT_QUEUED || state == WEFT__IO_WAIT_ENDED) &&
-        WEFT__UNLIKELY(weft__source_is_ancestral(s))) {
-        /* The lock may be a thread's that is not here, nobody goes through the list, and pins say
-         * nothing: the slot is never used again. */
+    if (state == WEFT__IO_WAIT_QUEUED && WEFT__UNLIKELY(weft__source_is_ancestral(s))) {
+        /* The lock may be a thread's that is not here, and nobody goes through the list. */
         weft__a32_store_relaxed(&w->state, WEFT__IO_WAIT_NEW);
         return;
     }

@@ -410,12 +410,17 @@ int weft_tcp_split(weft_tcp *conn, weft_tcp_reader **ret_reader, weft_tcp_writer
     int rc = weft__source_enter(conn, "weft_tcp_split", WEFT__CALLER, &s, &generation);
     if (rc < 0)
         return rc;
-    weft__lock_acquire(&s->lock); /* against another split, and weft_tcp_into_fd() */
+    /* Against another split, and weft_tcp_into_fd(). A forked child is alone with its copies, and
+     * could find the lock held for ever. */
+    bool locks = !weft__source_is_ancestral(s);
+    if (locks)
+        weft__lock_acquire(&s->lock);
     if (weft__source_has_flag(s, WEFT__SOURCE_SPLIT))
         rc = -EBUSY;
     else
         weft__a32_or_relaxed(&s->flags, WEFT__SOURCE_SPLIT | HALVES);
-    weft__lock_release(&s->lock);
+    if (locks)
+        weft__lock_release(&s->lock);
     weft__source_unhold(s);
     if (rc < 0)
         return weft__misuse("weft_tcp_split", rc, "the connection was split before", WEFT__CALLER);

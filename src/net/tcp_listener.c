@@ -381,6 +381,10 @@ static int poll_ready(struct accept_wait *a, weft_waker *waker)
 
 static int poll_back_off(struct accept_wait *a, weft_waker *waker)
 {
+    if (WEFT__UNLIKELY(weft__source_is_ancestral(a->source))) {
+        a->step = ACCEPT_TRIES; /* a forked child: the timer is its parent's */
+        return weft__source_rehold(a->source, a->generation);
+    }
     weft__timer_set_waker(&a->on.timer, waker);
     enum weft__timer_fired fired = weft__timer_fired(&a->on.timer);
     if (fired == WEFT__TIMER_WAITS)
@@ -437,7 +441,7 @@ static void accept_cancel(weft_future *f)
     struct accept_wait *a = WEFT__CONTAINER_OF(f, struct accept_wait, future);
     if (a->step == ACCEPT_WAITS) {
         weft__io_wait_abandon(&a->on.ready);
-    } else if (a->step == ACCEPT_BACKS_OFF) {
+    } else if (a->step == ACCEPT_BACKS_OFF && !weft__source_is_ancestral(a->source)) {
         weft__timer_disarm(&a->on.timer);
         weft__source_unpin(a->source);
     }

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -739,6 +740,97 @@ static void a_child_that_closes_a_half_leaves_it_to_the_parent(struct test_env *
     CHECK_EQ(program_run("halves of the parent's", NULL), 0);
 }
 
+/* A future that is polled once and left as it is then. */
+struct left {
+    weft_future future;
+    weft_future *inner;
+};
+
+static int poll_and_leave(weft_future *f, weft_waker *waker)
+{
+    CHECK_EQ(weft_future_poll(((struct left *)(void *)f)->inner, waker), WEFT_PENDING);
+    return 0;
+}
+
+static const weft_future_ops leaving_ops = {
+    .poll = poll_and_leave, .cancel = never_cancelled, .name = "left"};
+
+static void leave_pending(weft_future *inner)
+{
+    struct left once = {.future = {.ops = &leaving_ops}, .inner = inner};
+    CHECK_EQ(weft_await(&once.future), 0);
+}
+
+static int await_the_parents(void *future)
+{
+    return weft_await(future);
+}
+
+/* In the child: what awaiting it comes to in a runtime of its own. */
+static int fork_and_await(weft_future *f)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)alarm(20); /* a hang is a failure */
+        _exit(-weft_run(await_the_parents, f));
+    }
+    int rc = program_status(pid);
+    weft_future_cancel(f);
+    return rc;
+}
+
+static void *leave_a_wait(void *arg)
+{
+    weft_fd_wait_future f;
+    weft_fd *wfd;
+    int ends[2];
+    CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
+    CHECK_EQ(weft_fd_open(ends[0], 0, &wfd), 0);
+    weft_fd_wait_future_init(&f, wfd, WEFT_READY_READ);
+    leave_pending(&f.future);
+    CHECK_EQ(fork_and_await(&f.future), EPERM); /* nobody would ever wake it */
+    CHECK_EQ(weft_fd_close(wfd), 0);
+    close(ends[0]);
+    close(ends[1]);
+    return arg;
+}
+
+/* Backing off for want of descriptors, it goes by a timer of the parent's. */
+static void *leave_an_accept(void *arg)
+{
+    weft_tcp_accept_future f;
+    weft_tcp *conn;
+    struct rlimit limit;
+    uint16_t port;
+    weft_tcp_listener *l = socks_listen(&port);
+    int fd = socks_raw_connect(port);
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    struct rlimit lower = {.rlim_cur = 0, .rlim_max = limit.rlim_max};
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &lower), 0);
+    weft_tcp_accept_future_init(&f, l, &conn);
+    leave_pending(&f.future);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    CHECK_EQ(fork_and_await(&f.future), 0);
+    CHECK_EQ(weft_tcp_listener_close(l), 0);
+    close(fd);
+    return arg;
+}
+
+static int waits_of_the_parents(void)
+{
+    weft_runtime *rt = create(TEST_MT1);
+    if (weft_block_on(rt, leave_a_wait, NULL, NULL) != 0 ||
+        weft_block_on(rt, leave_an_accept, NULL, NULL) != 0 || weft_runtime_destroy(rt) != 0)
+        return 1;
+    return test_has_failed();
+}
+
+static void a_child_that_awaits_what_its_parent_awaited_does_not_hang(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("waits of the parent's", NULL), 0);
+}
+
 /* ---- in the middle of everything ---- */
 
 static atomic_bool over;
@@ -843,8 +935,11 @@ static void *run_storm(void *arg)
 
 static int close_storm_in_child(void)
 {
+    weft_tcp_reader *reader;
+    weft_tcp_writer *writer;
     (void)alarm(20); /* a hang is a failure */
-    return weft_tcp_close(storm[1]) || weft_tcp_close(storm[0]) ||
+    return weft_tcp_split(storm[1], &reader, &writer) || weft_tcp_writer_close(writer) ||
+           weft_tcp_reader_close(reader) || weft_tcp_close(storm[0]) ||
            weft_tcp_listener_close(storm_listener);
 }
 
@@ -1023,6 +1118,7 @@ static const struct program programs[] = {
     {"child that panics", child_that_panics},
     {"close of the parent's", close_of_the_parents},
     {"halves of the parent's", halves_of_the_parents},
+    {"waits of the parent's", waits_of_the_parents},
     {"generator of the parent", generator_of_the_parent},
     {"fork in the middle", fork_in_the_middle},
     {"fork in a storm of edges", fork_in_a_storm_of_edges},
@@ -1041,6 +1137,7 @@ static const struct CMUnitTest tests[] = {
     PLAIN(a_child_of_what_is_no_body_runs_no_task_of_the_parent),
     PLAIN(a_child_that_closes_a_connection_leaves_it_to_the_parent),
     PLAIN(a_child_that_closes_a_half_leaves_it_to_the_parent),
+    PLAIN(a_child_that_awaits_what_its_parent_awaited_does_not_hang),
     PLAIN(a_child_destroys_a_generator_of_the_parent),
     PLAIN(a_runtime_starts_in_a_child_forked_in_the_middle_of_everything),
     PLAIN(a_child_closes_connections_forked_in_a_storm_of_their_edges),
