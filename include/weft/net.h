@@ -294,15 +294,16 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_split(weft_tcp *conn, weft_tcp_reader **re
  * and nothing has changed; -EBADF. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_reunite(weft_tcp_reader *reader, weft_tcp_writer *writer,
                                               weft_tcp **ret_conn);
-/* Gives a half up. NULL does nothing. 0, or -EBADF when it was given up before. Any thread; never
- * suspends. */
+/* Gives a half up. Calls on it that other tasks are in go on, for as long as the connection does.
+ * NULL does nothing. 0, or -EBADF when it was given up before. Any thread; never suspends. */
 WEFT_API int weft_tcp_reader_close(weft_tcp_reader *reader);
 WEFT_API int weft_tcp_writer_close(weft_tcp_writer *writer);
 /* The connection, borrowed for as long as the half lives: for reads, for writes, for options. NULL
  * for NULL. */
 WEFT_API weft_tcp *weft_tcp_of_reader(weft_tcp_reader *reader);
 WEFT_API weft_tcp *weft_tcp_of_writer(weft_tcp_writer *writer);
-/* weft_tcp_read() and weft_tcp_write() on the halves. */
+/* weft_tcp_read() and weft_tcp_write() on the halves. -EBADF for a half that was given up, also
+ * while the other one lives. */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_tcp_reader_read(weft_tcp_reader *reader, void *buf,
                                                       size_t len);
 WEFT_API WEFT_MUST_CHECK ssize_t weft_tcp_writer_write(weft_tcp_writer *writer, const void *buf,

@@ -501,12 +501,23 @@ weft_tcp *weft_tcp_of_writer(weft_tcp_writer *writer)
     return (weft_tcp *)writer;
 }
 
+/* The connection does not tell, which lives on with the other half. Looked at without a hold: of a
+ * slot that is another's by now the handle tells. */
+static int check_half(void *handle, uint32_t half, const char *name, const void *caller)
+{
+    if (handle == NULL || weft__source_has_flag(weft__source_of(handle), half))
+        return 0;
+    return weft__misuse(name, -EBADF, "the half was closed before", caller);
+}
+
 ssize_t weft_tcp_reader_read(weft_tcp_reader *reader, void *buf, size_t len)
 {
-    return weft_tcp_read((weft_tcp *)reader, buf, len);
+    int rc = check_half(reader, WEFT__SOURCE_READ_HALF, "weft_tcp_reader_read", WEFT__CALLER);
+    return rc < 0 ? rc : weft_tcp_read((weft_tcp *)reader, buf, len);
 }
 
 ssize_t weft_tcp_writer_write(weft_tcp_writer *writer, const void *buf, size_t len)
 {
-    return weft_tcp_write((weft_tcp *)writer, buf, len);
+    int rc = check_half(writer, WEFT__SOURCE_WRITE_HALF, "weft_tcp_writer_write", WEFT__CALLER);
+    return rc < 0 ? rc : weft_tcp_write((weft_tcp *)writer, buf, len);
 }

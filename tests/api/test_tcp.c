@@ -316,6 +316,39 @@ static void tc_04_only_mates_reunite(struct test_env *env)
     CHECK_EQ(weft_tcp_writer_close(wb), -EBADF);
 }
 
+static void tc_04_a_half_that_was_given_up_is_closed(struct test_env *env)
+{
+    (void)env;
+    weft_tcp *a, *b, *whole;
+    weft_tcp_reader *ra, *rb;
+    weft_tcp_writer *wa, *wb;
+    char c = 'x';
+    socks_pair(&a, &b);
+    CHECK_EQ(weft_tcp_split(a, &ra, &wa), 0);
+    CHECK_EQ(weft_tcp_split(b, &rb, &wb), 0);
+    CHECK_EQ(weft_tcp_writer_write(wa, &c, 1), 1);
+    CHECK_EQ(weft_tcp_reader_close(rb), 0);
+    test_log_clear();
+    EXPECT_EQ(weft_tcp_reader_read(rb, &c, 1), -EBADF);
+    EXPECT_LOGGED("weft_tcp_reader_read");
+    CHECK_EQ(weft_tcp_writer_write(wb, &c, 1), 1); /* the other one is as good as ever */
+    CHECK_EQ(weft_tcp_reader_read(ra, &c, 1), 1);
+    CHECK_EQ(weft_tcp_writer_close(wa), 0);
+    EXPECT_EQ(weft_tcp_writer_write(wa, &c, 1), -EBADF);
+    EXPECT_LOGGED("weft_tcp_writer_write");
+    CHECK_EQ(weft_tcp_reader_close(ra), 0);
+    EXPECT_EQ(weft_tcp_reader_read(ra, &c, 1), -EBADF);
+    CHECK_EQ(weft_tcp_writer_close(wb), 0);
+
+    /* Those that were put together are no halves any more. */
+    socks_pair(&a, &b);
+    CHECK_EQ(weft_tcp_split(a, &ra, &wa), 0);
+    CHECK_EQ(weft_tcp_reunite(ra, wa, &whole), 0);
+    EXPECT_EQ(weft_tcp_writer_write(wa, &c, 1), -EBADF);
+    CHECK_EQ(weft_tcp_close(whole), 0);
+    CHECK_EQ(weft_tcp_close(b), 0);
+}
+
 static void *read_to_end(void *arg)
 {
     char buf[16];
@@ -658,7 +691,7 @@ TEST_MAIN(IN_TASK(tc_01_all_forms_of_address), IN_TASK(tc_01_dual_stack_takes_v4
           IN_TASK(tc_02_connect_tries_each_address),
           IN_TASK(tc_03_a_connection_wakes_all_who_accept),
           IN_TASK(tc_03_an_idle_listener_is_left_alone), IN_TASK(tc_04_halves_in_two_tasks),
-          IN_TASK(tc_04_only_mates_reunite),
+          IN_TASK(tc_04_only_mates_reunite), IN_TASK(tc_04_a_half_that_was_given_up_is_closed),
           IN_TASK(tc_04_releasing_the_writer_while_the_reader_reads),
           IN_TASK(tc_05_peek_leaves_the_data), IN_TASK(tc_06_shutdown_gives_the_peer_an_end),
           IN_TASK(tc_06_shutdown_after_a_reset), IN_TASK(tc_07_try_forms_would_block),
