@@ -311,7 +311,8 @@ WEFT_API bool weft_self_is_pinned(void);
  * cleanup that must wait. */
 #define WEFT_SHIELD WEFT__MODE_BLOCK(WEFT__MODE_SHIELD, WEFT__CAT(weft__mode_, __COUNTER__))
 
-/* Nothing inside is made to yield for its budget. */
+/* Nothing inside is made to yield for its budget. Aborts, deadlines and tokens end waits as
+ * ever. */
 #define WEFT_UNCONSTRAINED                                                                         \
     WEFT__MODE_BLOCK(WEFT__MODE_UNCONSTRAINED, WEFT__CAT(weft__mode_, __COUNTER__))
 

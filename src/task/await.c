@@ -150,12 +150,10 @@ int weft__wait_begin_slow(const char *call, const void *caller)
         t->budget--;
         return 0;
     }
-    if (t->locals->unconstrained_depth)
-        return 0;
     bool is_alone = t->kind >= WEFT__TASK_BLOCKING && t->locals->drive == NULL;
     if (is_alone)
         t->budget = t->core->budget; /* a thread that has nobody to yield to */
-    else
+    else if (!t->locals->unconstrained_depth)
         yield_forced(t);
     if (abort_is_due(t, weft__a64_load_relaxed(&t->state)))
         return aborted(t);

@@ -110,6 +110,30 @@ static void co_02_unconstrained_is_never_made_to_yield(struct test_env *env)
     sema_fini(&sema);
 }
 
+/* It does not yield, but it ends. */
+static void co_02_a_deadline_ends_an_unconstrained_loop(struct test_env *env)
+{
+    struct sema sema;
+    int rc = 0;
+    sema_init(&sema, 1);
+    CHECK_EQ(weft_yield(), 0);
+    uint64_t before = test_forced_yields(env), start = weft_now();
+    WEFT_TIMEOUT_AS(t, 5 * WEFT_MS) {
+        WEFT_UNCONSTRAINED {
+            do { /* each wait is ready */
+                rc = sema_acquire(&sema);
+                if (rc == 0)
+                    sema_release(&sema);
+            } while (rc == 0 && test_elapsed_ms(start) < 20000);
+        }
+        CHECK_EQ(rc, -ETIMEDOUT);
+        CHECK(weft_timeout_is_expired(&t));
+    }
+    CHECK(weft_now() - start >= 5 * WEFT_MS);
+    CHECK_EQ(test_forced_yields(env), before);
+    sema_fini(&sema);
+}
+
 /* ---- CO-03 ---- */
 
 static void co_03_consume_budget_yields_when_none_is_left(struct test_env *env)
@@ -507,6 +531,7 @@ static void yd_05_yielded_tasks_run_while_their_worker_is_blocked(struct test_en
 
 TEST_MAIN(IN_TASK(co_01_draining_ready_items_yields),
           IN_TASK(co_02_unconstrained_is_never_made_to_yield),
+          IN_TASK(co_02_a_deadline_ends_an_unconstrained_loop),
           IN_TASK(co_03_consume_budget_yields_when_none_is_left),
           IN_TASK(co_04_budget_is_restored_for_each_run),
           IN_TASK_ON(co_05_block_in_place_is_exempt, TEST_MT1),
