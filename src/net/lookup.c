@@ -29,7 +29,9 @@ static int error_of(int gai)
 #ifdef EAI_NODATA
     case EAI_NODATA:
 #endif
-    case EAI_FAIL:
+#ifdef EAI_ADDRFAMILY
+    case EAI_ADDRFAMILY:
+#endif
         return -ENOENT;
     case EAI_AGAIN:
         return -EHOSTUNREACH;

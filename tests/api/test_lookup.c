@@ -72,8 +72,12 @@ static void errors_of_the_resolver(struct test_env *env)
 #ifdef EAI_NODATA
         {EAI_NODATA, -ENOENT},
 #endif
-        {EAI_NONAME, -ENOENT}, {EAI_FAIL, -ENOENT}, {EAI_AGAIN, -EHOSTUNREACH},
-        {EAI_MEMORY, -ENOMEM}, {EAI_SYSTEM, -EIO},
+#ifdef EAI_ADDRFAMILY
+        {EAI_ADDRFAMILY, -ENOENT},
+#endif
+        {EAI_NONAME, -ENOENT},     {EAI_AGAIN, -EHOSTUNREACH}, {EAI_MEMORY, -ENOMEM},
+        {EAI_FAIL, -EIO}, /* a server refused to answer: nothing is known of the name */
+        {EAI_SYSTEM, -EIO},
     };
     weft_addr a;
     (void)env;
