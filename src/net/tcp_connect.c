@@ -112,11 +112,11 @@ static const weft_tcp_connect_options *or_defaults(const weft_tcp_connect_option
     return o != NULL ? o : &defaults;
 }
 
-/* Errors that another address would meet as well. */
+/* Errors that another address would meet as well. Not EPERM: filters of the system refuse a family,
+ * or an address, by it; that this runtime has no I/O was asked before. */
 static bool is_final(int rc)
 {
-    return rc == -ECANCELED || rc == -ESHUTDOWN || rc == -EPERM || rc == -EMFILE || rc == -ENFILE ||
-           rc == -ENOMEM;
+    return rc == -ECANCELED || rc == -ESHUTDOWN || rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM;
 }
 
 /* Whether a scope of the caller's, and not the system, is what timed out. */
@@ -126,12 +126,20 @@ static bool scope_has_expired(void)
     return t != NULL && t->locals->timeout != NULL && weft__timeout_check_now(t);
 }
 
+/* Before anything is looked up, or sent. */
+static int begin(const char *call, const void *caller)
+{
+    struct weft__driver *driver;
+    int rc = weft__wait_begin(call, caller);
+    return rc < 0 ? rc : weft__source_driver(call, caller, &driver);
+}
+
 static int connect_text(const weft_tcp_connect_options *options, const char *addr, const char *call,
                         const void *caller, weft_tcp **ret)
 {
     if (ret == NULL)
         return weft__misuse(call, -EINVAL, "no place for the result", caller);
-    int rc = weft__wait_begin(call, caller);
+    int rc = begin(call, caller);
     if (rc < 0)
         return rc;
     weft_addr addrs[WEFT__LOOKUP_MAX];
@@ -165,7 +173,7 @@ int weft_tcp_connect_addr(const weft_tcp_connect_options *options, const weft_ad
     if (addr == NULL || ret_conn == NULL)
         return weft__misuse("weft_tcp_connect_addr", -EINVAL,
                             "no address, or no place for the result", WEFT__CALLER);
-    int rc = weft__wait_begin("weft_tcp_connect_addr", WEFT__CALLER);
+    int rc = begin("weft_tcp_connect_addr", WEFT__CALLER);
     if (rc < 0)
         return rc;
     return connect_one(or_defaults(options), addr, "weft_tcp_connect_addr", WEFT__CALLER, ret_conn);

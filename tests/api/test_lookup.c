@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define ANSWERS 20
@@ -109,6 +110,44 @@ static void addresses_of_a_name(struct test_env *env)
     EXPECT_EQ(resolver.freed, 1);
 }
 
+/* How many sockets are still to be refused, as filters of system calls do: by family, say. */
+static int forbidden;
+
+int socket(int domain, int type, int protocol)
+{
+    if (forbidden > 0) {
+        forbidden--;
+        errno = EPERM;
+        return -1;
+    }
+    return (int)syscall(SYS_socket, domain, type, protocol);
+}
+
+static void what_is_forbidden_of_one_address_is_tried_with_the_next(struct test_env *env)
+{
+    weft_tcp_listener *l;
+    weft_tcp *conn;
+    weft_addr addr;
+    char text[32];
+    (void)env;
+    CHECK_EQ(weft_tcp_listen(":0", &l), 0);
+    CHECK_EQ(weft_tcp_listener_local_addr(l, &addr), 0);
+    (void)snprintf(text, sizeof(text), "a.name:%d", weft_addr_port(&addr));
+    resolver.error = resolver.foreign = 0;
+    resolver.count = 2;
+    resolver.last = 0;
+    forbidden = 1;
+    CHECK_EQ(weft_tcp_connect(text, &conn), 0);
+    CHECK_EQ(forbidden, 0);
+    CHECK_EQ(weft_tcp_peer_addr(conn, &addr), 0);
+    CHECK_EQ(ntohl(addr.sa.v4.sin_addr.s_addr), INADDR_LOOPBACK + 1);
+    CHECK_EQ(weft_tcp_close(conn), 0);
+    forbidden = 2;
+    CHECK_EQ(weft_tcp_connect(text, &conn), -EPERM); /* the last one's */
+    CHECK_EQ(forbidden, 0);
+    CHECK_EQ(weft_tcp_listener_close(l), 0);
+}
+
 /* A scope that expires at one address ends the call: what the next would have said at once is not
  * what comes out. */
 static void a_connect_that_times_out_says_so(struct test_env *env)
@@ -189,4 +228,5 @@ static void without_a_thread_there_is_no_memory(struct test_env *env)
 }
 
 TEST_MAIN(IN_TASK(errors_of_the_resolver), IN_TASK(addresses_of_a_name),
+          IN_TASK(what_is_forbidden_of_one_address_is_tried_with_the_next),
           IN_TASK(a_connect_that_times_out_says_so), IN_TASK(without_a_thread_there_is_no_memory))
