@@ -186,5 +186,11 @@ static inline bool weft__sys_is_forked_child(void)
 /* Changes when init is called in a forked child, which is then no longer told from other processes.
  * */
 uint32_t weft__sys_fork_generation(void);
+/* A number by which an object knows the process that made it: other than that of any ancestor that
+ * had called init by the fork, and the same after init is called. */
+static inline uint32_t weft__sys_process(void)
+{
+    return weft__sys_fork_generation() + (weft__sys_is_forked_child() ? 1 : 0);
+}
 
 #endif

@@ -4,6 +4,11 @@
 
 /* ---- the tree ---- */
 
+static inline bool is_inherited(const struct weft__cancel_tree *tree)
+{
+    return WEFT__UNLIKELY(tree->process != weft__sys_process());
+}
+
 static void tree_unref(struct weft__cancel_tree *tree)
 {
     /* acq_rel: who frees comes after what all others did */
@@ -32,6 +37,7 @@ int weft_cancel_token_create(weft_cancel_token **ret_token)
         return -ENOMEM;
     weft__lock_init(&tree->lock);
     weft__a32_store_relaxed(&tree->refs, 1);
+    tree->process = weft__sys_process();
     struct weft_cancel_token *token = token_alloc(tree);
     if (token == NULL) {
         weft__free(tree);
@@ -86,6 +92,8 @@ void weft_cancel_token_unref(weft_cancel_token *token)
     if (token == NULL || weft__a32_sub_acq_rel(&token->refs, 1) != 1)
         return;
     struct weft__cancel_tree *tree = token->tree;
+    if (is_inherited(tree))
+        return;
     weft__lock_acquire(&tree->lock);
     WEFT_ASSERT(weft__waitq_is_empty(&token->waiters)); /* a wait outlives its token */
     hand_children_to_parent(token);
@@ -124,7 +132,7 @@ static struct weft_cancel_token *next_in_subtree(struct weft_cancel_token *top,
 
 void weft_cancel_token_cancel(weft_cancel_token *token)
 {
-    if (token == NULL || weft__cancel_token_is_cancelled(token))
+    if (token == NULL || weft__cancel_token_is_cancelled(token) || is_inherited(token->tree))
         return;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     /* Who is woken may release the caller's token. */
@@ -161,6 +169,8 @@ bool weft__cancel_token_watch(struct weft_cancel_token *token, struct weft__wait
 
 void weft__cancel_token_unwatch(struct weft_cancel_token *token, struct weft__waiter *w)
 {
+    if (is_inherited(token->tree))
+        return;
     weft__lock_acquire(&token->tree->lock);
     (void)weft__waitq_leave(&token->waiters, w); /* false: a cancel has taken it out */
     weft__lock_release(&token->tree->lock);

@@ -4,6 +4,10 @@
  * One lock a tree guards its shape and its waiters, so that cancelling a subtree and releasing a
  * token in the middle of it need no order among locks. Whether a token is cancelled is read without
  * it.
+ *
+ * A forked child lets its parent's tokens be: the lock may have been held by a thread that is not
+ * there, and the tasks that wait are copies. It may still leave the scopes and guards in which it
+ * was forked.
  */
 #ifndef WEFT_TASK_CANCEL_TOKEN_H
 #define WEFT_TASK_CANCEL_TOKEN_H
@@ -14,7 +18,8 @@
 
 struct weft__cancel_tree {
     struct weft__lock lock;
-    weft__a32 refs; /* tokens of the tree */
+    weft__a32 refs;   /* tokens of the tree */
+    uint32_t process; /* of which it is, as weft__sys_process() */
 };
 
 struct weft_cancel_token {

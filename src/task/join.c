@@ -224,6 +224,8 @@ int weft_outcome_describe(const weft_outcome *o, char *buf, size_t cap)
 
 static void abort_task(struct weft__task *t)
 {
+    if (WEFT__UNLIKELY(weft__core_is_ancestral(t->core)))
+        return; /* a guard in a forked child: its parent's queues are nobody's, and may be locked */
     if (weft__task_set_aborted(t, WEFT__TASK_ABORT))
         weft__task_schedule(t);
 }

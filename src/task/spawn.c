@@ -167,6 +167,12 @@ static inline enum weft__class class_of(const weft_spawn_options *o, const struc
     return parent ? weft__task_class(parent) : WEFT__CLASS_NORMAL;
 }
 
+static WEFT__COLD int refuse_child(const char *call, const weft_site *site)
+{
+    return weft__misuse_at(call, -EPERM, "this is a forked child; start a runtime of its own",
+                           site);
+}
+
 /* hook: told of the end in place of a joiner; may be NULL */
 static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id,
                  const weft_spawn_options *o, weft_task_fn fn, void *arg, weft_task **ret_task,
@@ -181,6 +187,11 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
         if (rc < 0)
             return rc;
         c = weft__ctx_now(); /* a copy function may have waited */
+        /* or forked */
+        if (WEFT__UNLIKELY(weft__core_is_ancestral(core))) {
+            cold_destroy(cold);
+            return refuse_child("weft_spawn", site);
+        }
     }
     struct weft__task *t = task_alloc(core, c);
     if (WEFT__UNLIKELY(t == NULL)) {
@@ -315,8 +326,7 @@ static int check_core(const char *call, const struct weft__core *core, bool must
                       const weft_site *site)
 {
     if (weft__core_is_ancestral(core))
-        return weft__misuse_at(call, -EPERM, "this is a forked child; start a runtime of its own",
-                               site);
+        return refuse_child(call, site);
     if (must_be_home && core->home == 0)
         return weft__misuse_at(call, -EPERM,
                                "options.runtime is no local runtime (WEFT_FLAVOR_LOCAL)", site);

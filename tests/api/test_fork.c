@@ -4,9 +4,11 @@
 #include "program.h"
 #include "socks.h"
 
+#include <weft/cancel.h>
 #include <weft/iter.h>
 #include <weft/local.h>
 #include <weft/net.h>
+#include <weft/task_local.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -430,6 +432,29 @@ static void *fork_in_a_cancellation(void *arg)
     return arg;
 }
 
+static void *copy_and_fork(void *value)
+{
+    fork_once();
+    return value;
+}
+
+static void *fork_in_a_copy(void *arg)
+{
+    static const weft_task_local key = {.inherit = WEFT_INHERIT_COPY, .copy = copy_and_fork};
+    weft_task *t = NULL;
+    int rc = -1;
+    WEFT_TASK_LOCAL(&key, arg)
+        rc = weft_spawn(stay_in_the_parent, arg, &t);
+    if (getpid() != parent_pid) {
+        if (rc != -EPERM)
+            _exit(44);
+        return arg; /* and is told so */
+    }
+    CHECK_EQ(rc, 0);
+    CHECK(test_join_value(t) == arg);
+    return arg;
+}
+
 /* With a runtime of its own it has left the parent's. */
 static void drop_fork_and_start(void *arg)
 {
@@ -557,6 +582,11 @@ static int child_of_a_cancellation(void)
     return fork_within(fork_in_a_cancellation, TEST_CT, TEST_MT4, false);
 }
 
+static int child_of_a_copy(void)
+{
+    return fork_within(fork_in_a_copy, TEST_CT, TEST_MT4, false);
+}
+
 static int child_of_a_set_in_place(void)
 {
     return fork_within(fork_in_a_set_in_place, TEST_MT1, TEST_MT4, false);
@@ -605,6 +635,7 @@ static void a_child_of_what_is_no_body_runs_no_task_of_the_parent(struct test_en
                   {"child that starts a runtime in a drop", 3},
                   {"child of a poll", 3},
                   {"child of a cancellation", 3},
+                  {"child of a copy", 3},
                   {"child of a drop", 3},
                   {"child of a drop of a job", 3},
                   {"child of a drop of a local task", 1},
@@ -969,6 +1000,76 @@ static void a_child_closes_connections_forked_in_a_storm_of_their_edges(struct t
     CHECK_EQ(program_run("fork in a storm of edges", NULL), 0);
 }
 
+/* ---- in a storm of tokens ---- */
+
+static weft_cancel_token *storm_token;
+
+/* Has the lock of the tokens most of the time. */
+static void *make_tokens(void *arg)
+{
+    while (!atomic_load(&over)) {
+        weft_cancel_token *child;
+        if (weft_cancel_token_child(storm_token, &child) != 0)
+            abort();
+        weft_cancel_token_unref(child);
+    }
+    return arg;
+}
+
+/* The child leaves whatever it was forked in. */
+static void *fork_in_scopes(void *arg)
+{
+    int *status = arg;
+    weft_task *other;
+    if (weft_spawn(test_forever, NULL, &other) != 0)
+        return NULL;
+    WEFT_ABORT_ON_RELEASE(other_guard, other);
+    WEFT_CANCEL_ON_RELEASE(guard, storm_token);
+    for (unsigned i = 0; *status == EXIT_FAILURE && i < test_scaled(100); i++) {
+        pid_t pid = -1;
+        WEFT_CANCEL_SCOPE(storm_token) {
+            if (weft_sleep(WEFT_US) != 0) /* shows the scope to the token */
+                return NULL;
+            pid = fork();
+            if (pid == 0) {
+                (void)alarm(10); /* a hang is a failure */
+                return arg;
+            }
+        }
+        *status = program_status(pid);
+    }
+    (void)weft_cancel_guard_disarm(&guard);
+    return arg;
+}
+
+static int fork_in_a_storm_of_tokens(void)
+{
+    weft_runtime *rt = create(TEST_MT4);
+    pthread_t busy[2];
+    int status = EXIT_FAILURE;
+    weft_log_set(NULL, NULL);
+    if (weft_cancel_token_create(&storm_token) != 0)
+        return 60;
+    for (int i = 0; i < 2; i++)
+        if (pthread_create(&busy[i], NULL, make_tokens, NULL) != 0)
+            return 61;
+    if (!run_in(rt, IN_A_TASK, fork_in_scopes, &status))
+        return 62;
+    atomic_store(&over, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(busy[i], NULL);
+    if (weft_cancel_token_is_cancelled(storm_token) || weft_runtime_destroy(rt) != 0)
+        return 63;
+    weft_cancel_token_unref(storm_token);
+    return status == EXIT_FAILURE ? 0 : status > 255 ? 64 : 65;
+}
+
+static void a_child_leaves_scopes_and_guards_forked_in_a_storm_of_their_tokens(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("fork in a storm of tokens", NULL), 0);
+}
+
 static void *create_and_destroy(void *arg)
 {
     if (weft_runtime_destroy(create(TEST_CT)) != 0)
@@ -1111,6 +1212,7 @@ static const struct program programs[] = {
     {"child that starts a runtime in a drop", child_that_starts_a_runtime_in_a_drop},
     {"child of a poll", child_of_a_poll},
     {"child of a cancellation", child_of_a_cancellation},
+    {"child of a copy", child_of_a_copy},
     {"child of a drop", child_of_a_drop},
     {"child of a drop of a job", child_of_a_drop_of_a_job},
     {"child of a drop of a local task", child_of_a_drop_of_a_local_task},
@@ -1122,6 +1224,7 @@ static const struct program programs[] = {
     {"generator of the parent", generator_of_the_parent},
     {"fork in the middle", fork_in_the_middle},
     {"fork in a storm of edges", fork_in_a_storm_of_edges},
+    {"fork in a storm of tokens", fork_in_a_storm_of_tokens},
     {"fork at the first runtime", fork_at_the_first_runtime},
     {"daemon before", daemon_before},
     {"daemon after", daemon_after},
@@ -1141,6 +1244,7 @@ static const struct CMUnitTest tests[] = {
     PLAIN(a_child_destroys_a_generator_of_the_parent),
     PLAIN(a_runtime_starts_in_a_child_forked_in_the_middle_of_everything),
     PLAIN(a_child_closes_connections_forked_in_a_storm_of_their_edges),
+    PLAIN(a_child_leaves_scopes_and_guards_forked_in_a_storm_of_their_tokens),
     PLAIN(a_runtime_starts_in_a_child_forked_while_the_first_one_starts),
     PLAIN(a_daemon_starts_a_runtime),
 };
