@@ -106,7 +106,7 @@ static void fill(struct weft__local *l, const weft_local_set_config *c)
     struct weft__core *core = &s->core;
     core->ops = &core_ops;
     core->id = weft__runtime_id_take();
-    core->fork_generation = weft__sys_fork_generation();
+    core->process = weft__sys_process();
     core->home = weft__thread_here();
     (void)snprintf(core->name, sizeof core->name, "%s", c->name ? c->name : "local set");
     weft__a64_store_relaxed(&core->refs, 1);

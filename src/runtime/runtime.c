@@ -159,7 +159,7 @@ static void fill(struct weft_runtime *rt, const weft_config *c)
     struct weft__core *core = &s->core;
     core->ops = &core_ops;
     core->id = weft__runtime_id_take();
-    core->fork_generation = weft__sys_fork_generation();
+    core->process = weft__sys_process();
     (void)snprintf(core->name, sizeof core->name, "%s", c->name ? c->name : "weft");
     weft__a64_store_relaxed(&core->refs, 1);
     core->panics_shut_down = c->unhandled_panic == WEFT_UNHANDLED_PANIC_SHUTDOWN;

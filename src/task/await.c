@@ -8,6 +8,7 @@
  * Primitives know poll and cancel only.
  */
 #include "task/cancel.h"
+#include "task/ending.h"
 #include "task/panic.h"
 #include "task/slab.h"
 #include "task/spawn.h"
@@ -124,6 +125,7 @@ static WEFT__NOINLINE int refuse(struct weft__task *t, const char *call, const v
 void weft__wait_after_fork(void)
 {
     const struct weft__ctx *c = weft__ctx_now();
+    weft__outside_forget();
     if (c == NULL)
         return;
     if (c->current)

@@ -33,7 +33,7 @@ static struct weft__core *outside_core(void)
     if (weft__aptr_load_relaxed(&outside_slab) == NULL &&
         weft__slab_create(&outside, never_freed, &outside.slab) == 0) {
         weft__a64_store_relaxed(&outside.refs, 1);
-        outside.fork_generation = weft__sys_fork_generation();
+        outside.process = weft__sys_process();
         weft__aptr_store_release(&outside_slab, outside.slab);
     }
     weft__lock_release(&outside_lock);
@@ -43,7 +43,7 @@ static struct weft__core *outside_core(void)
 void weft__outside_forget(void)
 {
     weft__lock_init(&outside_lock);
-    weft__aptr_store_relaxed(&outside_slab, NULL); /* one of our own; what the parent had stays */
+    weft__aptr_store_relaxed(&outside_slab, NULL); /* made anew; what the parent had stays */
 }
 
 static void give_back(void *task)

@@ -34,7 +34,7 @@ static inline void weft__destructor_returned(const struct weft__core *core)
 /* In a forked child that starts a runtime of its own: its one thread leaves the task or the body
  * that it was forked in, and is a plain thread from now on. */
 void weft__leave_ancestors(void);
-/* In such a child: of what threads outside all runtimes wait as (blocking.c). */
+/* In a forked child: of what threads outside all runtimes wait as (blocking.c). */
 void weft__outside_forget(void);
 
 #endif

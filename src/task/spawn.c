@@ -186,8 +186,7 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
         int rc = cold_find(core, o, arg, &cold);
         if (rc < 0)
             return rc;
-        c = weft__ctx_now(); /* a copy function may have waited */
-        /* or forked */
+        c = weft__ctx_now(); /* a copy function may have waited; or forked: */
         if (WEFT__UNLIKELY(weft__core_is_ancestral(core))) {
             cold_destroy(cold);
             return refuse_child("weft_spawn", site);

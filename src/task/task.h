@@ -260,11 +260,11 @@ struct weft__core {
     /* The thread its tasks are bound to, as weft__thread_here(); 0: none. Local runtimes and
      * sets. */
     uint64_t home;
-    uint32_t fork_generation; /* of the process that made it */
-    uint32_t route_extra;     /* WEFT__ROUTE_*: of every task */
-    uint32_t route_pinned;    /* of a task that is spawned pinned; 0 where no task moves */
-    weft__a32 phase;          /* enum weft__phase; written by shutdown, read by all */
-    weft__a32 is_panic_shut;  /* 1: that is how it came to be shut */
+    uint32_t process;        /* that made it, as weft__sys_process() */
+    uint32_t route_extra;    /* WEFT__ROUTE_*: of every task */
+    uint32_t route_pinned;   /* of a task that is spawned pinned; 0 where no task moves */
+    weft__a32 phase;         /* enum weft__phase; written by shutdown, read by all */
+    weft__a32 is_panic_shut; /* 1: that is how it came to be shut */
     /* 1: a task of it waits for a timer of another runtime, or has waited; written by such */
     weft__a32 waits_elsewhere;
     uint16_t budget;
@@ -285,7 +285,7 @@ struct weft__core {
 /* True in a forked child: the threads of this runtime live in an ancestor. */
 static inline bool weft__core_is_ancestral(const struct weft__core *core)
 {
-    return weft__sys_is_forked_child() || core->fork_generation != weft__sys_fork_generation();
+    return core->process != weft__sys_process();
 }
 
 static inline void weft__core_ref(struct weft__core *core)
@@ -479,7 +479,8 @@ static inline int weft__wait_begin(const char *call, const void *caller)
     t->budget--;
     return 0;
 }
-/* In a forked child: its task has no budget left. */
+/* In a forked child, before fork() returns: its task has no budget left, and threads outside of
+ * runtimes wait as tasks of its own. Async-signal-safe. */
 void weft__wait_after_fork(void);
 /* For functions that are told apart from their callers: the task the caller waits as, NULL where
  * nothing can wait. */

@@ -862,9 +862,81 @@ static void a_child_that_awaits_what_its_parent_awaited_does_not_hang(struct tes
     CHECK_EQ(program_run("waits of the parent's", NULL), 0);
 }
 
-/* ---- in the middle of everything ---- */
+/* ---- outside of runtimes ---- */
 
 static atomic_bool over;
+
+static int ready_at_once(weft_future *f, weft_waker *waker)
+{
+    (void)f, (void)waker;
+    return 0;
+}
+
+static const weft_future_ops ready_ops = {
+    .poll = ready_at_once, .cancel = never_cancelled, .name = "ready"};
+
+static void *wait_on_threads(void *arg)
+{
+    weft_future f = {.ops = &ready_ops};
+    while (!atomic_load(&over)) {
+        weft_case c = weft_case_future(&f);
+        if (weft_blocking_select(&c, 1) != 0)
+            abort();
+    }
+    return arg;
+}
+
+static long resident_kib(void)
+{
+    long pages = -1, kib = sysconf(_SC_PAGESIZE) / 1024;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f == NULL)
+        return -1;
+    if (fscanf(f, "%*d %ld", &pages) != 1)
+        pages = -1;
+    (void)fclose(f);
+    return pages * kib;
+}
+
+static int wait_often(void)
+{
+    long before = resident_kib();
+    (void)alarm(20); /* a hang is a failure */
+    weft_future f = {.ops = &ready_ops};
+    for (int i = 0; i < 50000; i++) {
+        weft_case c = weft_case_future(&f);
+        if (weft_blocking_select(&c, 1) != 0)
+            return 70;
+    }
+    return resident_kib() - before > 4096 ? 71 : 0;
+}
+
+static int waits_outside_of_runtimes(void)
+{
+    weft_runtime *rt = create(TEST_CT); /* so that children are told */
+    pthread_t waiter;
+    int rc = 0;
+    if (pthread_create(&waiter, NULL, wait_on_threads, NULL) != 0)
+        return 60;
+    for (unsigned i = 0; rc == 0 && i < test_scaled(20); i++) {
+        usleep(100 * (i % 7));
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(wait_often());
+        rc = program_status(pid);
+    }
+    atomic_store(&over, true);
+    pthread_join(waiter, NULL);
+    return rc ? rc > 255 ? 61 : rc : weft_runtime_destroy(rt) ? 62 : 0;
+}
+
+static void a_child_waits_on_threads_and_keeps_nothing(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("waits outside of runtimes", NULL), 0);
+}
+
+/* ---- in the middle of everything ---- */
 
 /* Takes every lock there is: stacks, runtimes, dumps, waits outside of runtimes. */
 static void *be_busy(void *arg)
@@ -1223,6 +1295,7 @@ static const struct program programs[] = {
     {"waits of the parent's", waits_of_the_parents},
     {"generator of the parent", generator_of_the_parent},
     {"fork in the middle", fork_in_the_middle},
+    {"waits outside of runtimes", waits_outside_of_runtimes},
     {"fork in a storm of edges", fork_in_a_storm_of_edges},
     {"fork in a storm of tokens", fork_in_a_storm_of_tokens},
     {"fork at the first runtime", fork_at_the_first_runtime},
@@ -1242,6 +1315,7 @@ static const struct CMUnitTest tests[] = {
     PLAIN(a_child_that_closes_a_half_leaves_it_to_the_parent),
     PLAIN(a_child_that_awaits_what_its_parent_awaited_does_not_hang),
     PLAIN(a_child_destroys_a_generator_of_the_parent),
+    PLAIN(a_child_waits_on_threads_and_keeps_nothing),
     PLAIN(a_runtime_starts_in_a_child_forked_in_the_middle_of_everything),
     PLAIN(a_child_closes_connections_forked_in_a_storm_of_their_edges),
     PLAIN(a_child_leaves_scopes_and_guards_forked_in_a_storm_of_their_tokens),
