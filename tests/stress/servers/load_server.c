@@ -359,11 +359,14 @@ static void command_up(const char *line)
     bool is_multi = flavor == NULL || strncmp(flavor, "mt", 2) == 0;
     server.config.flavor = is_multi ? WEFT_FLAVOR_MULTI_THREAD : WEFT_FLAVOR_CURRENT_THREAD;
     server.config.workers = is_multi ? (unsigned)number(line, "workers", server.config.workers) : 1;
-    server.config.shutdown_grace_ns = number(line, "grace_ns", server.config.shutdown_grace_ns);
     server.body = BODY_COPY;
     for (int i = 0; body != NULL && i <= BODY_DEFER; i++)
         if (strncmp(body, body_name[i], strlen(body_name[i])) == 0)
             server.body = (enum body)i;
+    /* The others would leave their connections open if they were unwound, as they are when a busy
+     * machine takes longer than the grace to run them all. */
+    server.config.shutdown_grace_ns = number(
+        line, "grace_ns", server.body == BODY_DEFER ? server.config.shutdown_grace_ns : WEFT_NEVER);
     server.abort_percent = (unsigned)number(line, "abort", 0);
     server.abort_within_ns = number(line, "abort_ms", 1000) * WEFT_MS;
     if (server.abort_percent > 0)
