@@ -76,7 +76,8 @@ typedef struct weft_config {
     uint64_t stuck_after_ns;
     /* Workers added while others are stuck: 0 to 1024; 64. */
     unsigned extra_workers_max;
-    /* How long shutdown waits for tasks to clean up after -ECANCELED until it unwinds them; 1 s. */
+    /* How long shutdown waits for tasks to clean up after -ECANCELED until it unwinds them, which
+     * runs what they have registered, and no more; the log says how many. 1 s. */
     uint64_t shutdown_grace_ns;
     /* Default true: report on the log when every task waits and nothing can wake one. */
     bool detect_deadlock;

@@ -34,7 +34,7 @@ static void unhandled_panic(struct weft__core *core)
         weft__log(WEFT_LOG_ERROR,
                   "runtime \"%s\" shuts down because a task panicked and nobody joins it",
                   core->name);
-    weft__runtime_stop(weft__runtime_of(core), WEFT__TASK_ABORT);
+    weft__runtime_stop(weft__runtime_of(core));
 }
 
 static const struct weft__core_ops core_ops = {
@@ -296,22 +296,52 @@ err:
 
 /* ---- shut down ---- */
 
+struct abort_all {
+    uint64_t bits;
+    uint64_t unwound;
+};
+
 static void abort_one(struct weft__task *t, void *arg)
 {
-    const uint64_t *bits = arg;
+    struct abort_all *a = arg;
     if (t->kind == WEFT__TASK_THREAD)
         return; /* a thread of the user's; and a job that has started takes no notice */
-    if (weft__task_set_aborted(t, *bits))
+    uint64_t before = weft__a64_load_relaxed(&t->state);
+    a->unwound += (a->bits & WEFT__TASK_UNWIND) && t->kind == WEFT__TASK_FIBER &&
+                  !(before & (WEFT__TASK_UNWIND | WEFT__TASK_DONE));
+    if (weft__task_set_aborted(t, a->bits))
         weft__task_schedule(t);
 }
 
-void weft__runtime_stop(struct weft_runtime *rt, uint64_t bits)
+/* How many are now to be unwound that were not before. */
+static uint64_t stop_with(struct weft_runtime *rt, uint64_t bits)
 {
     uint32_t running = WEFT__PHASE_RUNNING;
     /* seq_cst, as the counter and the load in weft__sched_admit. A read-modify-write, as in
      * block_on_thread(). */
     (void)weft__a32_cas_seq_cst(&rt->sched.core.phase, &running, WEFT__PHASE_STOPPING);
-    weft__slab_walk(rt->sched.core.slab, abort_one, &bits);
+    struct abort_all a = {.bits = bits};
+    weft__slab_walk(rt->sched.core.slab, abort_one, &a);
+    return a.unwound;
+}
+
+void weft__runtime_stop(struct weft_runtime *rt)
+{
+    (void)stop_with(rt, WEFT__TASK_ABORT);
+}
+
+/* Tasks that hold what they did not register to be given back leak it: worth a line, as it may only
+ * be that the machine was too busy to run them all in time. */
+static void stop_by_unwinding(struct weft_runtime *rt)
+{
+    const struct weft__sched *s = &rt->sched;
+    uint64_t count = stop_with(rt, WEFT__TASK_ABORT | WEFT__TASK_UNWIND);
+    if (count && s->shutdown_grace_ns)
+        weft__log(WEFT_LOG_WARN,
+                  "runtime \"%s\" unwinds the tasks that have not ended within %llu ms, the grace "
+                  "of its shutdown: %llu",
+                  s->core.name, (unsigned long long)(s->shutdown_grace_ns / WEFT_MS),
+                  (unsigned long long)count);
 }
 
 static bool is_quiescent(void *arg)
@@ -333,7 +363,7 @@ bool weft__runtime_drain(struct weft_runtime *rt, uint64_t deadline_ns)
 {
     uint64_t grace_ends_ns = weft__add_sat(weft__sys_now_ns(), rt->sched.shutdown_grace_ns);
     uint64_t slice_ns = WEFT_MS;
-    weft__runtime_stop(rt, WEFT__TASK_ABORT);
+    weft__runtime_stop(rt);
     weft__pool_close(&rt->pool);
     for (;;) {
         uint64_t now_ns = weft__sys_now_ns();
@@ -342,8 +372,10 @@ bool weft__runtime_drain(struct weft_runtime *rt, uint64_t deadline_ns)
             return true;
         if (weft__sys_now_ns() >= deadline_ns)
             return false;
-        bool unwinds = weft__sys_now_ns() >= grace_ends_ns;
-        weft__runtime_stop(rt, unwinds ? WEFT__TASK_ABORT | WEFT__TASK_UNWIND : WEFT__TASK_ABORT);
+        if (weft__sys_now_ns() >= grace_ends_ns)
+            stop_by_unwinding(rt);
+        else
+            weft__runtime_stop(rt);
         if (slice_ns < 64 * WEFT_MS)
             slice_ns *= 2;
     }
@@ -399,7 +431,7 @@ static int shut_down(const char *call, weft_runtime *rt, uint64_t timeout_ns, co
         return 0;
     if (is_local)
         return -ETIMEDOUT; /* no other thread may run what is left */
-    weft__runtime_stop(rt, WEFT__TASK_ABORT);
+    weft__runtime_stop(rt);
     struct weft__thread reaper;
     int rc = weft__sys_thread_start(&reaper, "weft-shutdown", reaper_main, rt);
     if (rc < 0) {
@@ -431,6 +463,6 @@ int weft_stop(void)
         return weft__misuse("weft_stop", -EPERM, "the caller is in no runtime", WEFT__CALLER);
     if (weft__core_is_ancestral(core))
         return weft__misuse("weft_stop", -EPERM, "this is a forked child", WEFT__CALLER);
-    weft__runtime_stop(weft__runtime_of(core), WEFT__TASK_ABORT);
+    weft__runtime_stop(weft__runtime_of(core));
     return 0;
 }

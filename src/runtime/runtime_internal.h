@@ -32,8 +32,8 @@ void weft__outcome_give(weft_outcome *ret, weft_panic_info *info, bool was_abort
 /* core_ops.count_outside, of runtimes and of local sets. */
 void weft__runtime_count_outside(struct weft__core *core, int by);
 
-/* Refuses new tasks and aborts those that live; `bits` as weft__task_set_aborted(). */
-void weft__runtime_stop(struct weft_runtime *rt, uint64_t bits);
+/* Refuses new tasks and aborts those that live. */
+void weft__runtime_stop(struct weft_runtime *rt);
 
 /* False on a thread that runs a task, a body of weft_block_on() or a hook. */
 bool weft__may_block(void);

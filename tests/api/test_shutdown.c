@@ -522,6 +522,7 @@ static void tasks_that_will_not_end_are_unwound_after_the_grace(struct test_env 
     CHECK_EQ(weft_runtime_destroy(rt), 0);
     CHECK(weft_now() - start >= 50 * WEFT_MS);
     CHECK_EQ(atomic_load(&cleaned), 4);
+    CHECK_EQ(test_log_count("the grace of its shutdown: 4"), 1);
 }
 
 static void *compute_until_told(void *arg)
