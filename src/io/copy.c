@@ -102,7 +102,9 @@ static int copy_all(struct copy *c)
             return rc;
         if (c->buffer == NULL && (c->buffer = buffer_take()) == NULL)
             return -ENOMEM;
-        ssize_t n = weft__target_read(&c->from, c->buffer, BUFFER_BYTES);
+        ssize_t n = weft__target_read_ready(&c->from, c->buffer, BUFFER_BYTES);
+        if (n == -EAGAIN && c->from.ops != NULL)
+            continue; /* readiness was a hint. Cleared now, it is waited for without the buffer */
         if (n <= 0)
             return (int)n;
         size_t written;

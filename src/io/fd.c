@@ -358,6 +358,13 @@ static ssize_t ref_read(const struct weft__source_ref *r, void *buf, size_t len)
     return rc < 0 ? rc : transfer_held(r->source, r->generation, WEFT__IN, &t);
 }
 
+static ssize_t ref_try_read(const struct weft__source_ref *r, void *buf, size_t len)
+{
+    struct transfer t = {buf, len};
+    int rc = enter_again(r, "weft_stream_read");
+    return rc < 0 ? rc : weft__source_try_io(r->source, WEFT__IN, call_read, &t, 0);
+}
+
 static ssize_t ref_write(const struct weft__source_ref *r, const void *buf, size_t len)
 {
     struct transfer t = {(void *)(uintptr_t)buf, len};
@@ -381,6 +388,7 @@ static const struct weft__source_ops fd_ops = {
         },
     .read = ref_read,
     .write = ref_write,
+    .try_read = ref_try_read,
     .wait_readable = ref_wait_readable,
 };
 

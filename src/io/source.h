@@ -130,10 +130,13 @@ struct weft__source_ops {
     weft_stream_ops stream;
     ssize_t (*read)(const struct weft__source_ref *r, void *buf, size_t len);
     ssize_t (*write)(const struct weft__source_ref *r, const void *buf, size_t len);
+    /* read() that returns -EAGAIN where it would block, and wait_readable() waits from then on.
+     * Begins as a wait does: costs budget, sees aborts. */
+    ssize_t (*try_read)(const struct weft__source_ref *r, void *buf, size_t len);
+    int (*wait_readable)(const struct weft__source_ref *r);
     /* These two may be NULL. */
     ssize_t (*writev)(const struct weft__source_ref *r, const struct iovec *iov, int count);
     int (*shutdown)(const struct weft__source_ref *r);
-    int (*wait_readable)(const struct weft__source_ref *r);
 };
 
 /* Those of a source's stream; NULL for a stream of a user's. Told by the address of the table: a

@@ -189,6 +189,12 @@ int weft__target_wait_readable(const struct weft__stream_target *t)
                           : t->stream->ops->wait_readable(t->stream);
 }
 
+ssize_t weft__target_read_ready(const struct weft__stream_target *t, void *buf, size_t len)
+{
+    return t->ops != NULL ? t->ops->try_read(&t->ref, buf, len)
+                          : weft_stream_read(t->stream, buf, len);
+}
+
 /* ---- loops ---- */
 
 int weft_read_exact(weft_stream *s, void *buf, size_t len, size_t *ret_len)

@@ -36,5 +36,8 @@ int weft__target_shutdown(const struct weft__stream_target *t);
 /* Whether it has wait_readable(), and that. */
 bool weft__target_can_wait(const struct weft__stream_target *t);
 int weft__target_wait_readable(const struct weft__stream_target *t);
+/* Reads what is there: of a source -EAGAIN when that is nothing, which the above then waits for. Of
+ * a user's stream nobody can tell, and it is a plain read. */
+ssize_t weft__target_read_ready(const struct weft__stream_target *t, void *buf, size_t len);
 
 #endif

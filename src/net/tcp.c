@@ -116,11 +116,9 @@ static inline __attribute__((always_inline)) ssize_t operate(
 }
 
 /* The same by reference: one that was open. */
-static inline __attribute__((always_inline)) ssize_t operate_again(const struct weft__source_ref *r,
-                                                                   enum weft__direction dir,
-                                                                   weft__io_call call,
-                                                                   struct bytes *b, ssize_t len,
-                                                                   size_t want, const char *name)
+static inline __attribute__((always_inline)) ssize_t operate_again(
+    const struct weft__source_ref *r, enum weft__direction dir, weft__io_call call, struct bytes *b,
+    ssize_t len, size_t want, bool may_wait, const char *name)
 {
     if (WEFT__UNLIKELY(len < 0))
         return weft__misuse(name, -EINVAL, "bad buffers", NULL);
@@ -130,7 +128,7 @@ static inline __attribute__((always_inline)) ssize_t operate_again(const struct 
     rc = weft__source_rehold(r->source, r->generation);
     if (WEFT__UNLIKELY(rc < 0))
         return rc;
-    return operate_held(r, dir, call, b, len, want, true);
+    return operate_held(r, dir, call, b, len, want, may_wait);
 }
 
 static inline ssize_t checked_len(const void *buf, size_t len)
@@ -281,21 +279,29 @@ static ssize_t ref_read(const struct weft__source_ref *r, void *buf, size_t len)
 {
     ssize_t n = checked_len(buf, len);
     struct bytes b = {.buf = buf, .len = (size_t)n};
-    return operate_again(r, WEFT__IN, call_recv, &b, n, b.len, "weft_stream_read");
+    return operate_again(r, WEFT__IN, call_recv, &b, n, b.len, true, "weft_stream_read");
+}
+
+static ssize_t ref_try_read(const struct weft__source_ref *r, void *buf, size_t len)
+{
+    ssize_t n = checked_len(buf, len);
+    struct bytes b = {.buf = buf, .len = (size_t)n};
+    return operate_again(r, WEFT__IN, call_recv, &b, n, b.len, false, "weft_stream_read");
 }
 
 static ssize_t ref_write(const struct weft__source_ref *r, const void *buf, size_t len)
 {
     ssize_t n = checked_len(buf, len);
     struct bytes b = {.buf = (void *)(uintptr_t)buf, .len = (size_t)n};
-    return operate_again(r, WEFT__OUT, call_send, &b, n, b.len, "weft_stream_write");
+    return operate_again(r, WEFT__OUT, call_send, &b, n, b.len, true, "weft_stream_write");
 }
 
 static ssize_t ref_writev(const struct weft__source_ref *r, const struct iovec *iov, int count)
 {
     ssize_t n = vector_len(iov, count);
     struct bytes b = {.iov = iov, .count = count};
-    return operate_again(r, WEFT__OUT, call_writev, &b, n, vector_want(n), "weft_stream_writev");
+    return operate_again(r, WEFT__OUT, call_writev, &b, n, vector_want(n), true,
+                         "weft_stream_writev");
 }
 
 static int ref_shutdown(const struct weft__source_ref *r)
@@ -328,9 +334,10 @@ const struct weft__source_ops weft__tcp_ops = {
         },
     .read = ref_read,
     .write = ref_write,
+    .try_read = ref_try_read,
+    .wait_readable = ref_wait_readable,
     .writev = ref_writev,
     .shutdown = ref_shutdown,
-    .wait_readable = ref_wait_readable,
 };
 
 weft_stream *weft_tcp_stream(weft_tcp *conn)

@@ -2,11 +2,13 @@
 /* In steady state spawn, join, yield, wait, wake, sleep and TCP read/write call no malloc. */
 #include "harness.h"
 #include "own_malloc.h"
+#include "socks.h"
 #include "sync.h"
 
 #include <weft/broadcast.h>
 #include <weft/cancel.h>
 #include <weft/cond.h>
+#include <weft/io.h>
 #include <weft/iter.h>
 #include <weft/net.h>
 #include <weft/notify.h>
@@ -19,6 +21,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static void spawn_and_join(void *arg)
 {
@@ -442,6 +446,64 @@ static void scopes_call_no_malloc_in_steady_state(struct test_env *env)
     weft_cancel_token_unref(token);
 }
 
+/* ---- copies ---- */
+
+enum { IDLE = 100, BUFFERS_KEPT = 32, COPY_BLOCK = 16 << 10 };
+
+static void *echo_stream(void *stream)
+{
+    EXPECT_EQ(weft_copy(stream, stream, NULL), 0);
+    return NULL;
+}
+
+/* Where only a call that would block tells that nothing more is there: on descriptors always, on
+ * connections when they are new, and after as many bytes as were asked for. */
+static void idle_copies_hold_no_buffers(struct test_env *env)
+{
+    static char block[COPY_BLOCK];
+    weft_tcp *conn[IDLE];
+    weft_fd *wfd[IDLE];
+    weft_task *task[2 * IDLE];
+    int peer[2 * IDLE];
+    for (int i = 0; i < IDLE; i++) {
+        int fd[2];
+        CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
+        CHECK_EQ(weft_fd_open(fd[0], WEFT_FD_OWNED, &wfd[i]), 0);
+        peer[i] = fd[1];
+        socks_raw_pair(&conn[i], &peer[IDLE + i]);
+    }
+    for (int i = 0; i < 2 * IDLE; i++) /* tasks are allocated too, many at a time */
+        task[i] = SPAWN(test_noop, NULL);
+    for (int i = 0; i < 2 * IDLE; i++)
+        test_join_value(task[i]);
+    long before = atomic_load(&alive);
+    for (int i = 0; i < IDLE; i++) {
+        task[i] = SPAWN(echo_stream, weft_fd_stream(wfd[i]));
+        task[IDLE + i] = SPAWN(echo_stream, weft_tcp_stream(conn[i]));
+    }
+    CHECK_SOON(socks_is_waiting(env->handle, "readable descriptor", 2 * IDLE));
+    CHECK(atomic_load(&alive) - before <= BUFFERS_KEPT);
+    for (int i = 0; i < 2 * IDLE; i++) {
+        size_t len = i < IDLE ? 1 : sizeof(block);
+        socks_raw_write(peer[i], block, len);
+        for (size_t done = 0; done < len;) { /* the workers run on: this task is on one of them */
+            ssize_t n = recv(peer[i], block, len - done, MSG_DONTWAIT);
+            CHECK(n > 0 || (n < 0 && errno == EAGAIN));
+            done += n > 0 ? (size_t)n : 0;
+            CHECK_EQ(weft_yield(), 0);
+        }
+    }
+    CHECK_SOON(atomic_load(&alive) - before <= BUFFERS_KEPT);
+    for (int i = 0; i < 2 * IDLE; i++) {
+        close(peer[i]);
+        test_join_value(task[i]);
+    }
+    for (int i = 0; i < IDLE; i++) {
+        CHECK_EQ(weft_fd_close(wfd[i]), 0);
+        CHECK_EQ(weft_tcp_close(conn[i]), 0);
+    }
+}
+
 static void the_count_counts(struct test_env *env)
 {
     long before = atomic_load(&calls);
@@ -455,5 +517,5 @@ TEST_MAIN(PLAIN(the_count_counts), IN_TASK(steady_state_calls_no_malloc),
           IN_TASK(locks_call_no_malloc_in_steady_state),
           IN_TASK(scopes_call_no_malloc_in_steady_state),
           PLAIN(blocking_locks_call_no_malloc_in_steady_state),
-          IN_TASK(tcp_calls_no_malloc_in_steady_state),
+          IN_TASK(tcp_calls_no_malloc_in_steady_state), IN_TASK(idle_copies_hold_no_buffers),
           IN_TASK(channels_call_no_malloc_in_steady_state))
