@@ -76,7 +76,8 @@ WEFT_API int weft_scope_enter(weft_scope *s, const weft_scope_options *options);
  *   -ENOMEM, -EPERM...  a child could not be spawned
  *   -ECANCELED   the calling task was aborted, or a token around it cancelled, while it waited
  *   -ETIMEDOUT   a deadline around it passed
- * Closing again returns the same, and no panic. -EPERM (reported) and open still, when called by
+ * In a forked child it is -EPERM, and s is closed; the children are the parent's. Closing again
+ * returns the same, and no panic. -EPERM (reported) and open still, when called by
  * another task than opened it.
  *
  * Context: by the task that opened it; scopes and WEFT_DEFER blocks are left in reverse order. May

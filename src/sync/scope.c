@@ -103,11 +103,35 @@ static int note_cause(const struct weft__scope *s, int rc)
 
 /* ---- opening and closing ---- */
 
+/* A forked child leaves what its parent has opened, on its way out of the body it was forked in.
+ * The children are not there, and who had the lock need not be. */
+static bool is_inherited(const struct weft__scope *s)
+{
+    return WEFT__UNLIKELY(s->process != weft__sys_process());
+}
+
+static int leave_to_parent(weft_scope *scope)
+{
+    struct weft__scope *s = weft__scope_of(scope);
+    /* Not the owner's: in a runtime of the child's the thread has left that task. */
+    weft_cleanup **top = &weft__locals_now()->cleanups;
+    if (*top == &s->cleanup)
+        *top = s->cleanup.below;
+    s->is_open = false;
+    s->result = -EPERM;
+    scope->left = true;
+    return -EPERM;
+}
+
 /* A cleanup of the owner, which panics or is unwound. */
 static void leave_early(void *arg)
 {
     weft_scope *scope = arg;
     struct weft__scope *s = weft__scope_of(scope);
+    if (is_inherited(s)) {
+        (void)leave_to_parent(scope);
+        return;
+    }
     cancel_and_wait(scope);
     weft__scope_free_children(s);
     weft__scope_discard_panic(s->panic);
@@ -136,6 +160,7 @@ int weft_scope_enter(weft_scope *scope, const weft_scope_options *options)
     s->deadline_ns = l->timeout ? l->timeout->deadline_ns : WEFT_NEVER;
     s->tokens = l->cancel;
     s->owner = l;
+    s->process = weft__sys_process();
     s->is_open = true;
     s->cleanup.fn = leave_early;
     s->cleanup.arg = scope;
@@ -176,6 +201,8 @@ int weft_scope_leave(weft_scope *scope, weft_panic_info **ret_panic)
         *ret_panic = NULL;
     if (!s->is_open)
         return scope->left ? s->result : -EPERM;
+    if (is_inherited(s))
+        return leave_to_parent(scope);
     int rc = check_owner(s, "weft_scope_leave", WEFT__CALLER);
     if (rc < 0)
         return rc;
@@ -230,6 +257,8 @@ int weft_scope_wait(weft_scope *scope)
     struct weft__scope *s = weft__scope_of(scope);
     if (scope->left || !s->is_open)
         return weft__misuse("weft_scope_wait", -EINVAL, "the scope is not open", WEFT__CALLER);
+    if (is_inherited(s))
+        return weft__misuse("weft_scope_wait", -EPERM, "this is a forked child", WEFT__CALLER);
     int rc = check_owner(s, "weft_scope_wait", WEFT__CALLER);
     if (rc == 0)
         rc = wait_idle(s, "weft_scope_wait", WEFT__CALLER);

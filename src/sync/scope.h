@@ -54,6 +54,7 @@ struct weft__scope {
     weft_cleanup cleanup;             /* the owner's, when it panics or is unwound */
     int *ret_rc;                      /* of the block form */
     int result;                       /* once left */
+    uint32_t process;                 /* that opened it, as weft__sys_process() */
     bool keeps_going, is_open;
 };
 _Static_assert(sizeof(struct weft__scope) <= sizeof(((weft_scope *)0)->opaque),

@@ -8,6 +8,7 @@
 #include <weft/iter.h>
 #include <weft/local.h>
 #include <weft/net.h>
+#include <weft/scope.h>
 #include <weft/task_local.h>
 
 #include <errno.h>
@@ -183,6 +184,63 @@ static void *fork_and_return(void *arg)
     return arg;
 }
 
+static void *fork_and_return_out_of_a_scope(void *arg)
+{
+    WEFT_SCOPE(s) {
+        if (weft_scope_spawn(s, test_forever, NULL) != 0)
+            return arg;
+        pid_t pid = fork();
+        if (pid == 0) {
+            (void)alarm(20); /* a hang is a failure */
+            if (weft_scope_wait(s) != -EPERM)
+                _exit(45);
+            return arg;
+        }
+        *(int *)arg = program_status(pid);
+        weft_scope_cancel(s);
+    }
+    return arg;
+}
+
+static void *fork_and_panic_out_of_a_scope(void *arg)
+{
+    WEFT_SCOPE(s) {
+        if (weft_scope_spawn(s, test_forever, NULL) != 0)
+            return arg;
+        pid_t pid = fork();
+        if (pid == 0) {
+            (void)alarm(20);
+            weft_panic("in the child");
+        }
+        *(int *)arg = program_status(pid);
+        weft_scope_cancel(s);
+    }
+    return arg;
+}
+
+/* In a task that it has left by then. */
+static void *fork_and_start_in_a_scope(void *arg)
+{
+    pid_t pid = -1;
+    int left = 0;
+    WEFT_SCOPE_INTO(s, &left) {
+        if (weft_scope_spawn(s, test_forever, NULL) != 0)
+            return arg;
+        pid = fork();
+        if (pid == 0) {
+            (void)alarm(20);
+            if (use_new_runtimes() != 0)
+                _exit(46);
+        } else {
+            *(int *)arg = program_status(pid);
+            weft_scope_cancel(s);
+        }
+    }
+    if (pid == 0)
+        _exit(left == -EPERM && weft_cleanup_mark() == NULL ? 0 : 47);
+    return arg;
+}
+
 static void *fork_and_panic(void *arg)
 {
     pid_t pid = fork();
@@ -268,6 +326,18 @@ static int child_that_returns(void)
     return expect_everywhere(fork_and_return, EXIT_FAILURE);
 }
 
+static int child_that_returns_out_of_a_scope(void)
+{
+    weft_log_set(NULL, NULL);
+    int rc = expect_everywhere(fork_and_return_out_of_a_scope, EXIT_FAILURE);
+    return rc ? rc : expect_everywhere(fork_and_panic_out_of_a_scope, EXIT_FAILURE);
+}
+
+static int child_that_starts_a_runtime_in_a_scope(void)
+{
+    return expect_everywhere(fork_and_start_in_a_scope, 0);
+}
+
 static int child_that_panics(void)
 {
     weft_runtime *rt = create(TEST_MT4);
@@ -283,6 +353,15 @@ static unsigned count_of(const char *text, const char *part)
     for (; (text = strstr(text, part)) != NULL; text++)
         n++;
     return n;
+}
+
+static void a_child_leaves_scopes_to_the_parent(struct test_env *env)
+{
+    (void)env;
+    const char *said;
+    CHECK_EQ(program_run("child that returns out of a scope", &said), 0);
+    CHECK_EQ(count_of(said, "a forked child has returned from"), 18);
+    CHECK_EQ(program_run("child that starts a runtime in a scope", NULL), 0);
 }
 
 static void a_child_that_returns_from_a_task_ends_with_an_error(struct test_env *env)
@@ -1278,6 +1357,8 @@ static const struct program programs[] = {
     {"child of a task", child_of_a_task},
     {"child that opens", child_that_opens},
     {"child that returns", child_that_returns},
+    {"child that returns out of a scope", child_that_returns_out_of_a_scope},
+    {"child that starts a runtime in a scope", child_that_starts_a_runtime_in_a_scope},
     {"child of a call in place", child_of_a_call_in_place},
     {"child that calls in place", child_that_calls_in_place},
     {"child of a set in place", child_of_a_set_in_place},
@@ -1309,6 +1390,7 @@ static const struct CMUnitTest tests[] = {
     PLAIN(a_child_of_a_task_starts_a_runtime_of_its_own),
     PLAIN(a_child_opens_nothing_in_a_runtime_of_its_parents),
     PLAIN(a_child_that_returns_from_a_task_ends_with_an_error),
+    PLAIN(a_child_leaves_scopes_to_the_parent),
     PLAIN(a_child_does_not_call_in_place),
     PLAIN(a_child_of_what_is_no_body_runs_no_task_of_the_parent),
     PLAIN(a_child_that_closes_a_connection_leaves_it_to_the_parent),
