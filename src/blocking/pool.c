@@ -3,6 +3,7 @@
 #include "fiber/stack.h"
 #include "task/ending.h"
 #include "task/panic.h"
+#include "task/spawn.h"
 #include "task/task_local.h"
 #include "task/state.h"
 
@@ -208,8 +209,7 @@ int weft__pool_submit(struct weft__pool *p, struct weft__task *job)
     weft__lock_acquire(&p->lock);
     if (p->is_closed) {
         weft__lock_release(&p->lock);
-        weft__task_complete_unstarted(job);
-        p->core->ops->ended_outside(p->core);
+        weft__task_refuse(job);
         return 0;
     }
     int rc = p->coming == 0 ? send_for_thread(p, &word) : 0;

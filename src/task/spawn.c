@@ -173,6 +173,15 @@ static WEFT__COLD int refuse_child(const char *call, const weft_site *site)
                            site);
 }
 
+void weft__task_refuse(struct weft__task *t)
+{
+    struct weft__core *core = t->core;
+    weft__core_ref(core);
+    weft__task_complete_unstarted(t);
+    core->ops->ended_outside(core);
+    weft__core_unref(core);
+}
+
 /* hook: told of the end in place of a joiner; may be NULL */
 static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id,
                  const weft_spawn_options *o, weft_task_fn fn, void *arg, weft_task **ret_task,
@@ -239,8 +248,7 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
     if (WEFT__UNLIKELY(!core->ops->admit(core))) {
         if (ret_task)
             *ret_task = handle;
-        weft__task_complete_unstarted(t);
-        core->ops->ended_outside(core);
+        weft__task_refuse(t);
         return 0;
     }
     if (kind != WEFT__TASK_BLOCKING) {

@@ -25,6 +25,10 @@ int weft__task_spawn_hooked(struct weft__core *core, enum weft__task_kind kind,
                             const weft_spawn_options *o, weft_task_fn fn, void *arg,
                             weft_task **ret_task, const weft_site *site,
                             struct weft__end_hook *hook);
+/* Ends a task as cancelled that was counted, and is to run nowhere, since its runtime is being shut
+ * down or is down. By who spawns it: the destructor of its argument may give up the last handle,
+ * and whoever waits for its end may then free the runtime. */
+void weft__task_refuse(struct weft__task *t);
 /* Checks what a public spawn function was given, reports misuse of `call`, and finds the runtime:
  * options.runtime or .local_set, or the caller's. 0, -EINVAL, -EPERM. */
 int weft__spawn_core(const char *call, const weft_spawn_options *o, bool has_body, const void *arg,

@@ -230,6 +230,32 @@ static void hb_04_blocking_job_after_shutdown_joins_cancelled(struct test_env *e
     weft_outcome_fini(&out);
 }
 
+static void drop_handle(void *h)
+{
+    weft_handle_unref(h);
+    count_drop(NULL);
+}
+
+/* What is spawned owns the handle that it is spawned on, and the last one. */
+static void a_spawn_after_shutdown_gives_up_the_last_handle(struct test_env *env)
+{
+    for (int kind = 0; kind < 3; kind++) {
+        weft_runtime *rt = test_runtime_create(env->flavour);
+        weft_handle *h = weft_runtime_handle(rt);
+        weft_spawn_options o = {.runtime = h, .drop_arg = drop_handle};
+        weft_task *t;
+        CHECK_EQ(weft_runtime_destroy(rt), 0);
+        atomic_store(&drops, 0);
+        CHECK_EQ(kind == 0   ? weft_spawn_with(&o, test_noop, h, NULL)
+                 : kind == 1 ? weft_spawn_blocking_with(&o, test_noop, h, NULL)
+                             : weft_spawn_with(&o, test_noop, h, &t),
+                 0);
+        CHECK_EQ(atomic_load(&drops), 1);
+        if (kind == 2)
+            CHECK_EQ(test_join_kind_polling(t), WEFT_OUTCOME_CANCELLED);
+    }
+}
+
 struct job {
     atomic_bool has_started, may_end;
 };
@@ -478,6 +504,7 @@ TEST_MAIN(ON_MAIN(hb_01_guards_nest), ON_MAIN(hb_01_guards_left_in_the_wrong_ord
           ON_MAIN(hb_02_handle_block_on_after_shutdown),
           ON_MAIN_ON(hb_03_handle_block_on_does_not_drive, TEST_CT),
           ON_MAIN(hb_04_blocking_job_after_shutdown_joins_cancelled),
+          ON_MAIN(a_spawn_after_shutdown_gives_up_the_last_handle),
           ON_MAIN(hb_05_job_that_started_before_shutdown_is_joined),
           ON_MAIN(hb_06_sleep_on_a_dead_runtime_fails),
           ON_MAIN(hb_06_a_deadline_on_a_dead_runtime_has_not_passed),
