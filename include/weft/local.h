@@ -126,8 +126,9 @@ WEFT_API WEFT_MUST_CHECK int weft_local_set_wait(weft_local_set *set);
  * runtime. Left by weft_leave(), in reverse order of all guards. It does not drive the set, and
  * does not change the caller's runtime.
  *
- * Returns 0, or -EINVAL for NULL, -EPERM inside a task or away from the home thread. The set must
- * not be destroyed before the guard is left. Never suspends.
+ * Returns 0, or -EINVAL for NULL and for a guard that is entered already, -EPERM inside a task or
+ * away from the home thread. The set must not be destroyed before the guard is left. Never
+ * suspends.
  */
 WEFT_API WEFT_MUST_CHECK int weft_local_set_enter(weft_local_set *set, weft_enter_guard *g);
 

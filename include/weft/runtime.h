@@ -243,8 +243,8 @@ WEFT_API WEFT_MUST_CHECK int weft_handle_block_on(weft_handle *h, weft_task_fn b
 typedef struct weft_enter_guard {
     void *opaque[4];
 } weft_enter_guard;
-/* 0, or -EINVAL for NULL, -EPERM inside a task. h is referenced until the guard is left. Any
- * thread; never suspends. */
+/* 0, or -EINVAL for NULL and for a guard that the thread has entered and not left, -EPERM inside a
+ * task. h is referenced until the guard is left. Any thread; never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_enter(weft_handle *h, weft_enter_guard *g);
 /* 0; -EINVAL when g is not the innermost guard of this thread: then g and those inside it are left
  * all the same. -EPERM inside a task. */

@@ -91,6 +91,8 @@ int weft_enter(weft_handle *h, weft_enter_guard *g)
         return weft__misuse("weft_enter", -EPERM,
                             "this is a forked child; start a runtime of its own", WEFT__CALLER);
     struct weft__core *local = core->home == weft__thread_here() ? core : c->local;
+    if (weft__guard_is_entered(c, g))
+        return weft__misuse("weft_enter", -EINVAL, "the guard is entered already", WEFT__CALLER);
     weft__guard_enter(c, g, core, core, local);
     return 0;
 }

@@ -469,6 +469,8 @@ int weft_local_set_enter(weft_local_set *set, weft_enter_guard *g)
         return weft__misuse(call, -EPERM, "this is a forked child", WEFT__CALLER);
     if (core->home != weft__thread_here())
         return weft__misuse(call, -EPERM, "the set is at home on another thread", WEFT__CALLER);
+    if (weft__guard_is_entered(c, g))
+        return weft__misuse(call, -EINVAL, "the guard is entered already", WEFT__CALLER);
     weft__guard_enter(c, g, core, c->core, core);
     return 0;
 }

@@ -66,6 +66,26 @@ static void hb_01_guards_left_in_the_wrong_order(struct test_env *env)
     weft_handle_unref(h);
 }
 
+/* It would stand inside itself. */
+static void a_guard_is_entered_once_at_a_time(struct test_env *env)
+{
+    weft_enter_guard a, b;
+    weft_handle *none;
+    CHECK_EQ(weft_enter(env->handle, &a), 0);
+    CHECK_EQ(weft_enter(env->handle, &b), 0);
+    test_log_clear();
+    CHECK_EQ(weft_enter(env->handle, &b), -EINVAL);
+    EXPECT_LOGGED("weft_enter: ");
+    CHECK_EQ(weft_enter(env->handle, &a), -EINVAL);
+    EXPECT_LOGGED("weft_enter: ");
+    CHECK_EQ(weft_leave(&b), 0);
+    CHECK_EQ(weft_leave(&b), -EINVAL);
+    CHECK_EQ(weft_leave(&a), 0);
+    CHECK_EQ(weft_handle_try_current(&none), -EPERM);
+    CHECK_EQ(weft_enter(env->handle, &a), 0); /* now it may again */
+    CHECK_EQ(weft_leave(&a), 0);
+}
+
 static void hb_01_enter_inside_a_task_is_misuse(struct test_env *env)
 {
     weft_enter_guard g;
@@ -497,7 +517,7 @@ static void scopes_outlive_what_the_thread_waits_as(struct test_env *env)
 }
 
 TEST_MAIN(ON_MAIN(hb_01_guards_nest), ON_MAIN(hb_01_guards_left_in_the_wrong_order),
-          IN_TASK(hb_01_enter_inside_a_task_is_misuse),
+          ON_MAIN(a_guard_is_entered_once_at_a_time), IN_TASK(hb_01_enter_inside_a_task_is_misuse),
           ON_MAIN(a_body_leaves_what_its_thread_has_entered),
           ON_MAIN_ON(a_task_does_not_leave_what_its_driver_has_entered, TEST_CT),
           ON_MAIN(hb_02_handle_block_on_from_plain_threads),

@@ -1020,6 +1020,21 @@ static void misuse_is_reported(struct test_env *env)
     set_destroy(set);
 }
 
+static void a_guard_is_entered_once_at_a_time(struct test_env *env)
+{
+    (void)env;
+    weft_local_set *set = set_create();
+    weft_enter_guard g;
+    test_log_clear();
+    CHECK_EQ(weft_local_set_enter(set, &g), 0);
+    EXPECT_EQ(weft_local_set_enter(set, &g), -EINVAL); /* it would stand inside itself */
+    EXPECT_LOGGED("weft_local_set_enter: ");
+    CHECK_EQ(weft_leave(&g), 0);
+    EXPECT_EQ(weft_leave(&g), -EINVAL);
+    test_log_clear();
+    set_destroy(set);
+}
+
 static void settings_out_of_range_are_refused(struct test_env *env)
 {
     (void)env;
@@ -1106,5 +1121,6 @@ TEST_MAIN(IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
           PLAIN(a_set_sees_the_time_of_who_drives_it), PLAIN(an_interval_goes_on_on_another_clock),
           PLAIN(on_a_paused_clock_a_task_that_ignores_it_is_unwound),
           IN_BODY(local_tasks_of_every_class_run), IN_BODY(misuse_is_reported),
-          PLAIN(misuse_is_reported), PLAIN(settings_out_of_range_are_refused),
-          IN_TASK(a_task_of_many_threads_has_no_home), IN_BODY(futures_are_local_tasks_too))
+          PLAIN(misuse_is_reported), PLAIN(a_guard_is_entered_once_at_a_time),
+          PLAIN(settings_out_of_range_are_refused), IN_TASK(a_task_of_many_threads_has_no_home),
+          IN_BODY(futures_are_local_tasks_too))
