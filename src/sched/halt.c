@@ -47,15 +47,16 @@ void weft__worker_halt(struct weft__worker *w)
 }
 
 /* Of those in service; a dormant one runs nothing. One that sleeps in the kernel may do so for
- * long, unlike one that waits for a CPU. */
+ * long, unlike one that waits for a CPU. The caller's own is told by its thread: blocking in place,
+ * or in a local set, the thread is no worker, or another one. */
 static uint32_t count_running(struct weft__sched *s, bool counts_sleepers)
 {
-    const struct weft__ctx *c = weft__ctx_now();
+    int here = weft__sys_thread_id();
     uint32_t count = weft__sched_worker_high(s), running = 0;
     for (uint32_t i = 0; i < count; i++) {
         const struct weft__worker *w = weft__sched_worker(s, i);
         if (weft__a32_load_relaxed(&w->has_no_thread) || weft__a32_load_relaxed(&w->is_dormant) ||
-            (c && c->worker == w))
+            w->thread_id == here)
             continue;
         running += counts_sleepers || !weft__sys_thread_is_asleep(w->thread_id);
     }

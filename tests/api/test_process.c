@@ -5,6 +5,7 @@
 #include "program.h"
 
 #include <weft/cancel.h>
+#include <weft/local.h>
 #include <weft/mutex.h>
 #include <weft/net.h>
 
@@ -164,6 +165,112 @@ static void exit_called_by_a_task_ends_the_process(struct test_env *env)
         CHECK_EQ(program_run("exit in a task", NULL), 7);
 }
 
+/* ---- exit() on a thread whose worker waits for it, as it were ---- */
+
+static uint64_t exit_began_ns;
+
+/* A handler that runs after the workers were halted: a halt that waits for the thread that exits
+ * takes a second. */
+static void say_how_long(void)
+{
+    _exit(weft_now() - exit_began_ns < 700 * WEFT_MS ? 7 : 8);
+}
+
+static void *exit_and_measure(void *arg)
+{
+    exit_began_ns = weft_now();
+    return exit_inside(arg);
+}
+
+static void *exit_in_place(void *arg)
+{
+    return weft_block_in_place(exit_and_measure, arg, NULL) == 0 ? arg : NULL;
+}
+
+static void *exit_in_a_set(void *arg)
+{
+    weft_local_set *set;
+    if (weft_local_set_create(NULL, &set) != 0)
+        return NULL;
+    return weft_local_set_run_until(set, exit_and_measure, arg, NULL) == 0 ? arg : NULL;
+}
+
+static void *exit_in_a_local_task(void *arg)
+{
+    weft_local_set *set;
+    if (weft_local_set_create(NULL, &set) != 0 ||
+        weft_spawn_local_on(set, exit_and_measure, arg, NULL) != 0)
+        return NULL;
+    return weft_local_set_wait(set) == 0 ? arg : NULL;
+}
+
+static void *exit_driven_in_place(void *arg)
+{
+    weft_config c;
+    weft_runtime *rt;
+    test_config(&c, TEST_CT);
+    if (weft_runtime_create(&c, &rt) != 0)
+        return NULL;
+    return weft_block_on(rt, exit_and_measure, arg, NULL) == 0 ? arg : NULL;
+}
+
+static void *exit_driving_in_place(void *arg)
+{
+    return weft_block_in_place(exit_driven_in_place, arg, NULL) == 0 ? arg : NULL;
+}
+
+static int exit_quickly_from(weft_task_fn body)
+{
+    weft_config c;
+    weft_runtime *rt;
+    if (atexit(say_how_long) != 0)
+        return 1;
+    test_config(&c, TEST_MT4);
+    if (weft_runtime_create(&c, &rt) != 0)
+        return 1;
+    weft_handle *h = weft_runtime_handle(rt);
+    weft_spawn_options o = {.runtime = h, .pinned = true};
+    if (weft_spawn_with(&o, body, NULL, NULL) < 0)
+        return 2;
+    for (;;)
+        pause();
+}
+
+static int exit_from_a_call_in_place(void)
+{
+    return exit_quickly_from(exit_in_place);
+}
+
+static int exit_from_a_set(void)
+{
+    return exit_quickly_from(exit_in_a_set);
+}
+
+static int exit_from_a_local_task(void)
+{
+    return exit_quickly_from(exit_in_a_local_task);
+}
+
+static int exit_from_another_runtime(void)
+{
+    return exit_quickly_from(exit_driving_in_place);
+}
+
+static void exit_does_not_wait_for_the_thread_that_calls_it(struct test_env *env)
+{
+    static const char *const names[] = {"exit from a call in place", "exit from a set",
+                                        "exit from a local task", "exit from another runtime"};
+    (void)env;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        int status = 8;
+        for (int tries = 0; status == 8 && tries < 5; tries++) /* others may have had the CPUs */
+            status = program_run(names[i], NULL);
+        if (status != 7)
+            print_message("%s\n", names[i]);
+        EXPECT_EQ(status, 7);
+    }
+}
+
 /* A timer, or a token, has a pointer into a frame that is gone. */
 static void *forget_armed_scopes(void *kind)
 {
@@ -302,6 +409,10 @@ static void a_task_starts_programs_by_posix_spawn(struct test_env *env)
 static const struct program programs[] = {
     {"exit while workers run", exit_while_workers_run},
     {"exit in a task", exit_in_a_task},
+    {"exit from a call in place", exit_from_a_call_in_place},
+    {"exit from a set", exit_from_a_set},
+    {"exit from a local task", exit_from_a_local_task},
+    {"exit from another runtime", exit_from_another_runtime},
     {"timeout", forget_timeout},
     {"cancel scope", forget_cancel_scope},
     {"look around", look_around},
@@ -314,6 +425,7 @@ static const struct CMUnitTest tests[] = {
     ON_MAIN(a_task_that_goes_on_in_a_child_cannot_wait),
     PLAIN(exit_with_running_workers_is_survived),
     PLAIN(exit_called_by_a_task_ends_the_process),
+    PLAIN(exit_does_not_wait_for_the_thread_that_calls_it),
     PLAIN(a_scope_forgotten_under_a_wait_ends_the_process),
     PLAIN(exec_in_a_task_leaves_nothing_but_the_signal_mask),
     IN_TASK_ON(a_task_starts_programs_by_posix_spawn, TEST_MT4),
