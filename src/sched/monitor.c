@@ -269,8 +269,11 @@ void weft__sched_add_worker(struct weft__sched *s)
     weft__lock_acquire(&s->lock);
     struct weft__worker *w = NULL;
     /* relaxed: who stops takes the lock after he has set it, and counts the workers then */
-    if (s->is_multi && !weft__a32_load_relaxed(&s->stop))
+    uint32_t stop = weft__a32_load_relaxed(&s->stop);
+    if (s->is_multi && stop == WEFT__STOP_NOT)
         w = find_unused(s);
+    else if (stop == WEFT__STOP_HALT) /* it is needed as soon as they go on */
+        weft__a32_add_relaxed(&s->owed_workers, 1);
     if (w && weft__a32_load_relaxed(&w->has_no_thread)) {
         start_extra(s, w);
     } else if (w && weft__a32_swap_relaxed(&w->is_dormant, 0)) { /* one of several wakes it */
@@ -280,8 +283,9 @@ void weft__sched_add_worker(struct weft__sched *s)
     weft__sched_wake_one(s);
 }
 
-/* Tries once more what failed for want of memory or of a thread, if anybody still needs it: until
- * then the tasks of a worker that is held up may have nobody to run them. */
+/* Tries once more what failed for want of memory or of a thread, or because the workers were
+ * halted, if anybody still needs it: until then the tasks of a worker that is held up may have
+ * nobody to run them. */
 static void add_owed(struct weft__sched *s)
 {
     if (WEFT__LIKELY(weft__a32_load_relaxed(&s->owed_workers) == 0))

@@ -180,7 +180,8 @@ struct weft__sched {
     weft__a32 halted;        /* workers that stand still for WEFT__STOP_HALT */
     weft__a32 monitor_stuck; /* workers stuck now, by the monitor's count */
     weft__a32 in_place;      /* workers inside weft_block_in_place() */
-    /* substitutes that are owed for want of memory or of a thread; written under lock */
+    /* substitutes that are owed for want of memory or of a thread, or until workers that are halted
+     * go on; written under lock */
     weft__a32 owed_workers;
     weft__a32 outside; /* threads inside weft_enter(): they may wake tasks */
     weft__a32 drives;  /* tasks that drive a local set, whose tasks may be woken from anywhere */

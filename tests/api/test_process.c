@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -271,6 +272,67 @@ static void exit_does_not_wait_for_the_thread_that_calls_it(struct test_env *env
     }
 }
 
+/* ---- a call in place that begins while the workers are halted ---- */
+
+static weft_runtime *halted_rt;
+static atomic_bool has_begun, is_halted, is_in_place, may_return;
+
+static void *wait_for_the_other_task(void *arg)
+{
+    atomic_store(&is_in_place, true);
+    while (!atomic_load(&may_return))
+        usleep(1000);
+    return arg;
+}
+
+/* On the only worker. */
+static void *block_when_halted(void *arg)
+{
+    atomic_store(&has_begun, true);
+    while (!atomic_load(&is_halted))
+        usleep(1000);
+    return weft_block_in_place(wait_for_the_other_task, arg, NULL) == 0 ? arg : NULL;
+}
+
+static void *let_return(void *arg)
+{
+    atomic_store(&may_return, weft_sleep(WEFT_NEVER) == -ECANCELED);
+    return arg;
+}
+
+/* As the destructor of a static object would. */
+static void destroy_the_halted(void)
+{
+    (void)alarm(8); /* a hang is a failure */
+    atomic_store(&is_halted, true);
+    while (!atomic_load(&is_in_place))
+        usleep(1000);
+    _exit(weft_runtime_destroy(halted_rt) == 0 ? 7 : 9);
+}
+
+static int block_in_place_when_halted(void)
+{
+    weft_config c;
+    if (atexit(destroy_the_halted) != 0)
+        return 1;
+    test_config(&c, TEST_MT1);
+    if (weft_runtime_create(&c, &halted_rt) != 0)
+        return 1;
+    weft_spawn_options o = {.runtime = weft_runtime_handle(halted_rt)};
+    if (weft_spawn_with(&o, let_return, NULL, NULL) < 0 ||
+        weft_spawn_with(&o, block_when_halted, NULL, NULL) < 0)
+        return 2;
+    while (!atomic_load(&has_begun))
+        usleep(100);
+    exit(3);
+}
+
+static void a_call_in_place_while_halted_gets_its_substitute_later(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("block in place when halted", NULL), 7);
+}
+
 /* A timer, or a token, has a pointer into a frame that is gone. */
 static void *forget_armed_scopes(void *kind)
 {
@@ -413,6 +475,7 @@ static const struct program programs[] = {
     {"exit from a set", exit_from_a_set},
     {"exit from a local task", exit_from_a_local_task},
     {"exit from another runtime", exit_from_another_runtime},
+    {"block in place when halted", block_in_place_when_halted},
     {"timeout", forget_timeout},
     {"cancel scope", forget_cancel_scope},
     {"look around", look_around},
@@ -426,6 +489,7 @@ static const struct CMUnitTest tests[] = {
     PLAIN(exit_with_running_workers_is_survived),
     PLAIN(exit_called_by_a_task_ends_the_process),
     PLAIN(exit_does_not_wait_for_the_thread_that_calls_it),
+    PLAIN(a_call_in_place_while_halted_gets_its_substitute_later),
     PLAIN(a_scope_forgotten_under_a_wait_ends_the_process),
     PLAIN(exec_in_a_task_leaves_nothing_but_the_signal_mask),
     IN_TASK_ON(a_task_starts_programs_by_posix_spawn, TEST_MT4),
