@@ -205,8 +205,10 @@ static void stop_threads(struct weft_runtime *rt)
     weft__sched_wake_all(s);
     for (uint32_t i = 0; i < count; i++) {
         struct weft__worker *w = weft__sched_worker(s, i);
-        if (!weft__a32_load_relaxed(&w->has_no_thread))
-            weft__sys_thread_join(&w->thread);
+        if (weft__a32_load_relaxed(&w->has_no_thread))
+            continue;
+        weft__sys_thread_join(&w->thread);
+        weft__a32_store_relaxed(&w->has_no_thread, 1); /* handles may still ask who is there */
     }
 }
 

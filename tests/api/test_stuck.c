@@ -251,6 +251,18 @@ static unsigned extra_workers(struct test_env *env)
     return m.workers_extra;
 }
 
+/* Who asks when all is over counts none. */
+static void substitutes_are_not_counted_when_their_threads_are_gone(struct test_env *env)
+{
+    atomic_bool may_go_on = false;
+    weft_task *stuck = SPAWN_ON(env->handle, stick_until_told, &may_go_on);
+    CHECK_SOON(extra_workers(env) > 0);
+    atomic_store(&may_go_on, true);
+    CHECK_EQ(test_join_kind_polling(stuck), WEFT_OUTCOME_VALUE);
+    test_shutdown(env);
+    CHECK_EQ(extra_workers(env), 0);
+}
+
 static void substitutes_go_under_load(struct test_env *env)
 {
     atomic_bool over = false, may_go_on = false;
@@ -520,6 +532,7 @@ static void waiting_for_a_timer_elsewhere_is_no_hang(struct test_env *env)
 TEST_MAIN(PLAIN(one_worker_of_one_sleeps), PLAIN(one_worker_of_two_sleeps),
           PLAIN(every_worker_of_two_sleeps), PLAIN(every_worker_of_four_sleeps),
           PLAIN(one_worker_of_one_computes), ON_MAIN_ON(substitutes_go_under_load, TEST_MT1),
+          ON_MAIN_ON(substitutes_are_not_counted_when_their_threads_are_gone, TEST_MT1),
           IN_TASK_ON(each_sticking_is_reported_once, TEST_MT1),
           ON_MAIN(hang_is_reported_with_all_tasks),
           ON_MAIN_ON(hang_is_reported_on_a_paused_clock, TEST_CT),
