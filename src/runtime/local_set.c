@@ -173,6 +173,7 @@ int weft_local_set_create(const weft_local_set_config *config, weft_local_set **
         weft__core_unref(&s->core); /* frees the set */
         return -ENOMEM;
     }
+    weft__sched_worker(s, 0)->thread_id = weft__sys_thread_id(); /* whom a dump asks */
     *ret_set = set;
     return 0;
 
@@ -489,5 +490,7 @@ int weft_local_set_dump(weft_local_set *set, int fd)
 {
     if (set == NULL)
         return weft__misuse("weft_local_set_dump", -EINVAL, "the set is NULL", WEFT__CALLER);
+    if (weft__core_is_ancestral(&set->local.sched.core))
+        return weft__misuse("weft_local_set_dump", -EPERM, "this is a forked child", WEFT__CALLER);
     return (int)weft__sched_dump(&set->local.sched, fd, NULL);
 }

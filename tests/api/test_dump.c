@@ -4,6 +4,7 @@
 
 #include <weft/clock.h>
 #include <weft/interval.h>
+#include <weft/local.h>
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -480,6 +481,57 @@ static void dm_05_a_stuck_worker_does_not_hold_a_dump(struct test_env *env)
     test_log_clear();
 }
 
+/* ---- a local task that runs, dumped from elsewhere ---- */
+
+struct local_scene {
+    weft_local_set *set;
+    struct blocks b;
+    uint64_t id;
+};
+
+static bool local_task_is_shown(const struct local_scene *s)
+{
+    int fd = memfd_create("dump", MFD_CLOEXEC);
+    char text[8192] = "";
+    bool is_shown =
+        fd >= 0 && weft_local_set_dump(s->set, fd) > 0 && pread(fd, text, sizeof text - 1, 0) > 0;
+    close(fd);
+    const char *entry = entry_of(text, s->id);
+    if (!is_shown || entry == NULL || !line_says(entry, "runs on worker 0"))
+        return false;
+    return (depth_of(text, entry, (const void *)(uintptr_t)compute) >= 0) ==
+           those_that_run_have_chains();
+}
+
+static void *dump_the_set(void *arg)
+{
+    struct local_scene *s = arg;
+    while (!atomic_load(&s->b.has_begun))
+        test_pause();
+    bool is_shown = false; /* on a busy machine the thread may not answer in time */
+    for (int i = 0; !is_shown && i < 20; i++)
+        is_shown = local_task_is_shown(s);
+    EXPECT(is_shown);
+    atomic_store(&s->b.may_end, true);
+    return NULL;
+}
+
+static void a_local_task_that_runs_shows_its_chain_to_other_threads(struct test_env *env)
+{
+    (void)env;
+    struct local_scene s = {.b = {false, false}};
+    weft_task *task;
+    pthread_t thread;
+    CHECK_EQ(weft_local_set_create(NULL, &s.set), 0);
+    CHECK_EQ(weft_spawn_local_on(s.set, compute_in_depth, &s.b, &task), 0);
+    s.id = weft_task_id(task);
+    CHECK_EQ(pthread_create(&thread, NULL, dump_the_set, &s), 0);
+    CHECK_EQ(weft_local_set_wait(s.set), 0);
+    pthread_join(thread, NULL);
+    CHECK_EQ(test_join_kind_polling(task), WEFT_OUTCOME_VALUE);
+    CHECK_EQ(weft_local_set_destroy(s.set), 0);
+}
+
 static void of_the_program(int signo)
 {
     (void)signo;
@@ -609,6 +661,7 @@ TEST_MAIN(IN_TASK(dm_01_every_live_task_once_with_its_chain), IN_TASK(lines_alon
           IN_TASK(dm_03_wakes_and_ends_meanwhile_are_not_lost),
           IN_TASK(dm_04_repeated_dumps_beside_a_busy_timer),
           ON_MAIN_ON(dm_05_a_stuck_worker_does_not_hold_a_dump, TEST_MT4),
+          PLAIN(a_local_task_that_runs_shows_its_chain_to_other_threads),
           ON_MAIN_ON(a_program_that_uses_the_signal_keeps_it, TEST_MT4),
           ON_MAIN_ON(reports_show_the_chain, TEST_MT4), ON_MAIN(a_signal_dumps_all_runtimes),
           PLAIN(what_is_refused_on_a_signal))

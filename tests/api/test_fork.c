@@ -94,12 +94,16 @@ static int child_of_a_thread(void)
 {
     weft_runtime *rt = create(TEST_MT4);
     weft_handle *h = weft_runtime_handle(rt);
+    weft_local_set *set;
+    if (weft_local_set_create(NULL, &set) != 0)
+        return 22;
     pid_t pid = fork();
     if (pid == 0) {
         weft_metrics m;
         weft_spawn_options o = {.runtime = h};
         weft_task *t;
         if (weft_metrics_get(h, &m) != -EPERM || weft_dump(h, STDERR_FILENO) != -EPERM ||
+            weft_local_set_dump(set, STDERR_FILENO) != -EPERM ||
             weft_spawn_with(&o, give_back, NULL, &t) != -EPERM)
             _exit(20);
         int rc = use_new_runtimes();
@@ -108,7 +112,7 @@ static int child_of_a_thread(void)
     }
     int rc = program_status(pid);
     weft_handle_unref(h);
-    return rc ? rc : weft_runtime_destroy(rt);
+    return rc ? rc : weft_local_set_destroy(set) ? 23 : weft_runtime_destroy(rt);
 }
 
 static void a_child_is_refused_the_parents_runtime_and_starts_its_own(struct test_env *env)
