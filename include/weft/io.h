@@ -147,8 +147,9 @@ WEFT_API WEFT_MUST_CHECK ssize_t weft_fd_io(weft_fd *wfd, unsigned interest, wef
 WEFT_API WEFT_MUST_CHECK ssize_t weft_fd_read(weft_fd *wfd, void *buf, size_t len);
 WEFT_API WEFT_MUST_CHECK ssize_t weft_fd_write(weft_fd *wfd, const void *buf, size_t len);
 
-/* The descriptor as a stream, borrowed from wfd for as long as it is open. A NULL or closed handle
- * gives a stream whose every call returns -EBADF. */
+/* The descriptor as a stream, borrowed from wfd for as long as it is open. The writing side of a
+ * socket can be shut down, and of nothing else (-ENOTSUP). A NULL or closed handle gives a stream
+ * whose every call returns -EBADF. */
 WEFT_API weft_stream *weft_fd_stream(weft_fd *wfd);
 
 /*

@@ -8,6 +8,7 @@
 #include <weft/task.h>
 
 #include <string.h>
+#include <sys/socket.h>
 
 #define INTERESTS (WEFT_READY_READ | WEFT_READY_WRITE | WEFT_READY_PRIORITY | WEFT_READY_ERROR)
 
@@ -333,6 +334,24 @@ static ssize_t stream_write(weft_stream *s, const void *buf, size_t len)
     return weft_fd_write(handle_of(s), buf, len);
 }
 
+/* The hold is given up. */
+static int shut_down_held(struct weft__source *s)
+{
+    int rc = weft__sys_shutdown(s->fd, SHUT_WR);
+    weft__source_unhold(s);
+    /* Not connected any more: nothing is left to shut down, as with TCP. */
+    return rc == -ENOTSOCK ? -ENOTSUP : rc == -ENOTCONN ? 0 : rc;
+}
+
+static int stream_shutdown(weft_stream *stream)
+{
+    struct weft__source *s;
+    uint32_t generation;
+    int rc = weft__source_enter(handle_of(stream), "weft_stream_shutdown", WEFT__CALLER, &s,
+                                &generation);
+    return rc < 0 ? rc : shut_down_held(s);
+}
+
 static void stream_close(weft_stream *s)
 {
     (void)weft_fd_close(handle_of(s)); /* a spent handle has been logged */
@@ -372,6 +391,12 @@ static ssize_t ref_write(const struct weft__source_ref *r, const void *buf, size
     return rc < 0 ? rc : transfer_held(r->source, r->generation, WEFT__OUT, &t);
 }
 
+static int ref_shutdown(const struct weft__source_ref *r)
+{
+    int rc = weft__source_rehold(r->source, r->generation);
+    return rc < 0 ? rc : shut_down_held(r->source);
+}
+
 static int ref_wait_readable(const struct weft__source_ref *r)
 {
     int rc = enter_again(r, "weft_stream_read");
@@ -383,6 +408,7 @@ static const struct weft__source_ops fd_ops = {
         {
             .read = stream_read,
             .write = stream_write,
+            .shutdown = stream_shutdown,
             .close = stream_close,
             .wait_readable = stream_wait_readable,
         },
@@ -390,6 +416,7 @@ static const struct weft__source_ops fd_ops = {
     .write = ref_write,
     .try_read = ref_try_read,
     .wait_readable = ref_wait_readable,
+    .shutdown = ref_shutdown,
 };
 
 weft_stream *weft_fd_stream(weft_fd *wfd)

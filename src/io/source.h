@@ -134,9 +134,9 @@ struct weft__source_ops {
      * Begins as a wait does: costs budget, sees aborts. */
     ssize_t (*try_read)(const struct weft__source_ref *r, void *buf, size_t len);
     int (*wait_readable)(const struct weft__source_ref *r);
-    /* These two may be NULL. */
-    ssize_t (*writev)(const struct weft__source_ref *r, const struct iovec *iov, int count);
     int (*shutdown)(const struct weft__source_ref *r);
+    /* May be NULL. */
+    ssize_t (*writev)(const struct weft__source_ref *r, const struct iovec *iov, int count);
 };
 
 /* Those of a source's stream; NULL for a stream of a user's. Told by the address of the table: a

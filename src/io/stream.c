@@ -173,9 +173,7 @@ int weft__target_flush(const struct weft__stream_target *t)
 
 int weft__target_shutdown(const struct weft__stream_target *t)
 {
-    if (t->ops == NULL)
-        return weft_stream_shutdown(t->stream);
-    return t->ops->shutdown != NULL ? t->ops->shutdown(&t->ref) : -ENOTSUP;
+    return t->ops != NULL ? t->ops->shutdown(&t->ref) : weft_stream_shutdown(t->stream);
 }
 
 bool weft__target_can_wait(const struct weft__stream_target *t)

@@ -336,8 +336,8 @@ const struct weft__source_ops weft__tcp_ops = {
     .write = ref_write,
     .try_read = ref_try_read,
     .wait_readable = ref_wait_readable,
-    .writev = ref_writev,
     .shutdown = ref_shutdown,
+    .writev = ref_writev,
 };
 
 weft_stream *weft_tcp_stream(weft_tcp *conn)

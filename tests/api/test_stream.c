@@ -587,10 +587,54 @@ static void a_stream_of_a_pipe(struct test_env *env)
     CHECK_EQ(weft_stream_write(NULL, buf, 1), -EINVAL);
 }
 
+struct ends {
+    weft_stream *left, *right;
+    int rc;
+};
+
+static void *copy_both_ways(void *arg)
+{
+    struct ends *e = arg;
+    e->rc = weft_copy_bidirectional(e->left, e->right, NULL, NULL);
+    return NULL;
+}
+
+/* The end is passed on to a socket of another kind too: what is behind it need not guess. */
+static void iu_07_both_ways_with_a_unix_socket(struct test_env *env)
+{
+    (void)env;
+    struct ends e;
+    weft_tcp *client, *left;
+    weft_fd *right;
+    int fd[2];
+    char c = 'x';
+    socks_pair(&client, &left);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
+    CHECK_EQ(weft_fd_open(fd[0], WEFT_FD_OWNED, &right), 0);
+    e = (struct ends){weft_tcp_stream(left), weft_fd_stream(right), 1};
+    weft_task *proxy = SPAWN(copy_both_ways, &e);
+    CHECK_EQ(weft_tcp_write(client, &c, 1), 1);
+    CHECK_EQ(weft_tcp_shutdown(client, SHUT_WR), 0);
+    CHECK_SOON(recv(fd[1], &c, 1, MSG_DONTWAIT) == 1);
+    CHECK_SOON(recv(fd[1], &c, 1, MSG_DONTWAIT) == 0);
+    CHECK_EQ(send(fd[1], &c, 1, 0), 1); /* the other way goes on */
+    CHECK_EQ(weft_tcp_read(client, &c, 1), 1);
+    close(fd[1]);
+    CHECK_EQ(weft_tcp_read(client, &c, 1), 0);
+    test_join_value(proxy);
+    CHECK_EQ(e.rc, 0);
+    CHECK_EQ(weft_stream_shutdown(weft_fd_stream(right)), 0); /* again */
+    CHECK_EQ(weft_fd_close(right), 0);
+    CHECK_EQ(weft_stream_shutdown(weft_fd_stream(right)), -EBADF);
+    weft_tcp_close(left);
+    weft_tcp_close(client);
+}
+
 TEST_MAIN(IN_TASK(iu_01_read_exact), IN_TASK(iu_01_read_to_end), IN_TASK(iu_02_lines),
           IN_TASK(iu_02_read_until), IN_TASK(iu_02_a_line_too_long_and_errors_keep_the_data),
           IN_TASK(iu_02_abort_keeps_what_was_read), IN_TASK(iu_04_write_all),
           IN_TASK(iu_04_vectors), IN_TASK(iu_05_the_buffer), IN_TASK(iu_06_buffered_writer),
           IN_TASK(iu_07_copy), IN_TASK(iu_07_echo), IN_TASK(iu_07_both_ways),
+          IN_TASK(iu_07_both_ways_with_a_unix_socket),
           IN_TASK(iu_07_a_stalled_side_does_not_stop_the_other),
           IN_TASK(iu_07_abort_takes_both_directions_along), IN_TASK(a_stream_of_a_pipe))
