@@ -100,7 +100,7 @@ static void init(void)
     s->core.home = HOME;
     s->core.budget = 128;
     s->core.has_time = true;
-    s->core.fork_generation = weft__sys_fork_generation();
+    s->core.process = weft__sys_process();
     weft__a64_store_relaxed(&s->core.refs, 1);
     s->worker_count = 1;
     s->has_slot = true;

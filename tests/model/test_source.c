@@ -211,7 +211,7 @@ static void init_empty(int count)
     weft__sys_table.write = fake_write;
     weft__sys_table.close = fake_close;
     core.ops = &ops;
-    core.fork_generation = weft__sys_fork_generation();
+    core.process = weft__sys_process();
     weft__a64_store_relaxed(&core.refs, 1);
     at_work = count;
     for (int i = 0; i < TASKS; i++) {

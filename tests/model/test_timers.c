@@ -77,7 +77,7 @@ static void init(int owners)
     memset(owner, 0, sizeof owner);
     core.ops = &ops;
     core.has_time = true;
-    core.fork_generation = weft__sys_fork_generation();
+    core.process = weft__sys_process();
     weft__a64_store_relaxed(&core.refs, 1);
     weft__clock_init(&core.clock, false);
     weft__timers_init(&timers, WEFT_SEC);

@@ -89,7 +89,7 @@ static void core_init(void)
     core.ops = &ops;
     core.slab = &slab;
     core.budget = 128;
-    core.fork_generation = weft__sys_fork_generation();
+    core.process = weft__sys_process();
     weft__a64_store_relaxed(&core.refs, 1);
     slab.core = &core;
     slab.fresh = slots;

@@ -19,7 +19,7 @@ static void count_free(struct weft__core *core)
 
 static void make(struct weft__core *core)
 {
-    *core = (struct weft__core){.fork_generation = weft__sys_fork_generation()};
+    *core = (struct weft__core){.process = weft__sys_process()};
     weft__a64_store_relaxed(&core->refs, 1);
     assert_int_equal(weft__slab_create(core, count_free, &core->slab), 0);
     frees = 0;
