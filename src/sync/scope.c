@@ -103,13 +103,8 @@ static int note_cause(const struct weft__scope *s, int rc)
 
 /* ---- opening and closing ---- */
 
-/* A forked child leaves what its parent has opened, on its way out of the body it was forked in.
- * The children are not there, and who had the lock need not be. */
-static bool is_inherited(const struct weft__scope *s)
-{
-    return WEFT__UNLIKELY(s->process != weft__sys_process());
-}
-
+/* By a forked child, on its way out of the body it was forked in. The children are not there, and
+ * who had the lock need not be. */
 static int leave_to_parent(weft_scope *scope)
 {
     struct weft__scope *s = weft__scope_of(scope);
@@ -128,7 +123,7 @@ static void leave_early(void *arg)
 {
     weft_scope *scope = arg;
     struct weft__scope *s = weft__scope_of(scope);
-    if (is_inherited(s)) {
+    if (weft__scope_is_inherited(s)) {
         (void)leave_to_parent(scope);
         return;
     }
@@ -201,7 +196,7 @@ int weft_scope_leave(weft_scope *scope, weft_panic_info **ret_panic)
         *ret_panic = NULL;
     if (!s->is_open)
         return scope->left ? s->result : -EPERM;
-    if (is_inherited(s))
+    if (weft__scope_is_inherited(s))
         return leave_to_parent(scope);
     int rc = check_owner(s, "weft_scope_leave", WEFT__CALLER);
     if (rc < 0)
@@ -257,7 +252,7 @@ int weft_scope_wait(weft_scope *scope)
     struct weft__scope *s = weft__scope_of(scope);
     if (scope->left || !s->is_open)
         return weft__misuse("weft_scope_wait", -EINVAL, "the scope is not open", WEFT__CALLER);
-    if (is_inherited(s))
+    if (weft__scope_is_inherited(s))
         return weft__misuse("weft_scope_wait", -EPERM, "this is a forked child", WEFT__CALLER);
     int rc = check_owner(s, "weft_scope_wait", WEFT__CALLER);
     if (rc == 0)

@@ -65,6 +65,12 @@ static inline struct weft__scope *weft__scope_of(weft_scope *s)
     return (struct weft__scope *)s->opaque;
 }
 
+/* In a forked child: its parent has opened it. */
+static inline bool weft__scope_is_inherited(const struct weft__scope *s)
+{
+    return WEFT__UNLIKELY(s->process != weft__sys_process());
+}
+
 /* Under the lock: aborts the children, and lets none begin any more. */
 void weft__scope_cancel_locked(struct weft__scope *s, struct weft__wake_list *wakes);
 /* Reports a panic that nobody else gets, and frees it. NULL: nothing. */

@@ -293,6 +293,8 @@ static int spawn(weft_scope *scope, enum weft__task_kind kind, const weft_spawn_
     if (scope == NULL || scope->left || !weft__scope_of(scope)->is_open)
         return weft__misuse_at("weft_scope_spawn", -EINVAL, "the scope is NULL or not open", site);
     struct weft__scope *s = weft__scope_of(scope);
+    if (weft__scope_is_inherited(s))
+        return weft__misuse_at("weft_scope_spawn", -EPERM, "this is a forked child", site);
     int rc = take_turn(s, "weft_scope_spawn", caller);
     bool has_turn = rc == 0;
     if (has_turn)

@@ -196,7 +196,7 @@ static void *fork_and_return_out_of_a_scope(void *arg)
         pid_t pid = fork();
         if (pid == 0) {
             (void)alarm(20); /* a hang is a failure */
-            if (weft_scope_wait(s) != -EPERM)
+            if (weft_scope_wait(s) != -EPERM || weft_scope_spawn(s, test_forever, NULL) != -EPERM)
                 _exit(45);
             return arg;
         }
