@@ -89,7 +89,8 @@ WEFT_API void weft_future_cancel(weft_future *f);
  * destructor, or after the runtime has gone. None of these suspends; all are thread-safe.
  */
 
-/* Takes a reference; returns w. */
+/* Takes a reference; returns w. More than 8 million to one task, which somebody must have
+ * forgotten to give up, end the process. */
 WEFT_API weft_waker *weft_waker_ref(weft_waker *w);
 /* Gives a reference up. NULL does nothing. */
 WEFT_API void weft_waker_unref(weft_waker *w);

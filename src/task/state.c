@@ -221,10 +221,16 @@ void weft__task_park_thread(struct weft__task *self)
 
 /* ---- wakers ---- */
 
+/* Half of what there is room for. One more than all of it would count from nothing again, and the
+ * task be freed under those who hold it: a reference that is forgotten at each poll gets there. */
+#define WAKERS_MAX (UINT64_C(1) << 63)
+
 weft_waker *weft_waker_ref(weft_waker *w)
 {
-    if (w)
-        weft__a64_add_relaxed(&weft__task_of_waker(w)->state, WEFT__TASK_WAKER);
+    if (w) {
+        uint64_t s = weft__a64_add_relaxed(&weft__task_of_waker(w)->state, WEFT__TASK_WAKER);
+        WEFT_ASSERT(s < WAKERS_MAX); /* 8 million wakers of one task */
+    }
     return w;
 }
 

@@ -392,6 +392,40 @@ static int look_around(void)
 
 static char *const look_around_argv[] = {"test_process", "child", "look around", NULL};
 
+/* ---- wakers that nobody gives up ---- */
+
+static int hoard_wakers(weft_future *f, weft_waker *waker)
+{
+    (void)f;
+    for (int i = 0; i < 1 << 24; i++) /* with the last one the count would stand at nothing */
+        (void)weft_waker_ref(waker);
+    return 0;
+}
+
+static void drop_nothing(weft_future *f)
+{
+    (void)f;
+}
+
+static int hoard(void *arg)
+{
+    static const weft_future_ops ops = {hoard_wakers, drop_nothing, "hoard"};
+    weft_future f = {.ops = &ops};
+    (void)arg;
+    return weft_await(&f);
+}
+
+static int hoard_in_a_runtime(void)
+{
+    return weft_run(hoard, NULL);
+}
+
+static void more_wakers_than_can_be_counted_end_the_process(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("hoard wakers", NULL), 256 + SIGABRT);
+}
+
 /* What our own descriptors, of weft and not, add to that: nothing. */
 static weft_tcp_listener *open_a_socket(void)
 {
@@ -478,6 +512,7 @@ static const struct program programs[] = {
     {"block in place when halted", block_in_place_when_halted},
     {"timeout", forget_timeout},
     {"cancel scope", forget_cancel_scope},
+    {"hoard wakers", hoard_in_a_runtime},
     {"look around", look_around},
     {"exec on the program's thread", exec_on_the_program_s_thread},
     {"exec on a worker", exec_on_a_worker},
@@ -491,6 +526,7 @@ static const struct CMUnitTest tests[] = {
     PLAIN(exit_does_not_wait_for_the_thread_that_calls_it),
     PLAIN(a_call_in_place_while_halted_gets_its_substitute_later),
     PLAIN(a_scope_forgotten_under_a_wait_ends_the_process),
+    PLAIN(more_wakers_than_can_be_counted_end_the_process),
     PLAIN(exec_in_a_task_leaves_nothing_but_the_signal_mask),
     IN_TASK_ON(a_task_starts_programs_by_posix_spawn, TEST_MT4),
 };
