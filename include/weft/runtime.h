@@ -100,7 +100,8 @@ typedef struct weft_config {
     /* True: the clock stands still from the start, see <weft/clock.h>. current_thread only. */
     bool start_paused;
     /* Hooks, called on the thread concerned, outside any task; they may spawn, wake and enter, and
-     * must not wait. start and stop: every worker. park and unpark: around a worker's sleep. */
+     * must not wait. What a hook enters it leaves: a guard it forgets is reported, and the runtime
+     * stays referenced. start and stop: every worker. park and unpark: around a worker's sleep. */
     void (*on_thread_start)(void *arg);
     void (*on_thread_stop)(void *arg);
     void (*on_thread_park)(void *arg);
@@ -247,7 +248,7 @@ typedef struct weft_enter_guard {
  * task. h is referenced until the guard is left. Any thread; never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_enter(weft_handle *h, weft_enter_guard *g);
 /* 0; -EINVAL when g is not the innermost guard of this thread: then g and those inside it are left
- * all the same. -EPERM inside a task. */
+ * all the same. -EPERM inside a task, and in a hook for a guard that was entered around it. */
 WEFT_API int weft_leave(weft_enter_guard *g);
 
 /*

@@ -97,6 +97,17 @@ int weft_enter(weft_handle *h, weft_enter_guard *g)
     return 0;
 }
 
+/* g, which is entered, was entered around the hook that the caller is in. */
+static bool is_around_hook(const struct weft__ctx *c, const weft_enter_guard *g)
+{
+    const weft_enter_guard *at = c->guards;
+    if (!c->in_hook)
+        return false;
+    while (at != c->hook_guards && at != g)
+        at = weft__guard_outer(at);
+    return at == c->hook_guards;
+}
+
 int weft_leave(weft_enter_guard *g)
 {
     struct weft__ctx *c = weft__ctx_get();
@@ -106,6 +117,10 @@ int weft_leave(weft_enter_guard *g)
                             WEFT__CALLER);
     if (g == NULL || !weft__guard_is_entered(c, g))
         return weft__misuse("weft_leave", -EINVAL, "the guard was not entered on this thread",
+                            WEFT__CALLER);
+    if (is_around_hook(c, g))
+        return weft__misuse("weft_leave", -EPERM,
+                            "the caller is a hook; what was entered around it is not its own",
                             WEFT__CALLER);
     bool was_innermost = c->guards == g;
     weft__guards_leave(c, weft__guard_outer(g));

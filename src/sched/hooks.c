@@ -33,13 +33,23 @@ static void call_hook(struct weft__core *core, struct call *call)
     struct weft__ctx *c = weft__ctx_get();
     struct weft__task *current = c->current;
     struct weft__core *core_before = c->core;
+    struct weft__core *local = c->local;
+    weft_enter_guard *guards = c->guards, *guards_outside = c->hook_guards;
     bool was_in_hook = c->in_hook;
+    c->hook_guards = guards;
     c->current = NULL;
     c->core = core;
     c->in_hook = true;
     weft_panic_info *info = weft__call_contained(call_inside, call);
     if (WEFT__UNLIKELY(weft__core_is_ancestral(core)))
         weft__end_child(NULL);
+    /* One that it forgot may lie in a frame that is gone: it is not looked at. */
+    if (WEFT__UNLIKELY(c->guards != guards))
+        weft__log(WEFT_LOG_ERROR, "a hook has not left the runtime that it entered, which stays "
+                                  "referenced");
+    c->guards = guards;
+    c->local = local;
+    c->hook_guards = guards_outside;
     c->current = current;
     c->core = core_before;
     c->in_hook = was_in_hook;

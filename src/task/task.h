@@ -319,8 +319,10 @@ struct weft__ctx {
     uint64_t thread;            /* a number of its own, never used again; 0 until asked for */
     struct weft__locals locals; /* cleanups and boundaries outside a task */
     bool in_hook;               /* inside a hook: nothing may wait */
-    uint64_t *rng;              /* state of weft__random_next(): the worker's, or own_rng */
-    uint64_t own_rng;           /* of the thread; 0 until used */
+    /* In a hook: the innermost of those that were entered around it, which it does not leave. */
+    weft_enter_guard *hook_guards;
+    uint64_t *rng;    /* state of weft__random_next(): the worker's, or own_rng */
+    uint64_t own_rng; /* of the thread; 0 until used */
 };
 
 extern __thread struct weft__ctx *weft__tls_ctx

@@ -501,6 +501,59 @@ static void up_01_weft_run_says_so(struct test_env *env)
 
 /* ---- UP-03 ---- */
 
+/* ---- guards ---- */
+
+static weft_handle *hook_handle;
+static weft_enter_guard *guard_around;
+
+static void forget_a_guard(const weft_task_meta *task, void *arg)
+{
+    weft_enter_guard gone;
+    (void)task, (void)arg;
+    EXPECT_EQ(weft_enter(hook_handle, &gone), 0);
+}
+
+static void leave_what_is_not_its_own(const weft_task_meta *task, void *arg)
+{
+    weft_enter_guard own, inner;
+    (void)task, (void)arg;
+    EXPECT_EQ(weft_leave(guard_around), -EPERM);
+    EXPECT_EQ(weft_enter(hook_handle, &own), 0);
+    EXPECT_EQ(weft_enter(hook_handle, &inner), 0);
+    EXPECT_EQ(weft_leave(guard_around), -EPERM);
+    EXPECT_EQ(weft_leave(&own), -EINVAL); /* in the wrong order: both */
+    EXPECT_EQ(weft_leave(guard_around), -EPERM);
+}
+
+static void a_hook_leaves_what_it_has_entered_and_no_more(struct test_env *env)
+{
+    for (int forgets = 0; forgets < 2; forgets++) {
+        weft_config c;
+        weft_runtime *rt;
+        weft_enter_guard g;
+        weft_handle *none;
+        weft_task *t;
+        test_config(&c, env->flavour);
+        c.on_task_spawn = forgets ? forget_a_guard : leave_what_is_not_its_own;
+        CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+        guard_around = &g;
+        weft_handle *h = hook_handle = weft_runtime_handle(rt);
+        CHECK_EQ(weft_enter(h, &g), 0);
+        test_log_clear();
+        CHECK_EQ(weft_spawn(test_noop, NULL, &t), 0);
+        EXPECT_EQ(test_log_count("a hook has not left"), forgets);
+        EXPECT_EQ(test_log_count("weft_leave: the caller is a hook"), forgets ? 0 : 3);
+        test_log_clear();
+        CHECK_EQ(weft_leave(&g), 0);
+        CHECK_EQ(weft_handle_try_current(&none), -EPERM);
+        CHECK_EQ(weft_runtime_destroy(rt), 0);
+        CHECK(test_join_kind_polling(t) != WEFT_OUTCOME_PANICKED);
+        if (forgets)
+            weft_handle_unref(h); /* the reference that was left behind */
+        weft_handle_unref(h);
+    }
+}
+
 static atomic_int hook_panics;
 
 static void panic_in_task_hook(const weft_task_meta *task, void *arg)
@@ -607,5 +660,6 @@ TEST_MAIN(ON_MAIN(hk_01_spawn_and_terminate_once_a_task),
           ON_MAIN(hk_04_latency_is_measured_when_asked_for), ON_MAIN(up_01_others_go_on_by_default),
           ON_MAIN(up_01_shutting_down_ends_all_that_block), ON_MAIN(up_01_weft_run_says_so),
           ON_MAIN(up_03_panics_in_hooks_end_there),
+          ON_MAIN(a_hook_leaves_what_it_has_entered_and_no_more),
           ON_MAIN(up_03_a_hook_that_panics_counts_as_unhandled),
           ON_MAIN(hooks_may_spawn_and_not_wait))
