@@ -254,9 +254,10 @@ WEFT_API int weft_leave(weft_enter_guard *g);
 /*
  * Runs fn(arg), which may block, on the calling thread while another thread takes over the other
  * tasks of its worker. For calls that block now and then; weft_spawn_blocking() suits those that do
- * always. Inside, the thread may even drive another runtime. Budget and aborts do not apply inside.
- * A panic in fn goes on in the task. What fn enters it leaves: a guard it forgets is reported, and
- * the runtime stays referenced.
+ * always. Inside, the thread may even drive another runtime. Budget and aborts of a task do not
+ * apply inside, nor do deadlines and cancellation scopes around the call. A panic in fn goes on in
+ * the task. What fn enters it leaves: a guard it forgets is reported, and the runtime stays
+ * referenced.
  *
  * Returns 0 with fn's value, or fn did not run and it is -EPERM: on a current_thread runtime, in a
  * forked child. Outside a runtime, on blocking threads and in the body of a multi_thread
