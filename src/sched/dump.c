@@ -44,6 +44,7 @@ struct dump {
     int64_t count;
     /* to a descriptor, or to the log */
     int fd;
+    bool is_log;
     enum weft_log_level level;
     struct cache *cache;
     size_t buffered;
@@ -68,7 +69,7 @@ static void flush(struct dump *d)
 /* `line` has room for one more byte. */
 static void put_line(struct dump *d, char *line, size_t len)
 {
-    if (d->fd < 0) {
+    if (d->is_log) {
         weft__log(d->level, "    %s", line);
         return;
     }
@@ -286,6 +287,6 @@ int64_t weft__sched_dump(struct weft__sched *s, int fd, const weft_dump_options 
 void weft__dump_log(enum weft_log_level level, struct weft__sched *s, struct weft__task *t)
 {
     struct dump d = {
-        .sched = s, .now_ns = weft__clock_now(&s->core.clock), .fd = -1, .level = level};
+        .sched = s, .now_ns = weft__clock_now(&s->core.clock), .is_log = true, .level = level};
     dump_one(t, &d);
 }

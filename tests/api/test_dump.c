@@ -481,6 +481,13 @@ static void dm_05_a_stuck_worker_does_not_hold_a_dump(struct test_env *env)
     test_log_clear();
 }
 
+static void a_descriptor_that_is_none_gets_nothing_and_nor_does_the_log(struct test_env *env)
+{
+    test_log_clear();
+    EXPECT(weft_dump(env->handle, -1) >= 0);
+    EXPECT_EQ(test_log_count(""), 0);
+}
+
 /* ---- a local task that runs, dumped from elsewhere ---- */
 
 struct local_scene {
@@ -661,6 +668,7 @@ TEST_MAIN(IN_TASK(dm_01_every_live_task_once_with_its_chain), IN_TASK(lines_alon
           IN_TASK(dm_03_wakes_and_ends_meanwhile_are_not_lost),
           IN_TASK(dm_04_repeated_dumps_beside_a_busy_timer),
           ON_MAIN_ON(dm_05_a_stuck_worker_does_not_hold_a_dump, TEST_MT4),
+          IN_TASK_ON(a_descriptor_that_is_none_gets_nothing_and_nor_does_the_log, TEST_MT1),
           PLAIN(a_local_task_that_runs_shows_its_chain_to_other_threads),
           ON_MAIN_ON(a_program_that_uses_the_signal_keeps_it, TEST_MT4),
           ON_MAIN_ON(reports_show_the_chain, TEST_MT4), ON_MAIN(a_signal_dumps_all_runtimes),
