@@ -12,6 +12,7 @@
  */
 #include "fiber/trace.h"
 #include "sched/sched.h"
+#include "task/ending.h"
 #include "task/panic.h"
 
 #include <errno.h>
@@ -71,6 +72,7 @@ static void put_line(struct dump *d, char *line, size_t len)
 {
     if (d->is_log) {
         weft__log(d->level, "    %s", line);
+        weft__callback_returned(&d->sched->core);
         return;
     }
     line[len++] = '\n';

@@ -9,6 +9,7 @@
  */
 #include "base/model.h"
 #include "sched/sched.h"
+#include "task/ending.h"
 #include "task/panic.h"
 
 #include <errno.h>
@@ -87,6 +88,7 @@ void weft__sched_check_deadlock(struct weft__sched *s)
         "deadlock: all %zu tasks of runtime \"%s\" wait, and no timer, socket, blocking job or "
         "thread inside a runtime is left that could wake one:",
         v.waiting, s->core.name);
+    weft__callback_returned(&s->core);
     v.print = true;
     weft__slab_walk(s->core.slab, survey_one, &v);
 }
@@ -117,6 +119,7 @@ static void report(struct weft__sched *s, struct weft__worker *w, uint64_t tick,
               "worker %u is stuck for %llu ms: its task blocks the thread or computes without "
               "waiting; other tasks go on beside it:",
               w->index, (unsigned long long)(age_ns / WEFT_MS));
+    weft__callback_returned(&s->core);
     weft__dump_log(WEFT_LOG_WARN, s, t);
     weft__a64_add_relaxed(&s->stuck_reports, 1);
     weft__task_unref(t);

@@ -298,7 +298,7 @@ static WEFT__COLD void fail_without_stack(struct weft__worker *w, struct weft__t
     weft_panic_info *info = NULL;
     if (t->kind == WEFT__TASK_FUTURE && t->started)
         info = weft__call_contained(cancel_future, t->arg);
-    weft__destructor_returned(t->core);
+    weft__callback_returned(t->core);
     if (info)
         weft__task_complete(t, WEFT_OUTCOME_PANICKED, NULL, info);
     else

@@ -16,7 +16,7 @@ static const char *describe(const struct weft__task *t, char *buf, size_t cap)
     case WEFT__TASK_BODY:
         return "a body of weft_block_on()";
     default:
-        return "a hook, a destructor or the body of a local set";
+        return "a hook, a destructor, a function of the log or the body of a local set";
     }
 }
 

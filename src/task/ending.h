@@ -22,10 +22,10 @@ static inline void weft__task_body_returned(const struct weft__task *t)
         weft__end_child(t);
 }
 
-/* A destructor or a cancellation that weft called for a task of core has returned. In a forked
- * child that is the end as well, and at once: what follows takes locks, which threads that are not
- * here may have held. */
-static inline void weft__destructor_returned(const struct weft__core *core)
+/* A destructor or a cancellation that weft called for a task of core has returned, or a function of
+ * the log, with which a thread of core told of it. In a forked child that is the end as well, and
+ * at once: what follows takes locks, which threads that are not here may have held. */
+static inline void weft__callback_returned(const struct weft__core *core)
 {
     if (WEFT__UNLIKELY(weft__core_is_ancestral(core)))
         weft__end_child(NULL);

@@ -458,7 +458,7 @@ void weft__task_complete(struct weft__task *self, enum weft_outcome_kind kind, v
     if (kind == WEFT_OUTCOME_CANCELLED && value && cold && cold->drop_result)
         drop(cold->drop_result, value, "while a task's result was dropped");
     if (cold)
-        weft__destructor_returned(self->core);
+        weft__callback_returned(self->core);
 
     self->outcome = (uint8_t)kind;
     if (kind == WEFT_OUTCOME_PANICKED)
@@ -473,7 +473,7 @@ void weft__task_complete(struct weft__task *self, enum weft_outcome_kind kind, v
         if (kind == WEFT_OUTCOME_PANICKED)
             weft__panic_unhandled(self->core, info, "nobody joins");
         weft__outcome_drop(self);
-        weft__destructor_returned(self->core);
+        weft__callback_returned(self->core);
     }
     weft__task_tell_joiner(self, joiner);
 }
@@ -501,6 +501,6 @@ void weft__task_complete_unstarted(struct weft__task *self)
 {
     if (self->kind != WEFT__TASK_FUTURE && self->cold && self->cold->drop_arg)
         drop(self->cold->drop_arg, self->arg, "while a task's argument was dropped");
-    weft__destructor_returned(self->core);
+    weft__callback_returned(self->core);
     weft__task_complete(self, WEFT_OUTCOME_CANCELLED, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include <weft/iter.h>
 #include <weft/local.h>
 #include <weft/net.h>
+#include <weft/notify.h>
 #include <weft/scope.h>
 #include <weft/task_local.h>
 
@@ -734,6 +735,94 @@ static void a_child_of_what_is_no_body_runs_no_task_of_the_parent(struct test_en
     }
 }
 
+/* ---- children of the log ---- */
+
+static void fork_when_it_says(enum weft_log_level level, const char *line, void *what)
+{
+    (void)level;
+    /* The child's own lines tell how it ends. */
+    if (getpid() != parent_pid)
+        (void)!write(STDERR_FILENO, line, strlen(line));
+    else if (strstr(line, what))
+        fork_once();
+}
+
+static int expect_child_of_log(void)
+{
+    int status;
+    while ((status = atomic_load(&child_status)) == -1)
+        usleep(1000);
+    weft_log_set(NULL, NULL);
+    return status == EXIT_FAILURE ? 0 : status ? status : 31;
+}
+
+static void *stick(void *arg)
+{
+    while (atomic_load(&child_status) == -1)
+        usleep(1000); /* the fault that is reported */
+    return arg;
+}
+
+/* By the monitor, of a task that sticks. */
+static int child_of_a_report(void)
+{
+    weft_config c;
+    weft_runtime *rt;
+    parent_pid = getpid();
+    atomic_store(&child_status, -1);
+    weft_log_set(fork_when_it_says, "is stuck for");
+    test_config(&c, TEST_MT1);
+    c.stuck_after_ns = WEFT_MS;
+    if (weft_runtime_create(&c, &rt) != 0 || !run_in(rt, IN_A_TASK, stick, NULL))
+        return 30;
+    int rc = expect_child_of_log();
+    return rc ? rc : weft_runtime_destroy(rt);
+}
+
+static void *wait_for_nobody(void *arg)
+{
+    static weft_notify never;
+    CHECK_EQ(weft_notify_wait(&never), -ECANCELED);
+    return arg;
+}
+
+static void *block_for_ever(void *rt)
+{
+    return weft_block_on(rt, wait_for_nobody, NULL, NULL) == 0 ? rt : NULL;
+}
+
+/* By who drives, of a deadlock. */
+static int child_of_a_report_of_a_deadlock(void)
+{
+    weft_runtime *rt = create(TEST_CT);
+    pthread_t thread;
+    parent_pid = getpid();
+    atomic_store(&child_status, -1);
+    weft_log_set(fork_when_it_says, "deadlock: ");
+    if (pthread_create(&thread, NULL, block_for_ever, rt) != 0)
+        return 30;
+    int rc = expect_child_of_log();
+    if (rc == 0)
+        rc = weft_runtime_destroy(rt);
+    if (rc == 0)
+        pthread_join(thread, NULL);
+    return rc;
+}
+
+static void a_child_that_returns_from_a_function_of_the_log_ends(struct test_env *env)
+{
+    static const char *const names[] = {"child of a report", "child of a report of a deadlock"};
+    (void)env;
+    for (size_t i = 0; i < 2; i++) {
+        const char *said;
+        int status = program_run(names[i], &said);
+        if (status != 0)
+            print_message("%s: %d\n%s\n", names[i], status, said);
+        EXPECT_EQ(status, 0);
+        EXPECT_EQ(count_of(said, "a forked child has returned from"), 1);
+    }
+}
+
 /* ---- the parent's sockets ---- */
 
 static void *read_one(void *arg)
@@ -1374,6 +1463,8 @@ static const struct program programs[] = {
     {"child of a drop of a job", child_of_a_drop_of_a_job},
     {"child of a drop of a local task", child_of_a_drop_of_a_local_task},
     {"child of a hook", child_of_a_hook},
+    {"child of a report", child_of_a_report},
+    {"child of a report of a deadlock", child_of_a_report_of_a_deadlock},
     {"child that panics", child_that_panics},
     {"close of the parent's", close_of_the_parents},
     {"halves of the parent's", halves_of_the_parents},
@@ -1397,6 +1488,7 @@ static const struct CMUnitTest tests[] = {
     PLAIN(a_child_leaves_scopes_to_the_parent),
     PLAIN(a_child_does_not_call_in_place),
     PLAIN(a_child_of_what_is_no_body_runs_no_task_of_the_parent),
+    PLAIN(a_child_that_returns_from_a_function_of_the_log_ends),
     PLAIN(a_child_that_closes_a_connection_leaves_it_to_the_parent),
     PLAIN(a_child_that_closes_a_half_leaves_it_to_the_parent),
     PLAIN(a_child_that_awaits_what_its_parent_awaited_does_not_hang),
