@@ -226,7 +226,7 @@ static WEFT__NOINLINE void trace_running(struct dump *d, struct weft__task *t, i
     if (weft__aptr_load_acquire(&w->running) != t)
         return;
     uint64_t tick = weft__a64_load_relaxed(&w->tick);
-    if (w->thread_id == weft__sys_thread_id()) {
+    if (w->ctx == weft__ctx_now()) { /* not the ids: threads of a simulation have the same one */
         weft__trace_here(ret);
         return;
     }
