@@ -74,7 +74,8 @@ typedef struct weft_config {
     /* When a task keeps its worker this long another worker is added while it does; after ten times
      * as long it is named in the log. At least 1 ms; 10 ms. WEFT_STUCK_MS. */
     uint64_t stuck_after_ns;
-    /* Workers added while others are stuck: 0 to 1024; 64. */
+    /* Workers added while others are stuck or block in place: 0 to 1024; 64. Where there are no
+     * more, the tasks of a worker that blocks in place are left to those that do not. */
     unsigned extra_workers_max;
     /* How long shutdown waits for tasks to clean up after -ECANCELED until it unwinds them, which
      * runs what they have registered, and no more; the log says how many. 1 s. */
