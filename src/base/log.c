@@ -4,8 +4,8 @@
  * The sink is a pair (function, argument) that any thread may replace while others log. There are
  * two places for it: a writer fills the one that is not in use and then counts up, and the lowest
  * bit of the count says which is in use. A reader that finds the count unchanged afterwards has
- * read one pair; it tries again only when a writer was faster, so no reader waits, not even in a
- * child that was forked in the middle of a replacement.
+ * read one pair; it tries again only when a writer was faster, so no reader waits, and in a child
+ * that was forked in the middle of a replacement no writer does either.
  *
  * This directory stands below src/atomic, hence the compiler's builtins instead of the shim.
  */
@@ -30,19 +30,31 @@ struct sink {
 
 static struct sink sinks[2]; /* written by the holder of writer, read by all */
 static uint32_t sink_count;  /* the same; its lowest bit picks the sink in use */
-static bool writer;          /* held while a sink is replaced */
+static pid_t writer;         /* the process of who replaces a sink; 0: nobody does */
+
+/* A child forked in the middle of a replacement takes over from the thread that it lacks: what that
+ * one had filled in is not in use. */
+static void become_writer(void)
+{
+    pid_t self = getpid(), holder = 0;
+    while (!__atomic_compare_exchange_n(&writer, &holder, self, false, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED))
+        if (holder == self) {
+            sched_yield(); /* another thread replaces it too: three stores */
+            holder = 0;
+        }
+}
 
 void weft_log_set(weft_log_fn fn, void *arg)
 {
-    while (__atomic_exchange_n(&writer, true, __ATOMIC_ACQUIRE))
-        sched_yield(); /* another thread replaces it too: three stores */
+    become_writer();
     uint32_t count = __atomic_load_n(&sink_count, __ATOMIC_RELAXED) + 1;
     /* release: a reader that sees one of these sees, in its second look, the count that took this
      * place out of use. */
     __atomic_store_n(&sinks[count % 2].fn, fn, __ATOMIC_RELEASE);
     __atomic_store_n(&sinks[count % 2].arg, arg, __ATOMIC_RELEASE);
     __atomic_store_n(&sink_count, count, __ATOMIC_RELEASE);
-    __atomic_store_n(&writer, false, __ATOMIC_RELEASE);
+    __atomic_store_n(&writer, 0, __ATOMIC_RELEASE);
 }
 
 static struct sink read_sink(void)

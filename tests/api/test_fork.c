@@ -737,6 +737,8 @@ static void a_child_of_what_is_no_body_runs_no_task_of_the_parent(struct test_en
 
 /* ---- children of the log ---- */
 
+static atomic_bool over; /* what other threads do meanwhile */
+
 static void fork_when_it_says(enum weft_log_level level, const char *line, void *what)
 {
     (void)level;
@@ -821,6 +823,40 @@ static void a_child_that_returns_from_a_function_of_the_log_ends(struct test_env
         EXPECT_EQ(status, 0);
         EXPECT_EQ(count_of(said, "a forked child has returned from"), 1);
     }
+}
+
+static void *replace_the_log(void *arg)
+{
+    while (!atomic_load(&over))
+        weft_log_set(NULL, arg);
+    return NULL;
+}
+
+static int fork_while_the_log_is_replaced(void)
+{
+    pthread_t busy;
+    int rc = 0;
+    if (pthread_create(&busy, NULL, replace_the_log, NULL) != 0)
+        return 60;
+    for (unsigned i = 0; rc == 0 && i < test_scaled(100); i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            (void)alarm(20); /* a hang is a failure */
+            weft_log_set(NULL, NULL);
+            weft_log_set(fork_when_it_says, "nothing");
+            _exit(0);
+        }
+        rc = program_status(pid);
+    }
+    atomic_store(&over, true);
+    pthread_join(busy, NULL);
+    return rc > 255 ? 61 : rc;
+}
+
+static void a_child_replaces_the_log_forked_while_it_is_replaced(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("fork while the log is replaced", NULL), 0);
 }
 
 /* ---- the parent's sockets ---- */
@@ -1035,8 +1071,6 @@ static void a_child_that_awaits_what_its_parent_awaited_does_not_hang(struct tes
 }
 
 /* ---- outside of runtimes ---- */
-
-static atomic_bool over;
 
 static int ready_at_once(weft_future *f, weft_waker *waker)
 {
@@ -1465,6 +1499,7 @@ static const struct program programs[] = {
     {"child of a hook", child_of_a_hook},
     {"child of a report", child_of_a_report},
     {"child of a report of a deadlock", child_of_a_report_of_a_deadlock},
+    {"fork while the log is replaced", fork_while_the_log_is_replaced},
     {"child that panics", child_that_panics},
     {"close of the parent's", close_of_the_parents},
     {"halves of the parent's", halves_of_the_parents},
@@ -1489,6 +1524,7 @@ static const struct CMUnitTest tests[] = {
     PLAIN(a_child_does_not_call_in_place),
     PLAIN(a_child_of_what_is_no_body_runs_no_task_of_the_parent),
     PLAIN(a_child_that_returns_from_a_function_of_the_log_ends),
+    PLAIN(a_child_replaces_the_log_forked_while_it_is_replaced),
     PLAIN(a_child_that_closes_a_connection_leaves_it_to_the_parent),
     PLAIN(a_child_that_closes_a_half_leaves_it_to_the_parent),
     PLAIN(a_child_that_awaits_what_its_parent_awaited_does_not_hang),
