@@ -167,6 +167,15 @@ int weft__wait_begin_slow(const char *call, const void *caller)
     return 0;
 }
 
+/* A child that was forked in the poll goes no further: nobody would wake it. (A fiber comes to the
+ * worker's loop, which ends it.) */
+static WEFT__NOINLINE void park_thread(struct weft__task *t)
+{
+    if (WEFT__UNLIKELY(weft__core_is_ancestral(t->core)))
+        weft__end_child(t);
+    weft__task_park_thread(t);
+}
+
 static inline void park(struct weft__task *t)
 {
     if (WEFT__UNLIKELY(t->locals->drive != NULL))
@@ -174,7 +183,7 @@ static inline void park(struct weft__task *t)
     else if (WEFT__LIKELY(t->kind <= WEFT__TASK_FUTURE))
         t->core->ops->park(t);
     else
-        weft__task_park_thread(t);
+        park_thread(t);
 }
 
 /* is_done: NULL, or as for weft__wait_for_done(). Inline, so that it costs nobody else anything. */

@@ -502,6 +502,32 @@ static void *fork_in_a_poll(void *arg)
     return arg;
 }
 
+static int pending_in_the_child(weft_future *f, weft_waker *waker)
+{
+    (void)f, (void)waker;
+    fork_once();
+    return getpid() == parent_pid ? 0 : WEFT_PENDING;
+}
+
+static void *fork_in_a_poll_of_a_wait(void *arg)
+{
+    static const weft_future_ops ops = {
+        .poll = pending_in_the_child, .cancel = never_cancelled, .name = "forking"};
+    weft_future f = {.ops = &ops};
+    CHECK_EQ(weft_await(&f), 0);
+    if (getpid() != parent_pid)
+        _exit(48);
+    return arg;
+}
+
+static void *fork_in_a_poll_of_a_jobs_wait(void *arg)
+{
+    weft_task *t;
+    CHECK_EQ(weft_spawn_blocking(fork_in_a_poll_of_a_wait, NULL, &t), 0);
+    (void)test_join_value(t);
+    return arg;
+}
+
 static void *fork_in_a_cancellation(void *arg)
 {
     weft_future f = {.ops = &forking_at_the_end_ops};
@@ -661,6 +687,16 @@ static int child_of_a_poll(void)
     return fork_within(fork_in_a_poll, TEST_CT, TEST_MT4, false);
 }
 
+static int child_of_a_poll_of_a_wait(void)
+{
+    return fork_within(fork_in_a_poll_of_a_wait, TEST_CT, TEST_MT4, false);
+}
+
+static int child_of_a_poll_of_a_jobs_wait(void)
+{
+    return fork_within(fork_in_a_poll_of_a_jobs_wait, TEST_CT, TEST_MT4, false);
+}
+
 static int child_of_a_cancellation(void)
 {
     return fork_within(fork_in_a_cancellation, TEST_CT, TEST_MT4, false);
@@ -718,6 +754,8 @@ static void a_child_of_what_is_no_body_runs_no_task_of_the_parent(struct test_en
                   {"child of a set in place", 2},
                   {"child that starts a runtime in a drop", 3},
                   {"child of a poll", 3},
+                  {"child of a poll of a wait", 3},
+                  {"child of a poll of a job's wait", 3},
                   {"child of a cancellation", 3},
                   {"child of a copy", 3},
                   {"child of a drop", 3},
@@ -1491,6 +1529,8 @@ static const struct program programs[] = {
     {"child of a set in place", child_of_a_set_in_place},
     {"child that starts a runtime in a drop", child_that_starts_a_runtime_in_a_drop},
     {"child of a poll", child_of_a_poll},
+    {"child of a poll of a wait", child_of_a_poll_of_a_wait},
+    {"child of a poll of a job's wait", child_of_a_poll_of_a_jobs_wait},
     {"child of a cancellation", child_of_a_cancellation},
     {"child of a copy", child_of_a_copy},
     {"child of a drop", child_of_a_drop},
