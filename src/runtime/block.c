@@ -154,7 +154,7 @@ static int block_on(const char *call, struct weft_runtime *rt, weft_task_fn body
         return weft__misuse(
             call, -EPERM,
             "the caller is a task, a body of weft_block_on() or a hook already; spawn "
-            "and join instead, or use weft_block_in_place()",
+            "and join instead, or, in a task of a multi_thread runtime, use weft_block_in_place()",
             caller);
     uint64_t home = rt->sched.core.home;
     if (drives && home != 0 && home != weft__thread_here())
