@@ -157,7 +157,8 @@ WEFT_API weft_iter *weft_iter_interval(weft_interval *i);
 
 /* Connections. Items: a weft_tcp *. As weft_tcp_accept(), it tries again when descriptors have run
  * out, unless the listener reports that. Once the listener is closed, which may be at any time,
- * -EBADF comes, and then the end. */
+ * -EBADF comes, and then the end; until the runtime that it was made in and its other handles are
+ * gone. */
 WEFT_API weft_iter *weft_iter_accept(weft_tcp_listener *l);
 
 /* A line without its end, NUL-terminated; from malloc(). */

@@ -11,7 +11,8 @@
  * it when it is needed: a pointer that is kept past the close is not recognised as such once the
  * next connection or descriptor has taken the place. Closing the handle while a function below is
  * inside a call, or a reader or writer object is in use, is allowed: these stay with the one that
- * they were given, and return -EBADF from then on.
+ * they were given, and return -EBADF from then on, until the runtime that it was made in and its
+ * other handles are gone.
  *
  * What every function below has in common:
  *   Context:  those that read or write may suspend, as weft_await(); the others may be called
