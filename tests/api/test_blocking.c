@@ -364,6 +364,35 @@ static void bi_02_on_a_current_thread_runtime_it_is_misuse(struct test_env *env)
     CHECK(v == env);
 }
 
+static void *enter_and_forget(void *h)
+{
+    weft_enter_guard gone;
+    CHECK_EQ(weft_enter(h, &gone), 0);
+    return h;
+}
+
+static void *destroy_runtime(void *rt)
+{
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    return NULL;
+}
+
+static void a_guard_forgotten_in_place_is_reported(struct test_env *env)
+{
+    weft_runtime *other = test_runtime_create(env->flavour);
+    weft_handle *h = weft_runtime_handle(other), *here;
+    test_log_clear();
+    CHECK_EQ(weft_block_in_place(enter_and_forget, h, NULL), 0);
+    EXPECT_LOGGED("fn has not left the runtime that it entered");
+    CHECK_EQ(weft_handle_current(&here), 0);
+    EXPECT_EQ(weft_handle_runtime_id(here), weft_handle_runtime_id(env->handle));
+    weft_handle_unref(here);
+    CHECK_EQ(weft_block_in_place(nested_in_place, env, NULL), 0);
+    CHECK_EQ(weft_block_in_place(destroy_runtime, other, NULL), 0);
+    weft_handle_unref(h); /* the reference that was left behind */
+    weft_handle_unref(h);
+}
+
 static void *sleep_a_little(void *arg)
 {
     CHECK_EQ(weft_sleep(WEFT_MS), 0);
@@ -726,6 +755,7 @@ TEST_MAIN(IN_TASK(bp_01_value_comes_through_join_and_threads_are_reused),
           ON_MAIN_ON(bi_02_nests_and_works_where_it_has_nothing_to_do, TEST_MT1),
           IN_TASK_ON(bi_02_nests_in_a_task_and_in_a_job, TEST_MT1),
           IN_TASK_ON(bi_02_on_a_current_thread_runtime_it_is_misuse, TEST_CT),
+          IN_TASK_ON(a_guard_forgotten_in_place_is_reported, TEST_MT1),
           IN_TASK_ON(bi_03_block_on_inside_then_yield_afterwards, TEST_MT1),
           PLAIN(bi_04_nesting_with_one_blocking_thread_does_not_deadlock),
           IN_TASK_ON(bi_05_task_in_the_next_slot_runs_during_the_block, TEST_MT1),
