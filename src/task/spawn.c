@@ -352,15 +352,13 @@ int weft__spawn_core(const char *call, const weft_spawn_options *o, bool has_bod
     struct weft__core *core = named(o);
     if (core == NULL)
         core = weft__core_current();
+    *ret = core;
     if (core == NULL)
         return weft__misuse_at(call, -EPERM,
                                "the caller is in no runtime (a task, or inside weft_enter()) and "
                                "options.runtime names none",
                                site);
-    rc = check_core(call, core, o && o->local_set, site);
-    if (rc == 0)
-        *ret = core;
-    return rc;
+    return check_core(call, core, o && o->local_set, site);
 }
 
 /* Where a local task goes that names nothing: the innermost set or local runtime of the caller. */
@@ -384,15 +382,13 @@ int weft__spawn_local_core(const char *call, const weft_spawn_options *o, bool h
     struct weft__core *core = named(o);
     if (core == NULL)
         core = local_core();
+    *ret = core;
     if (core == NULL)
         return weft__misuse_at(call, -EPERM,
                                "the caller drives no local set, has entered none, and is in no "
                                "local runtime of this thread",
                                site);
-    rc = check_core(call, core, true, site);
-    if (rc == 0)
-        *ret = core;
-    return rc;
+    return check_core(call, core, true, site);
 }
 
 int weft__spawn_at(const weft_spawn_options *options, weft_task_fn fn, void *arg,
