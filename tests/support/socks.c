@@ -18,13 +18,24 @@ weft_tcp_listener *socks_listen(uint16_t *ret_port)
     return l;
 }
 
-int socks_raw_connect(uint16_t port)
+int socks_raw(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(fd >= 0);
+    return fd;
+}
+
+void socks_raw_connect_to(int fd, uint16_t port)
 {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(fd >= 0);
     CHECK_EQ(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+}
+
+int socks_raw_connect(uint16_t port)
+{
+    int fd = socks_raw();
+    socks_raw_connect_to(fd, port);
     return fd;
 }
 
