@@ -15,7 +15,7 @@ weft_tcp_listener *socks_listen(uint16_t *ret_port);
 void socks_pair(weft_tcp **ret_a, weft_tcp **ret_b);
 /* One whose other end is a plain blocking descriptor; in a task. */
 void socks_raw_pair(weft_tcp **ret_conn, int *ret_fd);
-/* A plain blocking connection to a port of 127.0.0.1. */
+/* A plain blocking socket; connecting it to a port of 127.0.0.1; and both. */
 int socks_raw(void);
 void socks_raw_connect_to(int fd, uint16_t port);
 int socks_raw_connect(uint16_t port);
