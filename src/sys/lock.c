@@ -3,8 +3,13 @@
  */
 #include "sys/lock.h"
 
-/* About a microsecond: as long as the sections that the lock guards, a tenth of waking a core. */
-#define SPIN_TRIES 40
+/* Looks at a lock that is held, with so many pauses before the next one, doubled each time up to
+ * the most. Two to seven microseconds in all (a pause of x86 is 20 to 45 ns): longer than a section
+ * that the lock guards, shorter than to sleep and be woken. Far apart, since a look takes the line
+ * away from the holder, who needs it to release: docs/performance.md has what that costs. */
+#define LOOKS 7
+#define PAUSES_FIRST 4
+#define PAUSES_MAX 32
 
 #ifndef NDEBUG
 static __thread unsigned held_count;
@@ -49,18 +54,29 @@ static WEFT__NOINLINE WEFT__NO_TSAN weft__a32 *flag_of_thread(void)
 }
 #endif
 
-void weft__lock_slow(struct weft__lock *l)
+/* True: it has the lock. */
+static bool spin(struct weft__lock *l)
 {
-    for (int i = 0; i < SPIN_TRIES; i++) {
-        /* Look before trying: a failing compare-exchange still pulls the line away from the
-         * holder, who needs it to release. */
+    unsigned pauses = PAUSES_FIRST;
+    for (int i = 0; i < LOOKS; i++) {
+        /* Look before trying: a compare-exchange takes the line, whether it fails or not. */
         uint32_t word = weft__a32_load_relaxed(&l->word);
         if (word == 0 && weft__a32_cas_weak_acquire(&l->word, &word, 1))
-            return;
+            return true;
         if (word == 2)
-            break; /* others sleep already: do not jump over them for long */
-        weft__cpu_relax();
+            return false; /* others sleep already: do not jump over them for long */
+        for (unsigned k = 0; k < pauses; k++)
+            weft__cpu_relax();
+        if (pauses < PAUSES_MAX)
+            pauses *= 2;
     }
+    return false;
+}
+
+void weft__lock_slow(struct weft__lock *l)
+{
+    if (spin(l))
+        return;
     weft__a32 *flag = flag_of_thread();
     if (flag)
         weft__a32_store_relaxed(flag, 1); /* the thread is seen asleep after that */
