@@ -710,6 +710,12 @@ static void bp_06_time_waits_for_blocking_jobs(struct test_env *env)
     CHECK_EQ(weft_now(), at + 2 * YEAR);
 }
 
+static void *wait_at_gate(void *arg)
+{
+    CHECK_EQ(gate_wait(arg), 0);
+    return NULL;
+}
+
 /* A task that moves the clock need not wait for the job. */
 static void bp_06_advance_does_not_wait_for_jobs(struct test_env *env)
 {
@@ -718,7 +724,7 @@ static void bp_06_advance_does_not_wait_for_jobs(struct test_env *env)
     (void)env;
     CHECK_EQ(weft_clock_pause(), 0);
     gate_init(&gate);
-    CHECK_EQ(weft_spawn_blocking((weft_task_fn)(void (*)(void))gate_wait, &gate, &t), 0);
+    CHECK_EQ(weft_spawn_blocking(wait_at_gate, &gate, &t), 0);
     CHECK_EQ(weft_clock_advance(YEAR), 0);
     gate_open(&gate);
     CHECK_EQ(test_join_kind(t), WEFT_OUTCOME_VALUE);
