@@ -154,6 +154,7 @@ static unsigned expire(struct weft__worker *w)
     struct weft__sched *s = w->sched;
     uint64_t now_ns = weft__clock_now(&s->core.clock);
     w->looked_at = weft__coarse(now_ns);
+    w->timers.looked_ns = now_ns;
     if (weft__clock_is_paused(&s->core.clock))
         return weft__sched_expire_paused(w, now_ns);
     unsigned woken = weft__timers_expire(&w->timers, now_ns);

@@ -175,6 +175,7 @@ static void expire(struct weft__worker *w)
     struct weft__clock *clock = &w->sched->core.clock;
     uint64_t now_ns = weft__clock_now(clock);
     w->looked_at = weft__coarse(now_ns);
+    w->timers.looked_ns = now_ns;
     if (weft__a64_load_relaxed(&w->timers.next_ns) == WEFT_NEVER)
         return;
     if (weft__clock_is_paused(clock))

@@ -215,10 +215,10 @@ struct weft__core_ops {
     struct weft__timers *(*timers_here)(struct weft__core *core);
     /* A timer was armed that is the earliest of its wheel: who sleeps past it must look again. */
     void (*timers_rearmed)(struct weft__core *core, struct weft__timers *ts);
-    /* The timer of a timeout scope, for the calling task: arm it; ask for its state, 0 while it
-     * waits, -ETIMEDOUT once it has fired, -ESHUTDOWN when it never will; disarm it, after which
-     * nothing touches the scope. */
-    void (*timeout_arm)(struct weft__core *core, struct weft_timeout *scope, weft_waker *waker);
+    /* The timer of a timeout scope, for the calling task: arm it, 0, or -ETIMEDOUT when it was due
+     * and is not armed; ask for its state, 0 while it waits, -ETIMEDOUT once it has fired,
+     * -ESHUTDOWN when it never will; disarm it, after which nothing touches the scope. */
+    int (*timeout_arm)(struct weft__core *core, struct weft_timeout *scope, weft_waker *waker);
     int (*timeout_state)(const struct weft_timeout *scope);
     void (*timeout_disarm)(struct weft_timeout *scope);
     /* A task has panicked that nobody will join, under the policy to shut down. */

@@ -147,15 +147,16 @@ int weft__timeout_check(struct weft__task *self)
     if (t->deadline_ns == WEFT_NEVER)
         return 0;
     if (t->opaque[1] == NULL) {
-        if (weft__timeout_check_now(self))
-            return -ETIMEDOUT;
         struct weft__core *core = self->core;
-        if (!core->has_time)
-            return 0; /* nobody would look at the timer */
+        if (!core->has_time) /* nobody would look at the timer */
+            return weft__timeout_check_now(self) ? -ETIMEDOUT : 0;
+        if (core->ops->timeout_arm(core, t, weft__task_waker(self)) < 0) {
+            t->expired = true;
+            return -ETIMEDOUT;
+        }
         /* no reference: the task lives in its slab, and the slab in its core */
         t->opaque[1] = core;
         self->locals->armed_scopes++;
-        core->ops->timeout_arm(core, t, weft__task_waker(self));
         return 0;
     }
     int rc = self->core->ops->timeout_state(t);

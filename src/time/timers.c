@@ -16,6 +16,7 @@ void weft__timers_init(struct weft__timers *ts, uint64_t now_ns)
     weft__a64_store_relaxed(&ts->next_ns, WEFT_NEVER);
     weft__a64_store_relaxed(&ts->count, 0);
     ts->is_closed = false;
+    ts->looked_ns = WEFT_NEVER;
 }
 
 /* Under the lock. relaxed: after timers have fired the next one comes later, never sooner, and who
@@ -189,10 +190,10 @@ void weft__timers_close(struct weft__timers *ts)
     (void)fire_until(ts, WEFT_NEVER, WEFT__TIMER_CLOSED);
 }
 
-void weft__timer_arm_here(struct weft__core *core, struct weft__timer *t, uint64_t deadline_ns,
-                          weft_waker *waker)
+/* On ts, the timers of the calling thread in core. */
+static inline void arm_on(struct weft__core *core, struct weft__timers *ts, struct weft__timer *t,
+                          uint64_t deadline_ns, weft_waker *waker)
 {
-    struct weft__timers *ts = core->ops->timers_here(core);
     struct weft__core *waits = weft__task_of_waker(waker)->core;
     if (WEFT__UNLIKELY(waits != core && waits != NULL))
         weft__a32_store_relaxed(&waits->waits_elsewhere,
@@ -201,7 +202,18 @@ void weft__timer_arm_here(struct weft__core *core, struct weft__timer *t, uint64
         core->ops->timers_rearmed(core, ts);
 }
 
+void weft__timer_arm_here(struct weft__core *core, struct weft__timer *t, uint64_t deadline_ns,
+                          weft_waker *waker)
+{
+    arm_on(core, core->ops->timers_here(core), t, deadline_ns, waker);
+}
+
 /* ---- timeout scopes ---- */
+
+/* Deadlines later than that after the last look at the wheel are taken for not reached: to ask the
+ * clock costs as much as the timer. One that has been reached all the same, by a task that went on
+ * for so long without a wait, fires when the worker looks next. */
+#define UNLOOKED_NS WEFT_MS
 
 /* opaque[0..1] belong to task/timeout.c. */
 static struct weft__timer *timer_of(const weft_timeout *scope)
@@ -213,11 +225,16 @@ _Static_assert(sizeof(struct weft__timer) <=
                    sizeof(((weft_timeout *)0)->opaque) - 2 * sizeof(void *),
                "weft_timeout.opaque is too small");
 
-void weft__timeout_arm(struct weft__core *core, weft_timeout *scope, weft_waker *waker)
+int weft__timeout_arm(struct weft__core *core, weft_timeout *scope, weft_waker *waker)
 {
+    struct weft__timers *ts = core->ops->timers_here(core);
+    if (scope->deadline_ns <= weft__add_sat(ts->looked_ns, UNLOOKED_NS) &&
+        scope->deadline_ns <= weft__clock_now(&core->clock))
+        return -ETIMEDOUT;
     struct weft__timer *t = timer_of(scope);
     weft__timer_init(t);
-    weft__timer_arm_here(core, t, scope->deadline_ns, waker);
+    arm_on(core, ts, t, scope->deadline_ns, waker);
+    return 0;
 }
 
 int weft__timeout_state(const weft_timeout *scope)

@@ -21,6 +21,9 @@ struct weft__timers {
     weft__a64 next_ns;
     weft__a64 count; /* armed entries; written under lock, read by all */
     bool is_closed;  /* under lock: what is armed fires at once, as WEFT__TIMER_CLOSED */
+    /* When a worker last looked here for what is due; by its thread alone. WEFT_NEVER: unknown, of
+     * timers that are no worker's. */
+    uint64_t looked_ns;
 };
 
 struct weft__timer {
@@ -78,7 +81,7 @@ uint64_t weft__timer_now(const weft_timer *timer); /* on the clock of its runtim
 
 /* The core_ops of timeout scopes. */
 struct weft_timeout;
-void weft__timeout_arm(struct weft__core *core, struct weft_timeout *scope, weft_waker *waker);
+int weft__timeout_arm(struct weft__core *core, struct weft_timeout *scope, weft_waker *waker);
 int weft__timeout_state(const struct weft_timeout *scope);
 void weft__timeout_disarm(struct weft_timeout *scope);
 

@@ -582,6 +582,30 @@ static void timeout_outside_tasks_has_no_effect(struct test_env *env)
     }
 }
 
+static void *yield_until_told(void *told)
+{
+    while (!atomic_load((atomic_bool *)told))
+        CHECK_EQ(weft_yield(), 0);
+    return NULL;
+}
+
+/* Its worker has not looked at the clock for longer than the scope, and does not run dry. */
+static void a_deadline_that_passed_in_a_computation_ends_the_next_wait(struct test_env *env)
+{
+    atomic_bool told = false;
+    weft_task *busy = SPAWN(yield_until_told, &told);
+    (void)env;
+    WEFT_TIMEOUT_AS(t, 3 * WEFT_MS) {
+        uint64_t until = weft_now() + 8 * WEFT_MS;
+        while (weft_now() < until)
+            continue;
+        CHECK_EQ(weft_sleep(WEFT_NEVER), -ETIMEDOUT);
+        CHECK(weft_timeout_is_expired(&t));
+    }
+    atomic_store(&told, true);
+    (void)test_join_value(busy);
+}
+
 /* Threads inside weft_enter() are bound by scopes as tasks are. */
 static void timeout_binds_an_entered_thread(struct test_env *env)
 {
@@ -608,6 +632,7 @@ TEST_MAIN(IN_TASK(sl_01_never_early), IN_TASK(sl_01_futures_are_never_early),
           IN_TASK(to_02_timer_of_a_completed_timeout_is_removed),
           IN_TASK(to_03_huge_timeout_is_none), IN_TASK(to_03_past_deadline_expires_at_once),
           IN_TASK(to_04_busy_body_cannot_hide_the_deadline),
+          IN_TASK(a_deadline_that_passed_in_a_computation_ends_the_next_wait),
           IN_TASK(nested_timeouts_the_earliest_wins),
           IN_TASK(timeout_may_be_left_by_return_break_and_goto),
           IN_TASK(timeout_covers_the_sum_of_waits), IN_TASK(join_may_time_out_and_go_on),
