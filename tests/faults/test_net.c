@@ -25,7 +25,10 @@ static void close_conn(void *arg)
 static void *echo(void *arg)
 {
     weft_tcp *conn = arg;
-    (void)CAME_OVER(weft_copy(weft_tcp_stream(conn), weft_tcp_stream(conn), NULL), 0);
+    int rc = weft_copy(weft_tcp_stream(conn), weft_tcp_stream(conn), NULL);
+    /* Where the fault has cut the scene short the runtime goes down meanwhile. */
+    if (rc != -ECANCELED || !faults_was_reached())
+        (void)CAME_OVER(rc, 0);
     EXPECT_EQ(weft_tcp_close(conn), 0);
     return NULL;
 }
