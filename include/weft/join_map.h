@@ -13,6 +13,10 @@
  *
  * A map is used by one task or thread at a time. Its tasks may end at any moment.
  *
+ * Misuse: -EINVAL with a line in the log for NULL in the place of a map, of a key to look for, or
+ * of a function, in futures by their poll; what returns no error says the same, does nothing, and
+ * answers as for an empty map.
+ *
  * Source: the interface is that of JoinMap in tokio-util.
  */
 #ifndef WEFT_JOIN_MAP_H

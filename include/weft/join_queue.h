@@ -6,6 +6,8 @@
  *
  * A queue is used by one task or thread at a time. Its tasks may end at any moment.
  *
+ * Misuse: as for join sets.
+ *
  * Source: the interface is that of JoinQueue in tokio-util.
  */
 #ifndef WEFT_JOIN_QUEUE_H

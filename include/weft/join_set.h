@@ -17,6 +17,9 @@
  * by tasks in the set. When the set is destroyed none but the destroyer and those tasks may use it
  * any more, and what they spawn into it is aborted.
  *
+ * Misuse: -EINVAL with a line in the log for NULL in the place of a set, in futures by their poll;
+ * what returns no error says the same, does nothing, and answers as for an empty set.
+ *
  * Source: the interface is that of JoinSet in Tokio.
  */
 #ifndef WEFT_JOIN_SET_H
@@ -102,7 +105,8 @@ typedef struct weft_body {
  *   options   for all of them; may be NULL
  *
  * Returns how many were spawned, in order; fewer than count when memory ran out. An error when not
- * even the first was, as weft_spawn().
+ * even the first was, as weft_spawn(); -EINVAL, logged, also when there are no bodies and count is
+ * not 0.
  */
 #define weft_join_set_spawn_all(set, options, bodies, count)                                       \
     weft__join_set_spawn_all_at((set), (options), (bodies), (count), WEFT_SITE)

@@ -169,7 +169,7 @@ int weft_join_map_create(const weft_join_map_options *options, weft_join_map **r
     return 0;
 }
 
-void weft_join_map_detach_all(weft_join_map *map)
+static void detach_all(weft_join_map *map)
 {
     size_t at = 0;
     for (struct entry *e; (e = first_entry(map, &at)) != NULL;) {
@@ -179,11 +179,17 @@ void weft_join_map_detach_all(weft_join_map *map)
     }
 }
 
+void weft_join_map_detach_all(weft_join_map *map)
+{
+    if (!weft__is_null("weft_join_map_detach_all", map, WEFT__CALLER))
+        detach_all(map);
+}
+
 static void finish(void *arg)
 {
     weft_join_map *map = arg;
     (void)weft__members_abort_and_wait(&map->members); /* false: those left run on, detached */
-    weft_join_map_detach_all(map);
+    detach_all(map);
     weft__free(map->chain);
     weft__members_release(&map->members);
 }
@@ -192,6 +198,11 @@ void weft_join_map_destroy(weft_join_map *map)
 {
     if (map)
         weft__members_destroy(&map->members, finish);
+}
+
+static int null_argument(const char *call, const void *caller)
+{
+    return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
 }
 
 /* ---- spawning ---- */
@@ -212,6 +223,8 @@ int weft__join_map_spawn_at(weft_join_map *map, const void *key, enum weft_membe
                             const weft_spawn_options *options, weft_task_fn fn, void *arg,
                             weft_abort_handle **ret_abort, const weft_site *site)
 {
+    if (map == NULL || key == NULL)
+        return weft__misuse_at("weft_join_map_spawn", -EINVAL, "the map or the key is NULL", site);
     struct weft__core *core;
     int rc = weft__member_find_core("weft_join_map_spawn", kind, options, fn, arg, site, &core);
     if (rc < 0)
@@ -293,11 +306,17 @@ void weft_join_map_join_next_future_init(weft_join_map_join_next_future *f, weft
                                          void *ret_key, weft_outcome *ret_outcome)
 {
     next_init((struct next *)(void *)f, map, ret_key, ret_outcome);
+    if (map == NULL) {
+        (void)null_argument("weft_join_map_join_next_future_init",
+                            WEFT__CALLER); /* said by the poll */
+        f->future.ops = &weft__future_invalid;
+    }
 }
 
 static int start_next(weft_case *c)
 {
-    next_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].ptr, c->arg[2].ptr);
+    weft_join_map_join_next_future_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].ptr,
+                                        c->arg[2].ptr);
     return 0;
 }
 
@@ -310,6 +329,8 @@ weft_case weft_case_join_map_join_next(weft_join_map *map, void *ret_key, weft_o
 
 int weft_join_map_join_next(weft_join_map *map, void *ret_key, weft_outcome *ret_outcome)
 {
+    if (map == NULL)
+        return null_argument("weft_join_map_join_next", WEFT__CALLER);
     int rc = weft__wait_begin("weft_join_map_join_next", WEFT__CALLER);
     if (rc < 0)
         return rc;
@@ -320,6 +341,8 @@ int weft_join_map_join_next(weft_join_map *map, void *ret_key, weft_outcome *ret
 
 int weft_join_map_try_join_next(weft_join_map *map, void *ret_key, weft_outcome *ret_outcome)
 {
+    if (map == NULL)
+        return null_argument("weft_join_map_try_join_next", WEFT__CALLER);
     int rc;
     struct weft__member *m = weft__members_try_take(&map->members, &rc);
     return m ? join_taken(map, m, ret_key, ret_outcome) : rc;
@@ -327,6 +350,8 @@ int weft_join_map_try_join_next(weft_join_map *map, void *ret_key, weft_outcome 
 
 int weft_join_map_blocking_join_next(weft_join_map *map, void *ret_key, weft_outcome *ret_outcome)
 {
+    if (map == NULL)
+        return null_argument("weft_join_map_blocking_join_next", WEFT__CALLER);
     struct next n;
     next_init(&n, map, ret_key, ret_outcome);
     return weft__wait_blocking("weft_join_map_blocking_join_next", &n.future, WEFT__CALLER);
@@ -336,18 +361,25 @@ int weft_join_map_blocking_join_next(weft_join_map *map, void *ret_key, weft_out
 
 size_t weft_join_map_len(weft_join_map *map)
 {
-    return map->entry_count;
+    return weft__is_null("weft_join_map_len", map, WEFT__CALLER) ? 0 : map->entry_count;
 }
 
 bool weft_join_map_contains(weft_join_map *map, const void *key)
 {
-    return find(map, hash_of(map, key), key) != NULL;
+    if (map != NULL && key != NULL)
+        return find(map, hash_of(map, key), key) != NULL;
+    (void)null_argument("weft_join_map_contains", WEFT__CALLER); /* there is no such key */
+    return false;
 }
 
 void weft_join_map_each(weft_join_map *map,
                         bool (*visit)(const void *key, uint64_t task_id, void *arg), void *arg)
 {
     size_t at = 0;
+    if (map == NULL || visit == NULL) {
+        (void)null_argument("weft_join_map_each", WEFT__CALLER); /* there is nobody to visit */
+        return;
+    }
     for (struct entry *e = first_entry(map, &at); e; e = next_entry(map, e, &at))
         if (!visit(e->key, weft_task_id(e->member.task), arg))
             return;
@@ -355,6 +387,10 @@ void weft_join_map_each(weft_join_map *map,
 
 bool weft_join_map_abort(weft_join_map *map, const void *key)
 {
+    if (map == NULL || key == NULL) {
+        (void)null_argument("weft_join_map_abort", WEFT__CALLER); /* there is no such key */
+        return false;
+    }
     struct entry *e = find(map, hash_of(map, key), key);
     if (e)
         (void)weft_abort(e->member.task); /* the map has the handle */
@@ -365,6 +401,10 @@ size_t weft_join_map_abort_matching(weft_join_map *map, bool (*matches)(const vo
                                     void *arg)
 {
     size_t count = 0, at = 0;
+    if (map == NULL || matches == NULL) {
+        (void)null_argument("weft_join_map_abort_matching", WEFT__CALLER); /* none matches */
+        return 0;
+    }
     for (struct entry *e = first_entry(map, &at); e; e = next_entry(map, e, &at)) {
         if (!matches(e->key, arg))
             continue;
@@ -376,16 +416,19 @@ size_t weft_join_map_abort_matching(weft_join_map *map, bool (*matches)(const vo
 
 void weft_join_map_abort_all(weft_join_map *map)
 {
-    weft__members_abort_all(&map->members);
+    if (!weft__is_null("weft_join_map_abort_all", map, WEFT__CALLER))
+        weft__members_abort_all(&map->members);
 }
 
 int weft_join_map_shutdown(weft_join_map *map)
 {
-    weft_join_map_abort_all(map);
+    if (map == NULL)
+        return null_argument("weft_join_map_shutdown", WEFT__CALLER);
+    weft__members_abort_all(&map->members);
     int rc = weft__wait_begin("weft_join_map_shutdown", WEFT__CALLER);
     if (rc == 0)
         rc = weft__members_wait(&map->members, false);
     if (rc == 0)
-        weft_join_map_detach_all(map);
+        detach_all(map);
     return rc;
 }

@@ -65,23 +65,40 @@ int weft_join_queue_create(weft_join_queue **ret_queue)
     return 0;
 }
 
-void weft_join_queue_abort_all(weft_join_queue *q)
+static int null_queue(const char *call, const void *caller)
+{
+    return weft__misuse(call, -EINVAL, "the queue is NULL", caller);
+}
+
+static void abort_all(weft_join_queue *q)
 {
     for (size_t i = 0; i < q->count; i++)
         (void)weft_abort(*slot(q, i)); /* the queue has the handles */
 }
 
-void weft_join_queue_detach_all(weft_join_queue *q)
+void weft_join_queue_abort_all(weft_join_queue *q)
+{
+    if (!weft__is_null("weft_join_queue_abort_all", q, WEFT__CALLER))
+        abort_all(q);
+}
+
+static void detach_all(weft_join_queue *q)
 {
     while (q->count > 0)
         weft_task_detach(pop(q));
+}
+
+void weft_join_queue_detach_all(weft_join_queue *q)
+{
+    if (!weft__is_null("weft_join_queue_detach_all", q, WEFT__CALLER))
+        detach_all(q);
 }
 
 /* Aborts all, waits for each, and drops its outcome, whatever else is asked of the caller; those it
  * cannot wait for are left in the queue. */
 static void abort_and_wait(weft_join_queue *q)
 {
-    weft_join_queue_abort_all(q);
+    abort_all(q);
     if (!weft__can_wait_for_ends())
         return;
     WEFT_SHIELD
@@ -103,7 +120,7 @@ static void finish(void *arg)
 {
     weft_join_queue *q = arg;
     abort_and_wait(q);
-    weft_join_queue_detach_all(q);
+    detach_all(q);
     weft__free(q->ring);
     weft__free(q);
 }
@@ -126,6 +143,8 @@ int weft__join_queue_spawn_at(weft_join_queue *q, enum weft_member_kind kind,
                               const weft_spawn_options *options, weft_task_fn fn, void *arg,
                               weft_abort_handle **ret_abort, const weft_site *site)
 {
+    if (q == NULL)
+        return weft__misuse_at("weft_join_queue_spawn", -EINVAL, "the queue is NULL", site);
     struct weft__core *core;
     int rc = weft__member_find_core("weft_join_queue_spawn", kind, options, fn, arg, site, &core);
     if (rc == 0)
@@ -144,12 +163,12 @@ int weft__join_queue_spawn_at(weft_join_queue *q, enum weft_member_kind kind,
 
 size_t weft_join_queue_len(weft_join_queue *q)
 {
-    return q->count;
+    return weft__is_null("weft_join_queue_len", q, WEFT__CALLER) ? 0 : q->count;
 }
 
 /* ---- joining the next ---- */
 
-int weft_join_queue_try_join_next(weft_join_queue *q, weft_outcome *ret_outcome)
+static int try_next(weft_join_queue *q, weft_outcome *ret_outcome)
 {
     if (q->count == 0)
         return -ENOENT;
@@ -157,6 +176,11 @@ int weft_join_queue_try_join_next(weft_join_queue *q, weft_outcome *ret_outcome)
     if (rc == 0)
         (void)pop(q); /* spent */
     return rc;
+}
+
+int weft_join_queue_try_join_next(weft_join_queue *q, weft_outcome *ret_outcome)
+{
+    return q ? try_next(q, ret_outcome) : null_queue("weft_join_queue_try_join_next", WEFT__CALLER);
 }
 
 static int next_poll(weft_future *f, weft_waker *waker)
@@ -167,7 +191,7 @@ static int next_poll(weft_future *f, weft_waker *waker)
         return -ENOENT;
     weft_join_future_init(&n->first, *slot(n->queue, 0));
     int rc = n->first.future.ops->poll(&n->first.future, waker);
-    return rc < 0 ? rc : weft_join_queue_try_join_next(n->queue, n->ret_outcome);
+    return rc < 0 ? rc : try_next(n->queue, n->ret_outcome);
 }
 
 static void next_cancel(weft_future *f)
@@ -183,7 +207,10 @@ static const weft_future_ops next_ops = {next_poll, next_cancel, "join_queue joi
 void weft_join_queue_join_next_future_init(weft_join_queue_join_next_future *n, weft_join_queue *q,
                                            weft_outcome *ret_outcome)
 {
-    n->future.ops = &next_ops;
+    n->future.ops = q ? &next_ops : &weft__future_invalid;
+    if (q == NULL)
+        (void)null_queue("weft_join_queue_join_next_future_init",
+                         WEFT__CALLER); /* said by the poll */
     n->queue = q;
     n->ret_outcome = ret_outcome;
     n->first.future.ops = NULL;
@@ -202,9 +229,11 @@ weft_case weft_case_join_queue_join_next(weft_join_queue *q, weft_outcome *ret_o
 
 int weft_join_queue_join_next(weft_join_queue *q, weft_outcome *ret_outcome)
 {
+    if (q == NULL)
+        return null_queue("weft_join_queue_join_next", WEFT__CALLER);
     int rc = weft__wait_begin("weft_join_queue_join_next", WEFT__CALLER);
     if (rc == 0)
-        rc = weft_join_queue_try_join_next(q, ret_outcome);
+        rc = try_next(q, ret_outcome);
     if (rc != -EAGAIN)
         return rc;
     weft_join_queue_join_next_future n;
@@ -214,6 +243,8 @@ int weft_join_queue_join_next(weft_join_queue *q, weft_outcome *ret_outcome)
 
 int weft_join_queue_blocking_join_next(weft_join_queue *q, weft_outcome *ret_outcome)
 {
+    if (q == NULL)
+        return null_queue("weft_join_queue_blocking_join_next", WEFT__CALLER);
     weft_join_queue_join_next_future n;
     weft_join_queue_join_next_future_init(&n, q, ret_outcome);
     return weft__wait_blocking("weft_join_queue_blocking_join_next", &n.future, WEFT__CALLER);
@@ -238,7 +269,7 @@ static WEFT__NORETURN void fail(weft_join_queue *q, size_t i)
     WEFT_DEBUG_ASSERT(rc == 0); /* it has ended */
     (void)rc;
     abort_and_wait(q);
-    weft_join_queue_detach_all(q);
+    detach_all(q);
     weft__member_raise("weft_join_queue_join_all", &o);
 }
 
@@ -268,6 +299,8 @@ static bool has_caller(const weft_join_queue *q)
 
 long weft_join_queue_join_all(weft_join_queue *q, void **ret_values, size_t values_max)
 {
+    if (q == NULL)
+        return null_queue("weft_join_queue_join_all", WEFT__CALLER);
     int rc = weft__wait_begin("weft_join_queue_join_all", WEFT__CALLER);
     if (rc == 0 && weft__task_current() == NULL)
         rc = weft__misuse("weft_join_queue_join_all", -EPERM,
@@ -294,7 +327,9 @@ long weft_join_queue_join_all(weft_join_queue *q, void **ret_values, size_t valu
 
 int weft_join_queue_shutdown(weft_join_queue *q)
 {
-    weft_join_queue_abort_all(q);
+    if (q == NULL)
+        return null_queue("weft_join_queue_shutdown", WEFT__CALLER);
+    abort_all(q);
     int rc = weft__wait_begin("weft_join_queue_shutdown", WEFT__CALLER);
     while (rc == 0 && q->count > 0) {
         weft_join_future j;

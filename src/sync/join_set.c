@@ -38,12 +38,19 @@ void weft_join_set_destroy(weft_join_set *set)
         weft__members_destroy(&set->members, finish);
 }
 
+static int null_set(const char *call, const void *caller)
+{
+    return weft__misuse(call, -EINVAL, "the set is NULL", caller);
+}
+
 /* ---- spawning ---- */
 
 int weft__join_set_spawn_at(weft_join_set *set, enum weft_member_kind kind,
                             const weft_spawn_options *options, weft_task_fn fn, void *arg,
                             weft_abort_handle **ret_abort, const weft_site *site)
 {
+    if (WEFT__UNLIKELY(set == NULL))
+        return weft__misuse_at("weft_join_set_spawn", -EINVAL, "the set is NULL", site);
     struct weft__core *core;
     int rc = weft__member_find_core("weft_join_set_spawn", kind, options, fn, arg, site, &core);
     if (rc < 0)
@@ -60,6 +67,9 @@ int weft__join_set_spawn_at(weft_join_set *set, enum weft_member_kind kind,
 long weft__join_set_spawn_all_at(weft_join_set *set, const weft_spawn_options *options,
                                  const weft_body *bodies, size_t count, const weft_site *site)
 {
+    if (set == NULL || (bodies == NULL && count > 0))
+        return weft__misuse_at("weft_join_set_spawn_all", -EINVAL,
+                               "the set is NULL, or there are no bodies", site);
     for (size_t i = 0; i < count; i++) {
         int rc = weft__join_set_spawn_at(set, WEFT_MEMBER_TASK, options, bodies[i].fn,
                                          bodies[i].arg, NULL, site);
@@ -71,6 +81,8 @@ long weft__join_set_spawn_all_at(weft_join_set *set, const weft_spawn_options *o
 
 size_t weft_join_set_len(weft_join_set *set)
 {
+    if (weft__is_null("weft_join_set_len", set, WEFT__CALLER))
+        return 0;
     return weft__members_len(&set->members);
 }
 
@@ -121,11 +133,15 @@ void weft_join_set_join_next_future_init(weft_join_set_join_next_future *f, weft
                                          weft_outcome *ret_outcome)
 {
     next_init((struct next *)(void *)f, set, ret_outcome);
+    if (set == NULL) {
+        (void)null_set("weft_join_set_join_next_future_init", WEFT__CALLER); /* said by the poll */
+        f->future.ops = &weft__future_invalid;
+    }
 }
 
 static int start_next(weft_case *c)
 {
-    next_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].ptr);
+    weft_join_set_join_next_future_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].ptr);
     return 0;
 }
 
@@ -136,6 +152,8 @@ weft_case weft_case_join_set_join_next(weft_join_set *set, weft_outcome *ret_out
 
 int weft_join_set_join_next(weft_join_set *set, weft_outcome *ret_outcome)
 {
+    if (WEFT__UNLIKELY(set == NULL))
+        return null_set("weft_join_set_join_next", WEFT__CALLER);
     int rc = weft__wait_begin("weft_join_set_join_next", WEFT__CALLER);
     if (rc < 0)
         return rc;
@@ -146,6 +164,8 @@ int weft_join_set_join_next(weft_join_set *set, weft_outcome *ret_outcome)
 
 int weft_join_set_try_join_next(weft_join_set *set, weft_outcome *ret_outcome)
 {
+    if (set == NULL)
+        return null_set("weft_join_set_try_join_next", WEFT__CALLER);
     int rc;
     struct weft__member *m = weft__members_try_take(&set->members, &rc);
     return m ? join_taken(m, ret_outcome) : rc;
@@ -153,6 +173,8 @@ int weft_join_set_try_join_next(weft_join_set *set, weft_outcome *ret_outcome)
 
 int weft_join_set_blocking_join_next(weft_join_set *set, weft_outcome *ret_outcome)
 {
+    if (set == NULL)
+        return null_set("weft_join_set_blocking_join_next", WEFT__CALLER);
     struct next n;
     next_init(&n, set, ret_outcome);
     return weft__wait_blocking("weft_join_set_blocking_join_next", &n.future, WEFT__CALLER);
@@ -176,6 +198,8 @@ static WEFT__NORETURN void fail(weft_join_set *set)
 
 long weft_join_set_join_all(weft_join_set *set, void **ret_values, size_t values_max)
 {
+    if (set == NULL)
+        return null_set("weft_join_set_join_all", WEFT__CALLER);
     struct weft__members *g = &set->members;
     int rc = weft__wait_begin("weft_join_set_join_all", WEFT__CALLER);
     if (rc == 0 && weft__task_current() == NULL)
@@ -209,15 +233,19 @@ long weft_join_set_join_all(weft_join_set *set, void **ret_values, size_t values
 
 void weft_join_set_abort_all(weft_join_set *set)
 {
-    weft__members_abort_all(&set->members);
+    if (!weft__is_null("weft_join_set_abort_all", set, WEFT__CALLER))
+        weft__members_abort_all(&set->members);
 }
 
 int weft_join_set_shutdown(weft_join_set *set)
 {
+    if (set == NULL)
+        return null_set("weft_join_set_shutdown", WEFT__CALLER);
     return weft__members_shutdown(&set->members, "weft_join_set_shutdown", WEFT__CALLER);
 }
 
 void weft_join_set_detach_all(weft_join_set *set)
 {
-    weft__members_detach_all(&set->members);
+    if (!weft__is_null("weft_join_set_detach_all", set, WEFT__CALLER))
+        weft__members_detach_all(&set->members);
 }

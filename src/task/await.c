@@ -270,6 +270,20 @@ int weft_await(weft_future *f)
     return weft__wait_for(f);
 }
 
+static int invalid_poll(weft_future *f, weft_waker *waker)
+{
+    (void)f;
+    (void)waker;
+    return -EINVAL;
+}
+
+static void invalid_cancel(weft_future *f)
+{
+    (void)f; /* it holds nothing */
+}
+
+const weft_future_ops weft__future_invalid = {invalid_poll, invalid_cancel, "nothing"};
+
 int weft_future_poll(weft_future *f, weft_waker *waker)
 {
     struct weft__task *t = weft__task_current();

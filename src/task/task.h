@@ -492,6 +492,9 @@ int weft__wait_refused(const char *call, const void *caller);
 /* Then the operation is tried. If it would block, this waits for its future: as weft_await()
  * without begin. */
 int weft__wait_for(weft_future *f);
+/* Operations of a future that was given NULL, which its init has reported: the poll says -EINVAL.
+ * */
+extern const weft_future_ops weft__future_invalid;
 /* The same for a future that may turn out to be done when it is cancelled: *is_done says so. Then
  * the wait has succeeded, 0, and an abort that unwinds takes effect at the next one. */
 int weft__wait_for_done(weft_future *f, const bool *is_done);
