@@ -10,6 +10,9 @@
  * The first tick is at once, or at a given start; from there a grid of one tick a period extends. A
  * sleep in a loop drifts by what each round takes; an interval does not.
  *
+ * Misuse: -EINVAL with a line in the log for NULL in the place of an interval, in the future by its
+ * poll; what returns no error says the same, does nothing, and answers as for one that was ended.
+ *
  * Source: the three behaviours on missed ticks are those of Tokio.
  */
 #ifndef WEFT_INTERVAL_H
@@ -58,11 +61,12 @@ typedef struct weft_interval {
 WEFT_API WEFT_MUST_CHECK int weft_interval_init(weft_interval *i, uint64_t period_ns);
 WEFT_API WEFT_MUST_CHECK int weft_interval_init_at(weft_interval *i, uint64_t start_ns,
                                                    uint64_t period_ns);
-/* Ends it; no tick may be waited for any more. Idempotent. Never suspends. */
+/* Ends it; no tick may be waited for any more. Idempotent. NULL does nothing. Never suspends. */
 WEFT_API void weft_interval_fini(weft_interval *i);
 
 /* For the ticks from the next on. Neither of these suspends. */
 WEFT_API void weft_interval_set_missed_tick(weft_interval *i, enum weft_missed_tick missed);
+/* 0 for NULL. */
 WEFT_API uint64_t weft_interval_period(const weft_interval *i);
 /* When the next tick is due; WEFT_NEVER when there is none, as once it was ended. */
 WEFT_API uint64_t weft_interval_next(const weft_interval *i);

@@ -59,7 +59,8 @@ typedef struct weft_timer {
 } weft_timer;
 
 /* Returns 0; or t is as one that was ended, and it is -EPERM outside a runtime or with time
- * switched off, -ESHUTDOWN. Never suspends. */
+ * switched off, -ESHUTDOWN; -EINVAL for NULL (logged). Never suspends. What follows reports NULL on
+ * the log, does nothing, and answers as for a timer that was ended. */
 WEFT_API WEFT_MUST_CHECK int weft_timer_init(weft_timer *t, uint64_t deadline_ns);
 /* Moves the deadline: later, earlier, into the past; before the first wait, during it, or after it
  * fired. Whoever waits then waits for the new one. By the owner of t. */
@@ -70,7 +71,7 @@ WEFT_API void weft_timer_set_slack(weft_timer *t, uint64_t slack_ns);
 /* True once it has fired, or its deadline has passed; not because its runtime was shut down. */
 WEFT_API bool weft_timer_is_elapsed(const weft_timer *t);
 WEFT_API uint64_t weft_timer_deadline(const weft_timer *t);
-/* Ends the timer; it must not be waited for any more. Idempotent. */
+/* Ends the timer; it must not be waited for any more. Idempotent. NULL does nothing. */
 WEFT_API void weft_timer_fini(weft_timer *t);
 
 /*

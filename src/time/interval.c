@@ -35,11 +35,18 @@ uint64_t weft__interval_next_tick(enum weft_missed_tick missed, uint64_t schedul
     return weft__add_sat(scheduled_ns, period_ns);
 }
 
+static int null_interval(const char *call, const void *caller)
+{
+    return weft__misuse(call, -EINVAL, "the interval is NULL", caller);
+}
+
 /* ---- init ---- */
 
 static int init_at(const char *call, weft_interval *i, uint64_t start_ns, uint64_t period_ns,
                    const void *caller)
 {
+    if (i == NULL)
+        return null_interval(call, caller);
     i->period_ns = period_ns;
     i->missed = WEFT_MISSED_TICK_BURST;
     if (period_ns != 0)
@@ -60,21 +67,25 @@ int weft_interval_init_at(weft_interval *i, uint64_t start_ns, uint64_t period_n
 
 void weft_interval_fini(weft_interval *i)
 {
-    weft_timer_fini(&i->timer);
+    if (i != NULL)
+        weft_timer_fini(&i->timer);
 }
 
 void weft_interval_set_missed_tick(weft_interval *i, enum weft_missed_tick missed)
 {
-    i->missed = missed;
+    if (!weft__is_null("weft_interval_set_missed_tick", i, WEFT__CALLER))
+        i->missed = missed;
 }
 
 uint64_t weft_interval_period(const weft_interval *i)
 {
-    return i->period_ns;
+    return weft__is_null("weft_interval_period", i, WEFT__CALLER) ? 0 : i->period_ns;
 }
 
 uint64_t weft_interval_next(const weft_interval *i)
 {
+    if (weft__is_null("weft_interval_next", i, WEFT__CALLER))
+        return WEFT_NEVER;
     return weft__timer_has_ended(&i->timer) ? WEFT_NEVER : weft_timer_deadline(&i->timer);
 }
 
@@ -103,6 +114,8 @@ static int try_tick(weft_interval *i, uint64_t *ret_scheduled_ns)
 
 int weft_interval_try_tick(weft_interval *i, uint64_t *ret_scheduled_ns)
 {
+    if (i == NULL)
+        return null_interval("weft_interval_try_tick", WEFT__CALLER);
     int rc = try_tick(i, ret_scheduled_ns);
     return rc != -EINVAL
                ? rc
@@ -130,11 +143,15 @@ static const weft_future_ops tick_ops = {tick_poll, tick_cancel, "interval tick"
 void weft_interval_tick_future_init(weft_interval_tick_future *f, weft_interval *i,
                                     uint64_t *ret_scheduled_ns)
 {
-    *f = (weft_interval_tick_future){{&tick_ops}, i, ret_scheduled_ns};
+    *f = (weft_interval_tick_future){{i ? &tick_ops : &weft__future_invalid}, i, ret_scheduled_ns};
+    if (i == NULL)
+        (void)null_interval("weft_interval_tick_future_init", WEFT__CALLER); /* said by the poll */
 }
 
 int weft_interval_tick(weft_interval *i, uint64_t *ret_scheduled_ns)
 {
+    if (i == NULL)
+        return null_interval("weft_interval_tick", WEFT__CALLER);
     int rc = weft__wait_begin("weft_interval_tick", WEFT__CALLER);
     if (rc < 0)
         return rc;
@@ -161,22 +178,31 @@ weft_case weft_case_tick(weft_interval *i, uint64_t *ret_scheduled_ns)
 
 /* ---- moving the grid ---- */
 
+static void reset_after(weft_interval *i, uint64_t delay_ns)
+{
+    weft_timer_reset(&i->timer, weft__add_sat(weft__timer_now(&i->timer), delay_ns));
+}
+
 void weft_interval_reset(weft_interval *i)
 {
-    weft_interval_reset_after(i, i->period_ns);
+    if (!weft__is_null("weft_interval_reset", i, WEFT__CALLER))
+        reset_after(i, i->period_ns);
 }
 
 void weft_interval_reset_immediately(weft_interval *i)
 {
-    weft_interval_reset_after(i, 0);
+    if (!weft__is_null("weft_interval_reset_immediately", i, WEFT__CALLER))
+        reset_after(i, 0);
 }
 
 void weft_interval_reset_after(weft_interval *i, uint64_t delay_ns)
 {
-    weft_interval_reset_at(i, weft__add_sat(weft__timer_now(&i->timer), delay_ns));
+    if (!weft__is_null("weft_interval_reset_after", i, WEFT__CALLER))
+        reset_after(i, delay_ns);
 }
 
 void weft_interval_reset_at(weft_interval *i, uint64_t deadline_ns)
 {
-    weft_timer_reset(&i->timer, deadline_ns);
+    if (!weft__is_null("weft_interval_reset_at", i, WEFT__CALLER))
+        weft_timer_reset(&i->timer, deadline_ns);
 }

@@ -184,6 +184,8 @@ int weft__timer_begin(const char *call, weft_timer *timer, uint64_t deadline_ns,
 
 int weft_timer_init(weft_timer *timer, uint64_t deadline_ns)
 {
+    if (timer == NULL)
+        return weft__misuse("weft_timer_init", -EINVAL, "the timer is NULL", WEFT__CALLER);
     return weft__timer_begin("weft_timer_init", timer, deadline_ns, WEFT__CALLER);
 }
 
@@ -200,6 +202,8 @@ uint64_t weft__timer_now(const weft_timer *timer)
 
 void weft_timer_reset(weft_timer *timer, uint64_t deadline_ns)
 {
+    if (weft__is_null("weft_timer_reset", timer, WEFT__CALLER))
+        return;
     struct timer *t = timer_of(timer);
     weft_waker *waker = t->timer.waker;
     bool was_armed = t->timer.timers != NULL && weft__timer_fired(&t->timer) == WEFT__TIMER_WAITS;
@@ -214,11 +218,14 @@ void weft_timer_reset(weft_timer *timer, uint64_t deadline_ns)
 
 void weft_timer_set_slack(weft_timer *timer, uint64_t slack_ns)
 {
-    timer_of(timer)->slack_ns = slack_ns;
+    if (!weft__is_null("weft_timer_set_slack", timer, WEFT__CALLER))
+        timer_of(timer)->slack_ns = slack_ns;
 }
 
 bool weft_timer_is_elapsed(const weft_timer *timer)
 {
+    if (weft__is_null("weft_timer_is_elapsed", timer, WEFT__CALLER))
+        return false;
     const struct timer *t = timer_of(timer);
     return weft__timer_fired(&t->timer) == WEFT__TIMER_FIRED ||
            t->deadline_ns <= weft__timer_now(timer);
@@ -226,11 +233,15 @@ bool weft_timer_is_elapsed(const weft_timer *timer)
 
 uint64_t weft_timer_deadline(const weft_timer *timer)
 {
+    if (weft__is_null("weft_timer_deadline", timer, WEFT__CALLER))
+        return WEFT_NEVER;
     return timer_of(timer)->deadline_ns;
 }
 
 void weft_timer_fini(weft_timer *timer)
 {
+    if (timer == NULL)
+        return;
     struct timer *t = timer_of(timer);
     if (t->core == NULL)
         return;

@@ -3,11 +3,13 @@
  * what returns an error says -EINVAL. See test_channel_null.c for channels. */
 #include "harness.h"
 
+#include <weft/interval.h>
 #include <weft/join_all.h>
 #include <weft/join_map.h>
 #include <weft/join_queue.h>
 #include <weft/join_set.h>
 #include <weft/select.h>
+#include <weft/time.h>
 
 #include <errno.h>
 #include <stdint.h>
@@ -141,5 +143,39 @@ static void join_queues(struct test_env *env)
     IS_SILENT(weft_join_queue_destroy(NULL));
 }
 
+/* ---- time ---- */
+
+static void intervals(struct test_env *env)
+{
+    uint64_t at_ns;
+    (void)env;
+    REFUSES(weft_interval_init, NULL, WEFT_SEC);
+    REFUSES(weft_interval_init_at, NULL, 0, WEFT_SEC);
+    REFUSES(weft_interval_tick, NULL, &at_ns);
+    REFUSES(weft_interval_try_tick, NULL, &at_ns);
+    ANSWERS(0, weft_interval_period, NULL);
+    ANSWERS(WEFT_NEVER, weft_interval_next, NULL);
+    DOES_NOTHING(weft_interval_set_missed_tick, NULL, WEFT_MISSED_TICK_SKIP);
+    DOES_NOTHING(weft_interval_reset, NULL);
+    DOES_NOTHING(weft_interval_reset_immediately, NULL);
+    DOES_NOTHING(weft_interval_reset_after, NULL, WEFT_SEC);
+    DOES_NOTHING(weft_interval_reset_at, NULL, 0);
+    FUTURE_REFUSES(weft_interval_tick_future, NULL, &at_ns);
+    CASE_REFUSES(weft_case_tick(NULL, &at_ns));
+    IS_SILENT(weft_interval_fini(NULL));
+}
+
+static void timers(struct test_env *env)
+{
+    (void)env;
+    REFUSES(weft_timer_init, NULL, 0);
+    ANSWERS(false, weft_timer_is_elapsed, NULL);
+    ANSWERS(WEFT_NEVER, weft_timer_deadline, NULL);
+    DOES_NOTHING(weft_timer_reset, NULL, 0);
+    DOES_NOTHING(weft_timer_set_slack, NULL, WEFT_MS);
+    IS_SILENT(weft_timer_fini(NULL));
+}
+
 TEST_MAIN(IN_TASK_ON(join_sets, TEST_CT), IN_TASK_ON(join_maps, TEST_CT),
-          IN_TASK_ON(join_queues, TEST_CT))
+          IN_TASK_ON(join_queues, TEST_CT), IN_TASK_ON(intervals, TEST_CT),
+          IN_TASK_ON(timers, TEST_CT))
