@@ -99,7 +99,7 @@ WEFT_API WEFT_MUST_CHECK int weft_race(weft_task *const *tasks, size_t count,
  * The same as a future; its result is that of the function. Handles and arrays are borrowed until
  * it has completed, which gives the handles up, or was cancelled. Handles are not checked before,
  * and a spent one counts as a task that has ended; but the first poll finds the task that waits
- * among them: -EDEADLK, and nothing was done.
+ * among them: -EDEADLK, and nothing was done. So it finds a NULL array: -EINVAL.
  */
 typedef struct weft_join_all_future {
     weft_future future;

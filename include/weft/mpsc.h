@@ -307,7 +307,7 @@ WEFT_API bool weft_mpsc_poll_sender_abort(weft_mpsc_poll_sender *p);
 /* Gives the sender up; ends the wait for a slot. A slot that is reserved can still be used, and
  * until then keeps the channel from ending. Idempotent. */
 WEFT_API void weft_mpsc_poll_sender_close(weft_mpsc_poll_sender *p);
-/* Aborts and closes. Idempotent. */
+/* Aborts and closes. Idempotent. NULL does nothing. */
 WEFT_API void weft_mpsc_poll_sender_fini(weft_mpsc_poll_sender *p);
 
 WEFT_END_DECLS

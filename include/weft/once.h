@@ -49,7 +49,7 @@ WEFT_API void weft_once_init(weft_once *o);
  *   -ETIMEDOUT  a timeout scope around the call expired
  *   -ECANCELED  the calling task was aborted
  *   -EPERM      nothing here can wait (reported), see weft_await()
- *   -EINVAL     ret_value is NULL (reported); the other calls with a ret_value say the same
+ *   -EINVAL     init or ret_value is NULL (reported); the other calls with them say the same
  * A panic in init goes on in the caller, as does an unwinding abort; the next who waits has its
  * turn.
  *

@@ -59,6 +59,8 @@ typedef struct weft_oneshot {
  *               0, or -EPIPE without a weft_oneshot_receiver_close(), the sender is gone. After
  *               other results receive again, under WEFT_SHIELD, before the frame is left; or let
  *               the sender be a child of a scope.
+ *
+ * Misuse: both ends are NULL.
  */
 WEFT_API void weft_oneshot_init(weft_oneshot *o, void *value, size_t value_bytes,
                                 void (*drop)(void *value), weft_oneshot_sender **ret_tx,

@@ -110,7 +110,8 @@ WEFT_API void weft_rwlock_downgrade(weft_rwlock *l);
  * The same if may(arg) says so, which is called with the lock still held for writing.
  *
  * Returns 0 when the caller reads now; -EAGAIN when may() was false and the caller still writes, as
- * it does when may() panics; -EPERM (reported, may not called) when nobody writes.
+ * it does when may() panics; -EPERM (reported, may not called) when nobody writes; -EINVAL
+ * (reported) when may is NULL.
  */
 WEFT_API WEFT_MUST_CHECK int weft_rwlock_try_downgrade(weft_rwlock *l, bool (*may)(void *arg),
                                                        void *arg);

@@ -58,7 +58,8 @@ typedef struct weft_scope_options {
  *   options   borrowed; NULL: none
  *
  * Returns 0, or -EPERM, reported: nothing here can wait (see weft_await()). Then spawning in s
- * fails, and leaving it does nothing.
+ * fails, and leaving it does nothing. -EINVAL, reported, for NULL, here and in what follows; what
+ * returns no error then does nothing, and answers as for a scope without children.
  *
  * Context: tasks, bodies of weft_block_on(), threads in a runtime. Never suspends.
  */

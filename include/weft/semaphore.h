@@ -161,14 +161,15 @@ WEFT_API WEFT_MUST_CHECK int weft_permit_split(weft_permit *p, size_t n, weft_pe
 /*
  * Moves all permits of `from` into p; from is empty afterwards. An empty p takes any.
  *
- * Returns 0; -EINVAL (reported), with both as they were, when they are of different semaphores.
+ * Returns 0; -EINVAL (reported), with both as they were, when they are of different semaphores, or
+ * one is NULL.
  */
 WEFT_API int weft_permit_merge(weft_permit *p, weft_permit *from);
 
-/* Gives the permits back; p is empty afterwards. */
+/* Gives the permits back; p is empty afterwards. NULL does nothing. */
 WEFT_API void weft_permit_release(weft_permit *p);
 
-/* Empties p without giving the permits back: the semaphore has fewer for good. */
+/* Empties p without giving the permits back: the semaphore has fewer for good. NULL is reported. */
 WEFT_API void weft_permit_forget(weft_permit *p);
 
 /* Releases *p when the enclosing block is left, also when the task panics or is unwound; see

@@ -15,6 +15,10 @@
  * A tracker is counted: each holder has a reference. All functions may be called from any thread,
  * in a runtime or in none, and none suspends unless it says so.
  *
+ * Misuse: -EINVAL with a line in the log for NULL in the place of a tracker, in the future by its
+ * poll; what returns no error says the same, does nothing, and answers as for one that is closed
+ * and counts nothing.
+ *
  * Source: the interface is that of TaskTracker in tokio-util.
  */
 #ifndef WEFT_TASK_TRACKER_H
@@ -77,7 +81,7 @@ WEFT_API size_t weft_task_tracker_len(const weft_task_tracker *t);
 
 /* Lets waits end once the count is 0; they end at once if it is. True: it was open. */
 WEFT_API bool weft_task_tracker_close(weft_task_tracker *t);
-/* Takes that back, for waits that have not ended yet. True: it was closed. */
+/* Takes that back, for waits that have not ended yet. True: it was closed. False for NULL. */
 WEFT_API bool weft_task_tracker_reopen(weft_task_tracker *t);
 WEFT_API bool weft_task_tracker_is_closed(const weft_task_tracker *t);
 

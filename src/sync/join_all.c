@@ -97,6 +97,11 @@ static int nothing_to_race(const void *caller)
     return weft__misuse("weft_race", -EINVAL, "there are no tasks to race", caller);
 }
 
+static int no_handles(const char *call, const void *caller)
+{
+    return weft__misuse(call, -EINVAL, "there are no handles", caller);
+}
+
 static int joins_itself(const char *call, const void *caller)
 {
     return weft__misuse(call, -EDEADLK, "a task joins itself", caller);
@@ -108,6 +113,8 @@ static int begin(weft_join_all_future *j, weft_waker *waker)
     static const char *const calls[] = {"weft_join_all", "weft_join_all_ok", "weft_race"};
     if (j->mode == MODE_RACE && j->count == 0)
         return nothing_to_race(NULL);
+    if (j->tasks == NULL && j->count > 0)
+        return no_handles(calls[j->mode], NULL);
     const struct weft__task *self = weft__task_of_waker(waker);
     for (size_t i = 0; i < j->count; i++)
         if (weft__task_address(j->tasks[i]) == self && task_of(j->tasks[i]) != NULL)
@@ -191,7 +198,7 @@ void weft_race_future_init(weft_join_all_future *j, weft_task *const *tasks, siz
 static int check(const char *call, weft_task *const *tasks, size_t count, const void *caller)
 {
     if (tasks == NULL && count > 0)
-        return weft__misuse(call, -EINVAL, "there are no handles", caller);
+        return no_handles(call, caller);
     for (size_t i = 0; i < count; i++) {
         struct weft__task *t = task_of(tasks[i]);
         if (t == NULL)

@@ -53,12 +53,17 @@ void weft_mpsc_permit_release(weft_mpsc_permit *p)
 
 void weft_mpsc_poll_sender_init(weft_mpsc_poll_sender *p, weft_mpsc_sender *tx)
 {
+    if (weft__is_null("weft_mpsc_poll_sender_init", p, WEFT__CALLER))
+        return;
     memset(p, 0, sizeof *p);
     p->tx = weft_mpsc_sender_ref(tx);
 }
 
 int weft_mpsc_poll_sender_reserve(weft_mpsc_poll_sender *p, weft_waker *waker)
 {
+    if (p == NULL)
+        return weft__misuse("weft_mpsc_poll_sender_reserve", -EINVAL, "the sender is NULL",
+                            WEFT__CALLER);
     if (p->permit.count)
         return 0;
     if (p->tx == NULL)
@@ -73,7 +78,7 @@ int weft_mpsc_poll_sender_reserve(weft_mpsc_poll_sender *p, weft_waker *waker)
 
 int weft_mpsc_poll_sender_send(weft_mpsc_poll_sender *p, const void *elem)
 {
-    if (p->permit.count == 0)
+    if (p == NULL || p->permit.count == 0)
         return weft__misuse("weft_mpsc_poll_sender_send", -EINVAL,
                             "no slot is reserved: weft_mpsc_poll_sender_reserve() comes first",
                             WEFT__CALLER);
@@ -91,6 +96,8 @@ static bool stop_waiting(weft_mpsc_poll_sender *p)
 
 bool weft_mpsc_poll_sender_abort(weft_mpsc_poll_sender *p)
 {
+    if (weft__is_null("weft_mpsc_poll_sender_abort", p, WEFT__CALLER))
+        return false;
     bool had_slot = p->permit.count > 0;
     weft_mpsc_permit_release(&p->permit);
     return stop_waiting(p) || had_slot;
@@ -98,6 +105,8 @@ bool weft_mpsc_poll_sender_abort(weft_mpsc_poll_sender *p)
 
 void weft_mpsc_poll_sender_close(weft_mpsc_poll_sender *p)
 {
+    if (weft__is_null("weft_mpsc_poll_sender_close", p, WEFT__CALLER))
+        return;
     (void)stop_waiting(p); /* there may be no wait to end */
     weft_mpsc_sender_unref(p->tx);
     p->tx = NULL;
@@ -105,6 +114,8 @@ void weft_mpsc_poll_sender_close(weft_mpsc_poll_sender *p)
 
 void weft_mpsc_poll_sender_fini(weft_mpsc_poll_sender *p)
 {
+    if (p == NULL)
+        return;
     (void)weft_mpsc_poll_sender_abort(p); /* either way */
     weft_mpsc_poll_sender_close(p);
 }

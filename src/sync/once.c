@@ -220,8 +220,9 @@ static int make(weft_once *o, weft_once_fn init, void *arg, void **ret_value)
 
 int weft_once_get_or_init(weft_once *o, weft_once_fn init, void *arg, void **ret_value)
 {
-    if (ret_value == NULL)
-        return weft__misuse("weft_once_get_or_init", -EINVAL, "ret_value is NULL", WEFT__CALLER);
+    if (ret_value == NULL || init == NULL)
+        return weft__misuse("weft_once_get_or_init", -EINVAL, "init or ret_value is NULL",
+                            WEFT__CALLER);
     int rc = weft__wait_begin("weft_once_get_or_init", WEFT__CALLER);
     if (rc < 0)
         return rc;
@@ -237,8 +238,8 @@ int weft_once_get_or_init(weft_once *o, weft_once_fn init, void *arg, void **ret
 
 int weft_once_blocking_get_or_init(weft_once *o, weft_once_fn init, void *arg, void **ret_value)
 {
-    if (ret_value == NULL)
-        return weft__misuse("weft_once_blocking_get_or_init", -EINVAL, "ret_value is NULL",
+    if (ret_value == NULL || init == NULL)
+        return weft__misuse("weft_once_blocking_get_or_init", -EINVAL, "init or ret_value is NULL",
                             WEFT__CALLER);
     int rc = weft__blocking_begin("weft_once_blocking_get_or_init", WEFT__CALLER);
     if (rc < 0 || read_value(once_of(o), ret_value) == 0)

@@ -111,6 +111,15 @@ void weft_oneshot_init(weft_oneshot *memory, void *value, size_t value_bytes,
                        weft_oneshot_receiver **ret_rx)
 {
     struct oneshot *o = (struct oneshot *)memory;
+    if (o == NULL || (value == NULL && value_bytes > 0) || ret_tx == NULL || ret_rx == NULL) {
+        (void)weft__misuse("weft_oneshot_init", -EINVAL, "an argument is NULL",
+                           WEFT__CALLER); /* the ends that there are say so again */
+        if (ret_tx)
+            *ret_tx = NULL;
+        if (ret_rx)
+            *ret_rx = NULL;
+        return;
+    }
     set_up(o, value, value_bytes, drop, false);
     *ret_tx = (weft_oneshot_sender *)o;
     *ret_rx = (weft_oneshot_receiver *)o;

@@ -52,6 +52,8 @@ int weft_permit_split(weft_permit *p, size_t n, weft_permit *ret_part)
 
 int weft_permit_merge(weft_permit *p, weft_permit *from)
 {
+    if (p == NULL || from == NULL)
+        return weft__misuse("weft_permit_merge", -EINVAL, "a permit is NULL", WEFT__CALLER);
     if (from->count == 0 || from == p)
         return 0;
     if (p->count == 0)
@@ -66,6 +68,8 @@ int weft_permit_merge(weft_permit *p, weft_permit *from)
 
 void weft_permit_release(weft_permit *p)
 {
+    if (p == NULL)
+        return;
     size_t n = p->count;
     p->count = 0;
     if (n > 0)
@@ -74,7 +78,8 @@ void weft_permit_release(weft_permit *p)
 
 void weft_permit_forget(weft_permit *p)
 {
-    p->count = 0;
+    if (!weft__is_null("weft_permit_forget", p, WEFT__CALLER))
+        p->count = 0;
 }
 
 void weft__permit_guard(void *permit)

@@ -341,6 +341,8 @@ weft_case weft_case_queue_send(weft_queue *q, const void *elem)
 
 bool weft_case_queue_was_sent(const weft_case *c)
 {
+    if (weft__is_null("weft_case_queue_was_sent", c, WEFT__CALLER))
+        return false;
     if (c->state == WEFT__CASE_IDLE) /* and what is stored is of an earlier select */
         return false;
     return ((const weft_queue_send_future *)(const void *)c->storage)->is_sent;

@@ -177,6 +177,8 @@ void weft_rwlock_downgrade(weft_rwlock *l)
 
 int weft_rwlock_try_downgrade(weft_rwlock *l, bool (*may)(void *arg), void *arg)
 {
+    if (may == NULL)
+        return weft__misuse("weft_rwlock_try_downgrade", -EINVAL, "may is NULL", WEFT__CALLER);
     int rc = check_written("weft_rwlock_try_downgrade", l, WEFT__CALLER);
     if (rc < 0)
         return rc;

@@ -136,6 +136,8 @@ static void leave_early(void *arg)
 
 int weft_scope_enter(weft_scope *scope, const weft_scope_options *options)
 {
+    if (scope == NULL)
+        return weft__misuse("weft_scope_enter", -EINVAL, "the scope is NULL", WEFT__CALLER);
     struct weft__scope *s = weft__scope_of(scope);
     memset(scope, 0, sizeof *scope);
     struct weft__task *t = weft__wait_task();
@@ -191,9 +193,11 @@ static void pop_cleanup(struct weft__scope *s, const void *caller)
 
 int weft_scope_leave(weft_scope *scope, weft_panic_info **ret_panic)
 {
-    struct weft__scope *s = weft__scope_of(scope);
     if (ret_panic)
         *ret_panic = NULL;
+    if (scope == NULL)
+        return weft__misuse("weft_scope_leave", -EINVAL, "the scope is NULL", WEFT__CALLER);
+    struct weft__scope *s = weft__scope_of(scope);
     if (!s->is_open)
         return scope->left ? s->result : -EPERM;
     if (weft__scope_is_inherited(s))
@@ -249,9 +253,10 @@ void weft__scope_block_leave(weft_scope *scope)
 
 int weft_scope_wait(weft_scope *scope)
 {
+    if (scope == NULL || scope->left || !weft__scope_of(scope)->is_open)
+        return weft__misuse("weft_scope_wait", -EINVAL, "the scope is NULL or not open",
+                            WEFT__CALLER);
     struct weft__scope *s = weft__scope_of(scope);
-    if (scope->left || !s->is_open)
-        return weft__misuse("weft_scope_wait", -EINVAL, "the scope is not open", WEFT__CALLER);
     if (weft__scope_is_inherited(s))
         return weft__misuse("weft_scope_wait", -EPERM, "this is a forked child", WEFT__CALLER);
     int rc = check_owner(s, "weft_scope_wait", WEFT__CALLER);
@@ -267,6 +272,8 @@ int weft_scope_wait(weft_scope *scope)
 
 void weft_scope_cancel(weft_scope *scope)
 {
+    if (weft__is_null("weft_scope_cancel", scope, WEFT__CALLER))
+        return;
     struct weft__scope *s = weft__scope_of(scope);
     if (!s->is_open)
         return;
@@ -279,6 +286,8 @@ void weft_scope_cancel(weft_scope *scope)
 
 bool weft_scope_is_cancelled(weft_scope *scope)
 {
+    if (weft__is_null("weft_scope_is_cancelled", scope, WEFT__CALLER))
+        return false;
     struct weft__scope *s = weft__scope_of(scope);
     weft__lock_acquire(&s->lock);
     bool is_cancelled = s->is_cancelled;
@@ -288,6 +297,8 @@ bool weft_scope_is_cancelled(weft_scope *scope)
 
 size_t weft_scope_len(weft_scope *scope)
 {
+    if (weft__is_null("weft_scope_len", scope, WEFT__CALLER))
+        return 0;
     struct weft__scope *s = weft__scope_of(scope);
     weft__lock_acquire(&s->lock);
     size_t live = s->live;

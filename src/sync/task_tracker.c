@@ -113,8 +113,15 @@ int weft_task_tracker_create(weft_task_tracker **ret_tracker)
     return 0;
 }
 
+static int null_tracker(const char *call, const void *caller)
+{
+    return weft__misuse(call, -EINVAL, "the tracker is NULL", caller);
+}
+
 weft_task_tracker *weft_task_tracker_ref(weft_task_tracker *t)
 {
+    if (weft__is_null("weft_task_tracker_ref", t, WEFT__CALLER))
+        return NULL;
     weft__a64_add_relaxed(&t->word, REF); /* the caller's own keeps it */
     return t;
 }
@@ -127,13 +134,15 @@ void weft_task_tracker_unref(weft_task_tracker *t)
 
 void weft_task_tracker_acquire(weft_task_tracker *t)
 {
-    if (!enter(t))
+    if (!weft__is_null("weft_task_tracker_acquire", t, WEFT__CALLER) && !enter(t))
         (void)weft__misuse("weft_task_tracker_acquire", -EOVERFLOW,
                            "2^30 are counted; this one is not", WEFT__CALLER);
 }
 
 void weft_task_tracker_release(weft_task_tracker *t)
 {
+    if (weft__is_null("weft_task_tracker_release", t, WEFT__CALLER))
+        return;
     if (weft_task_tracker_len(t) == 0)
         (void)weft__misuse("weft_task_tracker_release", -EPERM, "nothing was acquired",
                            WEFT__CALLER);
@@ -143,12 +152,16 @@ void weft_task_tracker_release(weft_task_tracker *t)
 
 size_t weft_task_tracker_len(const weft_task_tracker *t)
 {
+    if (weft__is_null("weft_task_tracker_len", t, WEFT__CALLER))
+        return 0;
     /* acquire pairs with the release in leave: 0 says that what they did is done */
     return (size_t)((weft__a64_load_acquire(&t->word) & COUNT_MASK) / ONE);
 }
 
 bool weft_task_tracker_close(weft_task_tracker *t)
 {
+    if (weft__is_null("weft_task_tracker_close", t, WEFT__CALLER))
+        return false;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&t->lock);
     /* acquire pairs with the release of those who left before: who waits sees, through the lock,
@@ -163,6 +176,8 @@ bool weft_task_tracker_close(weft_task_tracker *t)
 
 bool weft_task_tracker_reopen(weft_task_tracker *t)
 {
+    if (weft__is_null("weft_task_tracker_reopen", t, WEFT__CALLER))
+        return false;
     weft__lock_acquire(&t->lock);
     /* relaxed: it tells nobody of anything else */
     uint64_t before = weft__a64_and_relaxed(&t->word, ~CLOSED);
@@ -172,6 +187,8 @@ bool weft_task_tracker_reopen(weft_task_tracker *t)
 
 bool weft_task_tracker_is_closed(const weft_task_tracker *t)
 {
+    if (weft__is_null("weft_task_tracker_is_closed", t, WEFT__CALLER))
+        return true;
     return weft__a64_load_relaxed(&t->word) & CLOSED; /* nothing follows from it */
 }
 
@@ -181,6 +198,8 @@ int weft__task_tracker_spawn_at(weft_task_tracker *t, enum weft_member_kind kind
                                 const weft_spawn_options *options, weft_task_fn fn, void *arg,
                                 weft_abort_handle **ret_abort, const weft_site *site)
 {
+    if (t == NULL)
+        return weft__misuse_at("weft_task_tracker_spawn", -EINVAL, "the tracker is NULL", site);
     struct weft__core *core;
     int rc = weft__member_find_core("weft_task_tracker_spawn", kind, options, fn, arg, site, &core);
     if (rc < 0)
@@ -264,10 +283,17 @@ static void wait_init(struct wait *w, weft_task_tracker *t)
 void weft_task_tracker_wait_future_init(weft_task_tracker_wait_future *f, weft_task_tracker *t)
 {
     wait_init((struct wait *)(void *)f, t);
+    if (t == NULL) {
+        (void)null_tracker("weft_task_tracker_wait_future_init",
+                           WEFT__CALLER); /* said by the poll */
+        f->future.ops = &weft__future_invalid;
+    }
 }
 
 int weft_task_tracker_wait(weft_task_tracker *t)
 {
+    if (t == NULL)
+        return null_tracker("weft_task_tracker_wait", WEFT__CALLER);
     int rc = weft__wait_begin("weft_task_tracker_wait", WEFT__CALLER);
     if (rc < 0)
         return rc;
@@ -278,6 +304,8 @@ int weft_task_tracker_wait(weft_task_tracker *t)
 
 int weft_task_tracker_blocking_wait(weft_task_tracker *t)
 {
+    if (t == NULL)
+        return null_tracker("weft_task_tracker_blocking_wait", WEFT__CALLER);
     struct wait w;
     wait_init(&w, t);
     return weft__wait_blocking("weft_task_tracker_blocking_wait", &w.future, WEFT__CALLER);

@@ -8,7 +8,15 @@
 #include <weft/join_map.h>
 #include <weft/join_queue.h>
 #include <weft/join_set.h>
+#include <weft/mpsc.h>
+#include <weft/once.h>
+#include <weft/oneshot.h>
+#include <weft/queue.h>
+#include <weft/rwlock.h>
+#include <weft/scope.h>
 #include <weft/select.h>
+#include <weft/semaphore.h>
+#include <weft/task_tracker.h>
 #include <weft/time.h>
 
 #include <errno.h>
@@ -143,6 +151,130 @@ static void join_queues(struct test_env *env)
     IS_SILENT(weft_join_queue_destroy(NULL));
 }
 
+static void task_trackers(struct test_env *env)
+{
+    SAYS("weft_task_tracker_spawn", -EINVAL, weft_task_tracker_spawn(NULL, test_noop, env, NULL));
+    REFUSES(weft_task_tracker_wait, NULL);
+    REFUSES(weft_task_tracker_blocking_wait, NULL);
+    EXPECT(weft_task_tracker_ref(NULL) == NULL);
+    EXPECT_LOGGED("weft_task_tracker_ref: ");
+    ANSWERS(0, weft_task_tracker_len, NULL);
+    ANSWERS(false, weft_task_tracker_close, NULL);
+    ANSWERS(false, weft_task_tracker_reopen, NULL);
+    ANSWERS(true, weft_task_tracker_is_closed, NULL);
+    DOES_NOTHING(weft_task_tracker_acquire, NULL);
+    DOES_NOTHING(weft_task_tracker_release, NULL);
+    FUTURE_REFUSES(weft_task_tracker_wait_future, NULL);
+    CASE_REFUSES(weft_case_task_tracker_wait(NULL));
+    IS_SILENT(weft_task_tracker_unref(NULL));
+}
+
+static void scopes(struct test_env *env)
+{
+    weft_panic_info *info = (weft_panic_info *)env;
+    REFUSES(weft_scope_enter, NULL, NULL);
+    REFUSES(weft_scope_wait, NULL);
+    REFUSES(weft_scope_leave, NULL, &info);
+    EXPECT(info == NULL);
+    ANSWERS(false, weft_scope_is_cancelled, NULL);
+    ANSWERS(0, weft_scope_len, NULL);
+    DOES_NOTHING(weft_scope_cancel, NULL);
+}
+
+/* The handles of a future of several tasks: its first poll looks. */
+static void arrays_of_handles(struct test_env *env)
+{
+    weft_join_all_future j;
+    size_t failed;
+    (void)env;
+    weft_join_all_future_init(&j, NULL, 2, NULL);
+    SAYS("weft_join_all", -EINVAL, weft_await(&j.future));
+    weft_join_all_ok_future_init(&j, NULL, 2, NULL, &failed);
+    SAYS("weft_join_all_ok", -EINVAL, weft_await(&j.future));
+    weft_race_future_init(&j, NULL, 2, NULL);
+    SAYS("weft_race", -EINVAL, weft_await(&j.future));
+    weft_join_all_future_init(&j, NULL, 2, NULL);
+    weft_future_cancel(&j.future);
+    weft_join_all_future_init(&j, NULL, 0, NULL);
+    EXPECT_EQ(weft_await(&j.future), 0);
+}
+
+/* ---- locks and cells, given no function; permits ---- */
+
+static void locks_and_cells(struct test_env *env)
+{
+    weft_rwlock lock = WEFT_RWLOCK_INIT;
+    weft_once once = WEFT_ONCE_INIT;
+    void *value = NULL;
+    CHECK_EQ(weft_rwlock_try_write(&lock), 0);
+    REFUSES(weft_rwlock_try_downgrade, &lock, NULL, env);
+    EXPECT_EQ(weft_rwlock_try_read(&lock), -EAGAIN); /* still written */
+    weft_rwlock_write_unlock(&lock);
+
+    REFUSES(weft_once_get_or_init, &once, NULL, env, &value);
+    REFUSES(weft_once_blocking_get_or_init, &once, NULL, env, &value);
+    EXPECT_EQ(weft_once_set(&once, env), 0); /* it is nobody's turn */
+    weft_once_fini(&once, NULL);
+}
+
+static void permits(struct test_env *env)
+{
+    weft_semaphore s;
+    weft_permit p;
+    (void)env;
+    CHECK_EQ(weft_semaphore_init(&s, 2), 0);
+    CHECK_EQ(weft_permit_try_acquire(&s, 2, &p), 0);
+    REFUSES(weft_permit_merge, NULL, &p);
+    REFUSES(weft_permit_merge, &p, NULL);
+    EXPECT_EQ(p.count, 2);
+    DOES_NOTHING(weft_permit_forget, NULL);
+    IS_SILENT(weft_permit_release(NULL));
+    weft_permit_release(&p);
+}
+
+/* ---- channels ---- */
+
+static void poll_senders(struct test_env *env)
+{
+    int v = 1;
+    weft_mpsc_sender *tx;
+    weft_mpsc_receiver *rx;
+    (void)env;
+    CHECK_EQ(weft_mpsc_create(sizeof(v), 1, NULL, &tx, &rx), 0);
+    DOES_NOTHING(weft_mpsc_poll_sender_init, NULL, tx);
+    EXPECT_EQ(weft_mpsc_sender_strong_count(tx), 1);
+    REFUSES(weft_mpsc_poll_sender_reserve, NULL, NULL);
+    REFUSES(weft_mpsc_poll_sender_send, NULL, &v);
+    ANSWERS(false, weft_mpsc_poll_sender_abort, NULL);
+    DOES_NOTHING(weft_mpsc_poll_sender_close, NULL);
+    IS_SILENT(weft_mpsc_poll_sender_fini(NULL));
+    weft_mpsc_sender_unref(tx);
+    weft_mpsc_receiver_unref(rx);
+}
+
+static void oneshots_in_memory(struct test_env *env)
+{
+    int value;
+    weft_oneshot memory;
+    weft_oneshot_sender *tx = (weft_oneshot_sender *)env;
+    weft_oneshot_receiver *rx = (weft_oneshot_receiver *)env;
+    DOES_NOTHING(weft_oneshot_init, NULL, &value, sizeof(value), NULL, &tx, &rx);
+    EXPECT(tx == NULL && rx == NULL);
+    DOES_NOTHING(weft_oneshot_init, &memory, NULL, sizeof(value), NULL, &tx, &rx);
+    DOES_NOTHING(weft_oneshot_init, &memory, &value, sizeof(value), NULL, NULL, &rx);
+    DOES_NOTHING(weft_oneshot_init, &memory, &value, sizeof(value), NULL, &tx, NULL);
+    EXPECT(tx == NULL && rx == NULL);
+    IS_SILENT(weft_oneshot_init(&memory, NULL, 0, NULL, &tx, &rx));
+    weft_oneshot_sender_destroy(tx);
+    weft_oneshot_receiver_destroy(rx);
+}
+
+static void cases_of_queues(struct test_env *env)
+{
+    (void)env;
+    ANSWERS(false, weft_case_queue_was_sent, NULL);
+}
+
 /* ---- time ---- */
 
 static void intervals(struct test_env *env)
@@ -177,5 +309,7 @@ static void timers(struct test_env *env)
 }
 
 TEST_MAIN(IN_TASK_ON(join_sets, TEST_CT), IN_TASK_ON(join_maps, TEST_CT),
-          IN_TASK_ON(join_queues, TEST_CT), IN_TASK_ON(intervals, TEST_CT),
-          IN_TASK_ON(timers, TEST_CT))
+          IN_TASK_ON(join_queues, TEST_CT), IN_TASK_ON(task_trackers, TEST_CT),
+          IN_TASK_ON(scopes, TEST_CT), IN_TASK_ON(arrays_of_handles, TEST_CT),
+          PLAIN(locks_and_cells), PLAIN(permits), PLAIN(poll_senders), PLAIN(oneshots_in_memory),
+          PLAIN(cases_of_queues), IN_TASK_ON(intervals, TEST_CT), IN_TASK_ON(timers, TEST_CT))
