@@ -133,9 +133,9 @@ typedef struct weft_cancel_guard {
 } weft_cancel_guard;
 #define WEFT_CANCEL_ON_RELEASE(guard, t)                                                           \
     weft_cancel_guard guard __attribute__((cleanup(weft_cancel_guard_release), unused)) = {t}
-/* Cancels what the guard still holds. */
+/* Cancels what the guard still holds. NULL does nothing. */
 WEFT_API void weft_cancel_guard_release(weft_cancel_guard *g);
-/* Takes the token back; the guard does nothing any more. */
+/* Takes the token back; the guard does nothing any more. NULL for NULL (logged). */
 WEFT_API weft_cancel_token *weft_cancel_guard_disarm(weft_cancel_guard *g);
 
 /* Behind the macro. */

@@ -76,11 +76,12 @@ WEFT_API WEFT_MUST_CHECK int weft_await(weft_future *f);
  * the waker is woken and WEFT_PENDING returned without polling f, so that a loop over ready futures
  * yields.
  *
- * Returns f's result or WEFT_PENDING. Context: anywhere; never suspends.
+ * Returns f's result or WEFT_PENDING; -EINVAL when f is NULL or has no operations (logged).
+ * Context: anywhere; never suspends.
  */
 WEFT_API WEFT_MUST_CHECK int weft_future_poll(weft_future *f, weft_waker *waker);
 
-/* Cancels a pending future; see the contract above. Never suspends. */
+/* Cancels a pending future; see the contract above. NULL is reported. Never suspends. */
 WEFT_API void weft_future_cancel(weft_future *f);
 
 /*

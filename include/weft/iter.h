@@ -117,7 +117,7 @@ WEFT_API void weft_iter_next_future_init(weft_iter_next_future *f, weft_iter *it
 WEFT_API weft_case weft_case_iter_next(weft_iter *it, void *item);
 
 /* For iterators of your own: polls one inside another. It spends the task's budget, so that a loop
- * over items that are ready yields. */
+ * over items that are ready yields. NULL is reported by both: -EINVAL, and nothing done. */
 WEFT_API WEFT_MUST_CHECK int weft_iter_poll_next(weft_iter *it, void *item, weft_waker *waker);
 WEFT_API void weft_iter_cancel(weft_iter *it);
 

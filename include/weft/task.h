@@ -146,10 +146,11 @@ typedef struct weft_outcome {
 /* Frees what an outcome owns beside its value: the panic. May be called twice. NULL does
  * nothing. */
 WEFT_API void weft_outcome_fini(weft_outcome *o);
-/* The outcome as an error: 0 value, -EOWNERDEAD panicked, -ECANCELED cancelled. */
+/* The outcome as an error: 0 value, -EOWNERDEAD panicked, -ECANCELED cancelled; -EINVAL for NULL
+ * (logged). */
 WEFT_API int weft_outcome_error(const weft_outcome *o);
-/* Describes it in words, with the task's id, and the message of a panic that has one. Returns the
- * length that was needed, as snprintf does. */
+/* Describes it in words, with the task's id, and the message of a panic that has one; NULL: "no
+ * outcome". Returns the length that was needed, as snprintf does. */
 WEFT_API int weft_outcome_describe(const weft_outcome *o, char *buf, size_t cap);
 
 /*
@@ -199,9 +200,9 @@ typedef struct weft_task_guard {
 } weft_task_guard;
 #define WEFT_ABORT_ON_RELEASE(guard, t)                                                            \
     weft_task_guard guard __attribute__((cleanup(weft_task_guard_release), unused)) = {t}
-/* Aborts and detaches what the guard still holds. */
+/* Aborts and detaches what the guard still holds. NULL does nothing. */
 WEFT_API void weft_task_guard_release(weft_task_guard *g);
-/* Takes the handle back; the guard does nothing any more. */
+/* Takes the handle back; the guard does nothing any more. NULL for NULL (logged). */
 WEFT_API weft_task *weft_task_guard_disarm(weft_task_guard *g);
 
 /*

@@ -51,7 +51,8 @@ typedef struct weft_task_local_binding {
     WEFT__TASK_LOCAL(key, value, WEFT__CAT(weft__local_, __COUNTER__))
 
 /* The same as functions. b stays where it is until it is left, in reverse order; leaving is
- * idempotent. key and value are borrowed until then. */
+ * idempotent. key and value are borrowed until then. A key that is NULL is reported, and the value
+ * found by nobody. */
 WEFT_API void weft_task_local_enter(weft_task_local_binding *b, const weft_task_local *key,
                                     void *value);
 WEFT_API void weft_task_local_leave(weft_task_local_binding *b);

@@ -122,7 +122,8 @@ void weft_iter_destroy(weft_iter *it)
 
 void weft_iter_cancel(weft_iter *it)
 {
-    it->ops->cancel(it);
+    if (!weft__is_null("weft_iter_cancel", it, WEFT__CALLER))
+        it->ops->cancel(it);
 }
 
 static int check(const char *call, const weft_iter *it, const void *item, const void *caller)

@@ -286,6 +286,9 @@ const weft_future_ops weft__future_invalid = {invalid_poll, invalid_cancel, "not
 
 int weft_future_poll(weft_future *f, weft_waker *waker)
 {
+    if (WEFT__UNLIKELY(f == NULL || f->ops == NULL))
+        return weft__misuse("weft_future_poll", -EINVAL, "the future is NULL or has no operations",
+                            WEFT__CALLER);
     struct weft__task *t = weft__task_current();
     if (t && t->kind <= WEFT__TASK_FUTURE && !t->locals->unconstrained_depth) {
         if (t->budget == 0) {
@@ -300,7 +303,11 @@ int weft_future_poll(weft_future *f, weft_waker *waker)
 
 void weft_future_cancel(weft_future *f)
 {
-    f->ops->cancel(f);
+    if (f != NULL && f->ops != NULL)
+        f->ops->cancel(f);
+    else
+        (void)weft__misuse("weft_future_cancel", -EINVAL, "the future is NULL or has no operations",
+                           WEFT__CALLER); /* there is nothing to undo */
 }
 
 /* ---- yield ---- */

@@ -262,12 +262,16 @@ int weft_cancel_token_blocking_wait(weft_cancel_token *token)
 
 void weft_cancel_guard_release(weft_cancel_guard *g)
 {
+    if (g == NULL)
+        return;
     weft_cancel_token_cancel(g->token);
     g->token = NULL;
 }
 
 weft_cancel_token *weft_cancel_guard_disarm(weft_cancel_guard *g)
 {
+    if (weft__is_null("weft_cancel_guard_disarm", g, WEFT__CALLER))
+        return NULL;
     weft_cancel_token *token = g->token;
     g->token = NULL;
     return token;

@@ -46,6 +46,8 @@ weft_case weft_case_else(void)
 
 void weft_case_cancel(weft_case *c)
 {
+    if (weft__is_null("weft_case_cancel", c, WEFT__CALLER))
+        return;
     if (c->kind != WEFT__CASE_BORROWED || c->state != WEFT__CASE_PENDING)
         return;
     c->state = WEFT__CASE_SPENT;

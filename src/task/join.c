@@ -168,6 +168,8 @@ void weft_task_abort_detach(weft_task *task)
 
 void weft_task_guard_release(weft_task_guard *g)
 {
+    if (g == NULL)
+        return;
     weft_task *task = g->task;
     g->task = NULL;
     weft_task_abort_detach(task);
@@ -175,6 +177,8 @@ void weft_task_guard_release(weft_task_guard *g)
 
 weft_task *weft_task_guard_disarm(weft_task_guard *g)
 {
+    if (weft__is_null("weft_task_guard_disarm", g, WEFT__CALLER))
+        return NULL;
     weft_task *task = g->task;
     g->task = NULL;
     return task;
@@ -192,6 +196,8 @@ void weft_outcome_fini(weft_outcome *o)
 
 int weft_outcome_error(const weft_outcome *o)
 {
+    if (o == NULL)
+        return weft__misuse("weft_outcome_error", -EINVAL, "the outcome is NULL", WEFT__CALLER);
     switch (o->kind) {
     case WEFT_OUTCOME_VALUE:
         return 0;
@@ -205,6 +211,8 @@ int weft_outcome_error(const weft_outcome *o)
 
 int weft_outcome_describe(const weft_outcome *o, char *buf, size_t cap)
 {
+    if (o == NULL)
+        return snprintf(buf, cap, "no outcome");
     unsigned long long id = o->task_id;
     switch (o->kind) {
     case WEFT_OUTCOME_VALUE:

@@ -6,7 +6,10 @@
 
 void weft_task_local_enter(weft_task_local_binding *b, const weft_task_local *key, void *value)
 {
+    static const weft_task_local none = {.name = "NULL"}; /* of which nobody has the address */
     struct weft__locals *l = weft__locals_now();
+    if (weft__is_null("weft_task_local_enter", key, WEFT__CALLER))
+        key = &none;
     *b = (weft_task_local_binding){.outer = l->bindings, .key = key, .value = value};
     l->bindings = b;
 }

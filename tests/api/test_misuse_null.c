@@ -3,7 +3,10 @@
  * what returns an error says -EINVAL. See test_channel_null.c for channels. */
 #include "harness.h"
 
+#include <weft/cancel.h>
+#include <weft/future.h>
 #include <weft/interval.h>
+#include <weft/iter.h>
 #include <weft/join_all.h>
 #include <weft/join_map.h>
 #include <weft/join_queue.h>
@@ -16,11 +19,13 @@
 #include <weft/scope.h>
 #include <weft/select.h>
 #include <weft/semaphore.h>
+#include <weft/task_local.h>
 #include <weft/task_tracker.h>
 #include <weft/time.h>
 
 #include <errno.h>
 #include <stdint.h>
+#include <string.h>
 
 #define SAYS(name, rc, call)                                                                       \
     do {                                                                                           \
@@ -308,8 +313,55 @@ static void timers(struct test_env *env)
     IS_SILENT(weft_timer_fini(NULL));
 }
 
+/* ---- tasks ---- */
+
+static void futures(struct test_env *env)
+{
+    weft_future without_ops = {NULL};
+    (void)env;
+    REFUSES(weft_future_poll, NULL, NULL);
+    REFUSES(weft_future_poll, &without_ops, NULL);
+    DOES_NOTHING(weft_future_cancel, NULL);
+    DOES_NOTHING(weft_future_cancel, &without_ops);
+    DOES_NOTHING(weft_case_cancel, NULL);
+    DOES_NOTHING(weft_iter_cancel, NULL);
+}
+
+static void outcomes(struct test_env *env)
+{
+    char text[32];
+    (void)env;
+    REFUSES(weft_outcome_error, NULL);
+    EXPECT_EQ(weft_outcome_describe(NULL, text, sizeof(text)), strlen("no outcome"));
+    EXPECT_EQ(strcmp(text, "no outcome"), 0);
+    IS_SILENT(weft_outcome_fini(NULL));
+}
+
+static void guards(struct test_env *env)
+{
+    (void)env;
+    IS_SILENT(weft_task_guard_release(NULL));
+    IS_SILENT(weft_cancel_guard_release(NULL));
+    EXPECT(weft_task_guard_disarm(NULL) == NULL);
+    EXPECT_LOGGED("weft_task_guard_disarm: ");
+    EXPECT(weft_cancel_guard_disarm(NULL) == NULL);
+    EXPECT_LOGGED("weft_cancel_guard_disarm: ");
+}
+
+/* The block is entered all the same, and what is spawned inside inherits what else there is. */
+static void task_locals(struct test_env *env)
+{
+    weft_task_local_binding b;
+    DOES_NOTHING(weft_task_local_enter, &b, NULL, env);
+    EXPECT(test_join_value(SPAWN(test_noop, env)) == test_noop(env));
+    EXPECT(weft_task_local_get(NULL) == NULL);
+    EXPECT_LOGGED("weft_task_local_get: ");
+    IS_SILENT(weft_task_local_leave(&b));
+}
+
 TEST_MAIN(IN_TASK_ON(join_sets, TEST_CT), IN_TASK_ON(join_maps, TEST_CT),
           IN_TASK_ON(join_queues, TEST_CT), IN_TASK_ON(task_trackers, TEST_CT),
           IN_TASK_ON(scopes, TEST_CT), IN_TASK_ON(arrays_of_handles, TEST_CT),
           PLAIN(locks_and_cells), PLAIN(permits), PLAIN(poll_senders), PLAIN(oneshots_in_memory),
-          PLAIN(cases_of_queues), IN_TASK_ON(intervals, TEST_CT), IN_TASK_ON(timers, TEST_CT))
+          PLAIN(cases_of_queues), IN_TASK_ON(intervals, TEST_CT), IN_TASK_ON(timers, TEST_CT),
+          PLAIN(futures), PLAIN(outcomes), PLAIN(guards), IN_TASK_ON(task_locals, TEST_CT))
