@@ -94,12 +94,22 @@ static void child_ended(struct weft__end_hook *hook, struct weft__task *t)
 {
     struct weft__scope_child *c = WEFT__CONTAINER_OF(hook, struct weft__scope_child, hook);
     struct weft__scope *s = c->scope;
-    weft_panic_info *info = t->outcome == WEFT_OUTCOME_PANICKED ? t->result.panic : NULL;
+    weft_panic_info *info = NULL;
     int error = 0;
-    if (info)
+    switch (t->outcome) {
+    case WEFT_OUTCOME_PANICKED:
+        info = t->result.panic;
         error = -EOWNERDEAD;
-    else if (t->outcome == WEFT_OUTCOME_VALUE && c->go)
-        error = (int)(intptr_t)t->result.value;
+        break;
+    case WEFT_OUTCOME_CANCELLED:
+        /* Of a scope that was cancelled it says nothing. Else it was the shutdown of a runtime, and
+         * the child may not even have begun. */
+        error = -ECANCELED;
+        break;
+    default:
+        if (c->go)
+            error = (int)(intptr_t)t->result.value;
+    }
     t->outcome = WEFT__OUTCOME_TAKEN; /* the body's wrapper has dropped a value */
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&s->lock);

@@ -825,6 +825,66 @@ static void sco_10_shutdown_ends_scopes(struct test_env *env)
     CHECK_EQ(atomic_load(&w.alive), 0);
 }
 
+static int count_call(void *arg, size_t index)
+{
+    (void)index;
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return 0;
+}
+
+static int wait_and_let_go(void *arg)
+{
+    struct watched *w = arg;
+    atomic_fetch_add(&w->alive, 1);
+    int rc = weft_sleep(WEFT_NEVER);
+    atomic_fetch_add(&w->aborted, rc == -ECANCELED);
+    return 0;
+}
+
+/* What a shutdown keeps from running, or cuts short, has not ended well. */
+static void children_that_a_shutdown_ended_are_told_of(struct test_env *env)
+{
+    weft_enter_guard g;
+    CHECK_EQ(weft_enter(env->handle, &g), 0);
+    static struct watched w;
+    memset(&w, 0, sizeof w);
+    weft_runtime *other = test_runtime_create(TEST_MT1);
+    weft_handle *h = weft_runtime_handle(other);
+    weft_spawn_options there = {.runtime = h};
+    weft_scope s;
+    CHECK_EQ(weft_scope_enter(&s, NULL), 0);
+    CHECK_EQ(weft_scope_go_with(&s, &there, wait_and_let_go, &w), 0);
+    CHECK_SOON(atomic_load(&w.alive) == 1);
+    CHECK_EQ(weft_runtime_destroy(other), 0);
+    CHECK_EQ(weft_scope_leave(&s, NULL), -ECANCELED);
+    CHECK_EQ(atomic_load(&w.aborted), 1);
+
+    CHECK_EQ(weft_scope_enter(&s, NULL), 0);
+    CHECK_EQ(weft_scope_go_with(&s, &there, wait_and_let_go, &w), 0);
+    CHECK_EQ(weft_scope_wait(&s), -ECANCELED);
+    CHECK_EQ(weft_scope_leave(&s, NULL), -ECANCELED);
+    CHECK_EQ(atomic_load(&w.alive), 1);
+
+    CHECK_EQ(weft_scope_enter(&s, NULL), 0);
+    weft_scope_cancel(&s);
+    CHECK_EQ(weft_scope_go_with(&s, &there, wait_and_let_go, &w), -ECANCELED);
+    CHECK_EQ(weft_scope_leave(&s, NULL), 0);
+    weft_handle_unref(h);
+    CHECK_EQ(weft_leave(&g), 0);
+}
+
+static void no_call_of_for_each_is_left_out_in_silence(struct test_env *env)
+{
+    static atomic_int calls;
+    atomic_store(&calls, 0);
+    weft_enter_guard g;
+    test_shutdown(env);
+    CHECK_EQ(weft_enter(env->handle, &g), 0);
+    CHECK_EQ(weft_for_each_concurrent(10, 2, count_call, &calls), -ECANCELED);
+    CHECK_EQ(atomic_load(&calls), 0);
+    CHECK_EQ(weft_leave(&g), 0);
+}
+
 TEST_MAIN(
     IN_TASK_ON(waiting_in_place_is_misuse, TEST_MT1),
     IN_TASK(sco_01_children_write_into_the_parents_frame),
@@ -848,4 +908,5 @@ TEST_MAIN(
     IN_TASK(sco_09_many_rounds_without_growth), ON_MAIN(sco_10_shutdown_ends_scopes),
     IN_TASK(misuse), IN_TASK(misuse_by_a_child), IN_TASK(left_in_the_wrong_order),
     PLAIN(outside_a_runtime), IN_TASK(inside_no_wait), IN_BODY(inside_no_wait),
-    IN_TASK(inside_a_callback))
+    IN_TASK(inside_a_callback), ON_MAIN(children_that_a_shutdown_ended_are_told_of),
+    ON_MAIN(no_call_of_for_each_is_left_out_in_silence))
