@@ -462,7 +462,8 @@ static void let_go(struct weft__members *g)
     weft__lock_acquire(&g->lock);
     for (struct weft__node *n = g->awaited.next, *next; n != &g->awaited; n = next) {
         next = n->next;
-        if (weft__can_wait_for_end_of(NULL, member_of(n)->core))
+        /* The handle was given up, but still tells which task it was. */
+        if (weft__can_wait_for_end_of(member_of(n)->task, member_of(n)->core))
             continue;
         weft__list_remove(n);
         member_of(n)->state = WEFT__MEMBER_DETACHED;

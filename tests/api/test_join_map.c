@@ -459,6 +459,28 @@ static void jm_07_a_member_that_destroys_its_map(struct test_env *env)
     weft_abort_handle_unref(h[1]);
 }
 
+static void *replace_itself_and_destroy(void *arg)
+{
+    struct own_map *o = arg;
+    char *key = strdup("self");
+    EXPECT_EQ(weft_join_map_spawn(o->map, &key, test_forever, NULL, NULL), 0);
+    return destroy_own_map(o);
+}
+
+/* Nor for itself when it is in the map no more, being replaced. */
+static void a_member_that_was_replaced_destroys_the_map(struct test_env *env)
+{
+    (void)env;
+    struct own_map o = {.map = text_map_create()};
+    char *key = strdup("self");
+    weft_abort_handle *h;
+    CHECK_EQ(weft_join_map_spawn(o.map, &key, replace_itself_and_destroy, &o, &h), 0);
+    CHECK_SOON(weft_abort_handle_is_finished(h));
+    CHECK_EQ(atomic_load(&o.destroyed), 1);
+    CHECK_EQ(atomic_load(&keys_dropped), 2);
+    weft_abort_handle_unref(h);
+}
+
 static void *spawn_two_local(void *arg)
 {
     char *key = strdup("c");
@@ -596,6 +618,7 @@ TEST_MAIN(IN_TASK(jm_01_key_and_outcome),
           IN_TASK(jm_07_detach_all_lets_them_run), ON_MAIN(jm_07_members_of_a_runtime_that_is_gone),
           IN_TASK(jm_07_only_join_next_spends_budget),
           IN_TASK(jm_07_a_member_that_destroys_its_map),
+          IN_TASK(a_member_that_was_replaced_destroys_the_map),
           IN_TASK_ON(jm_07_local_tasks_are_members, TEST_CT), IN_TASK(futures_are_members),
           IN_TASK(deadlines_and_selects), ON_MAIN_ON(a_plain_thread_joins, TEST_MT1),
           IN_TASK(misuse_is_reported))
