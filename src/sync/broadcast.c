@@ -86,6 +86,7 @@ void weft__broadcast_mark_read(weft_broadcast_sender *ch, uint64_t position,
         return;
     weft__broadcast_unref_node(ch, *slot, dead);
     *slot = NULL;
+    ch->kept--;
 }
 
 /* ---- create and destroy ---- */
@@ -323,6 +324,8 @@ int weft_broadcast_send(weft_broadcast_sender *tx, const void *elem)
     struct weft__broadcast_node **slot = weft__broadcast_slot(tx, tx->tail);
     if (*slot)
         weft__broadcast_unref_node(tx, *slot, &dead);
+    else
+        tx->kept++;
     *slot = n;
     tx->tail++;
     weft__waitq_end_all(&tx->ends.waiting, WEFT__WAITER_ENDED, &wakes);
@@ -337,16 +340,7 @@ size_t weft_broadcast_sender_len(weft_broadcast_sender *tx)
     if (weft__is_null("weft_broadcast_sender_len", tx, WEFT__CALLER))
         return 0;
     weft__lock_acquire(&tx->ends.lock);
-    /* The slots in use are the last ones: search for the first of them. */
-    uint64_t low = weft__broadcast_oldest(tx), high = tx->tail;
-    while (low < high) {
-        uint64_t middle = low + (high - low) / 2;
-        if (*weft__broadcast_slot(tx, middle))
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    size_t len = (size_t)(tx->tail - low);
+    size_t len = tx->kept;
     weft__lock_release(&tx->ends.lock);
     return len;
 }

@@ -7,8 +7,9 @@
  * overwritten, so a receiver finds out how much it has lost by a subtraction.
  *
  * An item is in a node, and a slot points at it. The node counts how many receivers have still to
- * read it (`unread`): the last one empties the slot. Receivers read in order, so the slots in use
- * are those from the slowest receiver's position up to the tail, without a gap.
+ * read it (`unread`): the last one empties the slot. Receivers read in order; but one that leaves
+ * gives up what it has not read a few items at a time, and others send and read meanwhile, so that
+ * there may be gaps between the slots in use.
  *
  * Clone and drop functions are the user's and run without the lock. So a node is counted as well
  * (`refs`: its slot, and each receiver that is cloning it): a sender that overwrites an item while
@@ -48,6 +49,7 @@ struct weft_broadcast_sender {
 
     /* Under the lock of the ends, which guards `next` of the receivers as well. */
     uint64_t tail; /* the position sent next */
+    size_t kept;   /* slots in use */
     struct weft__broadcast_node *free;
     char *fresh, *fresh_end;             /* nodes made with the channel that were never used */
     struct weft__broadcast_extra *extra; /* nodes allocated later than the channel */
