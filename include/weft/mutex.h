@@ -66,7 +66,8 @@ WEFT_API WEFT_MUST_CHECK int weft_mutex_try_lock(weft_mutex *m);
  * The same for plain threads and blocking jobs: blocks the thread. Needs no runtime.
  *
  * Returns 0; -EPERM (reported, not locked) inside a task or a body of weft_block_on(), also when
- * the mutex is free; -ENOMEM when the thread cannot wait; -ETIMEDOUT as above.
+ * the mutex is free; -ENOMEM when the thread cannot wait; in a runtime, not locked either, for a
+ * timeout scope or a token around the call -ETIMEDOUT, -ECANCELED, -ESHUTDOWN as weft_await().
  */
 WEFT_API WEFT_MUST_CHECK int weft_mutex_blocking_lock(weft_mutex *m);
 

@@ -71,7 +71,8 @@ WEFT_API WEFT_MUST_CHECK int weft_notify_try_wait(weft_notify *n);
 
 /* weft_notify_wait() for plain threads and blocking jobs: blocks the thread. Needs no runtime.
  * Returns 0; -EPERM (reported) inside a task or a body of weft_block_on(); -ENOMEM when the thread
- * cannot wait; -ETIMEDOUT. */
+ * cannot wait; in a runtime, for a timeout scope or a token around the call -ETIMEDOUT, -ECANCELED,
+ * -ESHUTDOWN as weft_await(). */
 WEFT_API WEFT_MUST_CHECK int weft_notify_blocking_wait(weft_notify *n);
 
 /* The same as a future: 0. It may be awaited by another task than before; the latest is woken. */

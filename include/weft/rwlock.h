@@ -76,7 +76,8 @@ WEFT_API WEFT_MUST_CHECK int weft_rwlock_try_write(weft_rwlock *l);
  * The same for plain threads and blocking jobs: blocks the thread. Needs no runtime.
  *
  * Returns 0; -EPERM (reported, not taken) inside a task or a body of weft_block_on(), also when the
- * lock is free; -ENOMEM when the thread cannot wait; -ETIMEDOUT as above.
+ * lock is free; -ENOMEM when the thread cannot wait; in a runtime, not taken either, for a timeout
+ * scope or a token around the call -ETIMEDOUT, -ECANCELED, -ESHUTDOWN as weft_await().
  */
 WEFT_API WEFT_MUST_CHECK int weft_rwlock_blocking_read(weft_rwlock *l);
 WEFT_API WEFT_MUST_CHECK int weft_rwlock_blocking_write(weft_rwlock *l);

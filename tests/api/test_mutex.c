@@ -4,6 +4,7 @@
 #include "sync.h"
 #include "watched.h"
 
+#include <weft/cancel.h>
 #include <weft/mutex.h>
 #include <weft/panic.h>
 
@@ -387,6 +388,41 @@ static void blocking_lock_beside_tasks(struct test_env *env)
     CHECK_EQ(s.value, 6L * s.rounds);
 }
 
+struct under_token {
+    weft_mutex *m;
+    weft_cancel_token *token;
+    atomic_int has_begun;
+    int rc;
+};
+
+static void *lock_under_a_token(void *arg)
+{
+    struct under_token *u = arg;
+    WEFT_CANCEL_SCOPE(u->token) {
+        atomic_store(&u->has_begun, 1);
+        u->rc = weft_mutex_blocking_lock(u->m);
+    }
+    return NULL;
+}
+
+static void a_token_ends_a_blocking_lock(struct test_env *env)
+{
+    (void)env;
+    weft_mutex m = WEFT_MUTEX_INIT;
+    struct under_token u = {.m = &m};
+    weft_task *t;
+    CHECK_EQ(weft_cancel_token_create(&u.token), 0);
+    CHECK_EQ(weft_mutex_lock(&m), 0);
+    CHECK_EQ(weft_spawn_blocking(lock_under_a_token, &u, &t), 0);
+    CHECK_SOON(atomic_load(&u.has_begun));
+    weft_cancel_token_cancel(u.token);
+    (void)test_join_value(t);
+    CHECK_EQ(u.rc, -ECANCELED);
+    weft_mutex_unlock(&m);
+    CHECK(!weft_mutex_is_locked(&m));
+    weft_cancel_token_unref(u.token);
+}
+
 static void lock_outside_a_runtime_is_misuse(struct test_env *env)
 {
     weft_mutex m = WEFT_MUTEX_INIT;
@@ -495,5 +531,6 @@ TEST_MAIN(IN_TASK(mx_01_unlock_hands_over_in_order), IN_TASK(mx_01_nobody_passes
           IN_TASK(mx_05_blocking_lock_is_misuse_in_a_task),
           IN_BODY(mx_05_blocking_lock_is_misuse_in_a_task),
           PLAIN(blocking_lock_on_threads_without_a_runtime), IN_TASK(blocking_lock_beside_tasks),
-          PLAIN(lock_outside_a_runtime_is_misuse), IN_TASK(aborts_and_timeouts_leave_the_lock_free),
+          IN_TASK(a_token_ends_a_blocking_lock), PLAIN(lock_outside_a_runtime_is_misuse),
+          IN_TASK(aborts_and_timeouts_leave_the_lock_free),
           IN_TASK(memory_may_be_freed_after_the_last_unlock))
