@@ -82,7 +82,8 @@ typedef struct weft_notify_wait_future {
     void *opaque[5];
 } weft_notify_wait_future;
 WEFT_API void weft_notify_wait_future_init(weft_notify_wait_future *f, weft_notify *n);
-/* The same as a case of a select. */
+/* The same as a case of a select, which initialises it anew each time. To miss nothing between a
+ * look and the select give that a future instead: weft_case_future(). */
 WEFT_API weft_case weft_case_notify_wait(weft_notify *n);
 
 /*

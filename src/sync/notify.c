@@ -139,15 +139,22 @@ static bool take_remembered(struct notify *n)
     return true;
 }
 
-/* By one who is not in the queue: all were notified since it was initialised. */
-static bool was_called(struct wait *w)
+static inline uint64_t calls_now(const struct notify *n)
+{
+    /* acquire: what is done after this is not done before it, so that a call which does not count
+     * for us has been made before we look at anything else */
+    return weft__a64_load_acquire(&n->word) & ~STATE;
+}
+
+/* By one who is not in the queue: all were notified since the calls were so many. */
+static bool was_called(struct notify *n, uint64_t calls)
 {
     /* acquire pairs with the release in weft_notify_waiters. mutation: a lock's word, which is
      * looked at next, is never read late in a model. */
-    uint64_t word = weft__a64_load_acquire(&w->notify->word);
-    if ((word & ~STATE) == w->calls)
+    uint64_t word = weft__a64_load_acquire(&n->word);
+    if (WEFT__LIKELY((word & ~STATE) == calls))
         return false;
-    weft__lock_settle(&w->notify->lock); /* the caller of it may still hold the lock */
+    weft__lock_settle(&n->lock); /* the caller of it may still hold the lock */
     return true;
 }
 
@@ -194,7 +201,8 @@ static uint32_t try_or_queue(struct wait *w, weft_waker *waker)
 static int wait_poll(weft_future *f, weft_waker *waker)
 {
     struct wait *w = WEFT__CONTAINER_OF(f, struct wait, future);
-    if (weft__waiter_is_idle(&w->waiter) && (was_called(w) || take_remembered(w->notify)))
+    if (weft__waiter_is_idle(&w->waiter) &&
+        (was_called(w->notify, w->calls) || take_remembered(w->notify)))
         return 0;
     return try_or_queue(w, waker) ? 0 : WEFT_PENDING;
 }
@@ -216,15 +224,17 @@ static void wait_cancel(weft_future *f)
 
 static const weft_future_ops wait_ops = {wait_poll, wait_cancel, "notify"};
 
+static void wait_init(struct wait *w, struct notify *n, uint64_t calls)
+{
+    w->future.ops = &wait_ops;
+    w->notify = n;
+    w->calls = calls;
+    weft__waiter_init(&w->waiter);
+}
+
 void weft_notify_wait_future_init(weft_notify_wait_future *f, weft_notify *n)
 {
-    struct wait *w = (struct wait *)f;
-    w->future.ops = &wait_ops;
-    w->notify = notify_of(n);
-    /* acquire: what is done after this is not done before it, so that a call which does not count
-     * for us has been made before we look at anything else */
-    w->calls = weft__a64_load_acquire(&w->notify->word) & ~STATE;
-    weft__waiter_init(&w->waiter);
+    wait_init((struct wait *)f, notify_of(n), calls_now(notify_of(n)));
 }
 
 bool weft_notify_wait_future_enable(weft_notify_wait_future *f)
@@ -238,19 +248,22 @@ bool weft_notify_wait_future_enable(weft_notify_wait_future *f)
     return true;
 }
 
-static WEFT__NOINLINE int wait_slow(weft_notify *n)
+static WEFT__NOINLINE int wait_slow(struct notify *n, uint64_t calls)
 {
-    weft_notify_wait_future f;
-    weft_notify_wait_future_init(&f, n);
-    return weft__wait_for(&f.future);
+    struct wait w;
+    wait_init(&w, n, calls);
+    return weft__wait_for(&w.future);
 }
 
-int weft_notify_wait(weft_notify *n)
+int weft_notify_wait(weft_notify *notify)
 {
+    struct notify *n = notify_of(notify);
+    /* Before begin, where a task without budget lets others run: it waits as well. */
+    uint64_t calls = calls_now(n);
     int rc = weft__wait_begin("weft_notify_wait", WEFT__CALLER);
     if (rc < 0)
         return rc;
-    return take_remembered(notify_of(n)) ? 0 : wait_slow(n);
+    return was_called(n, calls) || take_remembered(n) ? 0 : wait_slow(n, calls);
 }
 
 int weft_notify_try_wait(weft_notify *n)

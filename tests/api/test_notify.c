@@ -250,6 +250,42 @@ static void no_04_enabled_and_aborted(struct test_env *env)
 
 /* ---- NO-05 ---- */
 
+struct flag {
+    weft_notify changed;
+    bool is_set;
+};
+
+static void *set_flag(void *arg)
+{
+    struct flag *f = arg;
+    f->is_set = true;
+    weft_notify_waiters(&f->changed);
+    return NULL;
+}
+
+/* Where one task runs at a time, nothing comes between a look and the call: nor when the call has
+ * to yield first, since the budget is used up. */
+static void who_yields_in_the_wait_is_notified_too(struct test_env *env)
+{
+    bool has_yielded = false;
+    for (int used = 0; !has_yielded && used < 1000; used++) {
+        struct flag f = {.changed = WEFT_NOTIFY_INIT};
+        int rc = -1;
+        CHECK_EQ(weft_yield(), 0); /* with a full budget */
+        for (int i = 0; i < used; i++)
+            CHECK_EQ(weft_consume_budget(), 0);
+        weft_task *t = SPAWN(set_flag, &f);
+        uint64_t yields = test_forced_yields(env);
+        WEFT_TIMEOUT(WEFT_SEC)
+            rc = weft_notify_wait(&f.changed);
+        CHECK_EQ(rc, 0);
+        CHECK(f.is_set);
+        has_yielded = test_forced_yields(env) != yields;
+        (void)test_join_value(t);
+    }
+    CHECK(has_yielded);
+}
+
 static void no_05_all_then_one(struct test_env *env)
 {
     weft_notify n = WEFT_NOTIFY_INIT;
@@ -432,7 +468,7 @@ TEST_MAIN(IN_TASK(no_01_one_notification_is_remembered), IN_TASK(no_02_oldest_ne
           IN_TASK(no_03_abandoned_without_others_it_is_remembered),
           IN_TASK(aborted_waiter_leaves_the_queue), IN_TASK(no_04_counts_for_all_from_its_init),
           IN_TASK(no_04_enable_registers_for_one), IN_TASK(no_04_enabled_and_aborted),
-          IN_TASK(no_05_all_then_one), IN_TASK(no_06_who_is_woken_may_notify),
-          IN_TASK(no_07_the_last_to_wait_is_woken), PLAIN(blocking_wait_on_threads),
-          IN_TASK(blocking_wait_is_misuse_in_a_task), IN_TASK(memory_may_be_freed_by_who_waited),
-          IN_TASK(no_notification_is_lost_or_doubled))
+          IN_TASK_ON(who_yields_in_the_wait_is_notified_too, TEST_CT), IN_TASK(no_05_all_then_one),
+          IN_TASK(no_06_who_is_woken_may_notify), IN_TASK(no_07_the_last_to_wait_is_woken),
+          PLAIN(blocking_wait_on_threads), IN_TASK(blocking_wait_is_misuse_in_a_task),
+          IN_TASK(memory_may_be_freed_by_who_waited), IN_TASK(no_notification_is_lost_or_doubled))
