@@ -45,8 +45,9 @@ WEFT_API WEFT_MUST_CHECK int weft_join_set_create(weft_join_set **ret_set);
  * The wait ends when the tasks have, whatever becomes of the caller: neither its abort nor a
  * deadline cuts it short; as a join, it lasts for ever if nobody drives a task's runtime. A task of
  * the set that destroys it does not wait for itself. Where the caller cannot wait, or would block a
- * plain thread (outside tasks, bodies of weft_block_on() and blocking jobs; inside a polled future,
- * WEFT_NO_WAIT or a hook), the tasks are aborted and left to end by themselves.
+ * plain thread (outside tasks, bodies of weft_block_on() and blocking jobs, also in a function of
+ * weft_block_in_place(); inside a polled future, WEFT_NO_WAIT or a hook), the tasks are aborted and
+ * left to end by themselves. weft_join_set_shutdown() waits on a thread too.
  *
  * Context: anywhere; may suspend.
  */
