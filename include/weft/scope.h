@@ -74,8 +74,8 @@ WEFT_API int weft_scope_enter(weft_scope *s, const weft_scope_options *options);
  * Returns 0 when all have ended well. Otherwise they have ended as well, and it is the first of
  *   the negative value that a child of weft_scope_go() returned
  *   -EOWNERDEAD  a child panicked
- *   -ECANCELED   a child was aborted, or kept from beginning, by the shutdown of its runtime or
- *                local set
+ *   -ECANCELED   a child was aborted by the shutdown of its runtime or local set, or never began:
+ *                for that, or without memory for its stack
  *   -ENOMEM, -EPERM...  a child could not be spawned
  *   -ECANCELED   the calling task was aborted, or a token around it cancelled, while it waited
  *   -ETIMEDOUT   a deadline around it passed

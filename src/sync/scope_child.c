@@ -102,8 +102,8 @@ static void child_ended(struct weft__end_hook *hook, struct weft__task *t)
         error = -EOWNERDEAD;
         break;
     case WEFT_OUTCOME_CANCELLED:
-        /* Of a scope that was cancelled it says nothing. Else it was the shutdown of a runtime, and
-         * the child may not even have begun. */
+        /* In a scope that was cancelled it says nothing. Else it was a shutdown, or there was no
+         * memory for a stack, and the child may not even have begun. */
         error = -ECANCELED;
         break;
     default:

@@ -261,7 +261,8 @@ static void *converse(void *arg)
         }
         weft_mpsc_receiver_close(rx);
     }
-    (void)CAME(rc, 0);
+    if (rc != -ECANCELED || test_log_count("no memory for its stack") == 0) /* of a producer */
+        (void)CAME(rc, 0);
     weft_semaphore_release(&t.permits, 1);
     weft_mpsc_sender_unref(t.tx);
     if (has_thread)

@@ -104,6 +104,38 @@ static void a_destructor_without_a_stack_does_not_wait(void **state)
     assert_int_equal(weft_runtime_destroy(rt), 0);
 }
 
+/* ---- a scope whose child could not begin says so ---- */
+
+static int count_call(void *arg)
+{
+    (*(int *)arg)++;
+    return 0;
+}
+
+static void *go_without_stacks(void *arg)
+{
+    const weft_spawn_options o = {.stack_bytes = 1 << 20};
+    int rc = 0;
+    weft__sys_table.mmap = mmap_failing;
+    WEFT_SCOPE_INTO(s, &rc)
+        (void)weft_scope_go_with(s, &o, count_call, arg); /* leaving tells */
+    weft__sys_table.mmap = real.mmap;
+    return (void *)(intptr_t)rc;
+}
+
+static void a_child_without_a_stack_is_an_error(void **state)
+{
+    (void)state;
+    weft_runtime *rt = runtime_create();
+    weft_outcome out;
+    int calls = 0;
+    assert_int_equal(weft_block_on(rt, go_without_stacks, &calls, &out), 0);
+    assert_int_equal(calls, 0);
+    assert_int_equal(out.kind, WEFT_OUTCOME_VALUE);
+    assert_int_equal((intptr_t)out.value, -ECANCELED);
+    assert_int_equal(weft_runtime_destroy(rt), 0);
+}
+
 /* ---- a future that cannot be polled again is cancelled there too ---- */
 
 enum { PARKED = 40 }; /* more than one mapping has stacks */
@@ -524,6 +556,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_destructor_without_a_stack_does_not_wait, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_child_without_a_stack_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(a_panic_in_a_cancel_without_a_stack_is_the_outcome, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_thread_without_a_task_has_no_memory, setup, teardown),
