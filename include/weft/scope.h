@@ -57,9 +57,10 @@ typedef struct weft_scope_options {
  *   s         the caller's memory, uninitialised
  *   options   borrowed; NULL: none
  *
- * Returns 0, or -EPERM, reported: nothing here can wait (see weft_await()). Then spawning in s
- * fails, and leaving it does nothing. -EINVAL, reported, for NULL, here and in what follows; what
- * returns no error then does nothing, and answers as for a scope without children.
+ * Returns 0; -EPERM, reported: nothing here can wait (see weft_await()); -ENOMEM, only on a thread
+ * in a runtime: for what it waits as. Then spawning in s fails, and leaving it does nothing.
+ * -EINVAL, reported, for NULL, here and in what follows; what returns no error then does nothing,
+ * and answers as for a scope without children.
  *
  * Context: tasks, bodies of weft_block_on(), threads in a runtime. Never suspends.
  */

@@ -141,9 +141,11 @@ int weft_scope_enter(weft_scope *scope, const weft_scope_options *options)
     struct weft__scope *s = weft__scope_of(scope);
     memset(scope, 0, sizeof *scope);
     struct weft__task *t = weft__wait_task();
-    if (t == NULL || t->kind == WEFT__TASK_FUTURE)
-        return weft__misuse("weft_scope_enter", -EPERM,
-                            "nothing can wait here: no runtime, or a polled future", WEFT__CALLER);
+    if (t == NULL)
+        return weft__wait_refused("weft_scope_enter", WEFT__CALLER);
+    if (t->kind == WEFT__TASK_FUTURE)
+        return weft__misuse("weft_scope_enter", -EPERM, "nothing can wait in a polled future",
+                            WEFT__CALLER);
     struct weft__locals *l = weft__locals_now();
     /* Leaving it has to wait, whatever is forbidden: children point into frames of the owner. */
     if (l->no_wait_depth > 0)

@@ -243,9 +243,15 @@ static void a_thread_without_a_task_has_no_memory(void **state)
     weft__sys_table.mmap = mmap_failing;
     weft_case c = weft_case_sleep(WEFT_SEC);
     int tried = weft_try_select(&c, 1), selected = weft_select(&c, 1);
+    weft_scope scope;
+    int entered = weft_scope_enter(&scope, NULL), in_block = 0;
+    WEFT_SCOPE_INTO(s, &in_block)
+        (void)weft_scope_go(s, count_call, NULL); /* refused */
     weft__sys_table.mmap = real.mmap;
     assert_int_equal(tried, -ENOMEM);
     assert_int_equal(selected, -ENOMEM);
+    assert_int_equal(entered, -ENOMEM);
+    assert_int_equal(in_block, -ENOMEM);
     assert_int_equal(weft_try_select(&c, 1), -EAGAIN);
     assert_int_equal(weft_leave(&g), 0);
     weft_handle_unref(h);
