@@ -436,30 +436,25 @@ bool weft__can_wait_for_end_of(const weft_task *task, const struct weft__core *c
     return false;
 }
 
-/* Gives one up whose end is not to be waited for. False: there is none. */
-static bool let_go_of_one(struct weft__members *g)
-{
-    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
-    weft_task *task = NULL;
-    weft__lock_acquire(&g->lock);
-    for (struct weft__node *n = g->running.next; n != &g->running; n = n->next) {
-        struct weft__member *m = member_of(n);
-        if (weft__can_wait_for_end_of(m->task, m->core))
-            continue;
-        task = give_up_locked(g, m, false, &wakes);
-        break;
-    }
-    weft__lock_release(&g->lock);
-    weft__wake_list_flush(&wakes);
-    weft_task_detach(task);
-    return task != NULL;
-}
-
+/* Gives those up whose end is not to be waited for. There may be many of either kind, so each of
+ * those that run is looked at once: one that stays goes behind the others. */
 static void let_go(struct weft__members *g)
 {
-    while (let_go_of_one(g))
-        ;
     weft__lock_acquire(&g->lock);
+    for (size_t looks = g->len; looks > 0 && !weft__list_is_empty(&g->running); looks--) {
+        struct weft__member *m = member_of(g->running.next);
+        if (weft__can_wait_for_end_of(m->task, m->core)) {
+            weft__list_remove(&m->node);
+            weft__list_push_back(&g->running, &m->node);
+            continue;
+        }
+        struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+        weft_task *task = give_up_locked(g, m, false, &wakes);
+        weft__lock_release(&g->lock);
+        weft__wake_list_flush(&wakes);
+        weft_task_detach(task);
+        weft__lock_acquire(&g->lock);
+    }
     for (struct weft__node *n = g->awaited.next, *next; n != &g->awaited; n = next) {
         next = n->next;
         /* The handle was given up, but still tells which task it was. */

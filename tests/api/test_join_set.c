@@ -778,6 +778,29 @@ static void js_15_destroying_a_set_of_local_tasks(struct test_env *env)
     }
 }
 
+/* Half of them are waited for, and half are not, which takes one look at each: a time of the order
+ * of that in which they were spawned. */
+static void destroying_a_large_set_of_both_kinds(struct test_env *env)
+{
+    (void)env;
+    unsigned each = test_scaled(20000);
+    weft_local_set *local;
+    weft_join_set *set = set_create();
+    CHECK_EQ(weft_local_set_create(NULL, &local), 0);
+    weft_spawn_options options = {.local_set = local};
+    uint64_t start_ns = weft_now();
+    for (unsigned i = 0; i < each; i++)
+        CHECK_EQ(weft_join_set_spawn(set, test_forever, NULL, NULL), 0);
+    for (unsigned i = 0; i < each; i++)
+        CHECK_EQ(weft_join_set_spawn_local(set, &options, test_forever, NULL, NULL), 0);
+    uint64_t spawned_ns = weft_now();
+    weft_join_set_destroy(set);
+    uint64_t destroyed_ns = weft_now();
+    CHECK(destroyed_ns - spawned_ns < 20 * (spawned_ns - start_ns) + 100 * WEFT_MS);
+    CHECK_EQ(weft_local_set_wait(local), 0);
+    CHECK_EQ(weft_local_set_destroy(local), 0);
+}
+
 /* ---- JS-16, JS-17, JS-18 ---- */
 
 struct step {
@@ -1021,6 +1044,7 @@ TEST_MAIN(IN_TASK(js_01_len_counts_what_was_not_taken), IN_TASK(js_02_in_the_ord
           PLAIN(js_14_a_local_task_needs_a_local_context),
           IN_TASK_ON(js_14_on_a_set_that_is_not_driven_yet, TEST_CT),
           IN_TASK_ON(js_15_destroying_a_set_of_local_tasks, TEST_CT),
+          IN_TASK_ON(destroying_a_large_set_of_both_kinds, TEST_CT),
           IN_TASK(js_16_blocking_jobs_and_futures_are_members), IN_TASK(js_17_a_list_of_bodies),
           IN_TASK(js_18_one_in_one_out), IN_TASK(every_value_goes_somewhere),
           IN_TASK(aborts_lose_no_wake), IN_TASK(deadlines_and_selects),
