@@ -48,6 +48,8 @@ struct end_wait {
     struct weft__members *group;
     struct weft__waiter waiter;
     bool or_failed;
+    bool or_born; /* also until group->born is another than here */
+    size_t born;
 };
 
 static bool is_over_locked(const struct weft__members *g, bool or_failed)
@@ -57,13 +59,18 @@ static bool is_over_locked(const struct weft__members *g, bool or_failed)
     return weft__list_is_empty(&g->running) && weft__list_is_empty(&g->awaited);
 }
 
+static bool is_wait_over_locked(const struct end_wait *w)
+{
+    return is_over_locked(w->group, w->or_failed) || (w->or_born && w->group->born != w->born);
+}
+
 /* Those whose wait is over look again, which is what their result means: one wake for the end of
  * all, not one for each end. */
 static void tell_locked(struct weft__members *g, struct weft__wake_list *wakes)
 {
     for (struct weft__waiter *w = g->ended.first, *next; w; w = next) {
         next = w->next;
-        if (is_over_locked(g, WEFT__CONTAINER_OF(w, struct end_wait, waiter)->or_failed))
+        if (is_wait_over_locked(WEFT__CONTAINER_OF(w, struct end_wait, waiter)))
             weft__waitq_end(&g->ended, w, WEFT__WAITER_ENDED, wakes);
     }
 }
@@ -219,6 +226,10 @@ static void settle(struct weft__member *m, weft_task *task, struct weft__core *c
         weft__list_push_back(&g->running, &m->node);
         if (g->enders > 0 || g->is_ownerless)
             weft__wake_list_abort(&wakes, weft__task_address(task));
+        if (g->enders > 0 && core->home != 0) {
+            g->born++; /* maybe nobody drives it: who waits for all looks */
+            tell_locked(g, &wakes);
+        }
     }
     bool must_detach = g->is_ownerless;
     if (must_detach)
@@ -382,7 +393,7 @@ static int end_poll(weft_future *f, weft_waker *waker)
     struct end_wait *w = WEFT__CONTAINER_OF(f, struct end_wait, future);
     struct weft__members *g = w->group;
     weft__lock_acquire(&g->lock);
-    bool is_over = is_over_locked(g, w->or_failed);
+    bool is_over = is_wait_over_locked(w);
     if (is_over)
         (void)weft__waitq_leave(&g->ended, &w->waiter); /* false: that woke us */
     else
@@ -437,10 +448,12 @@ bool weft__can_wait_for_end_of(const weft_task *task, const struct weft__core *c
 }
 
 /* Gives those up whose end is not to be waited for. There may be many of either kind, so each of
- * those that run is looked at once: one that stays goes behind the others. */
-static void let_go(struct weft__members *g)
+ * those that run is looked at once: one that stays goes behind the others. Returns g->born before
+ * the first look. */
+static size_t let_go(struct weft__members *g)
 {
     weft__lock_acquire(&g->lock);
+    size_t born = g->born;
     for (size_t looks = g->len; looks > 0 && !weft__list_is_empty(&g->running); looks--) {
         struct weft__member *m = member_of(g->running.next);
         if (weft__can_wait_for_end_of(m->task, m->core)) {
@@ -464,6 +477,7 @@ static void let_go(struct weft__members *g)
         member_of(n)->state = WEFT__MEMBER_DETACHED;
     }
     weft__lock_release(&g->lock);
+    return born;
 }
 
 /* From here to there all members are being ended: who spawns one aborts it. */
@@ -491,10 +505,12 @@ bool weft__members_abort_and_wait(struct weft__members *g)
         return true;
     if (!weft__can_wait_for_ends())
         return false;
-    let_go(g);
     WEFT_SHIELD
-        while (!is_over(g))
-            (void)weft__members_wait(g, false); /* unwound in a boundary of ours: look again */
+        do {
+            struct end_wait w = {.future = {&end_ops}, .group = g, .or_born = true};
+            w.born = let_go(g);
+            (void)weft__wait_for(&w.future); /* unwound in a boundary of ours: look again */
+        } while (!is_over(g));
     return true;
 }
 

@@ -53,6 +53,7 @@ struct weft__members {
     size_t len;        /* under lock: RUNNING and DONE */
     size_t failed;     /* under lock: members that has_failed */
     size_t enders;     /* under lock: callers that end all members, those spawned meanwhile too */
+    size_t born;       /* under lock: local tasks among those spawned meanwhile, ever */
     bool is_ownerless; /* under lock: whoever is spawned is aborted, and detached at once */
     /* under lock, by state */
     struct weft__node running, done, awaited, free;

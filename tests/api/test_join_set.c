@@ -778,6 +778,33 @@ static void js_15_destroying_a_set_of_local_tasks(struct test_env *env)
     }
 }
 
+struct late_parent {
+    weft_join_set *set;
+    weft_local_set *local;
+};
+
+static void *spawn_local_when_aborted(void *arg)
+{
+    struct late_parent *p = arg;
+    EXPECT_EQ(weft_sleep(WEFT_NEVER), -ECANCELED);
+    weft_spawn_options options = {.local_set = p->local};
+    EXPECT_EQ(weft_join_set_spawn_local(p->set, &options, test_forever, NULL, NULL), 0);
+    return NULL;
+}
+
+/* What nobody drives is not waited for, also when it comes while others are. */
+static void a_local_task_that_is_spawned_meanwhile(struct test_env *env)
+{
+    (void)env;
+    struct late_parent p = {.set = set_create()};
+    CHECK_EQ(weft_local_set_create(NULL, &p.local), 0);
+    CHECK_EQ(weft_join_set_spawn(p.set, spawn_local_when_aborted, &p, NULL), 0);
+    CHECK_EQ(weft_yield(), 0); /* it has begun */
+    weft_join_set_destroy(p.set);
+    CHECK_EQ(weft_local_set_wait(p.local), 0);
+    CHECK_EQ(weft_local_set_destroy(p.local), 0);
+}
+
 /* Half of them are waited for, and half are not, which takes one look at each: a time of the order
  * of that in which they were spawned. */
 static void destroying_a_large_set_of_both_kinds(struct test_env *env)
@@ -1045,6 +1072,7 @@ TEST_MAIN(IN_TASK(js_01_len_counts_what_was_not_taken), IN_TASK(js_02_in_the_ord
           IN_TASK_ON(js_14_on_a_set_that_is_not_driven_yet, TEST_CT),
           IN_TASK_ON(js_15_destroying_a_set_of_local_tasks, TEST_CT),
           IN_TASK_ON(destroying_a_large_set_of_both_kinds, TEST_CT),
+          IN_TASK_ON(a_local_task_that_is_spawned_meanwhile, TEST_CT),
           IN_TASK(js_16_blocking_jobs_and_futures_are_members), IN_TASK(js_17_a_list_of_bodies),
           IN_TASK(js_18_one_in_one_out), IN_TASK(every_value_goes_somewhere),
           IN_TASK(aborts_lose_no_wake), IN_TASK(deadlines_and_selects),
