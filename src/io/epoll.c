@@ -19,7 +19,7 @@ int weft__driver_create(struct weft__driver **ret)
     if (d == NULL)
         return -ENOMEM;
     weft__lock_init(&d->lock);
-    d->fork_generation = weft__sys_fork_generation();
+    d->process = weft__sys_process();
     int rc = weft__sys_epoll_create();
     if (rc < 0)
         goto err_free;

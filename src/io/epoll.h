@@ -13,11 +13,11 @@
 #define WEFT__IO_CHUNKS 26
 
 struct weft__driver {
-    int epfd;                 /* closed with the last reference */
-    uint32_t fork_generation; /* of the process that made it */
-    int wake_fd;              /* eventfd; closed by destroy */
-    weft__a32 wake_pending;   /* 1: the eventfd is signalled, and no poll has seen it; by all */
-    weft__a32 is_shut;        /* written by shutdown, read under the locks of sources */
+    int epfd;               /* closed with the last reference */
+    uint32_t process;       /* that made it, as weft__sys_process() */
+    int wake_fd;            /* eventfd; closed by destroy */
+    weft__a32 wake_pending; /* 1: the eventfd is signalled, and no poll has seen it; by all */
+    weft__a32 is_shut;      /* written by shutdown, read under the locks of sources */
     weft__a64 registered, deregistered; /* added to by all */
     weft__a64 events;                   /* written by the poller */
 

@@ -258,7 +258,7 @@ int weft__source_adopt(const char *call, const void *caller, int fd, enum weft__
 
 bool weft__source_is_ancestral(const struct weft__source *s)
 {
-    return weft__sys_is_forked_child() || s->driver->fork_generation != weft__sys_fork_generation();
+    return s->driver->process != weft__sys_process();
 }
 
 /* Takes fd out of epoll. False when it was not in there: somebody closed it, and the number may be

@@ -110,10 +110,10 @@ static void dump_all(int fd)
 /* ---- on a signal ---- */
 
 static struct {
-    struct weft__lock lock; /* guards signo and generation; makes one call at a time */
+    struct weft__lock lock; /* guards signo and process; makes one call at a time */
     int signo;              /* 0: off */
     bool has_thread;
-    uint32_t generation;       /* of the process that started the thread */
+    uint32_t process;          /* that started the thread, as weft__sys_process() */
     weft__a32 rung;            /* times the signal came; the thread sleeps on it */
     struct weft__lock writing; /* held during a dump; guards fd */
     int fd;
@@ -161,8 +161,7 @@ static void set_fd(int fd)
 static int start_thread(void)
 {
     struct weft__thread thread;
-    uint32_t generation = weft__sys_fork_generation();
-    if (on_signal.has_thread && on_signal.generation == generation)
+    if (on_signal.has_thread && on_signal.process == weft__sys_process())
         return 0;
     void *seen = (void *)(uintptr_t)weft__a32_load_relaxed(&on_signal.rung);
     int rc = weft__sys_thread_start(&thread, "weft-dump", dump_main, seen);
@@ -170,7 +169,7 @@ static int start_thread(void)
         return rc;
     weft__sys_thread_detach(&thread);
     on_signal.has_thread = true;
-    on_signal.generation = generation;
+    on_signal.process = weft__sys_process();
     return 0;
 }
 
@@ -189,7 +188,7 @@ static int switch_off(int signo)
 static int switch_on(int signo, int fd)
 {
     if (on_signal.signo != 0 && on_signal.signo != signo) {
-        if (on_signal.generation == weft__sys_fork_generation())
+        if (on_signal.process == weft__sys_process())
             return -EBUSY;
         (void)switch_off(on_signal.signo); /* the parent's: nobody writes for it here */
     }

@@ -168,9 +168,13 @@ uint64_t weft__sys_random(void);
  * written. */
 bool weft__sys_write_all(int fd, const char *buf, size_t len);
 
-/* The word that reads 1 in this process and 0 in its forked children; written once, by
- * weft__sys_fork_guard_init(): it lies in a page with MADV_WIPEONFORK. */
-extern weft__aptr weft__sys_fork_word;
+/* By what a process is told from those that it was forked from; a page with MADV_WIPEONFORK, from
+ * weft__sys_fork_guard_init() on. Written by that, and by the one thread of a child. */
+struct weft__fork_page {
+    weft__a32 is_here; /* 1 in the process that called init, 0 in its forked children */
+    weft__a32 process; /* see weft__sys_process(). The lowest bit is flipped: wiped it reads 1 */
+};
+extern weft__aptr weft__sys_fork_page; /* struct weft__fork_page; written once, by init */
 /* in_child: called in each child by its thread, before fork() returns there, unless the child was
  * made by the bare system call; it must be async-signal-safe. NULL, or the same one each time.
  * True when this is a child that starts anew: it has one thread, and locks of ours that others held
@@ -180,17 +184,26 @@ bool weft__sys_fork_guard_init(void (*in_child)(void));
 static inline bool weft__sys_is_forked_child(void)
 {
     /* acquire pairs with init: the page holds its 1 by the time we look. */
-    const weft__a32 *word = weft__aptr_load_acquire(&weft__sys_fork_word);
-    return weft__a32_load_relaxed(word) == 0;
+    const struct weft__fork_page *page = weft__aptr_load_acquire(&weft__sys_fork_page);
+    return weft__a32_load_relaxed(&page->is_here) == 0;
 }
-/* Changes when init is called in a forked child, which is then no longer told from other processes.
- * */
-uint32_t weft__sys_fork_generation(void);
-/* A number by which an object knows the process that made it: other than that of any ancestor that
- * had called init by the fork, and the same after init is called. */
+/*
+ * A number by which an object knows the process that made it: how many forks lie between it and
+ * the first one that called init. Other than that of any ancestor that had called init by the fork,
+ * whether the child calls it or not, and the same after init is called. Two loads. (A child made by
+ * the bare system call has 1 until it calls init.)
+ */
+#ifdef WEFT_MODEL
 static inline uint32_t weft__sys_process(void)
 {
-    return weft__sys_fork_generation() + (weft__sys_is_forked_child() ? 1 : 0);
+    return 0; /* nobody forks there */
 }
+#else
+static inline uint32_t weft__sys_process(void)
+{
+    const struct weft__fork_page *page = weft__aptr_load_acquire(&weft__sys_fork_page);
+    return weft__a32_load_relaxed(&page->process) ^ 1; /* readable: as above */
+}
+#endif
 
 #endif

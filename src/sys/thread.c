@@ -244,18 +244,27 @@ bool weft__sys_thread_is_asleep(int thread_id)
 
 /* ---- fork ---- */
 
-static weft__a32 before_init = {1};
+static struct weft__fork_page before_init = {{1}, {1}};
 
-weft__aptr weft__sys_fork_word = {&before_init};
+weft__aptr weft__sys_fork_page = {&before_init};
 
-/* For kernels without MADV_WIPEONFORK, and emulators that only pretend. Takes no lock. It is not
- * enough by itself: a child made by the bare system call runs no handlers. */
+/* What weft__sys_process() says, where no fork wipes it. Written by the one thread of a child. */
+static uint32_t process_here;
+
+/* For kernels without MADV_WIPEONFORK, and emulators that only pretend, and to count. Takes no
+ * lock. It is not enough by itself: a child made by the bare system call runs no handlers. */
 static void (*call_in_child)(void);
 
-static void clear_fork_word(void)
+static void number_child(struct weft__fork_page *page)
 {
-    weft__a32 *word = weft__aptr_load_acquire(&weft__sys_fork_word);
-    weft__a32_store_relaxed(word, 0);
+    weft__a32_store_relaxed(&page->process, ++process_here ^ 1);
+}
+
+static void note_fork(void)
+{
+    struct weft__fork_page *page = weft__aptr_load_acquire(&weft__sys_fork_page);
+    weft__a32_store_relaxed(&page->is_here, 0);
+    number_child(page);
     if (call_in_child)
         call_in_child();
 }
@@ -302,39 +311,32 @@ void weft__sys_prepare(void (*prepare)(void))
     (void)pthread_mutex_unlock(&preparing);
 }
 
-/* Children that started anew, counted along the line of descent: what belongs to an ancestor is
- * told by it. */
-static weft__a32 fork_generation;
-
-uint32_t weft__sys_fork_generation(void)
-{
-    return weft__a32_load_relaxed(&fork_generation);
-}
-
 bool weft__sys_fork_guard_init(void (*in_child)(void))
 {
-    weft__a32 *word = weft__aptr_load_acquire(&weft__sys_fork_word);
-    if (word != &before_init) {
+    struct weft__fork_page *page = weft__aptr_load_acquire(&weft__sys_fork_page);
+    if (page != &before_init) {
         /* A child that starts anew: it has one thread, the one that called fork(). */
-        bool is_child = weft__a32_load_relaxed(word) == 0;
-        if (is_child) {
-            weft__a32_add_relaxed(&fork_generation, 1);
-            weft__a32_store_relaxed(word, 1);
-        }
+        bool is_child = weft__a32_load_relaxed(&page->is_here) == 0;
+        if (is_child && weft__sys_process() != process_here)
+            number_child(page); /* no handler has run */
+        if (is_child)
+            weft__a32_store_relaxed(&page->is_here, 1);
         return is_child;
     }
-    void *page;
-    if (weft__sys_map(weft__sys_page_size(), weft__sys_page_size(), &page) < 0)
+    void *fresh;
+    if (weft__sys_map(weft__sys_page_size(), weft__sys_page_size(), &fresh) < 0)
         return false; /* children are then not told apart; the next init tries again */
-    (void)weft__sys_advise(page, weft__sys_page_size(), MADV_WIPEONFORK);
-    weft__a32_store_relaxed(page, 1);
+    (void)weft__sys_advise(fresh, weft__sys_page_size(), MADV_WIPEONFORK);
+    page = fresh;
+    weft__a32_store_relaxed(&page->is_here, 1);
+    weft__a32_store_relaxed(&page->process, 1);
     void *old = &before_init;
-    /* release publishes the 1. Of several threads one installs its page. */
-    if (!weft__aptr_cas_acq_rel(&weft__sys_fork_word, &old, page)) {
+    /* release publishes both. Of several threads one installs its page. */
+    if (!weft__aptr_cas_acq_rel(&weft__sys_fork_page, &old, page)) {
         weft__sys_unmap(page, weft__sys_page_size());
         return false;
     }
     call_in_child = in_child;
-    (void)pthread_atfork(NULL, NULL, clear_fork_word);
+    (void)pthread_atfork(NULL, NULL, note_fork);
     return false;
 }

@@ -1040,6 +1040,44 @@ static void a_forked_child_knows(void **state)
     assert_int_equal(forked_child_sees(), 7);
 }
 
+/* A child has another number than its parent, and keeps it when it calls init. */
+static int child_is_told(uint32_t parent, bool starts_anew, int (*then)(uint32_t parent))
+{
+    int status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        uint32_t here = weft__sys_process();
+        if (here == parent)
+            _exit(1);
+        if (starts_anew && (!weft__sys_fork_guard_init(NULL) || weft__sys_process() != here))
+            _exit(2);
+        _exit(then ? then(here) : 0);
+    }
+    if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+        return 3;
+    return WEXITSTATUS(status);
+}
+
+static int grandchildren_are_told(uint32_t parent)
+{
+    int rc = child_is_told(parent, false, NULL);
+    return rc ? 10 + rc : child_is_told(parent, true, NULL);
+}
+
+static int descendants_are_told(void)
+{
+    weft__sys_fork_guard_init(NULL);
+    uint32_t here = weft__sys_process();
+    int rc = child_is_told(here, false, grandchildren_are_told);
+    return rc ? rc : child_is_told(here, true, grandchildren_are_told);
+}
+
+static void a_process_has_another_number_than_those_it_descends_from(void **state)
+{
+    (void)state;
+    assert_in_child(descendants_are_told);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -1091,6 +1129,7 @@ int main(void)
         TEST(a_fork_waits_a_second_for_what_is_prepared),
         TEST(a_forked_child_knows_without_kernel_help),
         TEST(a_forked_child_knows),
+        TEST(a_process_has_another_number_than_those_it_descends_from),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
