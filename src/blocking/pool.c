@@ -24,6 +24,7 @@ void weft__pool_init(struct weft__pool *p, struct weft__core *core, unsigned thr
     *p = (struct weft__pool){
         .core = core, .threads_max = threads_max, .keep_alive_ns = keep_alive_ns, .jobs = jobs};
     weft__list_init(&p->idle);
+    weft__lock_claim(&p->lock);
 }
 
 /* ---- running jobs ---- */

@@ -205,6 +205,7 @@ static bool grow(struct weft__driver *d)
             .next_free = d->free,
         };
         weft__list_init(&chunk[i].waiters);
+        weft__lock_claim(&chunk[i].lock);
         d->free = &chunk[i];
     }
     /* release publishes the slots to the poller and to shutdown. mutation: see weft__driver_slot */

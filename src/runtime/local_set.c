@@ -120,6 +120,8 @@ static void fill(struct weft__local *l, const weft_local_set_config *c)
     s->has_slot = true;
     s->shutdown_grace_ns = c->shutdown_grace_ns;
     s->seed = weft__random_here(); /* of a seeded runtime, where there is one */
+    weft__lock_claim(&s->lock);
+    weft__lock_claim(&s->drive_lock);
     weft__inject_init(&s->inject);
     weft__lanes_init(&s->lanes, false);
     weft__list_init(&s->drive_waiters);

@@ -181,6 +181,8 @@ static void fill(struct weft_runtime *rt, const weft_config *c)
     s->seed = c->seed ? c->seed : weft__sys_random();
     rt->is_simulated = weft__virtual_is_here();
     fill_hooks(s, c);
+    weft__lock_claim(&s->lock);
+    weft__lock_claim(&s->drive_lock);
     weft__inject_init(&s->inject);
     weft__lanes_init(&s->lanes, s->watches_runs);
     weft__list_init(&s->drive_waiters);

@@ -24,6 +24,7 @@ struct weft__ends {
 static inline void weft__ends_init(struct weft__ends *e)
 {
     weft__a64_store_relaxed(&e->refs, 1); /* published with the pointer */
+    weft__lock_claim(&e->lock);
     e->sender_count = 1;
 }
 

@@ -85,6 +85,7 @@ int weft_queue_create(const weft_queue_options *options, weft_queue **ret_queue)
     q->type = (struct weft__value_type){options->elem_bytes, NULL, options->drop};
     q->capacity = options->capacity;
     weft__a64_store_relaxed(&q->refs, 1); /* published with the pointer */
+    weft__lock_claim(&q->lock);
     *ret_queue = q;
     return 0;
 }

@@ -88,6 +88,7 @@ int weft_watch_create(const weft_watch_options *options, const void *value,
     ch->type = (struct weft__value_type){options->elem_bytes, options->clone, options->drop};
     ch->version = 1;
     weft__ends_init(&ch->ends);
+    weft__lock_claim(&ch->writing);
     ch->current = node_create(ch);
     if (ch->current == NULL)
         goto err_channel;

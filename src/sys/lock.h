@@ -2,6 +2,12 @@
  * A lock for threads: one word, futex behind it. For short critical sections that never suspend;
  * the debug build counts the locks a thread holds so that the fiber switch can assert zero.
  *
+ * A forked child has copies of its parent's locks, which threads may have held that it lacks: who
+ * takes one there waits for ever, once in some thousand runs. Debug builds know whose a lock is,
+ * and such a child aborts each time, with a message. The process that initialised the lock, or
+ * claimed it, stands in the upper bits of the word. They are zero, and say nothing, in a lock that
+ * is static, or lies in an object in the user's memory, which a child may use when it was free.
+ *
  * Source: the three-state lock of Ulrich Drepper, "Futexes are tricky" (2011), section 5.
  */
 #ifndef WEFT_SYS_LOCK_H
@@ -11,7 +17,9 @@
 #include "sys/sys.h"
 
 struct weft__lock {
-    weft__a32 word; /* 0 free, 1 held, 2 held and maybe waited for; written by lockers */
+    /* 0 free, 1 held, 2 held and maybe waited for; debug builds: above these bits an owner's mark;
+     * written by lockers */
+    weft__a32 word;
 };
 
 #ifndef NDEBUG
@@ -48,29 +56,82 @@ static inline void weft__lock_tell(weft__a32 *flag)
 void weft__lock_tell(weft__a32 *flag);
 #endif
 
+/* ---- whose it is ---- */
+
+#if defined(NDEBUG) || defined(WEFT_MODEL)
+#define WEFT__LOCK_STATE UINT32_MAX
+static inline uint32_t weft__lock_mark(const struct weft__lock *l)
+{
+    (void)l;
+    return 0;
+}
+static inline void weft__lock_check_owner(const struct weft__lock *l)
+{
+    (void)l;
+}
+static inline void weft__lock_claim(struct weft__lock *l)
+{
+    (void)l;
+}
+#else
+#define WEFT__LOCK_STATE UINT32_C(3) /* the bits of the word that are not the mark */
+
+WEFT__NORETURN WEFT__COLD void weft__lock_is_ancestral(const struct weft__lock *l);
+
+/* What stands beside the state: the number of the process, and one. */
+static inline uint32_t weft__lock_mark(const struct weft__lock *l)
+{
+    return weft__a32_load_relaxed(&l->word) & ~WEFT__LOCK_STATE; /* it does not change meanwhile */
+}
+
+static inline uint32_t weft__lock_mark_here(void)
+{
+    return (weft__sys_process() + 1) * (WEFT__LOCK_STATE + 1);
+}
+
+static inline void weft__lock_check_owner(const struct weft__lock *l)
+{
+    uint32_t mark = weft__lock_mark(l);
+    if (WEFT__UNLIKELY(mark != 0 && mark != weft__lock_mark_here()))
+        weft__lock_is_ancestral(l);
+}
+
+/* For locks of weft's own in memory that was made zero: no forked child of this process takes it.
+ * Before anybody else knows it. */
+static inline void weft__lock_claim(struct weft__lock *l)
+{
+    weft__a32_store_relaxed(&l->word, weft__lock_mark_here());
+}
+#endif
+
+/* ---- taking it ---- */
+
 WEFT__COLD void weft__lock_slow(struct weft__lock *l);
 WEFT__COLD void weft__lock_wake(struct weft__lock *l);
 
 static inline void weft__lock_init(struct weft__lock *l)
 {
     weft__a32_store_relaxed(&l->word, 0);
+    weft__lock_claim(l);
 }
 
 static inline void weft__lock_acquire(struct weft__lock *l)
 {
-    uint32_t free = 0;
+    weft__lock_check_owner(l);
+    uint32_t mark = weft__lock_mark(l), free = mark;
     weft__model_lock_word(l);
     /* acquire pairs with the release in weft__lock_release: what the last holder wrote is seen. */
-    if (WEFT__UNLIKELY(!weft__a32_cas_acquire(&l->word, &free, 1)))
+    if (WEFT__UNLIKELY(!weft__a32_cas_acquire(&l->word, &free, mark | 1)))
         weft__lock_slow(l);
     weft__lock_count_add(1);
 }
 
 static inline bool weft__lock_try_acquire(struct weft__lock *l)
 {
-    uint32_t free = 0;
+    weft__lock_check_owner(l);
+    uint32_t mark = weft__lock_mark(l), free = mark;
     weft__model_lock_word(l);
-    if (!weft__a32_cas_acquire(&l->word, &free, 1))
+    if (!weft__a32_cas_acquire(&l->word, &free, mark | 1))
         return false;
     weft__lock_count_add(1);
     return true;
@@ -78,9 +139,10 @@ static inline bool weft__lock_try_acquire(struct weft__lock *l)
 
 static inline void weft__lock_release(struct weft__lock *l)
 {
+    uint32_t mark = weft__lock_mark(l);
     weft__lock_count_add(-1);
     /* release publishes the section; a 2 says that somebody may sleep on the word. */
-    if (WEFT__UNLIKELY(weft__a32_swap_release(&l->word, 0) == 2))
+    if (WEFT__UNLIKELY(weft__a32_swap_release(&l->word, mark) == (mark | 2)))
         weft__lock_wake(l);
 }
 
@@ -93,7 +155,7 @@ static inline void weft__lock_settle(struct weft__lock *l)
 {
     /* acquire pairs with the release in weft__lock_release. Having seen the holder's store we see
      * its acquisition of the word, or what came after it. */
-    if (WEFT__LIKELY(weft__a32_load_acquire(&l->word) == 0))
+    if (WEFT__LIKELY((weft__a32_load_acquire(&l->word) & WEFT__LOCK_STATE) == 0))
         return;
     weft__lock_acquire(l);
     weft__lock_release(l);

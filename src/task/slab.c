@@ -28,6 +28,7 @@ int weft__slab_create(struct weft__core *core, void (*free_core)(struct weft__co
         return -ENOMEM;
     s->core = core;
     s->free_core = free_core;
+    weft__lock_claim(&s->lock);
     *ret = s;
     return 0;
 }
