@@ -17,6 +17,9 @@
  * of a function, in futures by their poll; what returns no error says the same, does nothing, and
  * answers as for an empty map.
  *
+ * In a forked child a map of its parent's is not to be used: spawning, joining and shutting it down
+ * return -EPERM with a line in the log; aborting, detaching and destroying do nothing.
+ *
  * Source: the interface is that of JoinMap in tokio-util.
  */
 #ifndef WEFT_JOIN_MAP_H

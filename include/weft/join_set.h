@@ -20,6 +20,10 @@
  * Misuse: -EINVAL with a line in the log for NULL in the place of a set, in futures by their poll;
  * what returns no error says the same, does nothing, and answers as for an empty set.
  *
+ * In a forked child a set of its parent's is not to be used: spawning, joining and shutting it down
+ * return -EPERM with a line in the log, all else does nothing, and the set counts no task.
+ * Destroying it leaves the tasks alone.
+ *
  * Source: the interface is that of JoinSet in Tokio.
  */
 #ifndef WEFT_JOIN_SET_H

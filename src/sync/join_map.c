@@ -171,6 +171,8 @@ int weft_join_map_create(const weft_join_map_options *options, weft_join_map **r
 
 static void detach_all(weft_join_map *map)
 {
+    if (weft__members_are_ancestors(&map->members))
+        return;
     size_t at = 0;
     for (struct entry *e; (e = first_entry(map, &at)) != NULL;) {
         unlink_entry(map, e);
@@ -226,6 +228,8 @@ int weft__join_map_spawn_at(weft_join_map *map, const void *key, enum weft_membe
     if (map == NULL || key == NULL)
         return weft__misuse_at("weft_join_map_spawn", -EINVAL, "the map or the key is NULL", site);
     struct weft__core *core;
+    if (weft__members_are_inherited(&map->members, "weft_join_map_spawn", NULL))
+        return -EPERM;
     int rc = weft__member_find_core("weft_join_map_spawn", kind, options, fn, arg, site, &core);
     if (rc < 0)
         return rc;
@@ -424,6 +428,8 @@ int weft_join_map_shutdown(weft_join_map *map)
 {
     if (map == NULL)
         return null_argument("weft_join_map_shutdown", WEFT__CALLER);
+    if (weft__members_are_inherited(&map->members, "weft_join_map_shutdown", WEFT__CALLER))
+        return -EPERM;
     weft__members_abort_all(&map->members);
     int rc = weft__wait_begin("weft_join_map_shutdown", WEFT__CALLER);
     if (rc == 0)

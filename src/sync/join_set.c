@@ -52,6 +52,8 @@ int weft__join_set_spawn_at(weft_join_set *set, enum weft_member_kind kind,
     if (WEFT__UNLIKELY(set == NULL))
         return weft__misuse_at("weft_join_set_spawn", -EINVAL, "the set is NULL", site);
     struct weft__core *core;
+    if (weft__members_are_inherited(&set->members, "weft_join_set_spawn", NULL))
+        return -EPERM;
     int rc = weft__member_find_core("weft_join_set_spawn", kind, options, fn, arg, site, &core);
     if (rc < 0)
         return rc;
@@ -201,6 +203,8 @@ long weft_join_set_join_all(weft_join_set *set, void **ret_values, size_t values
     if (set == NULL)
         return null_set("weft_join_set_join_all", WEFT__CALLER);
     struct weft__members *g = &set->members;
+    if (weft__members_are_inherited(g, "weft_join_set_join_all", WEFT__CALLER))
+        return -EPERM;
     int rc = weft__wait_begin("weft_join_set_join_all", WEFT__CALLER);
     if (rc == 0 && weft__task_current() == NULL)
         rc = weft__misuse("weft_join_set_join_all", -EPERM,

@@ -17,6 +17,7 @@ void weft__members_init(struct weft__members *g, size_t member_bytes)
     weft__lock_init(&g->lock);
     g->refs = 1;
     g->member_bytes = member_bytes;
+    g->process = weft__sys_process();
     weft__list_init(&g->running);
     weft__list_init(&g->done);
     weft__list_init(&g->awaited);
@@ -257,8 +258,19 @@ int weft__member_spawn(struct weft__member *m, struct weft__core *core, enum wef
 
 /* ---- taking ---- */
 
+/* NULL, and *ret_rc: -EPERM. */
+static bool refuses_take(const struct weft__members *g, int *ret_rc)
+{
+    if (!weft__members_are_inherited(g, "join_next", NULL))
+        return false;
+    *ret_rc = -EPERM;
+    return true;
+}
+
 struct weft__member *weft__members_try_take(struct weft__members *g, int *ret_rc)
 {
+    if (refuses_take(g, ret_rc))
+        return NULL;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&g->lock);
     struct weft__member *m = take_locked(g, &wakes);
@@ -272,6 +284,8 @@ struct weft__member *weft__members_try_take(struct weft__members *g, int *ret_rc
 struct weft__member *weft__members_poll_take(struct weft__members *g, struct weft__waiter *w,
                                              weft_waker *waker, int *ret_rc)
 {
+    if (refuses_take(g, ret_rc))
+        return NULL;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&g->lock);
     struct weft__member *m = take_locked(g, &wakes);
@@ -289,6 +303,8 @@ struct weft__member *weft__members_poll_take(struct weft__members *g, struct wef
 
 void weft__members_leave(struct weft__members *g, struct weft__waiter *w)
 {
+    if (weft__members_are_ancestors(g))
+        return; /* nobody goes through the queue */
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&g->lock);
     /* Woken, and leaves: another one is to look in its place. */
@@ -341,6 +357,8 @@ struct weft__member *weft__members_take_failed(struct weft__members *g)
 
 void weft__members_abort_all(struct weft__members *g)
 {
+    if (weft__members_are_ancestors(g))
+        return;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&g->lock);
     for (struct weft__node *n = g->running.next; n != &g->running; n = n->next)
@@ -383,6 +401,8 @@ static void detach(struct weft__members *g, bool only_done)
 
 void weft__members_detach_all(struct weft__members *g)
 {
+    if (weft__members_are_ancestors(g))
+        return;
     detach(g, false);
 }
 
@@ -437,7 +457,7 @@ bool weft__can_wait_for_ends(void)
 bool weft__can_wait_for_end_of(const weft_task *task, const struct weft__core *core)
 {
     const struct weft__task *self = weft__wait_task();
-    if (self == NULL || weft__task_address(task) == self)
+    if (self == NULL || weft__task_address(task) == self || weft__core_is_ancestral(core))
         return false;
     if (core->home == 0 || self->core == core)
         return true;
@@ -516,6 +536,8 @@ bool weft__members_abort_and_wait(struct weft__members *g)
 
 int weft__members_shutdown(struct weft__members *g, const char *call, const void *caller)
 {
+    if (weft__members_are_inherited(g, call, caller))
+        return -EPERM;
     begin_to_end(g);
     WEFT_DEFER(stop_ending, g);
     int rc = weft__wait_begin(call, caller);
@@ -558,6 +580,8 @@ void weft__members_release(struct weft__members *g)
 
 void weft__members_destroy(struct weft__members *g, void (*finish)(void *group))
 {
+    if (weft__members_are_ancestors(g))
+        return; /* the copy stays as it is */
     /* When shutdown unwinds the caller while it waits, the rest is done by its cleanups, which may
      * wait. */
     weft_cleanup rest = {NULL, finish, g};

@@ -18,6 +18,9 @@
  * The memory of the group is that of its owner and of every member that has not ended: the last one
  * frees it. Records of members are kept and reused, so a group allocates only when it is larger
  * than ever before.
+ *
+ * A forked child leaves a group of its parent's alone: the tasks are not there, and the lock may be
+ * held for ever. Functions that say how it went return -EPERM, the others do nothing.
  */
 #ifndef WEFT_SYNC_MEMBERS_H
 #define WEFT_SYNC_MEMBERS_H
@@ -60,10 +63,22 @@ struct weft__members {
     struct weft__waitq next;  /* under lock: wait for one that is DONE, or for none to be left */
     struct weft__waitq ended; /* under lock: wait for all to have ended, see weft__members_wait() */
     size_t member_bytes;      /* of a record, which begins with struct weft__member */
+    uint32_t process;         /* that made it, as weft__sys_process() */
 };
 
 /* member_bytes: of the caller's record. */
 void weft__members_init(struct weft__members *g, size_t member_bytes);
+
+/* True in a forked child, for a group of its parent's; the first without a report. */
+static inline bool weft__members_are_ancestors(const struct weft__members *g)
+{
+    return weft__sys_is_ancestor(g->process);
+}
+static inline bool weft__members_are_inherited(const struct weft__members *g, const char *call,
+                                               const void *caller)
+{
+    return weft__is_inherited(call, g->process, caller);
+}
 
 /* ---- spawning ---- */
 
@@ -87,7 +102,7 @@ int weft__member_spawn(struct weft__member *m, struct weft__core *core, enum wef
 /* ---- taking ---- */
 
 /* The first that is DONE: its outcome and its record are the caller's. NULL, and *ret_rc: -EAGAIN
- * none is; -ENOENT there is no member. */
+ * none is; -ENOENT there is no member; -EPERM. */
 struct weft__member *weft__members_try_take(struct weft__members *g, int *ret_rc);
 /* The same for a poll: registers w and says WEFT_PENDING in place of -EAGAIN. */
 struct weft__member *weft__members_poll_take(struct weft__members *g, struct weft__waiter *w,
@@ -119,7 +134,8 @@ int weft__members_wait(struct weft__members *g, bool or_failed);
  * thread that is merely inside a runtime, since maybe nobody drives that. */
 bool weft__can_wait_for_ends(void);
 /* Whether the caller may wait for the end of this one: neither itself, nor a local task of a set
- * that the caller does not drive, since maybe nobody does. */
+ * that the caller does not drive, since maybe nobody does; nor, in a forked child, one of its
+ * parent's. */
 bool weft__can_wait_for_end_of(const weft_task *task, const struct weft__core *core);
 /* Aborts all, and waits for them if the caller can, whatever else is asked of it. False: members
  * may be left. */
@@ -141,6 +157,8 @@ WEFT__NORETURN void weft__member_raise(const char *call, weft_outcome *o);
 
 static inline size_t weft__members_len(struct weft__members *g)
 {
+    if (weft__members_are_ancestors(g))
+        return 0;
     weft__lock_acquire(&g->lock);
     size_t len = g->len;
     weft__lock_release(&g->lock);

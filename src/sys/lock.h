@@ -104,6 +104,17 @@ static inline void weft__lock_claim(struct weft__lock *l)
 }
 #endif
 
+/* For functions on objects of weft's that have a lock: true, with a report, in a forked child, when
+ * `process` is that of an ancestor, which has made the object. The lock may be held for ever, and
+ * who waits in there is a copy. */
+static inline bool weft__is_inherited(const char *call, uint32_t process, const void *caller)
+{
+    if (WEFT__LIKELY(!weft__sys_is_ancestor(process)))
+        return false;
+    weft__misuse_report(call, "this is a forked child, and the object its parent's", caller);
+    return true;
+}
+
 /* ---- taking it ---- */
 
 WEFT__COLD void weft__lock_slow(struct weft__lock *l);

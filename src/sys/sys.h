@@ -205,5 +205,10 @@ static inline uint32_t weft__sys_process(void)
     return weft__a32_load_relaxed(&page->process) ^ 1; /* readable: as above */
 }
 #endif
+/* True in a forked child, for the number of an ancestor. */
+static inline bool weft__sys_is_ancestor(uint32_t process)
+{
+    return __builtin_expect(process != weft__sys_process(), 0);
+}
 
 #endif
