@@ -8,6 +8,9 @@
  * weft_race(), which aborts the others when one has ended. All three return when every task has
  * ended, so nothing runs on that points into the caller's frame.
  *
+ * In a forked child a task of its parent's does not end: waiting for it returns -EPERM with a line
+ * in the log.
+ *
  * Source: join!, try_join! and race of Rust's futures crates.
  */
 #ifndef WEFT_JOIN_ALL_H

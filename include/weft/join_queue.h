@@ -8,6 +8,9 @@
  *
  * Misuse: as for join sets.
  *
+ * In a forked child the tasks of its parent do not end: waiting for one of them returns -EPERM with
+ * a line in the log, and destroying a queue of them leaves them alone.
+ *
  * Source: the interface is that of JoinQueue in tokio-util.
  */
 #ifndef WEFT_JOIN_QUEUE_H

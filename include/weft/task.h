@@ -8,6 +8,9 @@
  *
  * A handle is owned by one holder at a time: joining it to the end, or weft_task_detach(), gives it
  * up. Every function that takes a handle may be called from any thread.
+ *
+ * In a forked child a task of its parent's does not go on: waiting for its end returns -EPERM with
+ * a line in the log, and aborting it does nothing. Its handle may be given up.
  */
 #ifndef WEFT_TASK_H
 #define WEFT_TASK_H

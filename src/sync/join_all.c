@@ -6,6 +6,7 @@
  */
 #include <weft/join_all.h>
 
+#include "sys/lock.h"
 #include "task/state.h"
 #include "task/task.h"
 
@@ -36,24 +37,32 @@ static bool has_failed(const struct weft__task *t)
     return t == NULL || t->outcome != WEFT_OUTCOME_VALUE;
 }
 
+/* In a forked child: one of its parent's, which does not go on. */
+static bool never_ends(const struct weft__task *t)
+{
+    return !has_ended(t) && weft__is_inherited("weft_join_all", t->core->process, NULL);
+}
+
 /* ---- the phases ---- */
 
-/* False: the waker is registered with every task that has not ended. True: decided. */
-static bool watch(weft_join_all_future *j, weft_waker *waker)
+/* WEFT_PENDING: the waker is registered with every task that has not ended. 0: decided. -EPERM. */
+static int watch(weft_join_all_future *j, weft_waker *waker)
 {
     bool is_pending = false;
     for (size_t i = j->waits_for; i < j->count; i++) {
         struct weft__task *t = task_of(j->tasks[i]);
-        if (!has_ended(t) && weft__task_set_joiner(t, waker)) {
+        if (never_ends(t)) {
+            return -EPERM;
+        } else if (!has_ended(t) && weft__task_set_joiner(t, waker)) {
             is_pending = true;
         } else if (j->mode == MODE_RACE || has_failed(t)) {
             j->first = i;
-            return true;
+            return 0;
         } else if (i == j->waits_for) {
             j->waits_for++; /* those in front are not looked at again */
         }
     }
-    return !is_pending;
+    return is_pending ? WEFT_PENDING : 0;
 }
 
 static void abort_all(weft_join_all_future *j)
@@ -63,14 +72,17 @@ static void abort_all(weft_join_all_future *j)
             (void)weft_abort(j->tasks[i]); /* the handle was just looked at */
 }
 
-static bool drain(weft_join_all_future *j, weft_waker *waker)
+/* WEFT_PENDING: the waker is registered with the first that has not ended. 0: all have. -EPERM. */
+static int drain(weft_join_all_future *j, weft_waker *waker)
 {
     for (; j->waits_for < j->count; j->waits_for++) {
         struct weft__task *t = task_of(j->tasks[j->waits_for]);
+        if (never_ends(t))
+            return -EPERM;
         if (!has_ended(t) && weft__task_set_joiner(t, waker))
-            return false;
+            return WEFT_PENDING;
     }
-    return true;
+    return 0;
 }
 
 /* Gives all handles up. Returns how many tasks did not end with a value. */
@@ -126,21 +138,21 @@ static int begin(weft_join_all_future *j, weft_waker *waker)
 static int join_all_poll(weft_future *f, weft_waker *waker)
 {
     weft_join_all_future *j = WEFT__CONTAINER_OF(f, weft_join_all_future, future);
-    if (j->phase == PHASE_NEW) {
-        int rc = begin(j, waker);
-        if (rc < 0)
-            return rc;
-    }
+    int rc = j->phase == PHASE_NEW ? begin(j, waker) : 0;
+    if (rc < 0)
+        return rc;
     if (j->phase == PHASE_WATCH) {
-        if (!watch(j, waker))
-            return WEFT_PENDING;
+        rc = watch(j, waker);
+        if (rc < 0)
+            return rc; /* WEFT_PENDING too */
         j->phase = PHASE_DRAIN;
         j->waits_for = 0;
         if (j->first != NONE)
             abort_all(j);
     }
-    if (!drain(j, waker))
-        return WEFT_PENDING;
+    rc = drain(j, waker);
+    if (rc < 0)
+        return rc;
     if (j->ret_failed && j->first != NONE)
         *j->ret_failed = j->first;
     int failed = take_all(j);

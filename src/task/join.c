@@ -35,6 +35,13 @@ static WEFT__NOINLINE int joins_itself(const void *caller)
     return weft__misuse("weft_join", -EDEADLK, "a task joins itself", caller);
 }
 
+/* In a forked child, where the task does not go on. */
+static WEFT__COLD int never_ends(const void *caller)
+{
+    return weft__misuse("weft_join", -EPERM, "this is a forked child, and the task its parent's",
+                        caller);
+}
+
 /* In weft_block_in_place(), whose caller cannot end before. Not for a task of another runtime, or
  * of a set, that is driven in there: what drives them may end before it does. */
 static bool stands_in(const struct weft__task *t)
@@ -54,6 +61,11 @@ static int join_poll(weft_future *f, weft_waker *waker)
         return -EINVAL;
     if (WEFT__UNLIKELY(t == weft__task_of_waker(waker)))
         return joins_itself(NULL);
+    if (WEFT__UNLIKELY(weft__core_is_ancestral(t->core)) &&
+        !(weft__a64_load_acquire(&t->state) & WEFT__TASK_DONE)) {
+        j->is_pending = false;
+        return never_ends(NULL);
+    }
     j->is_pending = weft__task_set_joiner(t, waker);
     return j->is_pending ? WEFT_PENDING : 0;
 }
