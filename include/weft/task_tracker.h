@@ -19,6 +19,9 @@
  * poll; what returns no error says the same, does nothing, and answers as for one that is closed
  * and counts nothing.
  *
+ * In a forked child a tracker of its parent's may be given up. Spawning and waiting return -EPERM
+ * with a line in the log; closing, reopening and releasing do nothing, with such a line.
+ *
  * Source: the interface is that of TaskTracker in tokio-util.
  */
 #ifndef WEFT_TASK_TRACKER_H

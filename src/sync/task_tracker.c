@@ -32,6 +32,7 @@ struct weft_task_tracker {
      * while it is set */
     weft__a64 word;
     struct weft__waitq waiters; /* under lock */
+    uint32_t process;           /* that made it, as weft__sys_process() */
 };
 
 static bool is_over(uint64_t word)
@@ -108,6 +109,7 @@ int weft_task_tracker_create(weft_task_tracker **ret_tracker)
         return -ENOMEM;
     t->hook.fn = task_ended;
     weft__lock_init(&t->lock);
+    t->process = weft__sys_process();
     weft__a64_store_relaxed(&t->word, REF); /* nobody else knows it yet */
     *ret_tracker = t;
     return 0;
@@ -141,7 +143,8 @@ void weft_task_tracker_acquire(weft_task_tracker *t)
 
 void weft_task_tracker_release(weft_task_tracker *t)
 {
-    if (weft__is_null("weft_task_tracker_release", t, WEFT__CALLER))
+    if (weft__is_null("weft_task_tracker_release", t, WEFT__CALLER) ||
+        weft__is_inherited("weft_task_tracker_release", t->process, WEFT__CALLER))
         return;
     if (weft_task_tracker_len(t) == 0)
         (void)weft__misuse("weft_task_tracker_release", -EPERM, "nothing was acquired",
@@ -160,7 +163,8 @@ size_t weft_task_tracker_len(const weft_task_tracker *t)
 
 bool weft_task_tracker_close(weft_task_tracker *t)
 {
-    if (weft__is_null("weft_task_tracker_close", t, WEFT__CALLER))
+    if (weft__is_null("weft_task_tracker_close", t, WEFT__CALLER) ||
+        weft__is_inherited("weft_task_tracker_close", t->process, WEFT__CALLER))
         return false;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&t->lock);
@@ -176,7 +180,8 @@ bool weft_task_tracker_close(weft_task_tracker *t)
 
 bool weft_task_tracker_reopen(weft_task_tracker *t)
 {
-    if (weft__is_null("weft_task_tracker_reopen", t, WEFT__CALLER))
+    if (weft__is_null("weft_task_tracker_reopen", t, WEFT__CALLER) ||
+        weft__is_inherited("weft_task_tracker_reopen", t->process, WEFT__CALLER))
         return false;
     weft__lock_acquire(&t->lock);
     /* relaxed: it tells nobody of anything else */
@@ -201,6 +206,8 @@ int weft__task_tracker_spawn_at(weft_task_tracker *t, enum weft_member_kind kind
     if (t == NULL)
         return weft__misuse_at("weft_task_tracker_spawn", -EINVAL, "the tracker is NULL", site);
     struct weft__core *core;
+    if (weft__is_inherited("weft_task_tracker_spawn", t->process, NULL))
+        return -EPERM;
     int rc = weft__member_find_core("weft_task_tracker_spawn", kind, options, fn, arg, site, &core);
     if (rc < 0)
         return rc;
@@ -246,6 +253,8 @@ static int wait_poll(weft_future *f, weft_waker *waker)
         unref(t);
         return 0;
     }
+    if (weft__is_inherited("weft_task_tracker_wait", t->process, NULL))
+        return -EPERM;
     weft__lock_acquire(&t->lock);
     bool is_new = weft__waiter_is_idle(&w->waiter);
     /* relaxed: whoever closed it, or left as the last one, has had the lock */
@@ -265,6 +274,8 @@ static void wait_cancel(weft_future *f)
     weft_task_tracker *t = w->tracker;
     if (weft__waiter_is_idle(&w->waiter))
         return; /* never polled: it has no reference */
+    if (weft__sys_is_ancestor(t->process))
+        return; /* nobody goes through the queue */
     weft__lock_acquire(&t->lock);
     (void)weft__waitq_leave(&t->waiters, &w->waiter); /* all are ended together */
     weft__lock_release(&t->lock);
