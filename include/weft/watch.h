@@ -16,6 +16,9 @@
  *   Context:  anywhere, also without a runtime, and never suspends; unless it says otherwise.
  *   Misuse:   -EINVAL with a line in the log for NULL arguments; what returns no error says the
  *             same, and answers as for a channel that is closed and empty.
+ *   Fork:     of a channel of its parent's a forked child may give its ends up. All else is -EPERM
+ *             with a line in the log; what returns no error does nothing, and answers as for a
+ *             channel that is closed and empty.
  *
  * Source: the channel of Tokio's sync::watch; values kept by reference count instead of a lock for
  * readers and writers.

@@ -130,7 +130,7 @@ static weft_broadcast_sender *create(const weft_broadcast_options *o)
 
 static void channel_unref(weft_broadcast_sender *ch)
 {
-    if (!weft__ends_unref(&ch->ends))
+    if (!weft__ends_unref(&ch->ends) || weft__ends_are_ancestors(&ch->ends))
         return;
     /* The last receiver has emptied the slots. */
     while (ch->extra) {
@@ -143,6 +143,8 @@ static void channel_unref(weft_broadcast_sender *ch)
 
 static int add_receiver(weft_broadcast_sender *ch, weft_broadcast_receiver **ret_rx)
 {
+    if (weft__ends_are_inherited(&ch->ends, "weft_broadcast_subscribe", NULL))
+        return -EPERM;
     weft_broadcast_receiver *rx = weft__malloc(sizeof *rx);
     if (rx == NULL)
         return -ENOMEM;
@@ -223,6 +225,8 @@ weft_broadcast_sender *weft_broadcast_weak_upgrade(weft_broadcast_weak_sender *w
         return NULL;
     }
     weft_broadcast_sender *ch = channel_of(weak);
+    if (weft__ends_are_inherited(&ch->ends, "weft_broadcast_weak_upgrade", WEFT__CALLER))
+        return NULL;
     weft__lock_acquire(&ch->ends.lock);
     bool is_open = ch->ends.sender_count > 0;
     ch->ends.sender_count += is_open;
@@ -286,6 +290,8 @@ void weft_broadcast_receiver_destroy(weft_broadcast_receiver *rx)
     if (rx == NULL)
         return;
     weft_broadcast_sender *ch = rx->ch;
+    if (weft__ends_are_ancestors(&ch->ends))
+        return;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&ch->ends.lock);
     uint64_t next = rx->next, end = ch->tail; /* what is sent from here on does not count on rx */
@@ -303,6 +309,8 @@ int weft_broadcast_send(weft_broadcast_sender *tx, const void *elem)
 {
     if (tx == NULL || (elem == NULL && tx->type.bytes))
         return weft__misuse("weft_broadcast_send", -EINVAL, "an argument is NULL", WEFT__CALLER);
+    if (weft__ends_are_inherited(&tx->ends, "weft_broadcast_send", WEFT__CALLER))
+        return -EPERM;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     struct weft__broadcast_node *dead = NULL;
     weft__lock_acquire(&tx->ends.lock);
@@ -337,7 +345,8 @@ int weft_broadcast_send(weft_broadcast_sender *tx, const void *elem)
 
 size_t weft_broadcast_sender_len(weft_broadcast_sender *tx)
 {
-    if (weft__is_null("weft_broadcast_sender_len", tx, WEFT__CALLER))
+    if (weft__is_null("weft_broadcast_sender_len", tx, WEFT__CALLER) ||
+        weft__ends_are_ancestors(&tx->ends))
         return 0;
     weft__lock_acquire(&tx->ends.lock);
     size_t len = tx->kept;

@@ -105,6 +105,8 @@ static int take_next(weft_broadcast_receiver *rx, void *elem, struct weft__broad
 static int try_recv(weft_broadcast_receiver *rx, void *elem, uint64_t *ret_lost)
 {
     weft_broadcast_sender *ch = rx->ch;
+    if (weft__ends_are_inherited(&ch->ends, "weft_broadcast_recv", NULL))
+        return -EPERM;
     struct weft__broadcast_node *dead = NULL;
     weft__lock_acquire(&ch->ends.lock);
     int rc = look(rx, ret_lost);
@@ -126,6 +128,8 @@ static int recv_poll(weft_future *f, weft_waker *waker)
     if (r->rx == NULL)
         return -EINVAL;
     weft_broadcast_sender *ch = r->rx->ch;
+    if (weft__ends_are_inherited(&ch->ends, f->ops->name, NULL))
+        return -EPERM;
     struct weft__broadcast_node *dead = NULL;
     weft__lock_acquire(&ch->ends.lock);
     int rc = look(r->rx, r->ret_lost);
@@ -149,6 +153,8 @@ static void recv_cancel(weft_future *f)
     if (r->rx == NULL)
         return; /* misuse, and not polled */
     weft_broadcast_sender *ch = r->rx->ch;
+    if (weft__ends_are_ancestors(&ch->ends))
+        return; /* nobody goes through the queue */
     weft__lock_acquire(&ch->ends.lock);
     (void)weft__waitq_leave(&ch->ends.waiting, &r->waiter); /* or it has been woken */
     weft__lock_release(&ch->ends.lock);
@@ -223,7 +229,8 @@ int weft_broadcast_blocking_recv(weft_broadcast_receiver *rx, void *elem, uint64
 
 uint64_t weft_broadcast_receiver_len(weft_broadcast_receiver *rx)
 {
-    if (weft__is_null("weft_broadcast_receiver_len", rx, WEFT__CALLER))
+    if (weft__is_null("weft_broadcast_receiver_len", rx, WEFT__CALLER) ||
+        weft__ends_are_ancestors(&rx->ch->ends))
         return 0;
     weft__lock_acquire(&rx->ch->ends.lock);
     uint64_t len = rx->ch->tail - rx->next;

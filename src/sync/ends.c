@@ -5,6 +5,8 @@
 void weft__ends_add_sender(struct weft__ends *e)
 {
     weft__ends_ref(e);
+    if (weft__ends_are_ancestors(e))
+        return; /* and so does remove */
     weft__lock_acquire(&e->lock);
     e->sender_count++;
     weft__lock_release(&e->lock);
@@ -12,6 +14,8 @@ void weft__ends_add_sender(struct weft__ends *e)
 
 void weft__ends_remove_sender(struct weft__ends *e)
 {
+    if (weft__ends_are_ancestors(e))
+        return;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&e->lock);
     if (--e->sender_count == 0)
@@ -28,7 +32,7 @@ void weft__ends_remove_receiver(struct weft__ends *e, struct weft__wake_list *wa
 
 size_t weft__ends_sender_count(struct weft__ends *e)
 {
-    if (e == NULL)
+    if (e == NULL || weft__ends_are_ancestors(e))
         return 0;
     weft__lock_acquire(&e->lock);
     size_t count = e->sender_count;
@@ -38,7 +42,7 @@ size_t weft__ends_sender_count(struct weft__ends *e)
 
 size_t weft__ends_receiver_count(struct weft__ends *e)
 {
-    if (e == NULL)
+    if (e == NULL || weft__ends_are_ancestors(e))
         return 0;
     weft__lock_acquire(&e->lock);
     size_t count = e->receiver_count;
@@ -59,6 +63,8 @@ int weft__ends_closed_poll(weft_future *f, weft_waker *waker)
     struct weft__ends *e = c->ends;
     if (e == NULL)
         return -EINVAL;
+    if (weft__ends_are_inherited(e, f->ops->name, NULL))
+        return -EPERM;
     int rc = 0;
     weft__lock_acquire(&e->lock);
     if (e->receiver_count == 0) {
@@ -74,8 +80,8 @@ int weft__ends_closed_poll(weft_future *f, weft_waker *waker)
 void weft__ends_closed_cancel(weft_future *f)
 {
     struct weft__ends_closed *c = closed_of(f);
-    if (c->ends == NULL)
-        return; /* misuse, and not polled */
+    if (c->ends == NULL || weft__ends_are_ancestors(c->ends))
+        return; /* misuse, and not polled; or nobody goes through the queue */
     weft__lock_acquire(&c->ends->lock);
     (void)weft__waitq_leave(&c->ends->closed, &c->waiter); /* or it was woken: nothing is owed */
     weft__lock_release(&c->ends->lock);

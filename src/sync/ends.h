@@ -3,6 +3,10 @@
  * waits for news, and who waits for the last receiver to go. What broadcast and watch share.
  *
  * It is the first member of the channel, so the address of the one is that of the other.
+ *
+ * A forked child leaves a channel of its parent's alone: the lock may be held for ever, and who
+ * waits is a copy. What says how it went returns -EPERM, the rest does nothing, and ends that are
+ * given up stay where they are.
  */
 #ifndef WEFT_SYNC_ENDS_H
 #define WEFT_SYNC_ENDS_H
@@ -12,6 +16,7 @@
 struct weft__ends {
     /* For the memory alone: whoever may still touch it. Taken and given up by all. */
     weft__a64 refs;
+    uint32_t process; /* that made it, as weft__sys_process() */
 
     struct weft__lock lock; /* guards the rest, and what the channel says */
     size_t sender_count, receiver_count;
@@ -25,7 +30,19 @@ static inline void weft__ends_init(struct weft__ends *e)
 {
     weft__a64_store_relaxed(&e->refs, 1); /* published with the pointer */
     weft__lock_claim(&e->lock);
+    e->process = weft__sys_process();
     e->sender_count = 1;
+}
+
+/* True in a forked child, for a channel of its parent's; the first without a report. */
+static inline bool weft__ends_are_ancestors(const struct weft__ends *e)
+{
+    return weft__sys_is_ancestor(e->process);
+}
+static inline bool weft__ends_are_inherited(const struct weft__ends *e, const char *call,
+                                            const void *caller)
+{
+    return weft__is_inherited(call, e->process, caller);
 }
 
 static inline void weft__ends_ref(struct weft__ends *e)
@@ -46,7 +63,7 @@ void weft__ends_remove_sender(struct weft__ends *e);
 /* Under the lock: a receiver less, whose reference stays. */
 void weft__ends_remove_receiver(struct weft__ends *e, struct weft__wake_list *wakes);
 
-/* Numbers to be shown. 0 for NULL. */
+/* Numbers to be shown. 0 for NULL, and in a forked child. */
 size_t weft__ends_sender_count(struct weft__ends *e);
 size_t weft__ends_receiver_count(struct weft__ends *e);
 

@@ -36,6 +36,8 @@ static void node_put(weft_watch_sender *ch, struct weft__watch_node *n)
 
 void weft__watch_unpin(weft_watch_sender *ch, struct weft__watch_node *n)
 {
+    if (weft__ends_are_ancestors(&ch->ends))
+        return;
     weft__lock_acquire(&ch->ends.lock);
     bool is_last = --n->refs == 0;
     weft__lock_release(&ch->ends.lock);
@@ -49,7 +51,7 @@ void weft__watch_unpin(weft_watch_sender *ch, struct weft__watch_node *n)
 
 static void channel_unref(weft_watch_sender *ch)
 {
-    if (!weft__ends_unref(&ch->ends))
+    if (!weft__ends_unref(&ch->ends) || weft__ends_are_ancestors(&ch->ends))
         return;
     weft__value_drop(&ch->type, ch->current->value);
     weft__free(ch->current);
@@ -64,6 +66,8 @@ static void channel_unref(weft_watch_sender *ch)
 /* seen: the version, NULL: the one that is there */
 static int add_receiver(weft_watch_sender *ch, const uint64_t *seen, weft_watch_receiver **ret_rx)
 {
+    if (weft__ends_are_inherited(&ch->ends, "weft_watch_subscribe", NULL))
+        return -EPERM;
     weft_watch_receiver *rx = weft__malloc(sizeof *rx);
     if (rx == NULL)
         return -ENOMEM;
@@ -145,6 +149,8 @@ void weft_watch_receiver_destroy(weft_watch_receiver *rx)
     if (rx == NULL)
         return;
     weft_watch_sender *ch = rx->ch;
+    if (weft__ends_are_ancestors(&ch->ends))
+        return;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&ch->ends.lock);
     weft__ends_remove_receiver(&ch->ends, &wakes);
@@ -186,6 +192,8 @@ bool weft_watch_is_closed(weft_watch_sender *tx)
 static int write_begin(const char *call, weft_watch_sender *tx, struct weft__watch_node **ret_node,
                        const void *caller)
 {
+    if (weft__ends_are_inherited(&tx->ends, call, caller))
+        return -EPERM;
     /* relaxed: it equals our own context only if we have stored it ourselves */
     if (weft__aptr_load_relaxed(&tx->writer) == weft__ctx_get())
         return weft__misuse(call, -EDEADLK,
@@ -349,6 +357,8 @@ int weft_watch_send_if_modified(weft_watch_sender *tx, bool (*fn)(void *value, v
 
 static const void *borrow(weft_watch_sender *ch, weft_watch_receiver *update, weft_watch_ref *ref)
 {
+    if (weft__ends_are_inherited(&ch->ends, "weft_watch_borrow", NULL))
+        return NULL;
     weft__ends_ref(&ch->ends);
     weft__lock_acquire(&ch->ends.lock);
     struct weft__watch_node *n = weft__watch_pin(ch);
@@ -406,6 +416,8 @@ static int get(const char *call, weft_watch_receiver *rx, weft_watch_receiver *u
     if (!weft__watch_can_copy(rx->ch))
         return cannot_copy(call, caller);
     weft_watch_sender *ch = rx->ch;
+    if (weft__ends_are_inherited(&ch->ends, call, caller))
+        return -EPERM;
     weft__lock_acquire(&ch->ends.lock);
     struct weft__watch_node *n = weft__watch_pin(ch);
     uint64_t version = ch->version;

@@ -44,6 +44,8 @@ static int changed_poll(weft_future *f, weft_waker *waker)
     if (c->rx == NULL)
         return -EINVAL;
     weft_watch_sender *ch = c->rx->ch;
+    if (weft__ends_are_inherited(&ch->ends, f->ops->name, NULL))
+        return -EPERM;
     weft__lock_acquire(&ch->ends.lock);
     int rc = take_change(c->rx);
     if (rc == -EAGAIN) {
@@ -62,6 +64,8 @@ static void changed_cancel(weft_future *f)
     if (c->rx == NULL)
         return; /* misuse, and not polled */
     weft_watch_sender *ch = c->rx->ch;
+    if (weft__ends_are_ancestors(&ch->ends))
+        return; /* nobody goes through the queue */
     weft__lock_acquire(&ch->ends.lock);
     (void)weft__waitq_leave(&ch->ends.waiting,
                             &c->waiter); /* or it has been woken: nothing is owed */
@@ -94,6 +98,8 @@ weft_case weft_case_watch_changed(weft_watch_receiver *rx)
 
 static int try_changed(weft_watch_receiver *rx)
 {
+    if (weft__ends_are_inherited(&rx->ch->ends, "weft_watch_changed", NULL))
+        return -EPERM;
     weft__lock_acquire(&rx->ch->ends.lock);
     int rc = take_change(rx);
     weft__lock_release(&rx->ch->ends.lock);
@@ -135,6 +141,8 @@ int weft_watch_has_changed(weft_watch_receiver *rx)
 {
     if (rx == NULL)
         return weft__misuse("weft_watch_has_changed", -EINVAL, "rx is NULL", WEFT__CALLER);
+    if (weft__ends_are_inherited(&rx->ch->ends, "weft_watch_has_changed", WEFT__CALLER))
+        return -EPERM;
     weft__lock_acquire(&rx->ch->ends.lock);
     int rc = rx->ch->ends.sender_count == 0 ? -EPIPE : rx->seen != rx->ch->version;
     weft__lock_release(&rx->ch->ends.lock);
@@ -147,6 +155,8 @@ static void mark(const char *call, weft_watch_receiver *rx, uint64_t behind, con
         (void)weft__misuse(call, -EINVAL, "rx is NULL", caller);
         return;
     }
+    if (weft__ends_are_inherited(&rx->ch->ends, call, caller))
+        return;
     weft__lock_acquire(&rx->ch->ends.lock);
     rx->seen = rx->ch->version - behind;
     weft__lock_release(&rx->ch->ends.lock);
@@ -240,6 +250,8 @@ static int fit_poll(weft_future *f, weft_waker *waker)
     if (w->rx == NULL)
         return -EINVAL;
     weft_watch_sender *ch = w->rx->ch;
+    if (weft__ends_are_inherited(&ch->ends, f->ops->name, NULL))
+        return -EPERM;
     int rc = look_until_it_fits(w);
     bool is_pending = rc == -EAGAIN || rc == CHANGED_AGAIN;
     if (is_pending)
@@ -258,6 +270,8 @@ static void fit_cancel(weft_future *f)
     if (w->rx == NULL)
         return; /* misuse, and not polled */
     weft_watch_sender *ch = w->rx->ch;
+    if (weft__ends_are_ancestors(&ch->ends))
+        return; /* nobody goes through the queue */
     weft__lock_acquire(&ch->ends.lock);
     (void)weft__waitq_leave(&ch->ends.waiting,
                             &w->waiter); /* or it has been woken: nothing is owed */
@@ -313,6 +327,8 @@ int weft_watch_try_wait_for(weft_watch_receiver *rx, weft_watch_pred pred, void 
     int rc = check_fit("weft_watch_try_wait_for", rx, pred, ret_value, WEFT__CALLER);
     if (rc < 0)
         return rc;
+    if (weft__ends_are_inherited(&rx->ch->ends, "weft_watch_try_wait_for", WEFT__CALLER))
+        return -EPERM;
     struct fit_wait w = {.rx = rx, .pred = pred, .arg = arg, .ret_value = ret_value};
     rc = look_until_it_fits(&w);
     weft__lock_release(&rx->ch->ends.lock);
