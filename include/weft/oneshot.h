@@ -16,6 +16,9 @@
  *
  * Misuse: -EINVAL with a line in the log for NULL arguments; what returns no error says the same,
  * and answers as for a oneshot that is over.
+ *
+ * In a forked child a wait for the other end of one that its parent has created is -EPERM with a
+ * line in the log; all else works, on the child's copy.
  */
 #ifndef WEFT_ONESHOT_H
 #define WEFT_ONESHOT_H

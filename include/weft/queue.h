@@ -17,6 +17,9 @@
  *   Context:  anywhere, and never suspends; unless it says otherwise.
  *   Misuse:   -EINVAL with a line in the log for NULL arguments; what returns no error says the
  *             same, and answers as for a queue that is closed and empty.
+ *   Fork:     of a queue of its parent's a forked child may give its references up. All else is
+ *             -EPERM with a line in the log; what returns no error does nothing, and answers as for
+ *             a queue that is closed and empty.
  *
  * Source: the channels of Go, for the meaning of rendezvous and of closing.
  */

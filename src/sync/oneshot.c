@@ -20,6 +20,7 @@
  */
 #include "base/model.h"
 #include "sync/value.h"
+#include "sys/lock.h"
 #include "task/state.h"
 #include "task/task.h"
 
@@ -44,6 +45,7 @@ struct oneshot {
     bool is_terminated; /* the receiver's */
     bool is_taken;      /* the receiver's: no value is left */
     bool is_on_heap;
+    uint32_t process; /* that made it, as weft__sys_process(), when it is on the heap */
 };
 
 _Static_assert(sizeof(struct oneshot) <= sizeof(weft_oneshot), "weft_oneshot.opaque is too small");
@@ -87,6 +89,7 @@ static void set_up(struct oneshot *o, void *value, size_t value_bytes, void (*dr
     o->type = (struct weft__value_type){.bytes = value_bytes, .drop = drop};
     o->is_terminated = o->is_taken = false;
     o->is_on_heap = is_on_heap;
+    o->process = weft__sys_process();
 }
 
 int weft_oneshot_create(size_t value_bytes, void (*drop)(void *value), weft_oneshot_sender **ret_tx,
@@ -129,6 +132,13 @@ static void free_if_on_heap(struct oneshot *o)
 {
     if (o->is_on_heap)
         weft__free(o);
+}
+
+/* In a forked child, before a wait: the other end is in another process, as far as anybody can
+ * tell. In memory of the user's it may be the child's as well. */
+static bool is_inherited(const struct oneshot *o, const weft_future *f)
+{
+    return o->is_on_heap && weft__is_inherited(f->ops->name, o->process, NULL);
 }
 
 /* ---- the sender ---- */
@@ -209,6 +219,8 @@ static int closed_poll(weft_future *f, weft_waker *waker)
     }
     if (word & CLOSED)
         return 0;
+    if (is_inherited(o, f))
+        return -EPERM;
     weft__waker_hold(waker);
     WEFT__MODEL_WRITE(&o->tx_waker);
     o->tx_waker = waker;
@@ -273,6 +285,8 @@ static int recv_poll(weft_future *f, weft_waker *waker)
     if (WEFT__UNLIKELY(o == NULL))
         return -EINVAL; /* reported when it was initialised */
     uint64_t word = look(o);
+    if (!(word & (TX_GONE | CLOSED)) && is_inherited(o, f))
+        return -EPERM;
     if (!(word & (TX_GONE | CLOSED)) && waker_in(word) == waker)
         return WEFT_PENDING;
     bool is_held = false;

@@ -17,6 +17,9 @@
  * puts a value into the ring of a rendezvous queue: when a receiver waits, to which it is promised.
  *
  * Closing ends all promises: senders fail, and whoever looks first takes what is left.
+ *
+ * A forked child leaves a queue of its parent's alone: the lock may be held for ever, and who waits
+ * is a copy.
  */
 #include "sync/queue.h"
 
@@ -32,6 +35,7 @@ struct weft_queue {
     weft__a64 refs;
     struct weft__value_type type;
     size_t capacity;
+    uint32_t process; /* that made it, as weft__sys_process() */
 
     struct weft__lock lock; /* guards the rest */
     bool is_closed;
@@ -86,6 +90,7 @@ int weft_queue_create(const weft_queue_options *options, weft_queue **ret_queue)
     q->capacity = options->capacity;
     weft__a64_store_relaxed(&q->refs, 1); /* published with the pointer */
     weft__lock_claim(&q->lock);
+    q->process = weft__sys_process();
     *ret_queue = q;
     return 0;
 }
@@ -103,7 +108,7 @@ weft_queue *weft_queue_ref(weft_queue *q)
 void weft_queue_unref(weft_queue *q)
 {
     /* acq_rel: the last one sees all that the others did with the queue. */
-    if (q == NULL || weft__a64_sub_acq_rel(&q->refs, 1) > 1)
+    if (q == NULL || weft__a64_sub_acq_rel(&q->refs, 1) > 1 || weft__sys_is_ancestor(q->process))
         return;
     WEFT_DEBUG_ASSERT(weft__waitq_is_empty(&q->senders) && weft__waitq_is_empty(&q->receivers));
     for (size_t i = 0; i < q->items.count; i++)
@@ -202,6 +207,8 @@ void weft_queue_close(weft_queue *q)
         (void)weft__misuse("weft_queue_close", -EINVAL, "q is NULL", WEFT__CALLER);
         return;
     }
+    if (weft__sys_is_ancestor(q->process))
+        return;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&q->lock);
     q->is_closed = true;
@@ -213,7 +220,7 @@ void weft_queue_close(weft_queue *q)
 
 bool weft_queue_is_closed(weft_queue *q)
 {
-    if (weft__is_null("weft_queue_is_closed", q, WEFT__CALLER))
+    if (weft__is_null("weft_queue_is_closed", q, WEFT__CALLER) || weft__sys_is_ancestor(q->process))
         return true;
     weft__lock_acquire(&q->lock);
     bool is_closed = q->is_closed;
@@ -223,7 +230,7 @@ bool weft_queue_is_closed(weft_queue *q)
 
 size_t weft_queue_len(weft_queue *q)
 {
-    if (weft__is_null("weft_queue_len", q, WEFT__CALLER))
+    if (weft__is_null("weft_queue_len", q, WEFT__CALLER) || weft__sys_is_ancestor(q->process))
         return 0;
     weft__lock_acquire(&q->lock);
     size_t len = q->items.count;
@@ -247,7 +254,7 @@ static int check(const char *call, const weft_queue *q, const void *elem, const 
 {
     if (q == NULL || (elem == NULL && q->type.bytes))
         return weft__misuse(call, -EINVAL, "an argument is NULL", caller);
-    return 0;
+    return weft__is_inherited(call, q->process, caller) ? -EPERM : 0;
 }
 
 /* ---- send ---- */
@@ -278,6 +285,8 @@ static int send_poll(weft_future *f, weft_waker *waker)
     weft_queue *q = s->q;
     if (q == NULL)
         return -EINVAL;
+    if (weft__is_inherited(f->ops->name, q->process, NULL))
+        return -EPERM;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&q->lock);
     uint32_t result = take_result(&s->waiter);
@@ -298,8 +307,8 @@ static void send_cancel(weft_future *f)
 {
     struct send_wait *s = send_wait_of(f);
     weft_queue *q = s->q;
-    if (q == NULL)
-        return; /* misuse, and not polled */
+    if (q == NULL || weft__sys_is_ancestor(q->process))
+        return; /* misuse, and not polled; or nobody goes through the queue */
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&q->lock);
     if (weft__waitq_leave(&q->senders, &s->waiter)) {
@@ -324,7 +333,7 @@ void weft_queue_send_future_init(weft_queue_send_future *f, weft_queue *q, const
     f->future.ops = &send_ops;
     f->is_sent = false;
     struct send_wait *s = send_wait_of(&f->future);
-    s->q = rc < 0 ? NULL : q;
+    s->q = rc == -EINVAL ? NULL : q;
     s->elem = elem;
     weft__waiter_init(&s->waiter);
 }
@@ -411,6 +420,8 @@ static int recv_poll(weft_future *f, weft_waker *waker)
     weft_queue *q = r->q;
     if (q == NULL)
         return -EINVAL;
+    if (weft__is_inherited(f->ops->name, q->process, NULL))
+        return -EPERM;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&q->lock);
     bool is_promised = take_result(&r->waiter) == PROMISED;
@@ -431,8 +442,8 @@ static void recv_cancel(weft_future *f)
 {
     struct recv_wait *r = recv_wait_of(f);
     weft_queue *q = r->q;
-    if (q == NULL)
-        return; /* misuse, and not polled */
+    if (q == NULL || weft__sys_is_ancestor(q->process))
+        return; /* misuse, and not polled; or nobody goes through the queue */
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&q->lock);
     if (!weft__waitq_leave(&q->receivers, &r->waiter) && take_result(&r->waiter) == PROMISED) {
@@ -449,7 +460,7 @@ void weft_queue_recv_future_init(weft_queue_recv_future *f, weft_queue *q, void 
     int rc = check("weft_queue_recv_future_init", q, elem, WEFT__CALLER);
     f->future.ops = &recv_ops;
     struct recv_wait *r = recv_wait_of(&f->future);
-    r->q = rc < 0 ? NULL : q;
+    r->q = rc == -EINVAL ? NULL : q;
     r->elem = elem;
     weft__waiter_init(&r->waiter);
 }
