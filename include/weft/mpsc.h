@@ -27,6 +27,9 @@
  *             returns no error says the same, and answers as for a channel that is closed and
  * empty.
  *             Elements without bytes may be NULL.
+ *   Fork:     of a channel of its parent's a forked child may give its ends up, and take what is in
+ *             the queue without waiting. All else is -EPERM with a line in the log; what returns no
+ *             error does nothing, or tells of the copy. A bounded one has no room there.
  *
  * Source: the interface follows Tokio's sync::mpsc.
  */

@@ -50,7 +50,7 @@ int weft_mpsc_create_unbounded(size_t elem_bytes, void (*drop)(void *elem),
 void weft__mpsc_unref(struct weft__mpsc *ch)
 {
     /* acq_rel: the last one sees all that the others did */
-    if (weft__a64_sub_acq_rel(&ch->refs, 1) != 1)
+    if (weft__a64_sub_acq_rel(&ch->refs, 1) != 1 || weft__mpsc_is_ancestors(ch))
         return;
     weft__mpsc_queue_fini(&ch->q);
     weft__free(ch);
@@ -66,7 +66,7 @@ void weft__mpsc_strong_ref(struct weft__mpsc *ch)
 void weft__mpsc_strong_unref(struct weft__mpsc *ch)
 {
     /* acq_rel: what all senders sent comes before NO_SENDER */
-    if (weft__a64_sub_acq_rel(&ch->strong, 1) != 1)
+    if (weft__a64_sub_acq_rel(&ch->strong, 1) != 1 || weft__mpsc_is_ancestors(ch))
         return;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&ch->q.lock);
@@ -173,6 +173,8 @@ void weft__mpsc_unreserve(struct weft__mpsc *ch, size_t count, struct weft__wake
 
 static void close_with(struct weft__mpsc *ch, uint32_t flags)
 {
+    if (weft__mpsc_is_ancestors(ch))
+        return;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&ch->q.lock);
     /* release pairs with the acquire in weft_mpsc_sender_is_closed() */
@@ -220,7 +222,7 @@ void weft_mpsc_receiver_unref(weft_mpsc_receiver *rx)
 {
     struct weft__mpsc *ch = weft__mpsc_of_rx(rx);
     /* acq_rel: who gave up the others before us is done with the reader's side */
-    if (rx == NULL || weft__a64_sub_acq_rel(&ch->receivers, 1) != 1)
+    if (rx == NULL || weft__a64_sub_acq_rel(&ch->receivers, 1) != 1 || weft__mpsc_is_ancestors(ch))
         return;
     close_with(ch, WEFT__MPSC_CLOSED | WEFT__MPSC_NO_RECEIVER);
     destroy_elements(ch);
@@ -250,6 +252,8 @@ static size_t capacity(struct weft__mpsc *ch)
 {
     if (ch->capacity == 0)
         return SIZE_MAX;
+    if (weft__mpsc_is_ancestors(ch))
+        return 0;
     weft__lock_acquire(&ch->q.lock);
     /* relaxed, both: a number to be shown. head_seen, by which slots are overwritten, is left
      * alone. */

@@ -14,6 +14,9 @@
  * head and loads slots_wanted, the sender stores slots_wanted and loads head. So either the sender
  * sees the slot or the receiver sees the sender.
  *
+ * A forked child leaves a channel of its parent's alone: the lock may be held for ever, and who
+ * waits is a copy. It may only take what was in the queue, which needs no lock.
+ *
  * An end that is given up frees nothing: `refs` counts who may still touch the memory. All senders
  * are one of them, and so are all references to the receiver.
  */
@@ -79,6 +82,17 @@ static inline struct weft__mpsc *weft__mpsc_of_rx(const weft_mpsc_receiver *rx)
 static inline bool weft__mpsc_lacks(const struct weft__mpsc *ch, const void *elems)
 {
     return ch == NULL || (elems == NULL && ch->type.bytes);
+}
+
+/* True in a forked child, for a channel of its parent's; the first without a report. */
+static inline bool weft__mpsc_is_ancestors(const struct weft__mpsc *ch)
+{
+    return weft__sys_is_ancestor(ch->q.process);
+}
+static inline bool weft__mpsc_is_inherited(const struct weft__mpsc *ch, const char *call,
+                                           const void *caller)
+{
+    return weft__is_inherited(call, ch->q.process, caller);
 }
 
 void weft__mpsc_unref(struct weft__mpsc *ch);

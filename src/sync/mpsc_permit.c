@@ -15,6 +15,8 @@ int weft_mpsc_permit_send(weft_mpsc_permit *p, const void *elem)
     struct weft__mpsc *ch = p->opaque;
     if (WEFT__UNLIKELY(weft__mpsc_lacks(ch, elem)))
         return weft__misuse("weft_mpsc_permit_send", -EINVAL, "an argument is NULL", WEFT__CALLER);
+    if (weft__mpsc_is_inherited(ch, "weft_mpsc_permit_send", WEFT__CALLER))
+        return -EPERM;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&ch->q.lock);
     bool has_receiver = !weft__mpsc_has(ch, WEFT__MPSC_NO_RECEIVER);
@@ -39,11 +41,13 @@ void weft_mpsc_permit_release(weft_mpsc_permit *p)
     if (p == NULL || p->count == 0)
         return;
     struct weft__mpsc *ch = p->opaque;
-    struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
-    weft__lock_acquire(&ch->q.lock);
-    weft__mpsc_unreserve(ch, p->count, &wakes);
-    weft__lock_release(&ch->q.lock);
-    weft__wake_list_flush(&wakes);
+    if (!weft__mpsc_is_ancestors(ch)) {
+        struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
+        weft__lock_acquire(&ch->q.lock);
+        weft__mpsc_unreserve(ch, p->count, &wakes);
+        weft__lock_release(&ch->q.lock);
+        weft__wake_list_flush(&wakes);
+    }
     p->count = 0;
     p->opaque = NULL;
     weft__mpsc_strong_unref(ch);

@@ -27,6 +27,7 @@ int weft__mpsc_queue_init(struct weft__mpsc_queue *q, size_t elem_bytes, size_t 
     memset(q, 0, sizeof *q);
     q->elem_bytes = elem_bytes;
     weft__lock_init(&q->lock);
+    q->process = weft__sys_process();
     if (capacity == 0) {
         q->mask = WEFT__MPSC_BLOCK - 1;
         q->read_block = q->write_block = weft__mpsc_block_create(q);
@@ -80,6 +81,8 @@ void weft__mpsc_queue_leave_block(struct weft__mpsc_queue *q)
     WEFT__MODEL_READ(&b->next);
     q->read_block = b->next; /* chained before the tail that the reader has seen */
     q->read_base = q->read_block->slots;
+    if (weft__sys_is_ancestor(q->process))
+        return; /* nobody writes any more */
     weft__lock_acquire(&q->lock);
     bool is_kept = q->free_count < WEFT__MPSC_FREE_MAX;
     if (is_kept) {

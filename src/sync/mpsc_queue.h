@@ -38,7 +38,8 @@ struct weft__mpsc_queue {
     /* Fixed. */
     size_t elem_bytes;
     uint64_t mask;
-    char *ring; /* NULL: blocks */
+    char *ring;       /* NULL: blocks */
+    uint32_t process; /* that made it, as weft__sys_process() */
 
     /* The writers' side. */
     struct weft__lock lock WEFT__ALIGNED(WEFT__CACHE_LINE); /* the channel keeps more under it */

@@ -14,6 +14,8 @@
 
 static WEFT__NOINLINE void hand_slots_on(struct weft__mpsc *ch)
 {
+    if (weft__mpsc_is_ancestors(ch))
+        return;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&ch->q.lock);
     weft__mpsc_assign(ch, &wakes);
@@ -44,7 +46,7 @@ static inline size_t take(struct weft__mpsc *ch, char *ret_elems, size_t limit)
 static bool is_over(struct weft__mpsc *ch)
 {
     /* A hint first: the flags are set once, under the lock. */
-    if (weft__a32_load_relaxed(&ch->flags) == 0)
+    if (weft__a32_load_relaxed(&ch->flags) == 0 || weft__mpsc_is_ancestors(ch))
         return false;
     weft__lock_acquire(&ch->q.lock);
     bool is_last = weft__mpsc_is_over(ch) && !weft__mpsc_queue_look(&ch->q);
@@ -109,6 +111,8 @@ static int recv_poll(weft_future *f, weft_waker *waker)
      * has taken it. */
     if (!((weft__waiter_is_idle(&w->waiter) || weft__waiter_result(&w->waiter)) &&
           weft__mpsc_queue_look(&ch->q))) {
+        if (weft__mpsc_is_inherited(ch, f->ops->name, NULL))
+            return -EPERM;
         weft__lock_acquire(&ch->q.lock);
         bool ready = is_ready(w, waker);
         weft__lock_release(&ch->q.lock);
@@ -128,8 +132,8 @@ static int recv_one_poll(weft_future *f, weft_waker *waker)
 static void recv_cancel(weft_future *f)
 {
     struct recv_wait *w = wait_of(f);
-    if (WEFT__UNLIKELY(w->ch == NULL))
-        return; /* misuse, and not polled */
+    if (WEFT__UNLIKELY(w->ch == NULL) || weft__mpsc_is_ancestors(w->ch))
+        return; /* misuse, and not polled; or nobody goes through the queue */
     weft__lock_acquire(&w->ch->q.lock);
     (void)weft__waitq_leave(&w->ch->receiving, &w->waiter); /* an element stays where it is */
     weft__lock_release(&w->ch->q.lock);

@@ -41,6 +41,8 @@ static int send_now(struct weft__mpsc *ch, const void *elem, struct weft__wake_l
 
 static int try_send(struct weft__mpsc *ch, const void *elem)
 {
+    if (weft__mpsc_is_inherited(ch, "weft_mpsc_send", NULL))
+        return -EPERM;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&ch->q.lock);
     int rc = send_now(ch, elem, &wakes);
@@ -71,6 +73,8 @@ static int reserve_now(struct weft__mpsc *ch, size_t count)
 
 static int try_reserve(struct weft__mpsc *ch, size_t count, weft_mpsc_permit *ret_permit)
 {
+    if (weft__mpsc_is_inherited(ch, "weft_mpsc_reserve", NULL))
+        return -EPERM;
     weft__lock_acquire(&ch->q.lock);
     int rc = reserve_now(ch, count);
     weft__lock_release(&ch->q.lock);
@@ -148,6 +152,8 @@ static int want_poll(weft_future *f, weft_waker *waker)
     struct weft__mpsc_want *w = want_of(f);
     if (WEFT__UNLIKELY(w->ch == NULL))
         return -EINVAL;
+    if (weft__mpsc_is_inherited(w->ch, f->ops->name, NULL))
+        return -EPERM;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&w->ch->q.lock);
     int rc = want_locked(w, waker, &wakes);
@@ -162,8 +168,8 @@ static void want_cancel(weft_future *f)
 {
     struct weft__mpsc_want *w = want_of(f);
     struct weft__mpsc *ch = w->ch;
-    if (WEFT__UNLIKELY(ch == NULL))
-        return; /* misuse, and not polled */
+    if (WEFT__UNLIKELY(ch == NULL) || weft__mpsc_is_ancestors(ch))
+        return; /* misuse, and not polled; or nobody goes through the queue */
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&ch->q.lock);
     if (weft__waitq_leave(&ch->wanting, &w->waiter))
@@ -322,6 +328,8 @@ static int closed_poll(weft_future *f, weft_waker *waker)
     struct weft__mpsc *ch = w->ch;
     if (WEFT__UNLIKELY(ch == NULL))
         return -EINVAL;
+    if (weft__mpsc_is_inherited(ch, f->ops->name, NULL))
+        return -EPERM;
     int rc = 0;
     weft__lock_acquire(&ch->q.lock);
     /* A close ends every wait, so who finds the channel closed is in no queue. */
@@ -335,8 +343,8 @@ static int closed_poll(weft_future *f, weft_waker *waker)
 static void closed_cancel(weft_future *f)
 {
     struct closed_wait *w = WEFT__CONTAINER_OF(f, struct closed_wait, future);
-    if (WEFT__UNLIKELY(w->ch == NULL))
-        return; /* misuse, and not polled */
+    if (WEFT__UNLIKELY(w->ch == NULL) || weft__mpsc_is_ancestors(w->ch))
+        return; /* misuse, and not polled; or nobody goes through the queue */
     weft__lock_acquire(&w->ch->q.lock);
     (void)weft__waitq_leave(&w->ch->closing, &w->waiter); /* nothing to give back if it has ended */
     weft__lock_release(&w->ch->q.lock);
