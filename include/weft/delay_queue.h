@@ -17,6 +17,9 @@
  * runtime, or the local set, in which it was created, and goes by its clock. Any thread may use it.
  * A queue that is NULL is misuse wherever nothing else is said: -EINVAL, 0, NULL, nothing.
  *
+ * In a forked child a queue of its parent's may be given up. All else is -EPERM with a line in the
+ * log; what returns no error does nothing, and answers as for an empty queue.
+ *
  * Source: the operations are those of DelayQueue in tokio-util.
  */
 #ifndef WEFT_DELAY_QUEUE_H

@@ -91,6 +91,8 @@ static int next_poll(weft_future *f, weft_waker *waker)
     uint32_t ended = weft__waiter_result(&n->waiter);
     if (ended)
         return result_of(ended);
+    if (weft__is_inherited(f->ops->name, n->queue->core->process, NULL))
+        return -EPERM;
     uint64_t now_ns = weft__delay_queue_now(n->queue);
     weft__lock_acquire(&n->queue->lock);
     int rc = poll_locked(n, waker, now_ns, &woken);
@@ -103,8 +105,8 @@ static void next_cancel(weft_future *f)
 {
     struct next *n = next_of(f);
     weft_delay_queue *q = n->queue;
-    if (WEFT__UNLIKELY(q == NULL))
-        return; /* misuse, and not polled */
+    if (WEFT__UNLIKELY(q == NULL) || weft__core_is_ancestral(q->core))
+        return; /* misuse, and not polled; or nobody goes through the queue */
     struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
     uint64_t now_ns = weft__delay_queue_now(q);
     weft__lock_acquire(&q->lock);
@@ -133,7 +135,7 @@ void weft_delay_queue_next_future_init(weft_delay_queue_next_future *f, weft_del
 {
     int rc =
         weft__delay_queue_check_ret("weft_delay_queue_next_future_init", q, ret_item, WEFT__CALLER);
-    next_init(f, rc < 0 ? NULL : q, ret_item, ret_entry);
+    next_init(f, rc == -EINVAL ? NULL : q, ret_item, ret_entry);
 }
 
 int weft_delay_queue_next(weft_delay_queue *q, void *ret_item, weft_delay_entry *ret_entry)

@@ -14,6 +14,14 @@ static int null_queue(const char *call, const void *caller)
     return weft__misuse(call, -EINVAL, "the queue is NULL", caller);
 }
 
+/* 0; -EINVAL; -EPERM in a forked child, whose parent has made q. */
+static int check(const char *call, const weft_delay_queue *q, const void *caller)
+{
+    if (q == NULL)
+        return null_queue(call, caller);
+    return weft__is_inherited(call, q->core->process, caller) ? -EPERM : 0;
+}
+
 /* ---- life ---- */
 
 int weft_delay_queue_create(size_t item_bytes, void (*drop)(void *item),
@@ -72,6 +80,8 @@ void weft_delay_queue_unref(weft_delay_queue *q)
     /* acq_rel: the last one sees all that the others did */
     if (q == NULL || weft__a64_sub_acq_rel(&q->refs, 1) != 1)
         return;
+    if (weft__core_is_ancestral(q->core))
+        return;                                     /* a forked child leaves its copy as it is */
     WEFT_ASSERT(weft__waitq_is_empty(&q->waiters)); /* who waits has borrowed a reference */
     weft__timer_disarm(&q->timer);
     drop_items(q, &q->heap);
@@ -104,7 +114,7 @@ int weft__delay_queue_check_ret(const char *call, const weft_delay_queue *q, con
     if (ret_item == NULL && q->drop && q->item_bytes)
         return weft__misuse(call, -EINVAL, "ret_item is NULL, and items have to be destroyed",
                             caller);
-    return 0;
+    return check(call, q, caller);
 }
 
 /* ---- changing what is in it ---- */
@@ -187,8 +197,9 @@ int weft_delay_queue_insert(weft_delay_queue *q, const void *item, uint64_t dela
                             weft_delay_key *ret_key)
 {
     static const char call[] = "weft_delay_queue_insert";
-    if (q == NULL)
-        return null_queue(call, WEFT__CALLER);
+    int rc = check(call, q, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
     return insert_at(call, q, item, weft__add_sat(weft__delay_queue_now(q), delay_ns), ret_key,
                      WEFT__CALLER);
 }
@@ -197,8 +208,9 @@ int weft_delay_queue_insert_at(weft_delay_queue *q, const void *item, uint64_t d
                                weft_delay_key *ret_key)
 {
     static const char call[] = "weft_delay_queue_insert_at";
-    if (q == NULL)
-        return null_queue(call, WEFT__CALLER);
+    int rc = check(call, q, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
     return insert_at(call, q, item, deadline_ns, ret_key, WEFT__CALLER);
 }
 
@@ -243,25 +255,27 @@ static int try_reset_at(weft_delay_queue *q, weft_delay_key key, uint64_t deadli
 
 int weft_delay_queue_try_reset_at(weft_delay_queue *q, weft_delay_key key, uint64_t deadline_ns)
 {
-    return q ? try_reset_at(q, key, deadline_ns)
-             : null_queue("weft_delay_queue_try_reset_at", WEFT__CALLER);
+    int rc = check("weft_delay_queue_try_reset_at", q, WEFT__CALLER);
+    return rc < 0 ? rc : try_reset_at(q, key, deadline_ns);
 }
 
 int weft_delay_queue_reset_at(weft_delay_queue *q, weft_delay_key key, uint64_t deadline_ns)
 {
     static const char call[] = "weft_delay_queue_reset_at";
-    if (q == NULL)
-        return null_queue(call, WEFT__CALLER);
-    int rc = try_reset_at(q, key, deadline_ns);
+    int rc = check(call, q, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    rc = try_reset_at(q, key, deadline_ns);
     return rc < 0 ? unknown(call, WEFT__CALLER) : 0;
 }
 
 int weft_delay_queue_reset(weft_delay_queue *q, weft_delay_key key, uint64_t delay_ns)
 {
     static const char call[] = "weft_delay_queue_reset";
-    if (q == NULL)
-        return null_queue(call, WEFT__CALLER);
-    int rc = try_reset_at(q, key, weft__add_sat(weft__delay_queue_now(q), delay_ns));
+    int rc = check(call, q, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    rc = try_reset_at(q, key, weft__add_sat(weft__delay_queue_now(q), delay_ns));
     return rc < 0 ? unknown(call, WEFT__CALLER) : 0;
 }
 
@@ -278,7 +292,8 @@ int weft_delay_queue_try_next(weft_delay_queue *q, void *ret_item, weft_delay_en
 
 void weft_delay_queue_clear(weft_delay_queue *q)
 {
-    if (weft__is_null("weft_delay_queue_clear", q, WEFT__CALLER))
+    if (weft__is_null("weft_delay_queue_clear", q, WEFT__CALLER) ||
+        weft__is_inherited("weft_delay_queue_clear", q->core->process, WEFT__CALLER))
         return;
     struct change c = change_begin(q);
     struct weft__delay_heap full = q->heap;
@@ -301,6 +316,9 @@ int weft_delay_queue_peek(weft_delay_queue *q, weft_delay_entry *ret_entry)
     if (q == NULL || ret_entry == NULL)
         return weft__misuse("weft_delay_queue_peek", -EINVAL, "the queue or ret_entry is NULL",
                             WEFT__CALLER);
+    int rc = check("weft_delay_queue_peek", q, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
     weft__lock_acquire(&q->lock);
     const struct weft__delay_node *n = weft__delay_heap_first(&q->heap);
     if (n)
@@ -314,6 +332,9 @@ int weft_delay_queue_deadline(weft_delay_queue *q, weft_delay_key key, uint64_t 
     if (q == NULL || ret_deadline_ns == NULL)
         return weft__misuse("weft_delay_queue_deadline", -EINVAL,
                             "the queue or ret_deadline_ns is NULL", WEFT__CALLER);
+    int rc = check("weft_delay_queue_deadline", q, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
     weft__lock_acquire(&q->lock);
     const struct weft__delay_node *n = weft__delay_heap_find(&q->heap, key);
     if (n)
@@ -324,7 +345,7 @@ int weft_delay_queue_deadline(weft_delay_queue *q, weft_delay_key key, uint64_t 
 
 size_t weft_delay_queue_len(weft_delay_queue *q)
 {
-    if (weft__is_null("weft_delay_queue_len", q, WEFT__CALLER))
+    if (weft__is_null("weft_delay_queue_len", q, WEFT__CALLER) || weft__core_is_ancestral(q->core))
         return 0;
     weft__lock_acquire(&q->lock);
     size_t len = q->heap.len;
@@ -334,7 +355,8 @@ size_t weft_delay_queue_len(weft_delay_queue *q)
 
 size_t weft_delay_queue_capacity(weft_delay_queue *q)
 {
-    if (weft__is_null("weft_delay_queue_capacity", q, WEFT__CALLER))
+    if (weft__is_null("weft_delay_queue_capacity", q, WEFT__CALLER) ||
+        weft__core_is_ancestral(q->core))
         return 0;
     weft__lock_acquire(&q->lock);
     size_t cap = q->heap.block.cap;
@@ -344,10 +366,10 @@ size_t weft_delay_queue_capacity(weft_delay_queue *q)
 
 int weft_delay_queue_reserve(weft_delay_queue *q, size_t additional)
 {
-    if (q == NULL)
-        return null_queue("weft_delay_queue_reserve", WEFT__CALLER);
     struct weft__delay_block old = {0};
-    int rc = 0;
+    int rc = check("weft_delay_queue_reserve", q, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
     weft__lock_acquire(&q->lock);
     while (rc == 0 && q->heap.block.cap - q->heap.len < additional)
         rc = grow(q, weft__add_sat(q->heap.len, additional), &old);
@@ -358,16 +380,17 @@ int weft_delay_queue_reserve(weft_delay_queue *q, size_t additional)
 
 int weft_delay_queue_compact(weft_delay_queue *q)
 {
-    if (q == NULL)
-        return null_queue("weft_delay_queue_compact", WEFT__CALLER);
     struct weft__delay_block block;
+    int rc = check("weft_delay_queue_compact", q, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
     weft__lock_acquire(&q->lock);
     size_t cap = q->heap.len, slots = weft__delay_heap_slots_in_use(&q->heap);
     bool is_useful = cap < q->heap.block.cap;
     weft__lock_release(&q->lock);
     if (!is_useful)
         return 0;
-    int rc = weft__delay_block_create(q->item_bytes, cap, slots > cap ? slots : cap, &block);
+    rc = weft__delay_block_create(q->item_bytes, cap, slots > cap ? slots : cap, &block);
     if (rc < 0)
         return rc;
     weft__lock_acquire(&q->lock);

@@ -8,6 +8,9 @@
  *
  * Locks: that of the queue, then that of a timer wheel. What the timer wakes takes the queue's lock
  * later, on its own.
+ *
+ * A forked child leaves a queue of its parent's alone: the locks may be held for ever, and who
+ * waits is a copy.
  */
 #ifndef WEFT_TIME_DELAY_QUEUE_H
 #define WEFT_TIME_DELAY_QUEUE_H
@@ -40,7 +43,8 @@ void weft__delay_queue_refresh(weft_delay_queue *q, uint64_t now_ns, struct weft
 /* Under the lock: takes the earliest item. 0; -EAGAIN when it is not due; -ENODATA. */
 int weft__delay_queue_take(weft_delay_queue *q, uint64_t now_ns, void *ret_item,
                            weft_delay_entry *ret_entry);
-/* -EINVAL, reported for `call`, when q is NULL, or nobody would own an item that leaves. */
+/* -EINVAL, reported for `call`, when q is NULL, or nobody would own an item that leaves; -EPERM in
+ * a forked child, whose parent has made it. */
 int weft__delay_queue_check_ret(const char *call, const weft_delay_queue *q, const void *ret_item,
                                 const void *caller);
 
