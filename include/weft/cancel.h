@@ -10,6 +10,9 @@
  * A token is counted: each holder has a reference. All functions may be called from any thread, in
  * a runtime or in none, and none suspends unless it says so.
  *
+ * In a forked child a token of its parent's may be given up. Making a child of it, and waiting for
+ * it while it is not cancelled, return -EPERM with a line in the log; cancelling it does nothing.
+ *
  * Source: the interface is that of CancellationToken in tokio-util.
  */
 #ifndef WEFT_CANCEL_H

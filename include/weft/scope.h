@@ -128,7 +128,8 @@ WEFT_API WEFT_MUST_CHECK int weft_scope_wait(weft_scope *s);
 /* Aborts all children, and makes spawning fail from now on. Errors of children count no more, but
  * panics do. By the owner or a child; never suspends. */
 WEFT_API void weft_scope_cancel(weft_scope *s);
-/* True once it was cancelled, also by a child's failure. */
+/* True once it was cancelled, also by a child's failure; and in a forked child, for a scope of its
+ * parent's, of which it counts no child and aborts none. */
 WEFT_API bool weft_scope_is_cancelled(weft_scope *s);
 /* Children alive. */
 WEFT_API size_t weft_scope_len(weft_scope *s);

@@ -140,6 +140,7 @@ int weft_scope_enter(weft_scope *scope, const weft_scope_options *options)
         return weft__misuse("weft_scope_enter", -EINVAL, "the scope is NULL", WEFT__CALLER);
     struct weft__scope *s = weft__scope_of(scope);
     memset(scope, 0, sizeof *scope);
+    s->process = weft__sys_process();
     struct weft__task *t = weft__wait_task();
     if (t == NULL)
         return weft__wait_refused("weft_scope_enter", WEFT__CALLER);
@@ -159,7 +160,6 @@ int weft_scope_enter(weft_scope *scope, const weft_scope_options *options)
     s->deadline_ns = l->timeout ? l->timeout->deadline_ns : WEFT_NEVER;
     s->tokens = l->cancel;
     s->owner = l;
-    s->process = weft__sys_process();
     s->is_open = true;
     s->cleanup.fn = leave_early;
     s->cleanup.arg = scope;
@@ -277,7 +277,7 @@ void weft_scope_cancel(weft_scope *scope)
     if (weft__is_null("weft_scope_cancel", scope, WEFT__CALLER))
         return;
     struct weft__scope *s = weft__scope_of(scope);
-    if (!s->is_open)
+    if (!s->is_open || weft__scope_is_inherited(s))
         return;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&s->lock);
@@ -291,6 +291,8 @@ bool weft_scope_is_cancelled(weft_scope *scope)
     if (weft__is_null("weft_scope_is_cancelled", scope, WEFT__CALLER))
         return false;
     struct weft__scope *s = weft__scope_of(scope);
+    if (weft__scope_is_inherited(s))
+        return true;
     weft__lock_acquire(&s->lock);
     bool is_cancelled = s->is_cancelled;
     weft__lock_release(&s->lock);
@@ -302,6 +304,8 @@ size_t weft_scope_len(weft_scope *scope)
     if (weft__is_null("weft_scope_len", scope, WEFT__CALLER))
         return 0;
     struct weft__scope *s = weft__scope_of(scope);
+    if (weft__scope_is_inherited(s))
+        return 0;
     weft__lock_acquire(&s->lock);
     size_t live = s->live;
     weft__lock_release(&s->lock);

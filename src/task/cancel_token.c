@@ -53,6 +53,8 @@ int weft_cancel_token_child(weft_cancel_token *parent, weft_cancel_token **ret_t
         return weft__misuse("weft_cancel_token_child", -EINVAL,
                             "the parent is NULL, or no place for the result", WEFT__CALLER);
     struct weft__cancel_tree *tree = parent->tree;
+    if (weft__is_inherited("weft_cancel_token_child", tree->process, WEFT__CALLER))
+        return -EPERM;
     struct weft_cancel_token *token = token_alloc(tree);
     if (token == NULL)
         return -ENOMEM;
@@ -159,6 +161,8 @@ bool weft_cancel_token_is_cancelled(const weft_cancel_token *token)
 bool weft__cancel_token_watch(struct weft_cancel_token *token, struct weft__waiter *w,
                               weft_waker *waker)
 {
+    if (is_inherited(token->tree)) /* a scope around it, in a runtime of a child's */
+        return !weft__cancel_token_is_cancelled(token);
     weft__lock_acquire(&token->tree->lock);
     bool is_live = !weft__a32_load_relaxed(&token->is_cancelled); /* written under the lock */
     if (is_live)
@@ -197,6 +201,9 @@ static int future_poll(weft_future *f, weft_waker *waker)
     struct token_future *t = (struct token_future *)f;
     if (WEFT__UNLIKELY(t->token == NULL))
         return -EINVAL;
+    if (!weft__cancel_token_is_cancelled(t->token) &&
+        weft__is_inherited(f->ops->name, t->token->tree->process, NULL))
+        return -EPERM;
     if (weft__cancel_token_watch(t->token, &t->waiter, waker))
         return WEFT_PENDING;
     future_end(t);

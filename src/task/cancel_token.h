@@ -39,7 +39,7 @@ static inline bool weft__cancel_token_is_cancelled(const struct weft_cancel_toke
 }
 
 /* Queues w to be ended by a cancel, unless it is queued. False: the token is cancelled, and w in no
- * queue. */
+ * queue. In a forked child it is in none either way, for a token of its parent's. */
 WEFT_MUST_CHECK bool weft__cancel_token_watch(struct weft_cancel_token *token,
                                               struct weft__waiter *w, weft_waker *waker);
 /* Takes w out of the queue; on return nothing touches it any more. */
