@@ -13,6 +13,9 @@
  * too; the grace of weft_local_set_destroy() by whichever clock ends it first.
  *
  * A runtime may also start so: weft_config.start_paused.
+ *
+ * In a forked child the clock of a runtime of its parent's stands or runs as it did, and can be
+ * neither stopped nor moved: -EPERM, with a line in the log.
  */
 #ifndef WEFT_CLOCK_H
 #define WEFT_CLOCK_H

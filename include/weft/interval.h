@@ -13,6 +13,9 @@
  * Misuse: -EINVAL with a line in the log for NULL in the place of an interval, in the future by its
  * poll; what returns no error says the same, does nothing, and answers as for one that was ended.
  *
+ * In a forked child waiting for a tick of an interval of its parent's returns -EPERM with a line in
+ * the log. It may be ended.
+ *
  * Source: the three behaviours on missed ticks are those of Tokio.
  */
 #ifndef WEFT_INTERVAL_H

@@ -2,6 +2,9 @@
  * Time: the clock, sleeping, timers as futures, timeouts as scopes.
  *
  * Nothing fires early. A deadline beyond the end of time is WEFT_NEVER.
+ *
+ * In a forked child nothing can be waited for in a runtime of its parent's: sleeps and timers of
+ * that return -EPERM with a line in the log. Timers may be ended.
  */
 #ifndef WEFT_TIME_H
 #define WEFT_TIME_H

@@ -3,6 +3,7 @@
  * and sched/paused.c.
  */
 #include "sched/sched.h"
+#include "sys/lock.h"
 
 #include <weft/clock.h>
 #include <weft/time.h>
@@ -17,6 +18,8 @@ static int own_clock(const char *call, struct weft__core **ret_core, const void 
     if (c == NULL || c->core == NULL)
         return weft__misuse(call, -EPERM, "the caller is in no runtime", caller);
     struct weft__core *core = c->core;
+    if (weft__is_inherited(call, core->process, caller))
+        return -EPERM;
     if (weft__sched_of(core)->is_multi)
         return weft__misuse(call, -EPERM,
                             "the clock of a multi_thread runtime cannot be stopped: tasks of its "

@@ -168,11 +168,16 @@ int weft__wait_begin_slow(const char *call, const void *caller)
 }
 
 /* A child that was forked in the poll goes no further: nobody would wake it. (A fiber comes to the
- * worker's loop, which ends it.) */
-static WEFT__NOINLINE void park_thread(struct weft__task *t)
+ * worker's loop, which ends it, unless something comes in between.) */
+static void end_if_child(const struct weft__task *t)
 {
     if (WEFT__UNLIKELY(weft__core_is_ancestral(t->core)))
         weft__end_child(t);
+}
+
+static WEFT__NOINLINE void park_thread(struct weft__task *t)
+{
+    end_if_child(t);
     weft__task_park_thread(t);
 }
 
@@ -198,6 +203,8 @@ static inline __attribute__((always_inline)) int wait_for(weft_future *f, const 
         int rc = f->ops->poll(f, weft__task_waker(t));
         if (rc != WEFT_PENDING)
             return rc;
+        if (WEFT__UNLIKELY(t->locals->timeout || t->locals->cancel))
+            end_if_child(t); /* before it goes through a lock of the wheel's, or of a token's */
         if (t->locals->timeout && (rc = weft__timeout_check(t)) != 0) {
             f->ops->cancel(f);
             return rc;

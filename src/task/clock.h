@@ -12,6 +12,9 @@
  * A clock never runs backwards: resumed, it goes on from where it stood, at an offset from the
  * system's. Only the thread that drives the runtime stops it and moves it; any thread reads it.
  *
+ * A forked child reads a clock of its parent's as it stood, without the lock, which may be held for
+ * ever.
+ *
  * A clock may follow another one: from then on it shows the same, whatever happens to that one.
  */
 #ifndef WEFT_TASK_CLOCK_H
@@ -33,6 +36,7 @@ struct weft__clock {
     uint64_t offset_ns;            /* shifted: added to the system's, modulo 2^64 */
     struct weft__clock *followers; /* of this one */
     struct weft__clock *next;      /* of those that follow the same; under the lock of that */
+    uint32_t process;              /* that made it, as weft__sys_process() */
 };
 
 /* Times for dumps: 32 bits in units of 2^20 ns, about a millisecond; differences up to 26 days. */

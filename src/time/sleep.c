@@ -46,6 +46,8 @@ int weft__time_is_on(const char *call, const struct weft__core *core, const void
 {
     if (!core->has_time)
         return weft__misuse(call, -EPERM, "time is switched off: weft_config.enable_time", caller);
+    if (weft__is_inherited(call, core->process, caller))
+        return -EPERM;
     if (weft__a32_load_acquire(&core->phase) == WEFT__PHASE_DOWN)
         return weft__misuse(call, -ESHUTDOWN, "the runtime is shut down", caller);
     return 0;
@@ -124,6 +126,8 @@ static void adopt(struct timer *t)
 static int poll_timer(struct timer *t, weft_waker *waker)
 {
     enum weft__timer_fired fired = weft__timer_fired(&t->timer);
+    if (fired == WEFT__TIMER_WAITS && weft__is_inherited("timer", t->core->process, NULL))
+        return -EPERM; /* nobody would ever fire it */
     if (fired == WEFT__TIMER_WAITS && t->timer.timers) {
         weft__timer_set_waker(&t->timer, waker);
         /* It may have fired for the former waker between the look and the lock. */
@@ -211,8 +215,8 @@ void weft_timer_reset(weft_timer *timer, uint64_t deadline_ns)
     was_armed = was_armed && weft__timer_fired(&t->timer) == WEFT__TIMER_WAITS;
     t->deadline_ns = deadline_ns;
     weft__timer_init(&t->timer);
-    /* Who waits already has been promised a wake-up. */
-    if (was_armed)
+    /* Who waits already has been promised a wake-up, but in a forked child, where it is a copy. */
+    if (was_armed && !weft__core_is_ancestral(t->core))
         arm(t, waker);
 }
 

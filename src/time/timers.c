@@ -17,6 +17,7 @@ void weft__timers_init(struct weft__timers *ts, uint64_t now_ns)
     weft__a64_store_relaxed(&ts->count, 0);
     ts->is_closed = false;
     ts->looked_ns = WEFT_NEVER;
+    ts->process = weft__sys_process();
 }
 
 /* Under the lock. relaxed: after timers have fired the next one comes later, never sooner, and who
@@ -65,7 +66,8 @@ bool weft__timer_arm(struct weft__timers *ts, struct weft__timer *t, uint64_t de
 void weft__timer_set_waker(struct weft__timer *t, weft_waker *waker)
 {
     struct weft__timers *ts = t->timers;
-    if (ts == NULL) /* it was armed where all is closed, and has fired */
+    /* NULL: it was armed where all is closed, and has fired. */
+    if (ts == NULL || weft__sys_is_ancestor(ts->process))
         return;
     weft__lock_acquire(&ts->lock);
     t->waker = waker;
@@ -78,6 +80,8 @@ void weft__timer_disarm(struct weft__timer *t)
     if (ts == NULL)
         return;
     t->timers = NULL;
+    if (weft__sys_is_ancestor(ts->process))
+        return;
     weft__lock_acquire(&ts->lock);
     if (weft__wheel_entry_is_linked(&t->entry)) {
         weft__wheel_remove(&ts->wheel, &t->entry);

@@ -1,6 +1,9 @@
 /*
  * Timers: a wheel under a lock, with wakers. Each worker has one; any thread may insert, remove and
  * expire, so that a worker that is stuck in a task delays no timer.
+ *
+ * A forked child leaves wheels of its parent's alone: the locks may be held for ever, and nobody
+ * expires them. It may disarm a timer of its parent's, which is then in no wheel that counts.
  */
 #ifndef WEFT_TIME_TIMERS_H
 #define WEFT_TIME_TIMERS_H
@@ -19,8 +22,9 @@ struct weft__timers {
     struct weft__wheel wheel; /* under lock */
     /* when expire has something to do; written under lock, read by all */
     weft__a64 next_ns;
-    weft__a64 count; /* armed entries; written under lock, read by all */
-    bool is_closed;  /* under lock: what is armed fires at once, as WEFT__TIMER_CLOSED */
+    weft__a64 count;  /* armed entries; written under lock, read by all */
+    bool is_closed;   /* under lock: what is armed fires at once, as WEFT__TIMER_CLOSED */
+    uint32_t process; /* that made it, as weft__sys_process() */
     /* When a worker last looked here for what is due; by its thread alone. WEFT_NEVER: unknown, of
      * timers that are no worker's. */
     uint64_t looked_ns;
@@ -69,7 +73,8 @@ void weft__timers_close(struct weft__timers *ts);
 
 /* ---- sleep.c: public timers, for what is made of them ---- */
 
-/* 0; -EPERM or -ESHUTDOWN, reported for `call`: no timer can be armed in this runtime. */
+/* 0; -EPERM or -ESHUTDOWN, reported for `call`: no timer can be armed in this runtime; nor, in a
+ * forked child, in one of its parent's. */
 int weft__time_is_on(const char *call, const struct weft__core *core, const void *caller);
 /* Makes timer one that has ended. */
 void weft__timer_clear(weft_timer *timer);
