@@ -8,6 +8,8 @@
 
 void weft__worker_overflow(struct weft__worker *w, struct weft__task *task)
 {
+    if (WEFT__UNLIKELY(w->is_forked))
+        return; /* nobody runs it, and the lock may be held for ever */
     struct weft__task *half[WEFT__RUNQ_CAP / 2 + 1];
     unsigned n = weft__runq_take_half(&w->runq, half, WEFT__RUNQ_CAP / 2);
     half[n++] = task;
@@ -69,6 +71,8 @@ static bool queue_routed(struct weft__sched *s, struct weft__task *task, uint32_
 
 bool weft__worker_queue_routed(struct weft__worker *w, struct weft__task *task, uint32_t route)
 {
+    if (WEFT__UNLIKELY(w->is_forked))
+        return true; /* likewise */
     if (queue_routed(w->sched, task, route, w))
         return true;
     if (!(route & WEFT__ROUTE_SEEDED))
@@ -84,6 +88,8 @@ static WEFT__NOINLINE void enqueue_outside(struct weft__sched *s, struct weft__t
                                            uint32_t route)
 {
     struct weft__ctx *c = weft__ctx_now();
+    if (WEFT__UNLIKELY(weft__core_is_ancestral(&s->core)))
+        return; /* likewise */
     /* The caller may hold nothing but the task, which may run to its end, and its runtime be gone,
      * as soon as it is queued. */
     weft__core_ref(&s->core);
