@@ -41,8 +41,6 @@ static int send_now(struct weft__mpsc *ch, const void *elem, struct weft__wake_l
 
 static int try_send(struct weft__mpsc *ch, const void *elem)
 {
-    if (weft__mpsc_is_inherited(ch, "weft_mpsc_send", NULL))
-        return -EPERM;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&ch->q.lock);
     int rc = send_now(ch, elem, &wakes);
@@ -207,14 +205,14 @@ static inline int check_send(const char *call, const weft_mpsc_sender *tx, const
 {
     if (WEFT__UNLIKELY(weft__mpsc_lacks(weft__mpsc_of_tx(tx), elem)))
         return null_argument(call, caller);
-    return 0;
+    return weft__mpsc_is_inherited(weft__mpsc_of_tx(tx), call, caller) ? -EPERM : 0;
 }
 
 void weft_mpsc_send_future_init(weft_mpsc_send_future *f, weft_mpsc_sender *tx, const void *elem)
 {
     struct weft__mpsc_want *w = (struct weft__mpsc_want *)f;
     int rc = check_send("weft_mpsc_send_future_init", tx, elem, WEFT__CALLER);
-    want_init(w, &send_ops, rc < 0 ? NULL : weft__mpsc_of_tx(tx), 1);
+    want_init(w, &send_ops, rc == -EINVAL ? NULL : weft__mpsc_of_tx(tx), 1);
     w->elem = elem;
 }
 

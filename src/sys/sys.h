@@ -174,7 +174,8 @@ struct weft__fork_page {
     weft__a32 is_here; /* 1 in the process that called init, 0 in its forked children */
     weft__a32 process; /* see weft__sys_process(). The lowest bit is flipped: wiped it reads 1 */
 };
-extern weft__aptr weft__sys_fork_page; /* struct weft__fork_page; written once, by init */
+/* struct weft__fork_page; written once, by init */
+extern weft__aptr weft__sys_fork_page __attribute__((visibility("hidden")));
 /* in_child: called in each child by its thread, before fork() returns there, unless the child was
  * made by the bare system call; it must be async-signal-safe. NULL, or the same one each time.
  * True when this is a child that starts anew: it has one thread, and locks of ours that others held

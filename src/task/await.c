@@ -175,6 +175,19 @@ static void end_if_child(const struct weft__task *t)
         weft__end_child(t);
 }
 
+/* Before it goes through a lock of the wheel's, or of the token's. */
+static int check_timeout(struct weft__task *t)
+{
+    end_if_child(t);
+    return weft__timeout_check(t);
+}
+
+static bool check_cancel(struct weft__task *t)
+{
+    end_if_child(t);
+    return weft__cancel_check(t);
+}
+
 static WEFT__NOINLINE void park_thread(struct weft__task *t)
 {
     end_if_child(t);
@@ -203,13 +216,11 @@ static inline __attribute__((always_inline)) int wait_for(weft_future *f, const 
         int rc = f->ops->poll(f, weft__task_waker(t));
         if (rc != WEFT_PENDING)
             return rc;
-        if (WEFT__UNLIKELY(t->locals->timeout || t->locals->cancel))
-            end_if_child(t); /* before it goes through a lock of the wheel's, or of a token's */
-        if (t->locals->timeout && (rc = weft__timeout_check(t)) != 0) {
+        if (t->locals->timeout && (rc = check_timeout(t)) != 0) {
             f->ops->cancel(f);
             return rc;
         }
-        if (t->locals->cancel && weft__cancel_check(t)) {
+        if (t->locals->cancel && check_cancel(t)) {
             f->ops->cancel(f);
             return cancelled(t);
         }

@@ -36,10 +36,12 @@ static WEFT__NOINLINE int joins_itself(const void *caller)
 }
 
 /* In a forked child, where the task does not go on. */
-static WEFT__COLD int never_ends(const void *caller)
+static WEFT__COLD int never_ends(weft_join_future *j, struct weft__task *t)
 {
+    weft__task_clear_joiner(t);
+    j->is_pending = false;
     return weft__misuse("weft_join", -EPERM, "this is a forked child, and the task its parent's",
-                        caller);
+                        NULL);
 }
 
 /* In weft_block_in_place(), whose caller cannot end before. Not for a task of another runtime, or
@@ -61,13 +63,10 @@ static int join_poll(weft_future *f, weft_waker *waker)
         return -EINVAL;
     if (WEFT__UNLIKELY(t == weft__task_of_waker(waker)))
         return joins_itself(NULL);
-    if (WEFT__UNLIKELY(weft__core_is_ancestral(t->core)) &&
-        !(weft__a64_load_acquire(&t->state) & WEFT__TASK_DONE)) {
-        j->is_pending = false;
-        return never_ends(NULL);
-    }
     j->is_pending = weft__task_set_joiner(t, waker);
-    return j->is_pending ? WEFT_PENDING : 0;
+    if (!j->is_pending)
+        return 0;
+    return WEFT__LIKELY(!weft__core_is_ancestral(t->core)) ? WEFT_PENDING : never_ends(j, t);
 }
 
 static void join_cancel(weft_future *f)
