@@ -812,33 +812,45 @@ static int make_calls(const char *place)
     return failed;
 }
 
+/* Where the children are forked; a program each, for the limit of time that a program has. */
+enum place { IN_A_TASK, IN_A_JOB, ON_A_THREAD };
+
+static enum place place;
+
 static void *call_in_job(void *arg)
 {
-    *(int *)arg += make_calls("in a job");
+    *(int *)arg = make_calls("in a job");
     return arg;
 }
 
 static void *call_on_thread(void *arg)
 {
-    *(int *)arg += make_calls("on a thread");
+    *(int *)arg = make_calls("on a thread");
     return arg;
 }
 
-static void *call_in_task(void *arg)
+static void *call_in_place(void *arg)
 {
     weft_task *job;
-    int *failed = arg;
+    pthread_t thread;
     make_channels();
     make_tasks();
     make_others();
     make_waiters();
     begin_waits();
-    *failed = make_calls("in a task");
-    CHECK_EQ(weft_spawn_blocking(call_in_job, arg, &job), 0);
-    (void)test_join_value(job);
-    pthread_t thread;
-    CHECK_EQ(pthread_create(&thread, NULL, call_on_thread, arg), 0);
-    pthread_join(thread, NULL);
+    switch (place) {
+    case IN_A_TASK:
+        *(int *)arg = make_calls("in a task");
+        break;
+    case IN_A_JOB:
+        CHECK_EQ(weft_spawn_blocking(call_in_job, arg, &job), 0);
+        (void)test_join_value(job);
+        break;
+    case ON_A_THREAD:
+        CHECK_EQ(pthread_create(&thread, NULL, call_on_thread, arg), 0);
+        pthread_join(thread, NULL);
+        break;
+    }
     return arg;
 }
 
@@ -847,16 +859,20 @@ static void drop_line(enum weft_log_level level, const char *line, void *arg)
     (void)level, (void)line, (void)arg;
 }
 
-static int make_all_calls(weft_config *c)
+static int make_all_calls(enum place where, enum test_flavour flavour, bool is_paused)
 {
+    weft_config c;
+    test_config(&c, flavour);
+    c.start_paused = is_paused;
+    place = where;
     int failed = 100;
     weft_task *t;
     weft_log_set(drop_line, NULL);
-    if (weft_runtime_create(c, &o.rt) != 0 || weft_local_set_create(NULL, &o.local) != 0)
+    if (weft_runtime_create(&c, &o.rt) != 0 || weft_local_set_create(NULL, &o.local) != 0)
         return 101;
     o.handle = weft_runtime_handle(o.rt);
     weft_spawn_options there = {.runtime = o.handle};
-    if (weft_spawn_with(&there, call_in_task, &failed, &t) != 0)
+    if (weft_spawn_with(&there, call_in_place, &failed, &t) != 0)
         return 102;
     while (!weft_task_is_finished(t))
         if (weft_block_on(o.rt, test_noop, NULL, NULL) != 0) /* somebody must drive */
@@ -864,46 +880,68 @@ static int make_all_calls(weft_config *c)
     _exit(test_has_failed() ? 104 : failed < 100 ? failed : 99); /* with all as it is */
 }
 
-static int calls_of_children(void)
+static int of_a_task(void)
 {
-    weft_config c;
-    test_config(&c, TEST_MT4);
-    return make_all_calls(&c);
+    return make_all_calls(IN_A_TASK, TEST_MT4, false);
 }
 
-static int calls_on_a_paused_clock(void)
+static int of_a_job(void)
 {
-    weft_config c;
-    test_config(&c, TEST_CT);
-    c.start_paused = true;
-    return make_all_calls(&c);
+    return make_all_calls(IN_A_JOB, TEST_MT4, false);
 }
 
-static void run(const char *name)
+static int of_a_thread(void)
 {
-    const char *said;
-    int status = program_run(name, &said);
-    if (status != 0)
-        print_message("%s\n", said);
-    CHECK_EQ(status, 0);
+    return make_all_calls(ON_A_THREAD, TEST_MT4, false);
+}
+
+static int of_a_task_paused(void)
+{
+    return make_all_calls(IN_A_TASK, TEST_CT, true);
+}
+
+static int of_a_job_paused(void)
+{
+    return make_all_calls(IN_A_JOB, TEST_CT, true);
+}
+
+static int of_a_thread_paused(void)
+{
+    return make_all_calls(ON_A_THREAD, TEST_CT, true);
+}
+
+static const struct program programs[] = {
+    {"of a task", of_a_task},
+    {"of a job", of_a_job},
+    {"of a thread", of_a_thread},
+    {"of a task, on a paused clock", of_a_task_paused},
+    {"of a job, on a paused clock", of_a_job_paused},
+    {"of a thread, on a paused clock", of_a_thread_paused},
+};
+
+/* Programs first to last. */
+static void run(size_t first, size_t last)
+{
+    for (size_t i = first; i <= last; i++) {
+        const char *said;
+        int status = program_run(programs[i].name, &said);
+        if (status != 0)
+            print_message("%s: %d\n%s\n", programs[i].name, status, said);
+        EXPECT_EQ(status, 0);
+    }
 }
 
 static void a_child_may_call_everything_on_objects_of_its_parents(struct test_env *env)
 {
     (void)env;
-    run("calls of children");
+    run(0, 2);
 }
 
 static void a_child_may_do_so_on_a_paused_clock_too(struct test_env *env)
 {
     (void)env;
-    run("calls on a paused clock");
+    run(3, 5);
 }
-
-static const struct program programs[] = {
-    {"calls of children", calls_of_children},
-    {"calls on a paused clock", calls_on_a_paused_clock},
-};
 
 static const struct CMUnitTest tests[] = {
     PLAIN(a_child_may_call_everything_on_objects_of_its_parents),
