@@ -1,5 +1,5 @@
 /*
- * The slow half of the lock.
+ * The slow half of the lock, and what debug builds say of a child that takes its parent's.
  */
 #include "sys/lock.h"
 
@@ -8,9 +8,10 @@
 #include <unistd.h>
 
 /* Looks at a lock that is held, with so many pauses before the next one, doubled each time up to
- * the most. Two to seven microseconds in all (a pause of x86 is 20 to 45 ns): longer than a section
- * that the lock guards, shorter than to sleep and be woken. Far apart, since a look takes the line
- * away from the holder, who needs it to release: docs/performance.md has what that costs. */
+ * the most. Three to seven microseconds in all (a pause of x86 is 20 to 45 ns): longer than a
+ * section that the lock guards, shorter than to sleep and be woken. Far apart, since a look takes
+ * the line away from the holder, who needs it to release: docs/performance.md has what that costs.
+ */
 #define LOOKS 7
 #define PAUSES_FIRST 4
 #define PAUSES_MAX 32
