@@ -15,14 +15,23 @@ struct weft__pool_thread {
     struct weft__pool *pool;
     struct weft__thread thread; /* written under the lock; read by who joins it */
     struct weft__node node;     /* in pool->idle, under the lock */
-    weft__a32 word;             /* futex: 1 once taken off the list */
+    weft__a32 word;             /* futex: enum idling; written under the lock */
+};
+
+enum idling {
+    ASLEEP,
+    LINGERS, /* looks at the word: no system call wakes it */
+    TAKEN,   /* off the list */
 };
 
 void weft__pool_init(struct weft__pool *p, struct weft__core *core, unsigned threads_max,
-                     uint64_t keep_alive_ns, weft__a32 *jobs)
+                     uint64_t keep_alive_ns, bool may_linger, weft__a32 *jobs)
 {
-    *p = (struct weft__pool){
-        .core = core, .threads_max = threads_max, .keep_alive_ns = keep_alive_ns, .jobs = jobs};
+    *p = (struct weft__pool){.core = core,
+                             .threads_max = threads_max,
+                             .keep_alive_ns = keep_alive_ns,
+                             .may_linger = may_linger,
+                             .jobs = jobs};
     weft__list_init(&p->idle);
     weft__lock_claim(&p->lock);
 }
@@ -84,15 +93,21 @@ static void join(struct weft__pool_thread *t)
     weft__free(t);
 }
 
-/* Under the lock. The word is to be woken, and by then perhaps not there any more: no store. */
+/* Under the lock. The word is to be woken, and by then perhaps not there any more: no store. NULL:
+ * nobody sleeps on it. */
 static weft__a32 *take_idle(struct weft__pool *p)
 {
-    struct weft__node *n = weft__list_pop_front(&p->idle);
-    struct weft__pool_thread *t = WEFT__CONTAINER_OF(n, struct weft__pool_thread, node);
+    struct weft__pool_thread *t = p->lingers;
+    if (t == NULL)
+        t = WEFT__CONTAINER_OF(p->idle.next, struct weft__pool_thread, node);
+    p->lingers = NULL;
+    weft__list_remove(&t->node);
     p->idle_count--;
     p->coming++;
-    weft__a32_store_relaxed(&t->word, 1); /* the thread looks at the list, under the lock */
-    return &t->word;
+    /* relaxed, here and below: the thread looks at the list, under the lock */
+    bool is_asleep = weft__a32_load_relaxed(&t->word) == ASLEEP;
+    weft__a32_store_relaxed(&t->word, TAKEN);
+    return is_asleep ? &t->word : NULL;
 }
 
 static void wake(weft__a32 *word)
@@ -133,17 +148,34 @@ static int send_for_thread(struct weft__pool *p, weft__a32 **ret_word)
     return p->thread_count > 0 ? 0 : rc;
 }
 
+/* Under the lock, which is dropped meanwhile. True: somebody has taken it off the list. */
+static bool linger(struct weft__pool *p, struct weft__pool_thread *me)
+{
+    p->lingers = me;
+    weft__a32_store_relaxed(&me->word, LINGERS);
+    weft__lock_release(&p->lock);
+    (void)weft__linger_while(&me->word, LINGERS);
+    weft__lock_acquire(&p->lock);
+    bool is_taken = weft__list_is_empty(&me->node);
+    weft__linger_learn(&p->luck, !is_taken);
+    if (!is_taken)
+        p->lingers = NULL;
+    return is_taken;
+}
+
 /* Under the lock, which is dropped meanwhile. False when the thread has idled long enough. */
 static bool idle(struct weft__pool *p, struct weft__pool_thread *me)
 {
-    weft__a32_store_relaxed(&me->word, 0);
     weft__list_push_front(&p->idle, &me->node);
     p->idle_count++;
+    if (p->may_linger && p->lingers == NULL && weft__linger_is_due(&p->luck) && linger(p, me))
+        return true;
+    weft__a32_store_relaxed(&me->word, ASLEEP);
     uint64_t until_ns = weft__add_sat(weft__sys_now_ns(), p->keep_alive_ns);
     int rc = 0;
     do {
         weft__lock_release(&p->lock);
-        rc = weft__sys_futex_wait(&me->word, 0, until_ns);
+        rc = weft__sys_futex_wait(&me->word, ASLEEP, until_ns);
         weft__lock_acquire(&p->lock);
         /* Under the lock the list tells: off it, we were sent for, whatever the futex said. */
         if (weft__list_is_empty(&me->node))

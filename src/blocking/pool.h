@@ -7,7 +7,8 @@
  * and n jobs that block all run after log n wake-ups. A thread that idles for the keep-alive ends.
  * Idle threads stand in a list, each with a futex word of its own: it is taken off the list under
  * the lock that guards the queue, so a thread that was sent for is never counted idle, and no job
- * is left behind (a counter beside the queue would go wrong exactly there).
+ * is left behind (a counter beside the queue would go wrong exactly there). One of them may linger
+ * for a moment, when it has run out of jobs: it is taken first, and no system call wakes it.
  *
  * A thread that ends is joined by the next one that does, and the last by weft__pool_join(): after
  * that nothing of the pool runs any more, and before it at most one thread waits to be joined.
@@ -16,6 +17,7 @@
 #define WEFT_BLOCKING_POOL_H
 
 #include "base/list.h"
+#include "sys/linger.h"
 #include "sys/lock.h"
 #include "task/task.h"
 
@@ -30,14 +32,18 @@ struct weft__pool {
     size_t queued;
     struct weft__node idle; /* of threads, latest first: its cache is warm */
     unsigned idle_count, thread_count;
+    struct weft__pool_thread *lingers; /* one of the idle, that is awake; NULL: none */
+    struct weft__linger luck;
+    bool may_linger;
     struct weft__pool_thread *ended; /* the last one that did; NULL: none */
     unsigned coming;                 /* threads that were sent for, and have not got to the queue */
     bool is_closed;
     weft__a32 threads_word; /* futex: changes when a thread ends */
 };
 
+/* may_linger: threads may run beside each other; none lingers otherwise. */
 void weft__pool_init(struct weft__pool *p, struct weft__core *core, unsigned threads_max,
-                     uint64_t keep_alive_ns, weft__a32 *jobs);
+                     uint64_t keep_alive_ns, bool may_linger, weft__a32 *jobs);
 /* Queues a job. 0; -EAGAIN or -ENOMEM when there is no thread and none can be started: the job
  * stays the caller's. On a closed pool the job is completed as cancelled. */
 int weft__pool_submit(struct weft__pool *p, struct weft__task *job);

@@ -8,6 +8,9 @@
  * counts the worker as a searcher already, so that a burst of work wakes one worker, which wakes
  * the next when it finds something.
  *
+ * While blocking jobs are out, one of the sleepers may linger first: it has announced that it
+ * sleeps and is claimed like the others, but looks at its word, so nobody has to wake it.
+ *
  * idle_count and searchers are looked at by who has made work visible, and only what makes him do
  * nothing needs an order. That a count has grown to 1 (idle_count) or fallen to 0 (searchers) is
  * seq_cst, and who makes it so looks for work afterwards. The other way round the count may be as
@@ -23,6 +26,8 @@
 
 static void wake_up(struct weft__worker *w, uint32_t slept)
 {
+    if (slept == WEFT__LINGERS)
+        return;
     if (slept == WEFT__SLEEPS_IN_DRIVER) {
         weft__driver_wake(w->sched->core.driver);
         return;
@@ -38,13 +43,15 @@ static void wake_up(struct weft__worker *w, uint32_t slept)
 static bool claim(struct weft__worker *w, enum weft__sleep as)
 {
     uint32_t slept = weft__a32_load_seq_cst(&w->sleep);
-    if (slept != WEFT__SLEEPS_ON_FUTEX && slept != WEFT__SLEEPS_IN_DRIVER)
-        return false;
-    /* acquire: w counted itself idle before it stored `sleep`, so neither count falls below zero.
-     * release pairs with the swap in wake_self(): it is counted as a searcher before it uncounts
-     * itself. mutation: in the explorer counts change in the order in which they are carried out */
-    if (!weft__a32_cas_acq_rel(&w->sleep, &slept, as))
-        return false;
+    do {
+        if (!weft__sleep_is_announced(slept))
+            return false;
+        /* Again when it has just ceased to linger, and is asleep now.
+         * acquire: w counted itself idle before it stored `sleep`, so neither count falls below
+         * zero. release pairs with the swap in wake_self(): it is counted as a searcher before it
+         * uncounts itself. mutation: in the explorer counts change in the order in which they are
+         * carried out */
+    } while (!weft__a32_cas_acq_rel(&w->sleep, &slept, as));
     weft__a32_sub_relaxed(&w->sched->idle_count, 1); /* see the top */
     wake_up(w, slept);
     return true;
@@ -53,6 +60,10 @@ static bool claim(struct weft__worker *w, enum weft__sleep as)
 static bool claim_any(struct weft__sched *s)
 {
     uint32_t count = weft__sched_worker_high(s);
+    /* relaxed: no more than a preference, as below */
+    uint32_t lingerer = weft__a32_load_relaxed(&s->lingerer);
+    if (lingerer != 0 && claim(weft__sched_worker(s, lingerer - 1), WEFT__CLAIMED_TO_SEARCH))
+        return true;
     /* On a futex first: who sleeps in the driver is there to be found by events. */
     for (int pass = 0; pass < 2; pass++)
         for (uint32_t i = 0; i < count; i++) {
@@ -73,8 +84,7 @@ static bool is_anyone_asleep(struct weft__sched *s)
 {
     uint32_t count = weft__sched_worker_high(s);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t sleep = weft__a32_load_seq_cst(&weft__sched_worker(s, i)->sleep);
-        if (sleep == WEFT__SLEEPS_ON_FUTEX || sleep == WEFT__SLEEPS_IN_DRIVER)
+        if (weft__sleep_is_announced(weft__a32_load_seq_cst(&weft__sched_worker(s, i)->sleep)))
             return true;
     }
     return false;
@@ -292,13 +302,46 @@ static bool jump(struct weft__worker *w, bool polls)
     return true;
 }
 
+/* Takes the place of the one that lingers, when that seems worth a moment: a job may come back. */
+static bool takes_to_linger(struct weft__worker *w)
+{
+    struct weft__sched *s = w->sched;
+    /* relaxed: only a guess, and whether somebody has the place is asked again */
+    if (weft__a32_load_relaxed(&s->jobs) == 0 || !s->may_linger ||
+        weft__clock_is_paused(&s->core.clock) || weft__a32_load_relaxed(&s->lingerer) != 0)
+        return false;
+    uint32_t nobody = 0;
+    /* acquire pairs with the store of who had the place: its luck */
+    if (!weft__a32_cas_acquire(&s->lingerer, &nobody, w->index + 1))
+        return false;
+    if (weft__linger_is_due(&s->luck))
+        return true;
+    weft__a32_store_release(&s->lingerer, 0);
+    return false;
+}
+
+/* Lingers. True: it was claimed; else it sleeps as `then` says from here on. */
+static bool linger(struct weft__worker *w, enum weft__sleep then)
+{
+    uint32_t lingers = WEFT__LINGERS;
+    bool is_claimed = weft__linger_while(&w->sleep, WEFT__LINGERS);
+    /* relaxed: it has announced that it sleeps, and only owes itself no look any more: who claims
+     * it acquires from the announcement, to whose release sequence this belongs */
+    if (!is_claimed)
+        is_claimed = !weft__a32_cas_relaxed(&w->sleep, &lingers, then);
+    weft__linger_learn(&w->sched->luck, !is_claimed);
+    return is_claimed;
+}
+
 void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg)
 {
     struct weft__sched *s = w->sched;
     weft__worker_hook(w, s->hooks.thread_park);
     /* acquire: as in weft__worker_look() */
     bool polls = s->core.driver && weft__a32_swap_acquire(&s->polling, 1) == 0;
-    enum weft__sleep how = polls ? WEFT__SLEEPS_IN_DRIVER : WEFT__SLEEPS_ON_FUTEX;
+    bool lingers = takes_to_linger(w);
+    enum weft__sleep then = polls ? WEFT__SLEEPS_IN_DRIVER : WEFT__SLEEPS_ON_FUTEX;
+    enum weft__sleep how = lingers ? WEFT__LINGERS : then;
     weft__a32_add_seq_cst(&s->idle_count, 1);
     weft__a32_store_seq_cst(&w->sleep, how);
     /* After a seq_cst operation of ours: who waits for the end of all counted itself before it
@@ -309,11 +352,14 @@ void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), 
      * then look whether it let go. */
     bool seat_is_free = !polls && s->core.driver && weft__a32_load_seq_cst(&s->polling) == 0;
     bool must_look = seat_is_free || has_work(w);
-    if (!must_look && !should_stop(arg)) {
+    if (!must_look && !should_stop(arg) && !(lingers && linger(w, then))) {
+        how = then;
         if (!weft__clock_is_paused(&s->core.clock) || !jump(w, polls))
             wait_in_kernel(w, polls);
     }
     wake_self(w, how);
+    if (lingers)
+        weft__a32_store_release(&s->lingerer, 0); /* see takes_to_linger() */
     /* Who pushed while this worker still counted as a searcher relied on it, also to wake the next
      * one: it is one again. */
     if (must_look && !w->is_searching) {

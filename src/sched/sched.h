@@ -18,6 +18,7 @@
 #include "sched/inject.h"
 #include "sched/lanes.h"
 #include "sched/runq.h"
+#include "sys/linger.h"
 #include "sys/lock.h"
 #include "task/slab.h"
 #include "task/state.h"
@@ -49,9 +50,17 @@ enum weft__sleep {
     WEFT__AWAKE,
     WEFT__SLEEPS_ON_FUTEX,
     WEFT__SLEEPS_IN_DRIVER,
+    WEFT__LINGERS,           /* is as good as asleep, but looks at this word: owed no wake-up */
     WEFT__CLAIMED,           /* somebody woke it, and it has not noticed yet */
     WEFT__CLAIMED_TO_SEARCH, /* the same, and counted it among the searchers */
 };
+
+/* Whether it can be claimed. */
+static inline bool weft__sleep_is_announced(uint32_t sleep)
+{
+    return sleep == WEFT__SLEEPS_ON_FUTEX || sleep == WEFT__SLEEPS_IN_DRIVER ||
+           sleep == WEFT__LINGERS;
+}
 
 struct weft__worker {
     struct weft__sched *sched;
@@ -154,6 +163,7 @@ struct weft__sched {
     uint32_t extra_max;
     uint32_t event_interval, global_interval;
     bool has_slot;
+    bool may_linger; /* threads may run beside each other */
     /* Each run begins and ends in the worker's loop, which has something to do before and after. */
     bool watches_runs;
     /* Which task comes next is chosen at random, and the trace says which one did: seeded.c. Not
@@ -174,12 +184,14 @@ struct weft__sched {
     struct weft__lanes lanes WEFT__ALIGNED(WEFT__CACHE_LINE);
     /* workers asleep or about to be; written by them and by claimers */
     weft__a32 idle_count WEFT__ALIGNED(WEFT__CACHE_LINE);
-    weft__a32 searchers;     /* workers looking for work */
-    weft__a32 polling;       /* 1: somebody polls the driver */
-    weft__a32 stop;          /* enum weft__stop; workers and the monitor look */
-    weft__a32 halted;        /* workers that stand still for WEFT__STOP_HALT */
-    weft__a32 monitor_stuck; /* workers stuck now, by the monitor's count */
-    weft__a32 in_place;      /* workers inside weft_block_in_place() */
+    weft__a32 searchers;      /* workers looking for work */
+    weft__a32 lingerer;       /* index + 1 of the worker that lingers; 0: none does */
+    struct weft__linger luck; /* the lingerer's */
+    weft__a32 polling;        /* 1: somebody polls the driver */
+    weft__a32 stop;           /* enum weft__stop; workers and the monitor look */
+    weft__a32 halted;         /* workers that stand still for WEFT__STOP_HALT */
+    weft__a32 monitor_stuck;  /* workers stuck now, by the monitor's count */
+    weft__a32 in_place;       /* workers inside weft_block_in_place() */
     /* substitutes that are owed for want of memory or of a thread, or until workers that are halted
      * go on; written under lock */
     weft__a32 owed_workers;

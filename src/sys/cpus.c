@@ -217,8 +217,7 @@ static unsigned hierarchy_cpus(struct scratch *s, bool v2)
     }
 }
 
-/* 0 when the kernel does not say. */
-static unsigned affinity_cpus(void)
+unsigned weft__sys_affinity_count(void)
 {
     /* The kernel refuses a mask shorter than its own with EINVAL. */
     for (int cpus = CPU_SETSIZE; cpus <= AFFINITY_CPUS_MAX; cpus *= 4) {
@@ -237,7 +236,7 @@ static unsigned affinity_cpus(void)
 
 unsigned weft__sys_cpu_count(void)
 {
-    unsigned count = affinity_cpus();
+    unsigned count = weft__sys_affinity_count();
     struct scratch *s = weft__malloc(sizeof(*s));
     if (s != NULL) {
         for (int v2 = 0; v2 <= 1; v2++) {

@@ -128,6 +128,8 @@ int weft__sys_timer_slack_set(uint64_t ns);
 /* CPUs this process may use: the affinity mask, lowered by the cgroup (v2 cpu.max, v1 cfs quota)
  * rounded up; at least 1. */
 unsigned weft__sys_cpu_count(void);
+/* The affinity mask alone, which one system call tells; 0 when the kernel does not say. */
+unsigned weft__sys_affinity_count(void);
 
 /* Signals: thin, for src/fiber's fault handler. */
 int weft__sys_sigaltstack(const stack_t *set, stack_t *ret);

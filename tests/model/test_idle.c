@@ -197,6 +197,49 @@ static void an_open_slot_is_seen_before_sleeping(void **state)
     model_passes(&late);
 }
 
+/* ---- who lingers ---- */
+
+static void init_lingers(uint32_t workers)
+{
+    init_with(workers);
+    sched.may_linger = true;
+    weft__a32_store_relaxed(&sched.jobs, 1);
+}
+static void init_one_lingers(void)
+{
+    init_lingers(1);
+}
+static void init_two_linger(void)
+{
+    init_lingers(2);
+}
+static void spawn_one_and_stop(void)
+{
+    spawn(0);
+    wait_and_stop();
+}
+static void nobody_lingers(void)
+{
+    all_ran();
+    MODEL_CHECK(weft__a32_load_relaxed(&sched.lingerer) == 0);
+}
+
+/* It is claimed while it looks at its word, or when it has just gone to sleep. */
+static void who_lingers_is_claimed_like_a_sleeper(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "idle: a worker that lingers",
+                                   .init = init_one_lingers,
+                                   .thread = {worker_0, spawn_one_and_stop},
+                                   .check = nobody_lingers};
+    model_passes(&m);
+    static const struct model two = {.name = "idle: a worker that lingers, and one that sleeps",
+                                     .init = init_two_linger,
+                                     .thread = {worker_0, worker_1, spawn_one_and_stop},
+                                     .check = nobody_lingers};
+    model_passes(&two);
+}
+
 /* ---- timers of threads that are no workers ---- */
 
 static struct weft__timer timer;
@@ -491,6 +534,7 @@ int main(void)
         cmocka_unit_test(a_searcher_wakes_the_next),
         cmocka_unit_test(a_full_ring_is_seen_before_sleeping),
         cmocka_unit_test(an_open_slot_is_seen_before_sleeping),
+        cmocka_unit_test(who_lingers_is_claimed_like_a_sleeper),
         cmocka_unit_test(a_timer_armed_outside_is_seen_before_sleeping),
         cmocka_unit_test(a_timer_of_an_extra_worker_is_seen_to_by_others),
         cmocka_unit_test(a_worker_that_is_counted_is_there),

@@ -71,7 +71,7 @@ static void drop_arg(void *arg)
     MODEL_CHECK(cancelled[i] == 0);
     cancelled[i] = 1;
 }
-static void init(unsigned threads_max)
+static void init_with(unsigned threads_max, bool may_linger)
 {
     static const weft_site site = {"model", "model", 1};
     static const weft_spawn_options o = {.drop_arg = drop_arg};
@@ -91,13 +91,17 @@ static void init(unsigned threads_max)
     slab.fresh = slots;
     slab.fresh_end = slots + JOBS;
     slab.free_count = slab.slot_count = JOBS;
-    weft__pool_init(&pool, &core, threads_max, WEFT_MS, &outside);
+    weft__pool_init(&pool, &core, threads_max, WEFT_MS, may_linger, &outside);
     model_name(&pool, sizeof pool, "pool");
     model_name(slots, sizeof slots, "jobs");
     job_count = 0;
     for (int i = 0; i < JOBS; i++)
         MODEL_CHECK(weft__task_spawn(&core, WEFT__TASK_BLOCKING, &o, job, (void *)(intptr_t)i, NULL,
                                      &site) == 0);
+}
+static void init(unsigned threads_max)
+{
+    init_with(threads_max, false);
 }
 static void init_one_thread(void)
 {
@@ -111,6 +115,15 @@ static void init_jobs_meet(void)
 {
     init(2);
     jobs_meet = true;
+}
+
+static void init_one_lingers(void)
+{
+    init_with(1, true);
+}
+static void init_two_linger(void)
+{
+    init_with(2, true);
 }
 
 static void submit(int i)
@@ -182,6 +195,25 @@ static void a_thread_that_times_out_leaves_no_job_behind(void **state)
                                    .check = both_ran,
                                    .time_races = true};
     model_passes(&m);
+}
+
+/* It is taken while it looks at its word, or when it has just gone to sleep, or has timed out. */
+static void a_thread_that_lingers_leaves_no_job_behind(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "pool: one thread that lingers, two jobs",
+                                   .init = init_one_lingers,
+                                   .thread = {submit_both, close_after_both},
+                                   .check = both_ran,
+                                   .time_races = true};
+    model_passes(&m);
+    static const struct model two = {.name = "pool: two threads, one of which lingers",
+                                     .init = init_two_linger,
+                                     .bound_less = 1,
+                                     .thread = {submit_0, submit_1, close_after_both},
+                                     .check = both_ran,
+                                     .time_races = true};
+    model_passes(&two);
 }
 
 static void two_submitters_and_two_threads(void **state)
@@ -264,6 +296,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_thread_that_times_out_leaves_no_job_behind),
+        cmocka_unit_test(a_thread_that_lingers_leaves_no_job_behind),
         cmocka_unit_test(two_submitters_and_two_threads),
         cmocka_unit_test(jobs_that_wait_for_each_other_both_run),
         cmocka_unit_test(a_close_runs_or_cancels_each_job),
