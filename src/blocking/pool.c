@@ -148,19 +148,25 @@ static int send_for_thread(struct weft__pool *p, weft__a32 **ret_word)
     return p->thread_count > 0 ? 0 : rc;
 }
 
+static bool is_taken(void *arg)
+{
+    const struct weft__pool_thread *me = arg;
+    return weft__a32_load_relaxed(&me->word) != LINGERS;
+}
+
 /* Under the lock, which is dropped meanwhile. True: somebody has taken it off the list. */
 static bool linger(struct weft__pool *p, struct weft__pool_thread *me)
 {
     p->lingers = me;
     weft__a32_store_relaxed(&me->word, LINGERS);
     weft__lock_release(&p->lock);
-    (void)weft__linger_while(&me->word, LINGERS);
+    (void)weft__linger(is_taken, me);
     weft__lock_acquire(&p->lock);
-    bool is_taken = weft__list_is_empty(&me->node);
-    weft__linger_learn(&p->luck, !is_taken);
-    if (!is_taken)
+    bool in_vain = !weft__list_is_empty(&me->node);
+    weft__linger_learn(&p->luck, in_vain);
+    if (in_vain)
         p->lingers = NULL;
-    return is_taken;
+    return !in_vain;
 }
 
 /* Under the lock, which is dropped meanwhile. False when the thread has idled long enough. */

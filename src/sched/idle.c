@@ -8,8 +8,9 @@
  * counts the worker as a searcher already, so that a burst of work wakes one worker, which wakes
  * the next when it finds something.
  *
- * While blocking jobs are out, one of the sleepers may linger first: it has announced that it
- * sleeps and is claimed like the others, but looks at its word, so nobody has to wake it.
+ * Before it announces that, a worker may linger, when tasks are woken from outside: by blocking
+ * jobs, by threads. It counts as a searcher meanwhile, so nobody wakes another one for what it is
+ * about to find.
  *
  * idle_count and searchers are looked at by who has made work visible, and only what makes him do
  * nothing needs an order. That a count has grown to 1 (idle_count) or fallen to 0 (searchers) is
@@ -26,8 +27,6 @@
 
 static void wake_up(struct weft__worker *w, uint32_t slept)
 {
-    if (slept == WEFT__LINGERS)
-        return;
     if (slept == WEFT__SLEEPS_IN_DRIVER) {
         weft__driver_wake(w->sched->core.driver);
         return;
@@ -43,15 +42,13 @@ static void wake_up(struct weft__worker *w, uint32_t slept)
 static bool claim(struct weft__worker *w, enum weft__sleep as)
 {
     uint32_t slept = weft__a32_load_seq_cst(&w->sleep);
-    do {
-        if (!weft__sleep_is_announced(slept))
-            return false;
-        /* Again when it has just ceased to linger, and is asleep now.
-         * acquire: w counted itself idle before it stored `sleep`, so neither count falls below
-         * zero. release pairs with the swap in wake_self(): it is counted as a searcher before it
-         * uncounts itself. mutation: in the explorer counts change in the order in which they are
-         * carried out */
-    } while (!weft__a32_cas_acq_rel(&w->sleep, &slept, as));
+    if (slept != WEFT__SLEEPS_ON_FUTEX && slept != WEFT__SLEEPS_IN_DRIVER)
+        return false;
+    /* acquire: w counted itself idle before it stored `sleep`, so neither count falls below zero.
+     * release pairs with the swap in wake_self(): it is counted as a searcher before it uncounts
+     * itself. mutation: in the explorer counts change in the order in which they are carried out */
+    if (!weft__a32_cas_acq_rel(&w->sleep, &slept, as))
+        return false;
     weft__a32_sub_relaxed(&w->sched->idle_count, 1); /* see the top */
     wake_up(w, slept);
     return true;
@@ -60,10 +57,6 @@ static bool claim(struct weft__worker *w, enum weft__sleep as)
 static bool claim_any(struct weft__sched *s)
 {
     uint32_t count = weft__sched_worker_high(s);
-    /* relaxed: no more than a preference, as below */
-    uint32_t lingerer = weft__a32_load_relaxed(&s->lingerer);
-    if (lingerer != 0 && claim(weft__sched_worker(s, lingerer - 1), WEFT__CLAIMED_TO_SEARCH))
-        return true;
     /* On a futex first: who sleeps in the driver is there to be found by events. */
     for (int pass = 0; pass < 2; pass++)
         for (uint32_t i = 0; i < count; i++) {
@@ -84,7 +77,8 @@ static bool is_anyone_asleep(struct weft__sched *s)
 {
     uint32_t count = weft__sched_worker_high(s);
     for (uint32_t i = 0; i < count; i++) {
-        if (weft__sleep_is_announced(weft__a32_load_seq_cst(&weft__sched_worker(s, i)->sleep)))
+        uint32_t sleep = weft__a32_load_seq_cst(&weft__sched_worker(s, i)->sleep);
+        if (sleep == WEFT__SLEEPS_ON_FUTEX || sleep == WEFT__SLEEPS_IN_DRIVER)
             return true;
     }
     return false;
@@ -302,36 +296,70 @@ static bool jump(struct weft__worker *w, bool polls)
     return true;
 }
 
-/* Takes the place of the one that lingers, when that seems worth a moment: a job may come back. */
-static bool takes_to_linger(struct weft__worker *w)
+/* ---- lingering ---- */
+
+/* Looks at the global queue alone between looks at everything: those at other workers take lines
+ * from them. */
+#define LOOKS_FAR 16
+
+struct lookout {
+    struct weft__worker *worker;
+    bool (*should_stop)(void *arg);
+    void *arg;
+    unsigned looks;
+};
+
+static bool has_come(void *arg)
+{
+    struct lookout *l = arg;
+    if (weft__inject_len(&l->worker->sched->inject) != 0)
+        return true;
+    return l->looks++ % LOOKS_FAR == 0 && (has_work(l->worker) || l->should_stop(l->arg));
+}
+
+/* Whether a timer would be late if w lingered. It has looked at the clock a moment ago. */
+static bool is_due_soon(const struct weft__worker *w, const struct weft__timers *ts)
+{
+    return weft__a64_load_relaxed(&ts->next_ns) <=
+           weft__add_sat(w->timers.looked_ns, WEFT__LINGER_NS);
+}
+
+/* Whether a moment may be worth it: tasks have been woken from outside since the last time, and may
+ * be again. One worker at a time; its place is given up by the caller then. */
+static bool is_to_linger(struct weft__worker *w)
 {
     struct weft__sched *s = w->sched;
-    /* relaxed: only a guess, and whether somebody has the place is asked again */
-    if (weft__a32_load_relaxed(&s->jobs) == 0 || !s->may_linger ||
-        weft__clock_is_paused(&s->core.clock) || weft__a32_load_relaxed(&s->lingerer) != 0)
+    /* relaxed, all of these: only a guess, and whether somebody has the place is asked again */
+    uint64_t remote = weft__a64_load_relaxed(&s->remote_schedules);
+    if (remote == weft__a64_load_relaxed(&s->seen_remote) || !s->core.may_linger ||
+        weft__clock_is_paused(&s->core.clock) || weft__a32_load_relaxed(&s->is_lingering) != 0 ||
+        is_due_soon(w, &w->timers) || is_due_soon(w, &s->outer_timers))
         return false;
-    uint32_t nobody = 0;
     /* acquire pairs with the store of who had the place: its luck */
-    if (!weft__a32_cas_acquire(&s->lingerer, &nobody, w->index + 1))
+    if (weft__a32_swap_acquire(&s->is_lingering, 1) != 0)
         return false;
+    weft__a64_store_relaxed(&s->seen_remote, remote);
     if (weft__linger_is_due(&s->luck))
         return true;
-    weft__a32_store_release(&s->lingerer, 0);
+    weft__a32_store_release(&s->is_lingering, 0);
     return false;
 }
 
-/* Lingers. True: it was claimed; else it sleeps as `then` says from here on. */
-static bool linger(struct weft__worker *w, enum weft__sleep then)
+bool weft__worker_linger(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg)
 {
-    uint32_t lingers = WEFT__LINGERS;
-    bool is_claimed = weft__linger_while(&w->sleep, WEFT__LINGERS);
-    /* relaxed: it has announced that it sleeps, and only owes itself no look any more: who claims
-     * it acquires from the announcement, to whose release sequence this belongs */
-    if (!is_claimed)
-        is_claimed = !weft__a32_cas_relaxed(&w->sleep, &lingers, then);
-    weft__linger_learn(&w->sched->luck, !is_claimed);
-    return is_claimed;
+    struct weft__sched *s = w->sched;
+    if (!is_to_linger(w))
+        return false;
+    struct lookout l = {w, should_stop, arg, 0};
+    weft__a32_add_relaxed(&s->searchers, 1); /* see the top */
+    w->is_searching = true;
+    bool found = weft__linger(has_come, &l);
+    weft__linger_learn(&s->luck, !found);
+    weft__a32_store_release(&s->is_lingering, 0);
+    return found;
 }
+
+/* ---- sleeping ---- */
 
 void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg)
 {
@@ -339,9 +367,7 @@ void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), 
     weft__worker_hook(w, s->hooks.thread_park);
     /* acquire: as in weft__worker_look() */
     bool polls = s->core.driver && weft__a32_swap_acquire(&s->polling, 1) == 0;
-    bool lingers = takes_to_linger(w);
-    enum weft__sleep then = polls ? WEFT__SLEEPS_IN_DRIVER : WEFT__SLEEPS_ON_FUTEX;
-    enum weft__sleep how = lingers ? WEFT__LINGERS : then;
+    enum weft__sleep how = polls ? WEFT__SLEEPS_IN_DRIVER : WEFT__SLEEPS_ON_FUTEX;
     weft__a32_add_seq_cst(&s->idle_count, 1);
     weft__a32_store_seq_cst(&w->sleep, how);
     /* After a seq_cst operation of ours: who waits for the end of all counted itself before it
@@ -352,14 +378,11 @@ void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), 
      * then look whether it let go. */
     bool seat_is_free = !polls && s->core.driver && weft__a32_load_seq_cst(&s->polling) == 0;
     bool must_look = seat_is_free || has_work(w);
-    if (!must_look && !should_stop(arg) && !(lingers && linger(w, then))) {
-        how = then;
+    if (!must_look && !should_stop(arg)) {
         if (!weft__clock_is_paused(&s->core.clock) || !jump(w, polls))
             wait_in_kernel(w, polls);
     }
     wake_self(w, how);
-    if (lingers)
-        weft__a32_store_release(&s->lingerer, 0); /* see takes_to_linger() */
     /* Who pushed while this worker still counted as a searcher relied on it, also to wake the next
      * one: it is one again. */
     if (must_look && !w->is_searching) {

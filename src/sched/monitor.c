@@ -194,7 +194,8 @@ static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_
     /* seq_cst: after monitor_word was set this must not see a worker asleep that has looked at the
      * word before. */
     uint32_t sleep = weft__a32_load_seq_cst(&w->sleep);
-    bool sleeps = weft__sleep_is_announced(sleep) || weft__a32_load_seq_cst(&w->is_dormant);
+    bool sleeps = sleep == WEFT__SLEEPS_ON_FUTEX || sleep == WEFT__SLEEPS_IN_DRIVER ||
+                  weft__a32_load_seq_cst(&w->is_dormant);
     if (!sleeps) {
         *ret_awake = true;
         look_for(s, w, now_ns);

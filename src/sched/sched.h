@@ -50,17 +50,9 @@ enum weft__sleep {
     WEFT__AWAKE,
     WEFT__SLEEPS_ON_FUTEX,
     WEFT__SLEEPS_IN_DRIVER,
-    WEFT__LINGERS,           /* is as good as asleep, but looks at this word: owed no wake-up */
     WEFT__CLAIMED,           /* somebody woke it, and it has not noticed yet */
     WEFT__CLAIMED_TO_SEARCH, /* the same, and counted it among the searchers */
 };
-
-/* Whether it can be claimed. */
-static inline bool weft__sleep_is_announced(uint32_t sleep)
-{
-    return sleep == WEFT__SLEEPS_ON_FUTEX || sleep == WEFT__SLEEPS_IN_DRIVER ||
-           sleep == WEFT__LINGERS;
-}
 
 struct weft__worker {
     struct weft__sched *sched;
@@ -163,7 +155,6 @@ struct weft__sched {
     uint32_t extra_max;
     uint32_t event_interval, global_interval;
     bool has_slot;
-    bool may_linger; /* threads may run beside each other */
     /* Each run begins and ends in the worker's loop, which has something to do before and after. */
     bool watches_runs;
     /* Which task comes next is chosen at random, and the trace says which one did: seeded.c. Not
@@ -185,8 +176,9 @@ struct weft__sched {
     /* workers asleep or about to be; written by them and by claimers */
     weft__a32 idle_count WEFT__ALIGNED(WEFT__CACHE_LINE);
     weft__a32 searchers;      /* workers looking for work */
-    weft__a32 lingerer;       /* index + 1 of the worker that lingers; 0: none does */
+    weft__a32 is_lingering;   /* 1: one of these, which would sleep else */
     struct weft__linger luck; /* the lingerer's */
+    weft__a64 seen_remote;    /* likewise: remote_schedules when it was to be taken up last */
     weft__a32 polling;        /* 1: somebody polls the driver */
     weft__a32 stop;           /* enum weft__stop; workers and the monitor look */
     weft__a32 halted;         /* workers that stand still for WEFT__STOP_HALT */
@@ -343,6 +335,9 @@ void weft__sched_wake_all(struct weft__sched *s);
 void weft__sched_wake_extras(struct weft__sched *s);
 /* By the worker without work: sleeps until woken, a timer, or an event. */
 void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg);
+/* By the worker without work, which searches no more: looks out for some for a moment, if that is
+ * likely to come, as a searcher, which it stays. True: there is some, or it is to stop. */
+bool weft__worker_linger(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg);
 /* Timers and driver, without waiting. True when something was woken. */
 bool weft__worker_look(struct weft__worker *w);
 /* True when no task may be alive: exact when nobody spawns meanwhile. */

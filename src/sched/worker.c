@@ -505,8 +505,10 @@ void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), v
             run(w, t);
         else if (is_surplus(w))
             be_dormant(w, should_stop, arg);
-        else
+        else if (!weft__worker_linger(w, should_stop, arg)) {
+            stop_searching(w, false);
             weft__worker_sleep(w, should_stop, arg);
+        }
     }
     end_if_child(w); /* whoever drives goes on to what lies outside */
     stop_searching(w, false);

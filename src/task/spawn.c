@@ -53,7 +53,7 @@ static void task_init(struct weft__task *t, struct weft__core *core, enum weft__
     weft__a64_store_relaxed(&t->id, id);
     t->site = NULL;
     t->cold = NULL;
-    weft__a32_store_relaxed(&t->thread_word, 0);
+    weft__a32_store_relaxed(&t->thread_word, WEFT__THREAD_LOOKS);
     t->budget = core->budget;
     t->kind = (uint8_t)kind;
     t->outcome = WEFT_OUTCOME_CANCELLED;

@@ -174,11 +174,11 @@ void weft__task_schedule(struct weft__task *t)
         t->core->ops->enqueue(t->core, t);
         return;
     }
-    /* The store is the last touch: once the thread sees 1 it may go on and end. The futex call
+    /* The swap is the last touch: once the thread sees WOKEN it may go on and end. The futex call
      * names an address only, at worst it wakes a stranger for nothing. release pairs with the
      * acquire in park_thread. */
-    weft__a32_store_release(&t->thread_word, 1);
-    weft__sys_futex_wake(&t->thread_word, 1);
+    if (weft__a32_swap_release(&t->thread_word, WEFT__THREAD_WOKEN) == WEFT__THREAD_SLEEPS)
+        weft__sys_futex_wake(&t->thread_word, 1);
 }
 
 bool weft__task_hold_parked(struct weft__task *t)
@@ -198,20 +198,37 @@ void weft__task_let_go(struct weft__task *t)
         weft__task_schedule(t);
 }
 
+static bool is_woken(void *arg)
+{
+    const struct weft__task *self = arg;
+    return weft__a32_load_relaxed(&self->thread_word) != WEFT__THREAD_LOOKS;
+}
+
+static void linger(struct weft__task *self)
+{
+    struct weft__linger *luck = &weft__ctx_get()->luck;
+    if (self->core->may_linger && weft__linger_is_due(luck))
+        weft__linger_learn(luck, !weft__linger(is_woken, self));
+}
+
 void weft__task_park_thread_until(struct weft__task *self, uint64_t deadline_ns)
 {
     weft__a32_store_relaxed(&self->parked_at, weft__coarse(weft__clock_now(&self->core->clock)));
     if (!weft__task_confirm_parked(self))
         return;
-    while (weft__a32_load_acquire(&self->thread_word) == 0) {
+    linger(self);
+    uint32_t word = WEFT__THREAD_LOOKS;
+    (void)weft__a32_cas_relaxed(&self->thread_word, &word, WEFT__THREAD_SLEEPS);
+    while (weft__a32_load_acquire(&self->thread_word) != WEFT__THREAD_WOKEN) {
         /* any other return: look again */
-        if (weft__sys_futex_wait(&self->thread_word, 0, deadline_ns) != -ETIMEDOUT)
+        if (weft__sys_futex_wait(&self->thread_word, WEFT__THREAD_SLEEPS, deadline_ns) !=
+            -ETIMEDOUT)
             continue;
         if (weft__task_set_notified(self))
-            return;               /* we took ourselves out of PARKED, so nobody owes us the word */
+            break;                /* we took ourselves out of PARKED, so nobody owes us the word */
         deadline_ns = WEFT_NEVER; /* somebody was faster: it is about to be stored */
     }
-    weft__a32_store_relaxed(&self->thread_word, 0);
+    weft__a32_store_relaxed(&self->thread_word, WEFT__THREAD_LOOKS);
 }
 
 void weft__task_park_thread(struct weft__task *self)

@@ -31,6 +31,7 @@
 #include "base/base.h"
 #include "base/list.h"
 #include "fiber/fiber.h"
+#include "sys/linger.h"
 #include "task/clock.h"
 
 #include <weft/future.h>
@@ -165,6 +166,13 @@ struct weft__task_cold {
     char name[64];
 };
 
+/* Of a thread that waits as a task. */
+enum weft__thread_word {
+    WEFT__THREAD_LOOKS, /* or has not begun to wait */
+    WEFT__THREAD_SLEEPS,
+    WEFT__THREAD_WOKEN,
+};
+
 struct weft__task {
     weft__a64 state;
     struct weft__qnode qnode; /* in the injection queue, or the free list */
@@ -185,7 +193,7 @@ struct weft__task {
     const weft_site *site;
     struct weft__task_cold *cold;
     uint32_t generation;   /* of the slot; changes when it is freed */
-    weft__a32 thread_word; /* thread tasks: 1 while the thread sleeps on it */
+    weft__a32 thread_word; /* enum weft__thread_word: thread tasks */
     uint16_t budget;
     uint8_t kind;    /* enum weft__task_kind */
     uint8_t outcome; /* enum weft_outcome_kind, once DONE */
@@ -272,6 +280,7 @@ struct weft__core {
     bool watches_tasks;
     bool needs_cold; /* every task has its rarely used parts */
     bool has_time;
+    bool may_linger; /* sys/linger.h: threads may run beside each other */
     char name[32];
     struct weft__clock clock;
 
@@ -319,6 +328,7 @@ struct weft__ctx {
     uint64_t thread;            /* a number of its own, never used again; 0 until asked for */
     struct weft__locals locals; /* cleanups and boundaries outside a task */
     bool in_hook;               /* inside a hook: nothing may wait */
+    struct weft__linger luck;   /* of its waits as a plain thread */
     /* In a hook: the innermost of those that were entered around it, which it does not leave. */
     weft_enter_guard *hook_guards;
     uint64_t *rng;    /* state of weft__random_next(): the worker's, or own_rng */

@@ -202,8 +202,8 @@ static void an_open_slot_is_seen_before_sleeping(void **state)
 static void init_lingers(uint32_t workers)
 {
     init_with(workers);
-    sched.may_linger = true;
-    weft__a32_store_relaxed(&sched.jobs, 1);
+    sched.core.may_linger = true;
+    weft__a64_store_relaxed(&sched.remote_schedules, 1);
 }
 static void init_one_lingers(void)
 {
@@ -221,11 +221,11 @@ static void spawn_one_and_stop(void)
 static void nobody_lingers(void)
 {
     all_ran();
-    MODEL_CHECK(weft__a32_load_relaxed(&sched.lingerer) == 0);
+    MODEL_CHECK(weft__a32_load_relaxed(&sched.is_lingering) == 0);
 }
 
-/* It is claimed while it looks at its word, or when it has just gone to sleep. */
-static void who_lingers_is_claimed_like_a_sleeper(void **state)
+/* It finds the task in its moment, or as it goes to sleep after it, or is woken. */
+static void who_lingers_misses_nothing(void **state)
 {
     (void)state;
     static const struct model m = {.name = "idle: a worker that lingers",
@@ -534,7 +534,7 @@ int main(void)
         cmocka_unit_test(a_searcher_wakes_the_next),
         cmocka_unit_test(a_full_ring_is_seen_before_sleeping),
         cmocka_unit_test(an_open_slot_is_seen_before_sleeping),
-        cmocka_unit_test(who_lingers_is_claimed_like_a_sleeper),
+        cmocka_unit_test(who_lingers_misses_nothing),
         cmocka_unit_test(a_timer_armed_outside_is_seen_before_sleeping),
         cmocka_unit_test(a_timer_of_an_extra_worker_is_seen_to_by_others),
         cmocka_unit_test(a_worker_that_is_counted_is_there),

@@ -53,8 +53,10 @@ static void work(struct weft__worker *w)
             run_body(w, t);
         else if (is_surplus(w))
             be_dormant(w, is_stopped, w);
-        else
+        else if (!weft__worker_linger(w, is_stopped, w)) {
+            stop_searching(w, false);
             weft__worker_sleep(w, is_stopped, w);
+        }
         /* There is work that another worker is about to fetch: this one goes round meanwhile. */
         if (idle_rounds > 1)
             model_give_way();
