@@ -235,6 +235,7 @@ static void who_lingers_misses_nothing(void **state)
     model_passes(&m);
     static const struct model two = {.name = "idle: a worker that lingers, and one that sleeps",
                                      .init = init_two_linger,
+                                     .bound_less = 1,
                                      .thread = {worker_0, worker_1, spawn_one_and_stop},
                                      .check = nobody_lingers};
     model_passes(&two);
