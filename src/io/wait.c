@@ -44,6 +44,14 @@ static void drop_hold(struct weft__io_wait *w)
     weft__source_unhold(w->source);
 }
 
+/* The deadlock check of the waiter's runtime counts the sources of its own driver. */
+static void note_runtime(const struct weft__source *s, weft_waker *waker)
+{
+    struct weft__core *waits = weft__task_of_waker(waker)->core;
+    if (WEFT__UNLIKELY(waits != NULL && waits->driver != s->driver))
+        weft__a32_store_relaxed(&waits->waits_elsewhere, 1); /* for what lasts */
+}
+
 /* The lock is held, and w not queued. PENDING, or bits, or -EBADF. */
 static int queue(struct weft__io_wait *w, weft_waker *waker)
 {
@@ -54,6 +62,7 @@ static int queue(struct weft__io_wait *w, weft_waker *waker)
     uint64_t bits = weft__source_ready_to(s, w->interest);
     if (bits != 0)
         return (int)bits;
+    note_runtime(s, waker);
     w->waker = waker;
     weft__list_push_back(&s->waiters, &w->node);
     s->pins++;

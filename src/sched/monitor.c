@@ -56,7 +56,7 @@ void weft__sched_check_deadlock(struct weft__sched *s)
     if (!s->detects_deadlock || weft__a32_load_relaxed(&s->core.phase) != WEFT__PHASE_RUNNING)
         return;
     /* Threads that enter no runtime may send to channels all the same, and so may the tasks of
-     * another runtime; who has may again. And its timers, which are seen to there. */
+     * another runtime; who has may again. And its timers and driver, which are seen to there. */
     if (weft__a32_load_relaxed(&s->is_woken_outside) ||
         weft__a32_load_relaxed(&s->core.waits_elsewhere))
         return;

@@ -273,7 +273,8 @@ struct weft__core {
     uint32_t route_pinned;   /* of a task that is spawned pinned; 0 where no task moves */
     weft__a32 phase;         /* enum weft__phase; written by shutdown, read by all */
     weft__a32 is_panic_shut; /* 1: that is how it came to be shut */
-    /* 1: a task of it waits for a timer of another runtime, or has waited; written by such */
+    /* 1: a task of it waits for a timer or a descriptor of another runtime, or has waited; written
+     * by such */
     weft__a32 waits_elsewhere;
     uint16_t budget;
     bool panics_shut_down; /* config.unhandled_panic */

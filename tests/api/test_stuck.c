@@ -5,12 +5,15 @@
 
 #include <weft/clock.h>
 #include <weft/delay_queue.h>
+#include <weft/io.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define STUCK_MS 1000
 #define TICK_MS 10
@@ -529,6 +532,56 @@ static void waiting_for_a_timer_elsewhere_is_no_hang(struct test_env *env)
     weft_delay_queue_unref(f.queue);
 }
 
+struct foreign_pipe {
+    weft_fd *reader;
+    int writer;
+};
+
+static void *open_foreign_pipe(void *arg)
+{
+    struct foreign_pipe *p = arg;
+    int fd[2];
+    CHECK_EQ(pipe2(fd, O_CLOEXEC | O_NONBLOCK), 0);
+    CHECK_EQ(weft_fd_open(fd[0], WEFT_FD_OWNED, &p->reader), 0);
+    p->writer = fd[1];
+    return arg;
+}
+
+static void *read_foreign_pipe(void *arg)
+{
+    struct foreign_pipe *p = arg;
+    char byte;
+    CHECK_EQ(weft_fd_read(p->reader, &byte, 1), 1);
+    return arg;
+}
+
+static void *write_later(void *arg)
+{
+    struct foreign_pipe *p = arg;
+    nap(400);
+    EXPECT_EQ(write(p->writer, "x", 1), 1);
+    return NULL;
+}
+
+/* Nor for a descriptor of another runtime, which that one watches. */
+static void waiting_for_a_descriptor_elsewhere_is_no_hang(struct test_env *env)
+{
+    struct foreign_pipe p;
+    weft_runtime *other[2] = {test_runtime_create(TEST_MT1), test_runtime_create(TEST_CT)};
+    (void)test_block_on(env->rt, open_foreign_pipe, &p);
+    for (int i = 0; i < 2; i++) {
+        pthread_t writer;
+        CHECK_EQ(pthread_create(&writer, NULL, write_later, &p), 0);
+        (void)test_block_on(other[i], read_foreign_pipe, &p);
+        pthread_join(writer, NULL);
+    }
+    CHECK_EQ(test_log_count("deadlock"), 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(weft_runtime_destroy(other[i]), 0);
+    CHECK_EQ(weft_fd_close(p.reader), 0);
+    close(p.writer);
+}
+
 TEST_MAIN(PLAIN(one_worker_of_one_sleeps), PLAIN(one_worker_of_two_sleeps),
           PLAIN(every_worker_of_two_sleeps), PLAIN(every_worker_of_four_sleeps),
           PLAIN(one_worker_of_one_computes), ON_MAIN_ON(substitutes_go_under_load, TEST_MT1),
@@ -538,5 +591,6 @@ TEST_MAIN(PLAIN(one_worker_of_one_sleeps), PLAIN(one_worker_of_two_sleeps),
           ON_MAIN_ON(hang_is_reported_on_a_paused_clock, TEST_CT),
           ON_MAIN_ON(sleeping_tasks_are_no_hang, TEST_MT1),
           ON_MAIN_ON(waiting_for_a_timer_elsewhere_is_no_hang, TEST_MT1),
+          ON_MAIN_ON(waiting_for_a_descriptor_elsewhere_is_no_hang, TEST_MT1),
           ON_MAIN_ON(hang_is_reported_after_a_task_was_stuck, TEST_MT1),
           ON_MAIN_ON(waiting_for_another_runtime_is_no_hang, TEST_MT1))

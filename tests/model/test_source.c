@@ -223,6 +223,7 @@ static void init_empty(int count)
         model_name(&tasks[i], sizeof tasks[i], names[i]);
     }
     MODEL_CHECK(weft__driver_create(&driver) == 0);
+    core.driver = driver;
     model_name(driver, sizeof *driver, "driver");
     source = next_source = NULL;
     handle = next_handle = NULL;
