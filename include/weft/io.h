@@ -52,8 +52,8 @@ enum weft_fd_flags {
 /*
  * Registers a descriptor with the runtime of the caller.
  *
- *   fd      borrowed, or taken with WEFT_FD_OWNED, until weft_fd_close(). It must not be closed
- *           before that, and not be registered twice in one runtime at a time
+ *   fd      borrowed, or taken with WEFT_FD_OWNED, until weft_fd_close() or weft_fd_release(). It
+ *           must not be closed before that, and not be registered twice in one runtime at a time
  *   flags   enum weft_fd_flags
  *
  * Returns 0, or fd is still the caller's and it is
@@ -68,8 +68,11 @@ enum weft_fd_flags {
  */
 WEFT_API WEFT_MUST_CHECK int weft_fd_open(int fd, unsigned flags, weft_fd **ret_fd);
 
-/* Deregisters, and closes the descriptor if it is owned. Waiting tasks get -EBADF. NULL does
- * nothing. 0, or -EBADF for a spent handle. Any thread; never suspends. */
+/* Deregisters, and closes the descriptor if it is owned, once the calls that are under way on other
+ * threads have returned. Waiting tasks get -EBADF. NULL does nothing. 0, or -EBADF for a spent
+ * handle. Any thread; never suspends.
+ * A borrowed descriptor is the caller's again at once, and may be closed or registered anew; but
+ * calls that are under way on other threads may use its number until they return. */
 WEFT_API int weft_fd_close(weft_fd *wfd);
 
 /* Deregisters and gives the descriptor back, owned or not; it stays non-blocking. 0; -EBADF,

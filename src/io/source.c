@@ -297,11 +297,10 @@ void weft__source_finish(struct weft__source *s)
     }
     /* No lock: with the last hold gone nobody else looks at fd or flags. */
     int fd = s->fd;
-    if (fd >= 0) {
-        s->fd = -1;
-        if (deregister(s, fd) && !weft__source_has_flag(s, WEFT__SOURCE_BORROWED))
-            (void)weft__sys_close(fd); /* what was written is the kernel's to deliver */
-    }
+    s->fd = -1;
+    /* A borrowed one was deregistered when it was closed. */
+    if (fd >= 0 && !weft__source_has_flag(s, WEFT__SOURCE_BORROWED) && deregister(s, fd))
+        (void)weft__sys_close(fd); /* what was written is the kernel's to deliver */
     weft__lock_acquire(&s->lock);
     s->is_finished = true;
     bool last = s->pins == 0;
@@ -337,6 +336,10 @@ int weft__source_close(void *handle)
         close_copy(s);
         return 0;
     }
+    /* At once, whoever is inside a call: a borrowed descriptor is the user's again from here on,
+     * who may close it and register what has its number next. */
+    if (weft__source_has_flag(s, WEFT__SOURCE_BORROWED))
+        (void)deregister(s, s->fd); /* closed behind our back: that has been logged */
     end_waiters(s, -EBADF);
     weft__source_unhold(s); /* the owner's */
     return 0;

@@ -11,7 +11,9 @@
  *   - holds, in the state word beside the generation: the owner's, and one for each call that is
  *     between its start and its end and not waiting. The last one given up takes the descriptor out
  *     of epoll and closes it. So no call ever uses a descriptor number that has become somebody
- *     else's, whoever closes when.
+ *     else's, whoever closes when. A borrowed descriptor is taken out of epoll when its handle is
+ *     closed, since it is the user's from then on; a call under way on another thread may still use
+ *     its number, one that waits or was woken does not.
  *   - pins, under the lock: one for each future in the list of waiters. They keep the slot, not the
  *     descriptor. A wake turns a pin into a hold; closing leaves the pin, so the number is free at
  *     once.

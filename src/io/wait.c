@@ -52,12 +52,17 @@ static void note_runtime(const struct weft__source *s, weft_waker *waker)
         weft__a32_store_relaxed(&waits->waits_elsewhere, 1); /* for what lasts */
 }
 
+static bool is_closed(const struct weft__source *s, uint32_t generation)
+{
+    /* relaxed: who closes has not been at the waiters yet, or unlocked after it had closed */
+    return weft__source_generation(weft__a64_load_relaxed(&s->state)) != generation;
+}
+
 /* The lock is held, and w not queued. PENDING, or bits, or -EBADF. */
 static int queue(struct weft__io_wait *w, weft_waker *waker)
 {
     struct weft__source *s = w->source;
-    /* relaxed: who closes has not been at the waiters yet, or unlocked after it had closed */
-    if (weft__source_generation(weft__a64_load_relaxed(&s->state)) != w->generation)
+    if (is_closed(s, w->generation))
         return -EBADF;
     uint64_t bits = weft__source_ready_to(s, w->interest);
     if (bits != 0)
@@ -128,6 +133,13 @@ static int wait_poll(weft_future *f, weft_waker *waker)
     }
     if (!w->held && !(w->held = weft__source_rehold(s, w->generation) == 0))
         return -EBADF;
+    /* Woken first, and closed before the task came to run: goes on, but with what our hold keeps. A
+     * borrowed descriptor it does not keep, and its number may be a stranger's. */
+    if (WEFT__UNLIKELY(is_closed(s, w->generation)) &&
+        weft__source_has_flag(s, WEFT__SOURCE_BORROWED)) {
+        drop_hold(w);
+        return -EBADF;
+    }
     rc = (int)weft__source_ready_to(s, w->interest);
     if (rc == 0 && WEFT__UNLIKELY(weft__source_is_ancestral(s)))
         rc = refuse_ancestral();

@@ -296,6 +296,99 @@ static void af_04_owned_and_borrowed(struct test_env *env)
     close(fd[1]);
 }
 
+struct replaced {
+    weft_fd *old, *next;
+    int spare[2]; /* takes the number of the descriptor that was closed */
+};
+
+/* Ends the handle and the descriptor, whose number is another's at once. */
+static ssize_t replace_it(int fd, void *arg)
+{
+    struct replaced *r = arg;
+    EXPECT_EQ(weft_fd_close(r->old), 0);
+    EXPECT_EQ(dup2(r->spare[0], fd), fd);
+    EXPECT_EQ(weft_fd_open(fd, 0, &r->next), 0);
+    return 1;
+}
+
+/* A borrowed descriptor is its owner's again once its handle is closed, also if a call on it is
+ * under way: who has the number next is not affected by the end of that. */
+static void a_borrowed_number_is_free_once_closed(struct test_env *env)
+{
+    (void)env;
+    struct replaced r;
+    int fd[2];
+    sockets(fd);
+    sockets(r.spare);
+    CHECK_EQ(weft_fd_open(fd[0], 0, &r.old), 0);
+    CHECK_EQ(ready_soon(r.old, WEFT_READY_WRITE), WEFT_READY_WRITE);
+    test_log_clear();
+    CHECK_EQ(weft_fd_try_io(r.old, WEFT_READY_WRITE, replace_it, &r), 1);
+    CHECK_EQ(test_log_count("was closed"), 0);
+    CHECK_EQ(write(r.spare[1], "x", 1), 1);
+    WEFT_TIMEOUT(5 * WEFT_SEC)
+        EXPECT_EQ(weft_fd_wait(r.next, WEFT_READY_READ, NULL), 0);
+    CHECK_EQ(weft_fd_close(r.next), 0);
+    close(fd[0]);
+    close(fd[1]);
+    close(r.spare[0]);
+    close(r.spare[1]);
+}
+
+struct taken_over {
+    weft_fd *pipe, *bell;
+    int pipe_end, spare_end;
+    ssize_t read;
+};
+
+static void *read_borrowed(void *arg)
+{
+    struct taken_over *t = arg;
+    char byte;
+    t->read = weft_fd_read(t->pipe, &byte, 1);
+    return NULL;
+}
+
+static void *take_over(void *arg)
+{
+    struct taken_over *t = arg;
+    CHECK_EQ(weft_fd_wait(t->bell, WEFT_READY_READ, NULL), 0);
+    CHECK_EQ(weft_fd_close(t->pipe), 0);
+    CHECK_EQ(dup2(t->spare_end, t->pipe_end), t->pipe_end);
+    return NULL;
+}
+
+/* A task that was woken, and has not run, before the handle was closed does not go on with it: what
+ * it would read is another's. */
+static void a_woken_reader_leaves_a_borrowed_number_alone(struct test_env *env)
+{
+    (void)env;
+    struct taken_over t;
+    int fd[2], spare[2];
+    char byte = 0;
+    CHECK_EQ(pipe2(fd, O_CLOEXEC | O_NONBLOCK), 0);
+    CHECK_EQ(pipe2(spare, O_CLOEXEC | O_NONBLOCK), 0);
+    CHECK_EQ(write(spare[1], "s", 1), 1);
+    int bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    t.bell = open_owned(bell);
+    CHECK_EQ(weft_fd_open(fd[0], 0, &t.pipe), 0);
+    t.pipe_end = fd[0];
+    t.spare_end = spare[0];
+    weft_task *reader = SPAWN(read_borrowed, &t), *closer = SPAWN(take_over, &t);
+    CHECK_SOON(test_waits(NULL, reader) && test_waits(NULL, closer));
+    CHECK_EQ(eventfd_write(bell, 1), 0); /* reported first, and both in one look */
+    CHECK_EQ(write(fd[1], "x", 1), 1);
+    (void)test_join_value(closer);
+    (void)test_join_value(reader);
+    EXPECT_EQ(t.read, -EBADF);
+    EXPECT_EQ(read(spare[0], &byte, 1), 1);
+    CHECK_EQ(weft_fd_close(t.bell), 0);
+    for (int i = 0; i < 2; i++) {
+        close(fd[i]);
+        close(spare[i]);
+    }
+}
+
 static void af_04_blocking_mode(struct test_env *env)
 {
     (void)env;
@@ -672,6 +765,8 @@ TEST_MAIN(IN_TASK(af_01_a_fresh_socket_is_writable_only),
           IN_TASK(af_02_a_panic_in_the_call_gives_the_descriptor_back),
           IN_TASK(af_03_directions_are_independent), IN_TASK(af_03_all_waiters_wake),
           IN_TASK(af_04_owned_and_borrowed), IN_TASK(af_04_blocking_mode),
+          IN_TASK(a_borrowed_number_is_free_once_closed),
+          IN_TASK_ON(a_woken_reader_leaves_a_borrowed_number_alone, TEST_CT),
           IN_TASK(af_05_what_cannot_be_polled_is_given_back), PLAIN(af_05_outside_a_runtime),
           IN_TASK(af_06_urgent_data), IN_TASK(af_06_error_queue),
           ON_MAIN(af_07_the_end_of_the_runtime_wakes_all), IN_TASK(af_08_closed_behind_our_back),
