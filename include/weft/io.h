@@ -139,9 +139,10 @@ WEFT_API WEFT_MUST_CHECK ssize_t weft_fd_io(weft_fd *wfd, unsigned interest, wef
                                             void *arg);
 
 /*
- * Reads and writes some bytes: read(2) and write(2) that suspend. A write to a pipe or terminal
- * without a reader raises SIGPIPE in the thread, as write(2) does. The threads of a multi_thread
- * runtime block it, and the call returns -EPIPE; on threads of yours ignore the signal.
+ * Reads and writes some bytes: read(2) and write(2) that suspend. A write to a pipe without a
+ * reader raises SIGPIPE in the thread, as write(2) does. The threads of a multi_thread runtime
+ * block it, and the call returns -EPIPE; on threads of yours ignore the signal. A write to a stream
+ * socket whose peer is gone returns -EPIPE and raises none.
  *
  * Returns the number of bytes; 0 at the end of the file, or when len is 0; an errno of read(2) or
  * write(2); or an error of weft_fd_wait(). Context and threads as there.

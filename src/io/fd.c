@@ -26,12 +26,20 @@ static bool interest_is_valid(unsigned interest)
     return interest != 0 && (interest & ~(unsigned)INTERESTS) == 0;
 }
 
+static bool is_stream_socket(int fd)
+{
+    int type;
+    socklen_t len = sizeof(type);
+    return weft__sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+}
+
 int weft_fd_open(int fd, unsigned flags, weft_fd **ret_fd)
 {
     if (ret_fd == NULL || (flags & ~(unsigned)(WEFT_FD_OWNED | WEFT_FD_KEEP_BLOCKING)) != 0)
         return weft__misuse("weft_fd_open", -EINVAL, "unknown flags, or no place for the result",
                             WEFT__CALLER);
-    uint32_t source_flags = flags & WEFT_FD_OWNED ? 0 : WEFT__SOURCE_BORROWED;
+    uint32_t source_flags = (flags & WEFT_FD_OWNED ? 0 : WEFT__SOURCE_BORROWED) |
+                            (is_stream_socket(fd) ? WEFT__SOURCE_STREAM_SOCKET : 0);
     struct weft__source *s;
     int rc;
     if (flags & WEFT_FD_KEEP_BLOCKING)
@@ -279,6 +287,19 @@ static ssize_t call_write(int fd, void *arg)
     return weft__sys_write(fd, t->buf, t->len);
 }
 
+/* Not write(), which raises SIGPIPE. Of sockets of other types it does not, or marks the end of a
+ * record. */
+static ssize_t call_send(int fd, void *arg)
+{
+    struct transfer *t = arg;
+    return weft__sys_send(fd, t->buf, t->len, 0);
+}
+
+static weft__io_call writes(const struct weft__source *s)
+{
+    return weft__source_has_flag(s, WEFT__SOURCE_STREAM_SOCKET) ? call_send : call_write;
+}
+
 /* The hold is given up. */
 static ssize_t transfer_held(struct weft__source *s, uint32_t generation, enum weft__direction dir,
                              struct transfer *t)
@@ -288,7 +309,7 @@ static ssize_t transfer_held(struct weft__source *s, uint32_t generation, enum w
         return 0;
     }
     /* Short results say nothing here: a terminal reads lines, a pipe may be in packet mode. */
-    return weft__source_io(s, generation, dir, dir == WEFT__IN ? call_read : call_write, t, 0);
+    return weft__source_io(s, generation, dir, dir == WEFT__IN ? call_read : writes(s), t, 0);
 }
 
 static ssize_t transfer(weft_fd *wfd, enum weft__direction dir, struct transfer *t,

@@ -77,6 +77,7 @@ enum weft__source_kind {
 /* Bare TCP: fewer bytes than asked for say what the next call would. A listener has it for its
  * connections. Cleared for good before a ULP is set, see weft__source_was_short. */
 #define WEFT__SOURCE_BARE_TCP 0x20u
+#define WEFT__SOURCE_STREAM_SOCKET 0x40u /* weft_fd: bytes are sent, so that no signal is raised */
 
 /* Of the state word: there is an owner. */
 #define WEFT__SOURCE_OPEN UINT64_C(0x80000000)

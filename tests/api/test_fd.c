@@ -10,6 +10,7 @@
 #include <linux/errqueue.h>
 #include <netinet/ip.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -387,6 +388,36 @@ static void a_woken_reader_leaves_a_borrowed_number_alone(struct test_env *env)
         close(fd[i]);
         close(spare[i]);
     }
+}
+
+/* ---- signals ---- */
+
+/* Of a socket whose peer is gone, as of a connection. */
+static void writing_to_a_socket_raises_no_signal(struct test_env *env)
+{
+    (void)env;
+    int fd[2];
+    sigset_t pipe_signal, before, pending;
+    sockets(fd);
+    weft_fd *w = open_owned(fd[0]);
+    close(fd[1]);
+    sigemptyset(&pipe_signal);
+    sigaddset(&pipe_signal, SIGPIPE);
+    CHECK_EQ(pthread_sigmask(SIG_BLOCK, &pipe_signal, &before), 0);
+    ssize_t direct = -1, by_stream = -1;
+    WEFT_UNCONSTRAINED {
+        direct = weft_fd_write(w, "x", 1);
+        by_stream = weft_write_all(weft_fd_stream(w), "x", 1, NULL);
+    }
+    sigpending(&pending);
+    bool raised = sigismember(&pending, SIGPIPE);
+    if (raised)
+        (void)sigtimedwait(&pipe_signal, NULL, &(struct timespec){0});
+    CHECK_EQ(pthread_sigmask(SIG_SETMASK, &before, NULL), 0);
+    CHECK_EQ(direct, -EPIPE);
+    CHECK_EQ(by_stream, -EPIPE);
+    CHECK(!raised);
+    CHECK_EQ(weft_fd_close(w), 0);
 }
 
 static void af_04_blocking_mode(struct test_env *env)
@@ -767,6 +798,7 @@ TEST_MAIN(IN_TASK(af_01_a_fresh_socket_is_writable_only),
           IN_TASK(af_04_owned_and_borrowed), IN_TASK(af_04_blocking_mode),
           IN_TASK(a_borrowed_number_is_free_once_closed),
           IN_TASK_ON(a_woken_reader_leaves_a_borrowed_number_alone, TEST_CT),
+          IN_TASK(writing_to_a_socket_raises_no_signal),
           IN_TASK(af_05_what_cannot_be_polled_is_given_back), PLAIN(af_05_outside_a_runtime),
           IN_TASK(af_06_urgent_data), IN_TASK(af_06_error_queue),
           ON_MAIN(af_07_the_end_of_the_runtime_wakes_all), IN_TASK(af_08_closed_behind_our_back),
