@@ -49,9 +49,9 @@ typedef struct weft_addr {
 #define WEFT_ADDR_TEXT_MAX 80 /* room for any address as text, with its NUL */
 
 /*
- * Parses a numeric address with a port: "127.0.0.1:8080", "[::1]:80", "[fe80::1%eth0]:80", or
- * ":80", which is any IPv4 address of this machine ("[::]:80" is any of either kind). Nothing is
- * looked up.
+ * Parses a numeric address with a port: "127.0.0.1:8080", "[::1]:80", "[fe80::1%eth0]:80" or
+ * "[fe80::1%2]:80" (an interface by name, or by index if it is all digits), or ":80", which is any
+ * IPv4 address of this machine ("[::]:80" is any of either kind). Nothing is looked up.
  *
  * Returns 0, or -EINVAL for anything else: names, spaces, missing or signed ports, ports above
  * 65535, IPv6 without brackets; -ENODEV when there is no such interface. Any thread; never
@@ -65,8 +65,8 @@ WEFT_API WEFT_MUST_CHECK int weft_addr_from_ip(const void *ip, size_t ip_bytes, 
 /* 0; -EAFNOSUPPORT for other families, -EINVAL for one that is too short. */
 WEFT_API WEFT_MUST_CHECK int weft_addr_from_sockaddr(const struct sockaddr *sa, socklen_t len,
                                                      weft_addr *ret_addr);
-/* Writes it as weft_addr_parse() reads it. Returns the length that was needed, as snprintf does;
- * WEFT_ADDR_TEXT_MAX always suffices. */
+/* Writes it as weft_addr_parse() reads it; "(no address)" for NULL and for other families. Returns
+ * the length that was needed, as snprintf does; WEFT_ADDR_TEXT_MAX always suffices. */
 WEFT_API int weft_addr_format(const weft_addr *addr, char *buf, size_t cap);
 WEFT_API uint16_t weft_addr_port(const weft_addr *addr);
 WEFT_API void weft_addr_set_port(weft_addr *addr, uint16_t port);

@@ -173,6 +173,12 @@ int weft_addr_from_sockaddr(const struct sockaddr *sa, socklen_t len, weft_addr 
     return 0;
 }
 
+/* Whether an interface's name is read as one: not as an index, nor as the end of the address. */
+static bool scope_is_read_as_name(const char *name)
+{
+    return name[strspn(name, "0123456789")] != '\0' && strchr(name, ']') == NULL;
+}
+
 int weft_addr_format(const weft_addr *addr, char *buf, size_t cap)
 {
     char ip[INET6_ADDRSTRLEN];
@@ -187,8 +193,8 @@ int weft_addr_format(const weft_addr *addr, char *buf, size_t cap)
     char name[IF_NAMESIZE];
     if (scope == 0)
         return snprintf(buf, cap, "[%s]:%u", ip, ntohs(addr->sa.v6.sin6_port));
-    if (if_indextoname(scope, name) == NULL)
-        (void)snprintf(name, sizeof(name), "%u", scope); /* an interface that has gone */
+    if (if_indextoname(scope, name) == NULL || !scope_is_read_as_name(name))
+        (void)snprintf(name, sizeof(name), "%u", scope); /* gone, or of an odd name */
     return snprintf(buf, cap, "[%s%%%s]:%u", ip, name, ntohs(addr->sa.v6.sin6_port));
 }
 

@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -179,6 +180,35 @@ static void from_bytes_and_sockaddr(void **state)
     assert_int_equal(weft_addr_from_sockaddr(&local, sizeof(local), &a), -EAFNOSUPPORT);
 }
 
+/* What the interface with index 9 is called; NULL: there is but the loopback. In the place of
+ * libc's. */
+static const char *interface_9;
+
+char *if_indextoname(unsigned index, char name[IF_NAMESIZE])
+{
+    if (interface_9 == NULL)
+        return index == 1 ? strcpy(name, "lo") : NULL;
+    return index == 9 ? strcpy(name, interface_9) : NULL;
+}
+
+/* Linux takes any name without a slash, a colon or a space. */
+static void interfaces_of_any_name_are_read_as_they_were_written(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"7", "4294967296", "a]", "]:80", "9"};
+    weft_addr a, again;
+    assert_int_equal(weft_addr_parse("[fe80::1%9]:80", &a), 0);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char text[WEFT_ADDR_TEXT_MAX];
+        interface_9 = names[i];
+        weft_addr_format(&a, text, sizeof(text));
+        print_message("%s: %s\n", names[i], text);
+        assert_int_equal(weft_addr_parse(text, &again), 0);
+        assert_true(weft_addr_is_equal(&a, &again));
+    }
+    interface_9 = NULL;
+}
+
 static void formatting_never_writes_past_the_end(void **state)
 {
     (void)state;
@@ -202,6 +232,7 @@ int main(void)
         cmocka_unit_test(a_host_of_any_length_is_taken_or_refused_whole),
         cmocka_unit_test(names),
         cmocka_unit_test(from_bytes_and_sockaddr),
+        cmocka_unit_test(interfaces_of_any_name_are_read_as_they_were_written),
         cmocka_unit_test(formatting_never_writes_past_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
