@@ -168,8 +168,9 @@ int weft_addr_from_sockaddr(const struct sockaddr *sa, socklen_t len, weft_addr 
         return -EAFNOSUPPORT;
     if (len < need)
         return -EINVAL;
-    *ret_addr = (weft_addr){.len = need};
-    memcpy(&ret_addr->sa, sa, need);
+    weft_addr a = {.len = need};
+    memcpy(&a.sa, sa, need);
+    *ret_addr = a; /* only now: sa may lie in it */
     return 0;
 }
 

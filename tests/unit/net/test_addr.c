@@ -180,6 +180,16 @@ static void from_bytes_and_sockaddr(void **state)
     assert_int_equal(weft_addr_from_sockaddr(&local, sizeof(local), &a), -EAFNOSUPPORT);
 }
 
+static void a_sockaddr_in_place(void **state)
+{
+    (void)state;
+    weft_addr a, b;
+    assert_int_equal(weft_addr_parse("[2001:db8::7]:99", &a), 0);
+    b = a;
+    assert_int_equal(weft_addr_from_sockaddr(&a.sa.any, a.len, &a), 0);
+    assert_true(weft_addr_is_equal(&a, &b));
+}
+
 /* What the interface with index 9 is called; NULL: there is but the loopback. In the place of
  * libc's. */
 static const char *interface_9;
@@ -232,6 +242,7 @@ int main(void)
         cmocka_unit_test(a_host_of_any_length_is_taken_or_refused_whole),
         cmocka_unit_test(names),
         cmocka_unit_test(from_bytes_and_sockaddr),
+        cmocka_unit_test(a_sockaddr_in_place),
         cmocka_unit_test(interfaces_of_any_name_are_read_as_they_were_written),
         cmocka_unit_test(formatting_never_writes_past_the_end),
     };
