@@ -171,6 +171,15 @@ static inline bool weft__source_refer(struct weft__source *s, struct weft__sourc
     return (state & WEFT__SOURCE_OPEN) != 0;
 }
 
+/* 0, or -EBADF when it was closed. */
+static inline int weft__source_check(const struct weft__source_ref *r)
+{
+    /* relaxed: as in refer */
+    uint64_t state = weft__a64_load_relaxed(&r->source->state);
+    return weft__source_generation(state) == r->generation && (state & WEFT__SOURCE_OPEN) ? 0
+                                                                                          : -EBADF;
+}
+
 /* ---- life ---- */
 
 /*

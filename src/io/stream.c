@@ -33,7 +33,7 @@ static ssize_t closed_write(weft_stream *s, const void *buf, size_t len)
     return -EBADF;
 }
 
-static int closed_shutdown(weft_stream *s)
+static int closed_flush_or_shutdown(weft_stream *s)
 {
     (void)s;
     return -EBADF;
@@ -42,7 +42,8 @@ static int closed_shutdown(weft_stream *s)
 static const weft_stream_ops closed_ops = {
     .read = closed_read,
     .write = closed_write,
-    .shutdown = closed_shutdown,
+    .flush = closed_flush_or_shutdown,
+    .shutdown = closed_flush_or_shutdown,
 };
 
 weft_stream *weft__stream_closed(void)
@@ -116,7 +117,14 @@ int weft_stream_flush(weft_stream *s)
 {
     if (args_are_bad(s, NULL, 0))
         return REPORT_BAD_ARGS("weft_stream_flush");
-    return s->ops->flush != NULL ? s->ops->flush(s) : 0;
+    if (s->ops->flush != NULL)
+        return s->ops->flush(s);
+    struct weft__source_ref r;
+    bool is_source = weft__source_ops_of(s) != NULL;
+    /* Which keeps nothing back, but may be closed. */
+    return is_source && !weft__source_refer(WEFT__CONTAINER_OF(s, struct weft__source, stream), &r)
+               ? -EBADF
+               : 0;
 }
 
 int weft_stream_shutdown(weft_stream *s)
@@ -168,7 +176,8 @@ ssize_t weft__target_writev(const struct weft__stream_target *t, const struct io
 
 int weft__target_flush(const struct weft__stream_target *t)
 {
-    return t->ops != NULL ? 0 : weft_stream_flush(t->stream); /* a source keeps nothing back */
+    /* A source keeps nothing back. */
+    return t->ops != NULL ? weft__source_check(&t->ref) : weft_stream_flush(t->stream);
 }
 
 int weft__target_shutdown(const struct weft__stream_target *t)

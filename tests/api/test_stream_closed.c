@@ -195,6 +195,44 @@ static void a_writer_to_what_was_closed(struct test_env *env)
     close_scene(&s);
 }
 
+/* Also when nothing is left to write. */
+static void flushing_what_was_closed(struct test_env *env)
+{
+    (void)env;
+    struct scene s;
+    weft_bufwriter *w;
+    open_scene(&s);
+    CHECK_EQ(weft_bufwriter_create(weft_tcp_stream(s.conn), 16, &w), 0);
+    CHECK_EQ(weft_bufwriter_flush(w), 0);
+    close_and_accept(&s);
+    EXPECT_EQ(weft_bufwriter_flush(w), -EBADF);
+    weft_bufwriter_destroy(w);
+    close_scene(&s);
+}
+
+static void closed_streams_flush_nothing(struct test_env *env)
+{
+    (void)env;
+    weft_tcp *a, *b;
+    int fd[2];
+    weft_fd *wfd;
+    socks_pair(&a, &b);
+    CHECK_EQ(pipe2(fd, O_NONBLOCK | O_CLOEXEC), 0);
+    CHECK_EQ(weft_fd_open(fd[1], WEFT_FD_OWNED, &wfd), 0);
+    weft_stream *stream[2] = {weft_tcp_stream(a), weft_fd_stream(wfd)};
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(weft_stream_flush(stream[i]), 0);
+    CHECK_EQ(weft_tcp_close(a), 0);
+    CHECK_EQ(weft_fd_close(wfd), 0);
+    for (int i = 0; i < 2; i++)
+        EXPECT_EQ(weft_stream_flush(stream[i]), -EBADF);
+    EXPECT_EQ(weft_stream_flush(weft_tcp_stream(a)), -EBADF);
+    EXPECT_EQ(weft_stream_flush(weft_fd_stream(NULL)), -EBADF);
+    CHECK_EQ(weft_tcp_close(b), 0);
+    close(fd[0]);
+    test_log_clear();
+}
+
 /* ---- loops over a descriptor, which yield when their budget is used up ---- */
 
 #define PACKETS 250
@@ -351,6 +389,7 @@ TEST_MAIN(IN_TASK(a_copy_from_what_is_closed_meanwhile),
           IN_TASK(a_copy_to_what_is_closed_meanwhile),
           IN_TASK(a_copy_both_ways_with_what_is_closed_meanwhile),
           IN_TASK(a_reader_of_what_was_closed), IN_TASK(a_writer_to_what_was_closed),
+          IN_TASK(flushing_what_was_closed), IN_TASK(closed_streams_flush_nothing),
           IN_TASK_ON(loops_over_what_is_closed_meanwhile, TEST_CT),
           IN_TASK_ON(a_stream_closed_under_a_call_is_nobodys, TEST_CT),
           IN_TASK_ON(a_reader_knows_its_stream_however_often_the_slot_is_used, TEST_CT),
