@@ -84,7 +84,8 @@ WEFT_API bool weft_addr_is_equal(const weft_addr *a, const weft_addr *b);
  *                  letters, digits, '-', '_' and '.'
  *   -ENOENT        no such name, or it has no addresses
  *   -EHOSTUNREACH  no name server answers; try again later
- *   -ENOMEM, -EIO  out of memory; the resolver failed otherwise
+ *   -EMFILE, -ENFILE, -ENOMEM, -ENOBUFS   descriptors or memory ran out
+ *   -EIO           the resolver failed otherwise
  * May suspend, unless text is numeric. Cancellation: safe; a look-up that has begun ends on its own
  * and leaves nothing.
  */

@@ -22,8 +22,13 @@ struct lookup {
     weft_addr addrs[WEFT__LOOKUP_MAX];
 };
 
-static int error_of(int gai)
+/* `error` is of what went wrong underneath. A resolver that cannot open its files, or a socket, has
+ * no such name, or no server that answers, or an error of the system; none of which would be
+ * true. */
+static int error_of(int gai, int error)
 {
+    if (error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS)
+        return error;
     switch (gai) {
     case EAI_NONAME:
 #ifdef EAI_NODATA
@@ -48,9 +53,10 @@ static void *run_lookup(void *arg)
     /* SOCK_STREAM: each address once, not once a protocol. */
     const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
     struct addrinfo *list;
-    int gai = getaddrinfo(l->host, NULL, &hints, &list);
+    int error;
+    int gai = weft__sys_getaddrinfo(l->host, &hints, &list, &error);
     if (gai != 0) {
-        l->rc = error_of(gai);
+        l->rc = error_of(gai, error);
         return l;
     }
     int count = 0;

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netdb.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -218,6 +219,15 @@ int weft__sys_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
 int weft__sys_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 {
     return RETRY(weft__sys_table.getpeername(fd, addr, len));
+}
+
+int weft__sys_getaddrinfo(const char *host, const struct addrinfo *hints,
+                          struct addrinfo **ret_list, int *ret_error)
+{
+    errno = 0; /* it says nothing of it when nothing went wrong underneath */
+    int gai = getaddrinfo(host, NULL, hints, ret_list);
+    *ret_error = gai == 0 ? 0 : weft__sys_error();
+    return gai;
 }
 
 ssize_t weft__sys_read_file(const char *path, char *buf, size_t cap)

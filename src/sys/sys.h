@@ -20,6 +20,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+struct addrinfo;
+
 /* ---- memory ---- */
 
 void *weft__malloc(size_t bytes); /* NULL when out of memory */
@@ -89,6 +91,10 @@ int weft__sys_getsockopt(int fd, int level, int name, void *value, socklen_t *le
 int weft__sys_setsockopt(int fd, int level, int name, const void *value, socklen_t len);
 int weft__sys_getsockname(int fd, struct sockaddr *addr, socklen_t *len);
 int weft__sys_getpeername(int fd, struct sockaddr *addr, socklen_t *len);
+/* Blocks. 0 with a list, for freeaddrinfo(); or an EAI_ error, and *ret_error is what errno was
+ * left as, negative, or 0. */
+int weft__sys_getaddrinfo(const char *host, const struct addrinfo *hints,
+                          struct addrinfo **ret_list, int *ret_error);
 
 /* ---- threads ---- */
 

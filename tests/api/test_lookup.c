@@ -25,6 +25,7 @@ static struct {
     in_addr_t last; /* not 0: the last one instead */
     int freed;      /* lists that were given back */
     char host[256];
+    int says; /* what errno is left as; 0: as it was */
 } resolver;
 
 static struct addrinfo answers[ANSWERS];
@@ -46,6 +47,8 @@ int getaddrinfo(const char *restrict host, const char *restrict service,
     if (resolver.last != 0)
         addrs[resolver.count - 1].sin_addr.s_addr = htonl(resolver.last);
     *ret = answers;
+    if (resolver.says != 0)
+        errno = resolver.says;
     return resolver.error;
 }
 
@@ -87,6 +90,29 @@ static void errors_of_the_resolver(struct test_env *env)
         EXPECT_EQ(resolver.freed, 0); /* there is no list */
     }
     EXPECT_EQ(strcmp(resolver.host, "a.name"), 0);
+}
+
+/* A resolver without descriptors cannot read its files, and calls that no such name. */
+static void a_resolver_short_of_descriptors_says_nothing_of_the_name(struct test_env *env)
+{
+    static const int short_of[] = {EMFILE, ENFILE, ENOMEM, ENOBUFS};
+    static const int errors[] = {EAI_NONAME, EAI_AGAIN, EAI_SYSTEM};
+    weft_addr a;
+    weft_tcp *conn;
+    (void)env;
+    for (size_t i = 0; i < sizeof(short_of) / sizeof(short_of[0]); i++)
+        for (size_t j = 0; j < sizeof(errors) / sizeof(errors[0]); j++) {
+            resolver.says = short_of[i];
+            EXPECT_EQ(look_up(errors[j], 0, 0, &a, 1), -short_of[i]);
+            EXPECT_EQ(weft_tcp_connect("a.name:80", &conn), -short_of[i]);
+        }
+    resolver.says = ENOENT; /* a file that it can do without */
+    EXPECT_EQ(look_up(EAI_NONAME, 0, 0, &a, 1), -ENOENT);
+    EXPECT_EQ(look_up(EAI_AGAIN, 0, 0, &a, 1), -EHOSTUNREACH);
+    EXPECT_EQ(look_up(EAI_SYSTEM, 0, 0, &a, 1), -EIO);
+    resolver.says = EMFILE; /* and found the name in another */
+    EXPECT_EQ(look_up(0, 1, 0, &a, 1), 1);
+    resolver.says = 0;
 }
 
 static void addresses_of_a_name(struct test_env *env)
@@ -227,6 +253,8 @@ static void without_a_thread_there_is_no_memory(struct test_env *env)
     EXPECT_EQ(look_up(0, 1, 0, &a, 1), 1);
 }
 
-TEST_MAIN(IN_TASK(errors_of_the_resolver), IN_TASK(addresses_of_a_name),
+TEST_MAIN(IN_TASK(errors_of_the_resolver),
+          IN_TASK(a_resolver_short_of_descriptors_says_nothing_of_the_name),
+          IN_TASK(addresses_of_a_name),
           IN_TASK(what_is_forbidden_of_one_address_is_tried_with_the_next),
           IN_TASK(a_connect_that_times_out_says_so), IN_TASK(without_a_thread_there_is_no_memory))
