@@ -82,8 +82,12 @@ static void detach(void *arg)
     weft_task_abort_detach(*task); /* aborted: need not start any more */
 }
 
-static int look_up_name(const char *host, uint16_t port, weft_addr *addrs, size_t cap)
+static int look_up_name(const char *call, const void *caller, const char *host, uint16_t port,
+                        weft_addr *addrs, size_t cap)
 {
+    int rc = weft__wait_begin(call, caller); /* before a server is asked in vain */
+    if (rc < 0)
+        return rc;
     struct lookup *l = weft__malloc(sizeof(*l));
     if (l == NULL)
         return -ENOMEM;
@@ -95,7 +99,7 @@ static int look_up_name(const char *host, uint16_t port, weft_addr *addrs, size_
         .drop_result = drop_lookup,
     };
     weft_task *task;
-    int rc = weft_spawn_blocking_with(&options, run_lookup, l, &task);
+    rc = weft_spawn_blocking_with(&options, run_lookup, l, &task);
     if (rc < 0) {
         weft__free(l);
         return rc == -EAGAIN ? -ENOMEM : rc; /* no thread; only try_ calls return -EAGAIN */
@@ -137,7 +141,7 @@ int weft__lookup(const char *call, const void *caller, const char *text, weft_ad
     rc = weft__addr_split(text, host, &port, &bracketed);
     if (rc < 0 || bracketed || !weft__addr_name_is_valid(host))
         return weft__misuse(call, -EINVAL, "the address does not parse as \"host:port\"", caller);
-    return look_up_name(host, port, addrs, cap);
+    return look_up_name(call, caller, host, port, addrs, cap);
 }
 
 int weft_lookup(const char *text, weft_addr *addrs, size_t cap)

@@ -115,6 +115,60 @@ static void a_resolver_short_of_descriptors_says_nothing_of_the_name(struct test
     resolver.says = 0;
 }
 
+static void look_up_in_vain(int want)
+{
+    weft_addr a;
+    weft_tcp_listener *l;
+    EXPECT_EQ(weft_lookup("a.name:80", &a, 1), want);
+    EXPECT_EQ(weft_tcp_listen("a.name:0", &l), want);
+}
+
+static int poll_in_vain(weft_future *f, weft_waker *waker)
+{
+    (void)f;
+    (void)waker;
+    look_up_in_vain(-EPERM);
+    return 0;
+}
+
+static void cancel_nothing(weft_future *f)
+{
+    (void)f;
+}
+
+static void *look_up_aborted(void *arg)
+{
+    (void)arg;
+    EXPECT_EQ(weft_sleep(20 * WEFT_SEC), -ECANCELED);
+    look_up_in_vain(-ECANCELED);
+    return NULL;
+}
+
+/* Nor is it another function that the log names. */
+static void who_cannot_wait_asks_nobody(struct test_env *env)
+{
+    static const weft_future_ops ops = {poll_in_vain, cancel_nothing, "in vain"};
+    weft_future f = {&ops};
+    weft_task *t;
+    (void)env;
+    resolver.host[0] = '\0';
+    test_log_clear();
+    CHECK_EQ(weft_spawn_future(NULL, &f, &t), 0);
+    (void)test_join_value(t);
+    WEFT_NO_WAIT
+        look_up_in_vain(-EPERM);
+    EXPECT_EQ(test_log_count("weft_lookup: "), 2);
+    EXPECT_EQ(test_log_count("weft_tcp_listen: "), 2);
+    EXPECT_EQ(test_log_count("weft_join"), 0);
+    test_log_clear();
+    t = SPAWN(look_up_aborted, NULL);
+    CHECK_SOON(test_waits(NULL, t));
+    CHECK_EQ(weft_abort(t), 0);
+    EXPECT_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
+    CHECK_EQ(weft_sleep(20 * WEFT_MS), 0); /* in which a job would have asked */
+    EXPECT_EQ(strcmp(resolver.host, ""), 0);
+}
+
 static void addresses_of_a_name(struct test_env *env)
 {
     weft_addr a[ANSWERS];
@@ -255,6 +309,6 @@ static void without_a_thread_there_is_no_memory(struct test_env *env)
 
 TEST_MAIN(IN_TASK(errors_of_the_resolver),
           IN_TASK(a_resolver_short_of_descriptors_says_nothing_of_the_name),
-          IN_TASK(addresses_of_a_name),
+          IN_TASK(who_cannot_wait_asks_nobody), IN_TASK(addresses_of_a_name),
           IN_TASK(what_is_forbidden_of_one_address_is_tried_with_the_next),
           IN_TASK(a_connect_that_times_out_says_so), IN_TASK(without_a_thread_there_is_no_memory))
