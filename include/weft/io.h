@@ -58,10 +58,12 @@ enum weft_fd_flags {
  *
  * Returns 0, or fd is still the caller's and it is
  *   -EPERM     the caller is in no runtime, or I/O is switched off there (both logged); or fd is a
- *              regular file or directory, which cannot be waited for: use weft_spawn_blocking()
+ *              regular file, a directory or a device like /dev/null, which cannot be waited for:
+ *              use weft_spawn_blocking()
  *   -EBADF     fd is not open
  *   -EEXIST    fd is registered in this runtime
  *   -EINVAL    unknown flags, or ret_fd is NULL
+ *   -ELOOP     fd is an epoll instance over others, too many in a row
  *   -ENOMEM, -ENOSPC (fs.epoll.max_user_watches), -ESHUTDOWN
  *
  * Context: tasks, threads inside weft_enter(), blocking jobs. Never suspends.
@@ -102,7 +104,8 @@ WEFT_API int weft_fd_number(weft_fd *wfd);
 WEFT_API WEFT_MUST_CHECK int weft_fd_wait(weft_fd *wfd, unsigned interest,
                                           weft_fd_ready *ret_ready);
 
-/* What is ready now. 0, -EAGAIN when nothing of the interest is, -ESHUTDOWN, -EBADF, -EINVAL. Any
+/* What is ready now, as far as the runtime has looked: of a descriptor that was just opened nothing
+ * is known yet. 0, -EAGAIN when nothing of the interest is, -ESHUTDOWN, -EBADF, -EINVAL. Any
  * thread; never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_fd_try_wait(weft_fd *wfd, unsigned interest,
                                               weft_fd_ready *ret_ready);
@@ -121,7 +124,7 @@ typedef ssize_t (*weft_fd_call)(int fd, void *arg);
 
 /*
  * Makes the call if the descriptor is ready for the interest (one of the first four of enum
- * weft_ready), and forgets that readiness when the call would block.
+ * weft_ready), as weft_fd_try_wait() has it, and forgets that readiness when the call would block.
  *
  * Returns what the call returned; -EAGAIN without calling when nothing is ready; -ESHUTDOWN,
  * -EBADF, -EINVAL. Any thread; never suspends.

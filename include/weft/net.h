@@ -120,8 +120,11 @@ typedef struct weft_tcp_listen_options {
  * Returns 0, or the last error:
  *   -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, -EAFNOSUPPORT, -ENODEV, ...   of bind(2) and its like
  *   -EMFILE, -ENFILE, -ENOMEM, -ENOBUFS   descriptors or memory ran out
+ *   -ENOSPC   fs.epoll.max_user_watches
  *   an error of weft_lookup()
+ *   -EINVAL   a negative backlog, or a NULL argument
  *   -EPERM    outside a runtime, or I/O is switched off
+ *   -ESHUTDOWN   the runtime is shut down
  * Context: tasks, threads inside weft_enter(), blocking jobs. Suspends only to look a name up.
  */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_listen(const char *addr, weft_tcp_listener **ret_listener);
@@ -212,8 +215,10 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_connect_addr(const weft_tcp_connect_option
                                                    const weft_addr *addr, weft_tcp **ret_conn);
 
 /* Closes the connection: tasks that wait on it get -EBADF, what was written is still delivered,
- * unless linger says otherwise. NULL does nothing. 0, or -EBADF; -EBUSY for one that was split: its
- * halves close it. Any thread; never suspends. */
+ * unless linger says otherwise, or the peer has sent bytes that were not read: then the kernel
+ * resets the connection, and what the peer has not received yet is lost. To be sure shut the
+ * writing side down and read to the end first. NULL does nothing. 0, or -EBADF; -EBUSY for one that
+ * was split: its halves close it. Any thread; never suspends. */
 WEFT_API int weft_tcp_close(weft_tcp *conn);
 
 /* ---- bytes ---- */
@@ -331,6 +336,8 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_into_fd(weft_tcp *conn, int *ret_fd);
 
 /* ---- options ---- */
 
+/* -ENOTCONN for the peer of a connection that was reset; -EAFNOSUPPORT for an adopted socket of
+ * another family. The latter also of weft_tcp_listener_local_addr(). */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_local_addr(weft_tcp *conn, weft_addr *ret_addr);
 WEFT_API WEFT_MUST_CHECK int weft_tcp_peer_addr(weft_tcp *conn, weft_addr *ret_addr);
 /* Takes the pending error: *ret_error is 0 or a negative errno. */

@@ -172,7 +172,7 @@ typedef struct weft_bufreader weft_bufreader;
 /*
  * Creates a reader over a stream, which stays the caller's and must outlive it.
  *
- *   capacity   of the buffer in bytes, hence the longest line; 0: 8192
+ *   capacity   of the buffer in bytes, hence the longest line; at most 1 GiB; 0: 8192
  *
  * Returns 0, -ENOMEM or -EINVAL.
  */
@@ -230,8 +230,8 @@ WEFT_API WEFT_MUST_CHECK int weft_bufreader_read_line(weft_bufreader *r, const c
 
 typedef struct weft_bufwriter weft_bufwriter;
 
-/* Creates a writer over a stream, which stays the caller's and must outlive it. capacity 0: 8192.
- * 0, -ENOMEM or -EINVAL. */
+/* Creates a writer over a stream, which stays the caller's and must outlive it. capacity: at
+ * most 1 GiB; 0: 8192. 0, -ENOMEM or -EINVAL. */
 WEFT_API WEFT_MUST_CHECK int weft_bufwriter_create(weft_stream *s, size_t capacity,
                                                    weft_bufwriter **ret_writer);
 /* Does not flush: what is still buffered is lost. NULL does nothing. */
