@@ -54,8 +54,8 @@ typedef struct weft_addr {
  * IPv4 address of this machine ("[::]:80" is any of either kind). Nothing is looked up.
  *
  * Returns 0, or -EINVAL for anything else: names, spaces, missing or signed ports, ports above
- * 65535, IPv6 without brackets; -ENODEV when there is no such interface. Any thread; never
- * suspends.
+ * 65535, IPv6 without brackets; -ENODEV when there is no such interface; -EMFILE, -ENFILE, -ENOMEM,
+ * -ENOBUFS when the system cannot be asked for one by its name. Any thread; never suspends.
  */
 WEFT_API WEFT_MUST_CHECK int weft_addr_parse(const char *text, weft_addr *ret_addr);
 /* From the four bytes of an IPv4 address, or the sixteen of an IPv6 one, as on the wire: "ip,

@@ -4,6 +4,7 @@
 #include "net/addr.h"
 
 #include "base/base.h"
+#include "sys/sys.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -78,16 +79,15 @@ bool weft__addr_name_is_valid(const char *name)
     return len > 0 && len <= WEFT__HOST_MAX;
 }
 
-/* The index of "eth0" or "2". -ENODEV. */
+/* The index of "eth0" or "2". -ENODEV; or the kernel could not be asked, for want of a socket. */
 static int parse_scope(const char *text, uint32_t *ret)
 {
     uint64_t index = 0;
     const char *p = text;
     for (; *p >= '0' && *p <= '9' && index <= UINT32_MAX; p++)
         index = index * 10 + (uint64_t)(*p - '0');
-    if (*p != '\0' || p == text) {
-        index = *text == '\0' || strlen(text) >= IF_NAMESIZE ? 0 : if_nametoindex(text);
-    }
+    if (*p != '\0')
+        return weft__sys_interface_index(text, ret);
     if (index == 0 || index > UINT32_MAX)
         return -ENODEV;
     *ret = (uint32_t)index;

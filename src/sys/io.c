@@ -13,10 +13,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Makes the call again while signals interrupt it; negative errno when it fails. */
 #define RETRY(call)                                                                                \
@@ -228,6 +232,25 @@ int weft__sys_getaddrinfo(const char *host, const struct addrinfo *hints,
     int gai = getaddrinfo(host, NULL, hints, ret_list);
     *ret_error = gai == 0 ? 0 : weft__sys_error();
     return gai;
+}
+
+/* Not if_nametoindex(), which says ENOENT when there is no descriptor (glibc 2.36). Any socket will
+ * do; not of the table, whose sockets may be simulated. */
+int weft__sys_interface_index(const char *name, uint32_t *ret)
+{
+    struct ifreq request = {.ifr_ifindex = 0};
+    if (strlen(name) >= sizeof(request.ifr_name))
+        return -ENODEV;
+    strcpy(request.ifr_name, name);
+    int fd = RETRY(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    if (fd < 0)
+        return fd;
+    int rc = RETRY(ioctl(fd, SIOCGIFINDEX, &request));
+    (void)close(fd); /* nothing was in it */
+    if (rc < 0)
+        return rc;
+    *ret = (uint32_t)request.ifr_ifindex;
+    return 0;
 }
 
 ssize_t weft__sys_read_file(const char *path, char *buf, size_t cap)

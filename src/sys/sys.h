@@ -95,6 +95,8 @@ int weft__sys_getpeername(int fd, struct sockaddr *addr, socklen_t *len);
  * left as, negative, or 0. */
 int weft__sys_getaddrinfo(const char *host, const struct addrinfo *hints,
                           struct addrinfo **ret_list, int *ret_error);
+/* The index of an interface by its name. -ENODEV, and by Linux what goes wrong with a socket. */
+int weft__sys_interface_index(const char *name, uint32_t *ret);
 
 /* ---- threads ---- */
 

@@ -310,12 +310,19 @@ static void connect_and_listen_without_descriptors(struct test_env *env)
     weft_tcp *conn;
     weft_tcp_listener *l = socks_listen(&port), *second;
     snprintf(text, sizeof(text), "127.0.0.1:%u", port);
+    weft_addr addr;
     exhaust_fds();
     int rc = weft_tcp_connect(text, &conn);
     int listen_rc = weft_tcp_listen("127.0.0.1:0", &second);
+    int parse_rc = weft_addr_parse("[fe80::1%lo]:80", &addr); /* the kernel is asked by a socket */
+    int scoped_rc = weft_tcp_listen("[fe80::1%lo]:0", &second);
     restore_limit();
     CHECK_EQ(rc, -EMFILE);
     CHECK_EQ(listen_rc, -EMFILE);
+    CHECK_EQ(parse_rc, -EMFILE);
+    CHECK_EQ(scoped_rc, -EMFILE);
+    CHECK_EQ(weft_addr_parse("[fe80::1%lo]:80", &addr), 0);
+    CHECK_EQ(weft_addr_parse("[fe80::1%nosuch]:80", &addr), -ENODEV);
     weft_tcp_listener_close(l);
 }
 
