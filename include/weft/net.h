@@ -205,7 +205,9 @@ typedef struct weft_tcp_connect_options {
  *
  * Returns 0, or the error of the last address tried: -ECONNREFUSED, -EHOSTUNREACH, -ENETUNREACH,
  * -ETIMEDOUT (the system's, after minutes; put WEFT_TIMEOUT around the call for your own),
- * -EADDRNOTAVAIL, -EMFILE, ...; an error of weft_lookup(); or one of the wait.
+ * -EADDRNOTAVAIL, -EMFILE, ...; an error of weft_lookup(); or one of the wait. -ECONNREFUSED also
+ * where TCP would make a connection to itself, since nobody listens and the system happens to
+ * choose the port that is connected to. With options.local that names this port it is made.
  * May suspend. Cancellation: safe, the attempt is given up and nothing is left.
  */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_connect(const char *addr, weft_tcp **ret_conn);

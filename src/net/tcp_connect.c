@@ -77,6 +77,29 @@ static int wait_connected(struct weft__source *s)
     return 0;
 }
 
+/* Nobody listens there, and the system chose that very port for us: TCP connects the socket to
+ * itself, which takes the port from whoever is going to listen. */
+static bool is_connected_to_itself(int fd, const weft_tcp_connect_options *o, const weft_addr *addr)
+{
+    if (o->local != NULL && weft_addr_port(o->local) != 0)
+        return false; /* it was asked for */
+    weft_addr here = {.len = sizeof(here.sa)};
+    weft_addr there = here;
+    return weft__sys_getsockname(fd, &here.sa.any, &here.len) == 0 &&
+           weft_addr_port(&here) == weft_addr_port(addr) &&
+           weft__sys_getpeername(fd, &there.sa.any, &there.len) == 0 &&
+           weft_addr_is_equal(&here, &there);
+}
+
+/* Without a word to itself, so that the port is free at once. */
+static void reset(struct weft__source *s)
+{
+    const struct linger at_once = {.l_onoff = 1};
+    /* Refused: the port is free in a minute. */
+    (void)weft__sys_setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    (void)weft__source_close(weft__source_handle(s)); /* nobody else knows it */
+}
+
 static int connect_one(const weft_tcp_connect_options *o, const weft_addr *addr, const char *call,
                        const void *caller, weft_tcp **ret)
 {
@@ -101,9 +124,14 @@ static int connect_one(const weft_tcp_connect_options *o, const weft_addr *addr,
     }
     if (in_progress)
         rc = wait_connected(s);
-    if (rc == 0)
-        *ret = weft__source_handle(s);
-    return rc;
+    if (rc < 0)
+        return rc;
+    if (is_connected_to_itself(s->fd, o, addr)) {
+        reset(s);
+        return -ECONNREFUSED;
+    }
+    *ret = weft__source_handle(s);
+    return 0;
 }
 
 static const weft_tcp_connect_options *or_defaults(const weft_tcp_connect_options *o)

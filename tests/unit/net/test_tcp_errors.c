@@ -281,6 +281,45 @@ static void connecting(struct test_env *env)
     CHECK_EQ(weft_tcp_listener_close(l), 0);
 }
 
+/* As when the system happens to choose the port that is connected to. */
+static int connect_from_there(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    if (real.bind(fd, addr, len) < 0)
+        return -1;
+    return real.connect(fd, addr, len);
+}
+
+/* Where nobody listens TCP lets a socket connect to itself, if its port is that one. */
+static void nobody_is_connected_to_himself(struct test_env *env)
+{
+    (void)env;
+    static const char *const all[] = {"127.0.0.1:0", "[::1]:0"};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        weft_tcp_listener *l;
+        weft_tcp *conn = NULL;
+        weft_addr addr, peer;
+        CHECK_EQ(weft_tcp_listen(all[i], &l), 0);
+        CHECK_EQ(weft_tcp_listener_local_addr(l, &addr), 0);
+        CHECK_EQ(weft_tcp_listener_close(l), 0);
+        ERRORS(0);
+        weft__sys_table.connect = connect_from_there;
+        int rc = weft_tcp_connect_addr(NULL, &addr, &conn);
+        back_to_normal();
+        EXPECT_EQ(rc, -ECONNREFUSED);
+        CHECK(conn == NULL);
+        /* The port is free at once, also for who does not ask for reuse. */
+        CHECK_EQ(weft_tcp_listen_addr(&(weft_tcp_listen_options){.no_reuseaddr = true}, &addr, &l),
+                 0);
+        CHECK_EQ(weft_tcp_listener_close(l), 0);
+        /* Who asks for it is. */
+        const weft_tcp_connect_options itself = {.reuseaddr = true, .local = &addr};
+        CHECK_EQ(weft_tcp_connect_addr(&itself, &addr, &conn), 0);
+        CHECK_EQ(weft_tcp_peer_addr(conn, &peer), 0);
+        CHECK(weft_addr_is_equal(&peer, &addr));
+        CHECK_EQ(weft_tcp_close(conn), 0);
+    }
+}
+
 /* What another address would meet as well ends the search for one. */
 static void errors_that_no_other_address_would_mend(struct test_env *env)
 {
@@ -311,4 +350,5 @@ TEST_MAIN(IN_TASK_ON(errors_of_a_connection_are_passed_over, TEST_CT),
           IN_TASK_ON(a_listener_may_report_it_instead, TEST_CT),
           IN_TASK_ON(an_accepted_connection_that_cannot_be_registered, TEST_CT),
           IN_TASK_ON(listening_fails_at_each_option, TEST_CT), IN_TASK_ON(connecting, TEST_CT),
+          IN_TASK_ON(nobody_is_connected_to_himself, TEST_CT),
           IN_TASK_ON(errors_that_no_other_address_would_mend, TEST_CT))
