@@ -32,7 +32,8 @@ enum weft_ready {
     WEFT_READY_PRIORITY = 0x04,     /* urgent data of a socket, POLLPRI in general */
     WEFT_READY_ERROR = 0x08,        /* an error is pending, or the error queue has something
                                      * (IP_RECVERR, timestamps) */
-    WEFT_READY_READ_CLOSED = 0x10,  /* the peer will send no more; a result of waits to read */
+    WEFT_READY_READ_CLOSED = 0x10,  /* the peer will send no more; a result of waits to read, and
+                                     * for urgent data */
     WEFT_READY_WRITE_CLOSED = 0x20, /* nothing can be sent any more; a result of waits to write */
 };
 
