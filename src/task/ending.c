@@ -23,7 +23,8 @@ static const char *describe(const struct weft__task *t, char *buf, size_t cap)
 void weft__thread_has_ended(void)
 {
     const struct weft__ctx *c = weft__ctx_now();
-    const struct weft__task *t = c ? c->current : NULL;
+    /* In weft_block_in_place() the thread counts as a plain one, but its task goes with it. */
+    const struct weft__task *t = c == NULL ? NULL : c->current ? c->current : c->in_place_task;
     if (c == NULL || (t == NULL && c->worker == NULL) || (t && weft__core_is_ancestral(t->core)))
         return;
     char label[96], site[160] = "";

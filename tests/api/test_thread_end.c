@@ -142,6 +142,21 @@ static int exit_in_a_job(void)
     return exit_in(TEST_MT4, false, true);
 }
 
+static void *exit_in_place(void *arg)
+{
+    CHECK_EQ(weft_block_in_place(exit_thread, arg, NULL), 0);
+    return arg;
+}
+
+static int exit_in_a_call_in_place(void)
+{
+    weft_runtime *rt = create(TEST_MT4);
+    weft_handle *h = weft_runtime_handle(rt);
+    weft_spawn_options o = {.runtime = h, .name = "quitter"};
+    int rc = weft_spawn_with(&o, exit_in_place, NULL, NULL);
+    return rc ? rc : weft_block_on(rt, test_forever, NULL, NULL);
+}
+
 static void expect_death(const char *program, const char *message)
 {
     const char *said;
@@ -156,6 +171,7 @@ static void pthread_exit_in_a_task_names_the_task(struct test_env *env)
     expect_death("exit in a task, ct", "\"quitter\", spawned at ");
     expect_death("exit in a task, mt", "\"quitter\", spawned at ");
     expect_death("exit in a job", "\"quitter\", spawned at ");
+    expect_death("exit in place", "\"quitter\", spawned at ");
     expect_death("exit in a body, ct", "has ended its thread (pthread_exit or pthread_cancel)");
     expect_death("exit in a body, mt", "has ended its thread (pthread_exit or pthread_cancel)");
 }
@@ -236,7 +252,7 @@ static void longjmp_out_of_a_task_is_found_by_debug_builds(struct test_env *env)
 static const struct program programs[] = {
     {"exit in a task, ct", exit_in_a_task_ct},  {"exit in a task, mt", exit_in_a_task_mt},
     {"exit in a body, ct", exit_in_a_body_ct},  {"exit in a body, mt", exit_in_a_body_mt},
-    {"exit in a job", exit_in_a_job},
+    {"exit in a job", exit_in_a_job},           {"exit in place", exit_in_a_call_in_place},
 #ifndef NDEBUG
     {"jump out of a task", jump_out_of_a_task},
 #endif
