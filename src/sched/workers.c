@@ -123,6 +123,7 @@ void weft__worker_thread(struct weft__worker *w)
     weft__thread_trace_allow();
     weft__lock_tell(&w->sleeps_for_lock);
     weft__worker_attach(w);
+    w->ctx->serves = &s->core;
     weft__worker_hook(w, s->hooks.thread_start);
     weft__worker_loop(w, is_stopped, w);
     weft__worker_hook(w, s->hooks.thread_stop);

@@ -324,7 +324,8 @@ struct weft__ctx {
     struct weft__task *in_place_task;
     weft_enter_guard *guards; /* innermost weft_enter() */
     struct weft__core *local; /* what is entered for weft_spawn_local(); NULL: nothing */
-    /* A thread of the blocking pool: whose, to its very end. Not followed: it may be gone. */
+    /* A worker's thread, or one of the blocking pool: whose, to its very end. Not followed: it may
+     * be gone. */
     const struct weft__core *serves;
     uint64_t thread;            /* a number of its own, never used again; 0 until asked for */
     struct weft__locals locals; /* cleanups and boundaries outside a task */

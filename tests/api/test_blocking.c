@@ -743,6 +743,25 @@ static void a_thread_that_ends_may_not_end_its_runtime(struct test_env *env)
     CHECK_EQ(pthread_key_delete(at_thread_end), 0);
 }
 
+/* Its workers end when it does, and its end waits for them. */
+static void a_worker_that_ends_may_not_end_its_runtime(struct test_env *env)
+{
+    (void)env;
+    atomic_store(&end_rc, 0);
+    CHECK_EQ(pthread_key_create(&at_thread_end, destroy_from_within), 0);
+    ending_rt = test_runtime_create(TEST_MT1);
+    weft_handle *h = weft_runtime_handle(ending_rt);
+    weft_task *task = SPAWN_ON(h, watch_thread_end, &at_thread_end);
+    CHECK_SOON(weft_task_is_finished(task));
+    weft_task_detach(task);
+    test_log_clear();
+    CHECK_EQ(weft_runtime_destroy(ending_rt), 0);
+    EXPECT_EQ(atomic_load(&end_rc), -EPERM);
+    EXPECT_LOGGED("weft_runtime_destroy");
+    weft_handle_unref(h);
+    CHECK_EQ(pthread_key_delete(at_thread_end), 0);
+}
+
 TEST_MAIN(IN_TASK(bp_01_value_comes_through_join_and_threads_are_reused),
           IN_TASK(bp_02_panic_in_a_job_is_joined_as_panic), PLAIN(bp_03_pool_grows_to_its_maximum),
           PLAIN(bp_03_a_burst_of_jobs_runs_all_at_once),
@@ -767,4 +786,5 @@ TEST_MAIN(IN_TASK(bp_01_value_comes_through_join_and_threads_are_reused),
           IN_TASK(id_01_ids_are_unique_and_seen_alike), IN_BODY(id_02_no_id_in_block_on),
           PLAIN(id_02_no_id_outside), IN_TASK(id_03_jobs_have_ids),
           PLAIN(idle_threads_are_gone_with_the_runtime),
-          PLAIN(a_thread_that_ends_may_not_end_its_runtime))
+          PLAIN(a_thread_that_ends_may_not_end_its_runtime),
+          PLAIN(a_worker_that_ends_may_not_end_its_runtime))
