@@ -156,9 +156,9 @@ WEFT_API WEFT_MUST_CHECK int weft_runtime_create(const weft_config *config, weft
 
 /*
  * Shuts a runtime down and gives it up. Every task is aborted: one that never ran does not run, one
- * that waits gets -ECANCELED and cleans up, and after shutdown_grace_ns it is unwound. Blocking
- * jobs that have started are waited for, others are cancelled. Spawns meanwhile give tasks that are
- * cancelled at once.
+ * that waits gets -ECANCELED and cleans up, and after shutdown_grace_ns, counted from the first of
+ * several calls, it is unwound. Blocking jobs that have started are waited for, others are
+ * cancelled. Spawns meanwhile give tasks that are cancelled at once.
  *
  *   rt           taken with 0 and -ETIMEDOUT; but a local runtime stays the caller's with
  *                -ETIMEDOUT: call again

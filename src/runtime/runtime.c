@@ -368,8 +368,10 @@ bool weft__runtime_wait_quiescent(struct weft_runtime *rt, uint64_t deadline_ns)
  * before the phase changed is found by a later round. */
 bool weft__runtime_drain(struct weft_runtime *rt, uint64_t deadline_ns)
 {
-    uint64_t grace_ends_ns = weft__add_sat(weft__sys_now_ns(), rt->sched.shutdown_grace_ns);
     uint64_t slice_ns = WEFT_MS;
+    /* Once: a shutdown that is called again, or goes on on another thread, is the same one. */
+    if (rt->grace_ends_ns == 0)
+        rt->grace_ends_ns = weft__add_sat(weft__sys_now_ns(), rt->sched.shutdown_grace_ns);
     weft__runtime_stop(rt);
     weft__pool_close(&rt->pool);
     for (;;) {
@@ -379,7 +381,7 @@ bool weft__runtime_drain(struct weft_runtime *rt, uint64_t deadline_ns)
             return true;
         if (weft__sys_now_ns() >= deadline_ns)
             return false;
-        if (weft__sys_now_ns() >= grace_ends_ns)
+        if (weft__sys_now_ns() >= rt->grace_ends_ns)
             stop_by_unwinding(rt);
         else
             weft__runtime_stop(rt);

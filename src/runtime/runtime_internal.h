@@ -13,6 +13,7 @@ struct weft_runtime {
     struct weft__sched sched; /* first: core, scheduler and runtime are one object */
     struct weft__pool pool;
     struct weft_runtime *next; /* of the process; see dump.c */
+    uint64_t grace_ends_ns;    /* of the shutdown; 0: none has begun. By who shuts it down */
     bool is_simulated;         /* in a simulation */
 };
 

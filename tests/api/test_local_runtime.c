@@ -254,6 +254,33 @@ static void after_a_timeout_shutdown_goes_on_when_called_again(struct test_env *
     gate_fini(&gate);
 }
 
+/* However short the single calls are. */
+static void the_grace_of_a_shutdown_goes_on_when_called_again(struct test_env *env)
+{
+    (void)env;
+    struct gate never;
+    weft_config c;
+    weft_runtime *rt;
+    gate_init(&never);
+    weft_config_init(&c);
+    c.flavor = WEFT_FLAVOR_LOCAL;
+    c.shutdown_grace_ns = 50 * WEFT_MS;
+    CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+    weft_handle *h = weft_runtime_handle(rt);
+    weft_task *t = SPAWN_ON(h, ignore_aborts, &never);
+    EXPECT_EQ(test_block_on(rt, yield_once, rt), rt);
+    int rc, calls = 0;
+    do
+        rc = weft_runtime_shutdown(rt, 5 * WEFT_MS);
+    while (rc == -ETIMEDOUT && ++calls < 1000);
+    EXPECT_EQ(rc, 0);
+    EXPECT_LOGGED("unwinds the tasks that have not ended");
+    if (rc == 0)
+        EXPECT_EQ(test_join_kind_polling(t), WEFT_OUTCOME_CANCELLED);
+    weft_handle_unref(h);
+    gate_fini(&never);
+}
+
 static void *panic_now(void *arg)
 {
     (void)arg;
@@ -294,4 +321,5 @@ TEST_MAIN(PLAIN(rt_16_a_third_flavour_bound_to_its_thread), PLAIN(rt_16_weft_run
           IN_BODY(lr_03_a_plain_runtime_has_no_local_tasks),
           IN_TASK(lr_03_a_plain_runtime_has_no_local_tasks),
           PLAIN(a_panic_that_nobody_joins_shuts_it_down),
-          PLAIN(after_a_timeout_shutdown_goes_on_when_called_again))
+          PLAIN(after_a_timeout_shutdown_goes_on_when_called_again),
+          PLAIN(the_grace_of_a_shutdown_goes_on_when_called_again))
