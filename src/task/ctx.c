@@ -76,7 +76,10 @@ void weft__guard_enter(struct weft__ctx *c, weft_enter_guard *g, struct weft__co
 static void leave_innermost(struct weft__ctx *c)
 {
     struct guard_state g = *state_of(c->guards);
-    weft__thread_task_drop(c);
+    /* What the thread waits as outside the guard stays: it may be waiting, the guard being entered
+     * by the poll of its future, or by a hook that the poll came to. */
+    if (c->thread_task == NULL || c->thread_task->core != g.core_before)
+        weft__thread_task_drop(c);
     c->core = g.core_before;
     c->guards = g.outer;
     c->local = g.local_before;

@@ -444,6 +444,54 @@ static void hb_07_a_wake_of_its_own_does_not_hang_the_thread(struct test_env *en
     CHECK_EQ(weft_leave(&g), 0);
 }
 
+struct visitor {
+    weft_future future;
+    weft_handle *visited;
+    _Atomic(weft_waker *) waker;
+    int polls;
+};
+
+/* Waits for a thread, and is in a runtime for a moment meanwhile. */
+static int poll_visitor(weft_future *f, weft_waker *waker)
+{
+    struct visitor *v = (struct visitor *)f;
+    weft_enter_guard g;
+    if (v->polls++ > 0)
+        return 7;
+    atomic_store(&v->waker, weft_waker_ref(waker));
+    EXPECT_EQ(weft_enter(v->visited, &g), 0);
+    EXPECT_EQ(weft_leave(&g), 0);
+    return WEFT_PENDING;
+}
+
+static const weft_future_ops visitor_ops = {poll_visitor, cancel_eager, "visitor"};
+
+static void *wake_visitor(void *arg)
+{
+    struct visitor *v = arg;
+    CHECK_SOON(atomic_load(&v->waker) != NULL);
+    weft_waker_wake_unref(atomic_load(&v->waker));
+    return NULL;
+}
+
+static void an_entered_thread_visits_a_runtime_while_it_waits(struct test_env *env)
+{
+    weft_runtime *other = test_runtime_create(env->flavour);
+    weft_handle *h = weft_runtime_handle(other);
+    weft_enter_guard g;
+    CHECK_EQ(weft_enter(env->handle, &g), 0);
+    for (int i = 0; i < 2; i++) {
+        struct visitor v = {.future = {&visitor_ops}, .visited = i ? h : env->handle};
+        pthread_t thread;
+        CHECK_EQ(pthread_create(&thread, NULL, wake_visitor, &v), 0);
+        EXPECT_EQ(weft_await(&v.future), 7);
+        pthread_join(thread, NULL);
+    }
+    CHECK_EQ(weft_leave(&g), 0);
+    CHECK_EQ(weft_runtime_destroy(other), 0);
+    weft_handle_unref(h);
+}
+
 /* ---- HB-08 ---- */
 
 static void hb_08_current_handle_outside_is_misuse(struct test_env *env)
@@ -529,6 +577,7 @@ TEST_MAIN(ON_MAIN(hb_01_guards_nest), ON_MAIN(hb_01_guards_left_in_the_wrong_ord
           ON_MAIN(hb_06_sleep_on_a_dead_runtime_fails),
           ON_MAIN(hb_06_a_deadline_on_a_dead_runtime_has_not_passed),
           ON_MAIN(hb_07_a_wake_of_its_own_does_not_hang_the_thread),
+          ON_MAIN(an_entered_thread_visits_a_runtime_while_it_waits),
           PLAIN(hb_08_current_handle_outside_is_misuse), IN_TASK(hb_08_current_handle_inside),
           ON_MAIN_ON(entered_thread_spawns_joins_and_waits, TEST_MT4),
           ON_MAIN_ON(scopes_outlive_what_the_thread_waits_as, TEST_MT4))
