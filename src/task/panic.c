@@ -289,8 +289,8 @@ static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool le
     b.panic = NULL;
     bool was_panicking = l->is_panicking;
     struct weft_task_local_binding *bindings = l->bindings;
-    uint16_t shield = l->shield_depth, no_wait = l->no_wait_depth;
-    uint16_t unconstrained = l->unconstrained_depth;
+    b.no_wait_depth = l->no_wait_depth;
+    uint16_t shield = l->shield_depth, unconstrained = l->unconstrained_depth;
     uint32_t pins = l->pin_depth, looks_left = l->looks_left;
     l->boundary = &b;
     bool ok = call_inside(&b, fn, arg);
@@ -306,7 +306,7 @@ static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool le
     l->cancel = b.cancel;
     l->bindings = bindings;
     l->shield_depth = shield;
-    l->no_wait_depth = no_wait;
+    l->no_wait_depth = b.no_wait_depth;
     l->unconstrained_depth = unconstrained;
     l->looks_left = looks_left;
     if (WEFT__UNLIKELY(l->pin_depth != pins))
@@ -370,16 +370,18 @@ weft_panic_info *weft__run_cleanups(struct weft__locals *l, weft_cleanup *mark)
     weft_panic_info *first = NULL;
     struct weft_timeout *timeout = l->timeout;
     struct weft_cancel_scope *cancel = l->cancel;
-    l->timeout = NULL;
-    l->cancel = NULL;
     l->shield_depth++;
     uint16_t no_wait = l->no_wait_depth;
     uint32_t looks_left = l->looks_left;
-    l->no_wait_depth = 0;
+    l->no_wait_depth = l->boundary ? l->boundary->no_wait_depth : 0; /* of blocks around them */
     l->looks_left = 0;
     while (l->cleanups != mark && l->cleanups != NULL) {
         weft_cleanup *c = l->cleanups;
         l->cleanups = c->below;
+        /* Each time: one that leaves a scope brings those around it back, and a wait would show
+         * them to their tokens once more. */
+        l->timeout = NULL;
+        l->cancel = NULL;
         weft_panic_info *info = weft__call_contained(c->fn, c->arg);
         if (info == NULL)
             continue;

@@ -112,6 +112,7 @@ struct weft__boundary {
     weft_enter_guard *guards; /* of the thread; a task enters none */
     struct weft__boundary *outer;
     weft_panic_info *panic; /* what arrived here */
+    uint16_t no_wait_depth; /* of blocks around the call */
     bool lets_unwind;       /* an unwinding abort goes through: nothing but weft is in between */
 };
 

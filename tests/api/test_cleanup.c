@@ -209,6 +209,69 @@ static void panic_leaves_shields_and_timeouts(struct test_env *env)
     trace_fini(&t);
 }
 
+static void leave_timeout(void *scope)
+{
+    weft_timeout_leave(scope);
+}
+
+static void leave_cancel_scope(void *scope)
+{
+    weft_cancel_scope_leave(scope);
+}
+
+/* The first handler leaves a scope, the second waits. */
+static void *panic_in_a_scope_that_a_handler_leaves(void *arg)
+{
+    weft_timeout inner;
+    WEFT_TIMEOUT(WEFT_MS) {
+        WEFT_DEFER(note_and_wait, arg);
+        weft_timeout_enter(&inner, 20 * WEFT_SEC);
+        WEFT_DEFER(leave_timeout, &inner);
+        CHECK_EQ(weft_sleep(20 * WEFT_SEC), -ETIMEDOUT);
+        weft_panic("inside");
+    }
+    return NULL;
+}
+
+struct in_tokens {
+    struct letter *letter;
+    weft_cancel_token *outer, *inner;
+};
+
+static void *panic_in_a_token_that_a_handler_leaves(void *arg)
+{
+    struct in_tokens *t = arg;
+    weft_cancel_scope inner;
+    WEFT_CANCEL_SCOPE(t->outer) {
+        WEFT_DEFER(note_and_wait, t->letter);
+        weft_cancel_scope_enter(&inner, t->inner);
+        WEFT_DEFER(leave_cancel_scope, &inner);
+        weft_panic("inside");
+    }
+    return NULL;
+}
+
+/* What is around the scope that was left is held back all the same, and is not told of a task that
+ * ends. */
+static void a_handler_that_leaves_a_scope_lets_none_back_in(struct test_env *env)
+{
+    struct trace t;
+    struct letter l = {&t, 'w'};
+    struct in_tokens in = {.letter = &l};
+    (void)env;
+    trace_init(&t);
+    CHECK_EQ(weft_cancel_token_create(&in.outer), 0);
+    CHECK_EQ(weft_cancel_token_create(&in.inner), 0);
+    CHECK_EQ(test_join_kind(SPAWN(panic_in_a_scope_that_a_handler_leaves, &l)),
+             WEFT_OUTCOME_PANICKED);
+    CHECK_EQ(test_join_kind(SPAWN(panic_in_a_token_that_a_handler_leaves, &in)),
+             WEFT_OUTCOME_PANICKED);
+    EXPECT_TRACE(&t, "ww");
+    weft_cancel_token_unref(in.inner);
+    weft_cancel_token_unref(in.outer); /* nobody waits for it */
+    trace_fini(&t);
+}
+
 /* ---- mark and rewind ---- */
 
 static void jump_over_blocks(struct trace *t)
@@ -497,10 +560,53 @@ static void handlers_of_a_panic_in_no_wait_may_wait(struct test_env *env)
     trace_fini(&t);
 }
 
+static void *return_it(void *arg)
+{
+    return arg;
+}
+
+static void note_refusal(void *arg)
+{
+    EXPECT_EQ(weft_sleep(WEFT_MS), -EPERM);
+    note(arg);
+}
+
+/* A destructor, with a handler of its own. */
+static void wait_and_panic(void *arg)
+{
+    struct letter *l = arg;
+    WEFT_DEFER(note_refusal, l);
+    weft_panic("in a destructor");
+}
+
+static void *give_up_in_no_wait(void *arg)
+{
+    weft_spawn_options o = {.drop_result = wait_and_panic};
+    weft_task *task;
+    CHECK_EQ(weft_spawn_with(&o, return_it, arg, &task), 0);
+    CHECK_SOON(weft_task_is_finished(task));
+    WEFT_NO_WAIT
+        weft_task_detach(task);
+    return NULL;
+}
+
+/* The block is around the handler then, not the other way round. */
+static void handlers_of_a_panic_that_ends_in_no_wait_may_not_wait(struct test_env *env)
+{
+    struct trace t;
+    struct letter l = {&t, 'r'};
+    (void)env;
+    trace_init(&t);
+    CHECK_EQ(test_join_kind(SPAWN(give_up_in_no_wait, &l)), WEFT_OUTCOME_VALUE);
+    EXPECT_TRACE(&t, "r");
+    trace_fini(&t);
+}
+
 TEST_MAIN(IN_TASK(handlers_run_last_to_first_however_the_block_is_left),
           IN_TASK(panic_runs_handlers_which_may_wait),
           IN_TASK(panic_in_a_handler_goes_on_with_the_next),
           IN_TASK(panic_leaves_shields_and_timeouts),
+          IN_TASK(a_handler_that_leaves_a_scope_lets_none_back_in),
           ON_MAIN_ON(panic_of_a_body_disarms_its_scopes, TEST_MT1),
           IN_TASK(rewind_runs_handlers_before_a_longjmp), PLAIN(defer_works_outside_tasks),
           IN_TASK(shield_holds_an_abort_back), IN_TASK(shield_holds_outer_deadlines_back),
@@ -508,4 +614,5 @@ TEST_MAIN(IN_TASK(handlers_run_last_to_first_however_the_block_is_left),
           IN_TASK(unwinding_abort_drops_the_stack), IN_TASK(unwinding_respects_shields),
           IN_TASK(panic_while_unwinding_is_what_join_reports),
           IN_TASK(unwound_body_drops_nothing_by_itself), IN_TASK(no_wait_refuses_and_reports),
-          IN_TASK(handlers_of_a_panic_in_no_wait_may_wait))
+          IN_TASK(handlers_of_a_panic_in_no_wait_may_wait),
+          IN_TASK(handlers_of_a_panic_that_ends_in_no_wait_may_not_wait))
