@@ -209,37 +209,43 @@ static bool tick(struct weft__driving *d)
     return more;
 }
 
-/* A driver that went on on another thread must not run what is bound to the first. */
+static inline bool is_home(const struct weft__driving *d)
+{
+    return d->drive.core->home == weft__thread_here();
+}
+
+/* A driver that went on on another thread must not run what is bound to the first. Sets that it has
+ * begun to drive on that other thread are at home there. */
 static WEFT__COLD void has_moved(struct weft__task *self)
 {
-    struct weft__driving *d = innermost(self);
-    if (weft__a32_load_relaxed(&d->drive.error) == EPERM)
-        return;
-    (void)weft__misuse_at("weft_local_set_run_until", -EPERM,
-                          "the task that drives a local set has resumed on another thread: of "
-                          "several that block on a current_thread runtime one drives it at a time",
-                          self->site);
-    for (; d; d = outer(d)) {
+    bool is_news = false;
+    for (struct weft__driving *d = innermost(self); d; d = outer(d)) {
+        if (is_home(d) || weft__a32_load_relaxed(&d->drive.error) == EPERM)
+            continue;
+        is_news = true;
         weft__a32_store_relaxed(&d->drive.error, EPERM);
         wake_drivers(d->set, false); /* whoever else there is */
     }
+    if (is_news)
+        (void)weft__misuse_at("weft_local_set_run_until", -EPERM,
+                              "the task that drives a local set has resumed on another thread: of "
+                              "several that block on a current_thread runtime one drives it at a "
+                              "time",
+                              self->site);
 }
 
-static inline bool is_home(const struct weft__task *self)
-{
-    return self->locals->drive->core->home == weft__thread_here();
-}
-
-/* True when there may be more to run. False too when self has moved. */
+/* True when there may be more to run. */
 static bool tick_all(struct weft__task *self)
 {
-    if (WEFT__UNLIKELY(!is_home(self))) {
-        has_moved(self);
-        return false;
+    bool more = false, has_left = false;
+    for (struct weft__driving *d = innermost(self); d; d = outer(d)) {
+        if (WEFT__LIKELY(is_home(d)))
+            more |= tick(d);
+        else
+            has_left = true;
     }
-    bool more = false;
-    for (struct weft__driving *d = innermost(self); d; d = outer(d))
-        more |= tick(d);
+    if (WEFT__UNLIKELY(has_left))
+        has_moved(self);
     return more;
 }
 
@@ -284,14 +290,18 @@ static void park_plainly(struct weft__task *self, uint64_t deadline_ns)
     weft__timer_disarm(&timer);
 }
 
-/* By a driver whose sets have nothing to run. */
+/* By a driver whose sets have nothing to run. Those that it has moved away from it drives no
+ * more. */
 static void park_listening(struct weft__task *self, uint64_t deadline_ns)
 {
     struct weft__clock *clock = &self->core->clock; /* that of its sets, too */
     bool has_work = false;
     for (struct weft__driving *d = innermost(self); d; d = outer(d))
-        start_listening(d->set, self);
+        if (WEFT__LIKELY(is_home(d)))
+            start_listening(d->set, self);
     for (struct weft__driving *d = innermost(self); d; d = outer(d)) {
+        if (WEFT__UNLIKELY(!is_home(d)))
+            continue;
         has_work |= weft__sched_has_work(&d->set->sched);
         uint64_t next_ns = next_timer_ns(worker_of(d->set));
         if (next_ns < deadline_ns)
@@ -329,10 +339,7 @@ void weft__local_park_until(struct weft__task *self, uint64_t deadline_ns)
             return;
         }
         if (!more) {
-            if (is_home(self))
-                park_listening(self, deadline_ns);
-            else
-                park_plainly(self, deadline_ns); /* shielded: it waits, but drives no more */
+            park_listening(self, deadline_ns);
             return;
         }
         give_turn(self);

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static void *count_up(void *arg)
@@ -626,6 +627,7 @@ static void wakes_for_nothing_keep_nobody_from_running(struct test_env *env)
 
 struct mover {
     weft_runtime *rt;
+    weft_task_fn body;
     struct gate ready, go, first_done;
     weft_local_set *set;
     weft_task *driver;
@@ -649,7 +651,7 @@ static void *move_driver(void *arg)
 {
     struct mover *m = arg;
     m->set = set_create();
-    run_until(m->set, move_body, m);
+    run_until(m->set, m->body, m);
     return NULL;
 }
 
@@ -682,25 +684,90 @@ static void *first_body(void *arg)
     return NULL;
 }
 
+static void move(struct mover *m)
+{
+    gate_init(&m->ready);
+    gate_init(&m->go);
+    gate_init(&m->first_done);
+    EXPECT_EQ(test_block_on(m->rt, first_body, m), NULL);
+    gate_open(&m->first_done);
+    pthread_join(m->other, NULL);
+    EXPECT(m->rc == 0 || m->rc == -EPERM); /* the gate was open, so the wait might succeed */
+}
+
+static void end_move(struct mover *m)
+{
+    set_destroy(m->set); /* we are its home */
+    CHECK_EQ(weft_runtime_destroy(m->rt), 0);
+    gate_fini(&m->ready);
+    gate_fini(&m->go);
+    gate_fini(&m->first_done);
+}
+
 static void a_driver_that_has_moved_is_told_so(struct test_env *env)
 {
     (void)env;
-    struct mover m = {.rt = test_runtime_create(TEST_CT)};
-    gate_init(&m.ready);
-    gate_init(&m.go);
-    gate_init(&m.first_done);
-    EXPECT_EQ(test_block_on(m.rt, first_body, &m), NULL);
-    gate_open(&m.first_done);
-    pthread_join(m.other, NULL);
-    EXPECT(m.rc == 0 || m.rc == -EPERM); /* the gate was open, so the wait might succeed */
+    struct mover m = {.rt = test_runtime_create(TEST_CT), .body = move_body};
+    move(&m);
     EXPECT_EQ(m.rc_wait, -EPERM);
     EXPECT_EQ(m.rc_shielded, 0);
     EXPECT_LOGGED("has resumed on another thread");
-    set_destroy(m.set); /* we are its home */
-    CHECK_EQ(weft_runtime_destroy(m.rt), 0);
-    gate_fini(&m.ready);
-    gate_fini(&m.go);
-    gate_fini(&m.first_done);
+    end_move(&m);
+}
+
+/* Asked for anew each time, which compilers do not do with pthread_self(). */
+static int thread_now(void)
+{
+    return (int)syscall(SYS_gettid);
+}
+
+static atomic_int home_of_moved;
+static atomic_bool has_run_away;
+
+static void *run_at_home(void *arg)
+{
+    while (weft_yield() == 0)
+        if (thread_now() != atomic_load(&home_of_moved))
+            atomic_store(&has_run_away, true);
+    return arg;
+}
+
+static void *sleep_and_yield(void *arg)
+{
+    for (int i = 0; i < 5; i++) {
+        EXPECT_EQ(weft_sleep(WEFT_MS), 0);
+        EXPECT_EQ(weft_yield(), 0);
+    }
+    return arg;
+}
+
+static void *move_and_drive_another(void *arg)
+{
+    struct mover *m = arg;
+    atomic_store(&home_of_moved, thread_now());
+    weft_task *task;
+    CHECK_EQ(weft_spawn_local(run_at_home, NULL, &task), 0);
+    weft_task_detach(task);
+    gate_open(&m->ready);
+    m->rc = gate_wait(&m->go);
+    weft_local_set *here = set_create();
+    run_until(here, sleep_and_yield, NULL);
+    set_destroy(here);
+    m->rc_wait = weft_sleep(WEFT_MS);
+    return NULL;
+}
+
+/* A set at home on the new thread can be driven there; the tasks of the one outside stay away. */
+static void a_driver_that_has_moved_drives_another_set(struct test_env *env)
+{
+    (void)env;
+    struct mover m = {.rt = test_runtime_create(TEST_CT), .body = move_and_drive_another};
+    atomic_store(&has_run_away, false);
+    move(&m);
+    EXPECT(!atomic_load(&has_run_away));
+    EXPECT_EQ(m.rc_wait, -EPERM);
+    EXPECT_LOGGED("has resumed on another thread");
+    end_move(&m);
 }
 
 /* ---- time ---- */
@@ -1114,7 +1181,9 @@ TEST_MAIN(IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
           IN_TASK(a_pinned_task_drives), ON_MAIN(a_body_leaves_the_runtime_of_its_thread),
           IN_BODY(wakes_for_nothing_keep_nobody_from_running),
           PLAIN(wakes_for_nothing_keep_nobody_from_running),
-          PLAIN(a_driver_that_has_moved_is_told_so), PLAIN(a_set_goes_whose_task_drives_another),
+          PLAIN(a_driver_that_has_moved_is_told_so),
+          PLAIN(a_driver_that_has_moved_drives_another_set),
+          PLAIN(a_set_goes_whose_task_drives_another),
           IN_BODY(a_set_goes_whose_task_drives_another),
           PLAIN(on_a_paused_clock_local_tasks_sleep_for_hours),
           PLAIN(a_local_task_sleeps_while_the_clock_is_stopped),
