@@ -269,8 +269,9 @@ WEFT_API enum weft_priority weft_task_priority(const weft_task *task);
  * it returns at once. Timers and sockets are looked at every weft_config.event_interval runs, not
  * at each yield.
  *
- * Returns 0, -ECANCELED or -ETIMEDOUT like any wait, -EPERM where nothing can wait. Outside a
- * runtime: gives the thread's turn up and returns 0. Context: anywhere. May suspend.
+ * Returns 0, -ECANCELED or -ETIMEDOUT like any wait, -EPERM and -ENOMEM where the caller cannot
+ * wait, see weft_await(). Outside a runtime: gives the thread's turn up and returns 0. Context:
+ * anywhere. May suspend.
  */
 WEFT_API int weft_yield(void);
 

@@ -222,8 +222,8 @@ static int driver_init(struct driver *d, weft_local_set *set, bool must_work)
 {
     struct weft__ctx *c = weft__ctx_get();
     d->was_current = c->current != NULL;
-    d->task = weft__wait_task(); /* NULL outside all runtimes */
-    if (d->task == NULL && c->core != NULL && !must_work)
+    d->task = weft__wait_task(); /* NULL outside all runtimes, and in one of a parent's */
+    if (d->task == NULL && c->core != NULL && !must_work && !weft__core_is_ancestral(c->core))
         return -ENOMEM;
     d->is_guest = d->task == NULL;
     if (d->is_guest) {

@@ -76,7 +76,7 @@ static WEFT__NOINLINE int cancelled(struct weft__task *t)
 
 static WEFT__NOINLINE struct weft__task *thread_task(struct weft__ctx *c)
 {
-    if (c->core == NULL || c->in_hook)
+    if (c->core == NULL || c->in_hook || weft__core_is_ancestral(c->core))
         return NULL;
     if (c->thread_task && c->thread_task->core == c->core)
         return c->thread_task;
@@ -98,6 +98,9 @@ struct weft__task *weft__wait_task(void)
 int weft__wait_refused(const char *call, const void *caller)
 {
     const struct weft__ctx *c = weft__ctx_now();
+    if (c && c->core && weft__core_is_ancestral(c->core))
+        return weft__misuse(call, -EPERM, "this is a forked child; start a runtime of its own",
+                            caller);
     if (c && c->core && !c->in_hook)
         return -ENOMEM; /* for the task that a thread waits as */
     return weft__misuse(call, -EPERM,
@@ -334,9 +337,14 @@ int weft_yield(void)
 {
     struct weft__ctx *c = weft__ctx_now();
     struct weft__task *t = c ? c->current : NULL;
-    if (t == NULL) {
-        sched_yield();
-        return 0;
+    if (WEFT__UNLIKELY(t == NULL)) {
+        if (c == NULL || c->core == NULL) {
+            sched_yield();
+            return 0;
+        }
+        t = weft__wait_task(); /* of a thread inside weft_enter() */
+        if (t == NULL)
+            return weft__wait_refused("weft_yield", WEFT__CALLER);
     }
     if (WEFT__UNLIKELY(t->kind == WEFT__TASK_FUTURE || t->locals->no_wait_depth ||
                        weft__sys_is_forked_child()))
@@ -363,9 +371,8 @@ int weft_yield(void)
 
 int weft_consume_budget(void)
 {
-    struct weft__task *t = weft__task_current();
-    if (t == NULL)
-        return 0;
+    if (weft__core_waiting() == NULL)
+        return 0; /* outside a runtime */
     return weft__wait_begin("weft_consume_budget", WEFT__CALLER);
 }
 

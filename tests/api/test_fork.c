@@ -59,6 +59,52 @@ static void a_child_is_refused_the_parents_runtime_and_starts_its_own(struct tes
     CHECK(strstr(said, "weft_metrics_get: this is a forked child"));
 }
 
+static void *sleep_in_set(void *arg)
+{
+    return weft_sleep(WEFT_MS) == 0 ? arg : NULL;
+}
+
+/* It has waited as a thread of the parent's runtime before, or would as the first thing. */
+static int child_of_an_entered_thread(void)
+{
+    weft_runtime *rt = create(TEST_MT4);
+    weft_handle *h = weft_runtime_handle(rt);
+    weft_enter_guard g;
+    if (weft_enter(h, &g) != 0)
+        return 40;
+    for (int i = 0; i < 2; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            weft_local_set *set;
+            weft_outcome o;
+            if (weft_sleep(WEFT_MS) != -EPERM || weft_yield() != -EPERM ||
+                weft_consume_budget() != -EPERM)
+                _exit(41);
+            if (weft_local_set_create(NULL, &set) != 0 ||
+                weft_local_set_run_until(set, sleep_in_set, &o, &o) != 0 || o.value != &o ||
+                weft_local_set_destroy(set) != 0)
+                _exit(42);
+            _exit(weft_leave(&g) == 0 ? use_new_runtimes() : 43);
+        }
+        int rc = program_status(pid);
+        if (rc != 0)
+            return rc;
+        if (weft_sleep(WEFT_MS) != 0)
+            return 44;
+    }
+    weft_leave(&g);
+    weft_handle_unref(h);
+    return weft_runtime_destroy(rt);
+}
+
+static void a_child_of_an_entered_thread_does_not_wait_there(struct test_env *env)
+{
+    (void)env;
+    const char *said;
+    CHECK_EQ(program_run("child of an entered thread", &said), 0);
+    CHECK(strstr(said, "weft_sleep: this is a forked child"));
+}
+
 static int dumps_on_signals(void)
 {
     weft_runtime *rt = create(TEST_MT1);
@@ -551,6 +597,7 @@ static void a_child_destroys_a_generator_of_the_parent(struct test_env *env)
 
 static const struct program programs[] = {
     {"child of a thread", child_of_a_thread},
+    {"child of an entered thread", child_of_an_entered_thread},
     {"dumps on signals", dumps_on_signals},
     {"child of a task", child_of_a_task},
     {"child that returns", child_that_returns},
@@ -568,6 +615,7 @@ static const struct program programs[] = {
 
 static const struct CMUnitTest tests[] = {
     PLAIN(a_child_is_refused_the_parents_runtime_and_starts_its_own),
+    PLAIN(a_child_of_an_entered_thread_does_not_wait_there),
     PLAIN(a_child_asks_for_its_own_dumps),
     PLAIN(a_child_of_a_task_starts_a_runtime_of_its_own),
     PLAIN(a_child_that_returns_from_a_task_ends_with_an_error),

@@ -2,6 +2,7 @@
 #include "harness.h"
 #include "sync.h"
 
+#include <weft/cancel.h>
 #include <weft/net.h>
 
 #include <errno.h>
@@ -492,6 +493,33 @@ static void an_entered_thread_visits_a_runtime_while_it_waits(struct test_env *e
     weft_handle_unref(h);
 }
 
+/* A loop that does nothing but that ends by what is around it. */
+static void a_yield_of_an_entered_thread_looks_at_its_scopes(struct test_env *env)
+{
+    weft_enter_guard g;
+    weft_cancel_token *token;
+    CHECK_EQ(weft_cancel_token_create(&token), 0);
+    weft_cancel_token_cancel(token);
+    CHECK_EQ(weft_enter(env->handle, &g), 0);
+    CHECK_EQ(weft_yield(), 0);
+    for (int yields = 0; yields < 2; yields++) {
+        uint64_t end_ns = weft_now() + 10 * WEFT_SEC;
+        int rc = 0;
+        WEFT_TIMEOUT(WEFT_MS) {
+            while (rc == 0 && weft_now() < end_ns)
+                rc = yields ? weft_yield() : weft_consume_budget();
+        }
+        EXPECT_EQ(rc, -ETIMEDOUT);
+        WEFT_CANCEL_SCOPE(token)
+            EXPECT_EQ(yields ? weft_yield() : weft_consume_budget(), -ECANCELED);
+    }
+    WEFT_NO_WAIT
+        EXPECT_EQ(weft_yield(), -EPERM);
+    EXPECT_LOGGED("weft_yield: a wait inside WEFT_NO_WAIT");
+    CHECK_EQ(weft_leave(&g), 0);
+    weft_cancel_token_unref(token);
+}
+
 /* ---- HB-08 ---- */
 
 static void hb_08_current_handle_outside_is_misuse(struct test_env *env)
@@ -578,6 +606,7 @@ TEST_MAIN(ON_MAIN(hb_01_guards_nest), ON_MAIN(hb_01_guards_left_in_the_wrong_ord
           ON_MAIN(hb_06_a_deadline_on_a_dead_runtime_has_not_passed),
           ON_MAIN(hb_07_a_wake_of_its_own_does_not_hang_the_thread),
           ON_MAIN(an_entered_thread_visits_a_runtime_while_it_waits),
+          ON_MAIN(a_yield_of_an_entered_thread_looks_at_its_scopes),
           PLAIN(hb_08_current_handle_outside_is_misuse), IN_TASK(hb_08_current_handle_inside),
           ON_MAIN_ON(entered_thread_spawns_joins_and_waits, TEST_MT4),
           ON_MAIN_ON(scopes_outlive_what_the_thread_waits_as, TEST_MT4))

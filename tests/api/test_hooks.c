@@ -631,6 +631,7 @@ static void spawn_in_hook(const weft_task_meta *task, void *arg)
     if (strcmp(task->name, "parent") == 0)
         EXPECT_EQ(weft_spawn(count_run, NULL, NULL), 0);
     EXPECT_EQ(weft_sleep(WEFT_MS), -EPERM); /* it must not wait */
+    EXPECT_EQ(weft_yield(), -EPERM);
 }
 
 static void hooks_may_spawn_and_not_wait(struct test_env *env)
