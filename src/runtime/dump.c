@@ -2,7 +2,8 @@
  * Dumps for the public: of one runtime when asked, of all of them on a signal.
  *
  * The signal's handler only rings a thread, which makes the dump; it takes part in no runtime, so
- * that nothing the tasks do can keep it from its work.
+ * that nothing the tasks do can keep it from its work. It lets the signal in, for programs in which
+ * all other threads block it.
  */
 #include "runtime/runtime_internal.h"
 
@@ -113,8 +114,11 @@ static struct {
     struct weft__lock lock; /* guards signo and process; makes one call at a time */
     int signo;              /* 0: off */
     bool has_thread;
-    uint32_t process;          /* that started the thread, as weft__sys_process() */
-    weft__a32 rung;            /* times the signal came; the thread sleeps on it */
+    uint32_t process;  /* that started the thread, as weft__sys_process() */
+    weft__a32 rung;    /* counts up when there is something to do; the thread sleeps on it */
+    weft__a32 is_due;  /* 1: the signal came. Written by its handler, taken by the thread */
+    weft__a32 listens; /* the signal that the thread is to let in, 0: none; under lock */
+    weft__a32 lets_in; /* the one that it does; written by it, and slept on for that */
     struct weft__lock writing; /* held during a dump; guards fd */
     int fd;
 } on_signal;
@@ -127,26 +131,65 @@ void weft__runtime_list_forget(void)
     weft__lock_init(&on_signal.writing);
 }
 
+static void wake_thread(void)
+{
+    /* release pairs with the acquire in dump_main(): what there is to do was stored before */
+    weft__a32_add_release(&on_signal.rung, 1);
+    weft__sys_futex_wake(&on_signal.rung, 1);
+}
+
 static void ring(int signo, const void *ucontext)
 {
     (void)signo, (void)ucontext;
-    weft__a32_add_relaxed(&on_signal.rung, 1); /* nothing is published */
-    weft__sys_futex_wake(&on_signal.rung, 1);
+    weft__a32_store_relaxed(&on_signal.is_due, 1);
+    wake_thread();
+}
+
+/* By the thread, which so gets the signal when all others block it. */
+static void let_in_what_is_asked(uint32_t *now)
+{
+    uint32_t asked = weft__a32_load_relaxed(&on_signal.listens); /* after the load of rung */
+    if (asked == *now)
+        return;
+    if (*now != 0)
+        weft__sys_signal_block((int)*now);
+    if (asked != 0)
+        weft__sys_signal_unblock((int)asked);
+    *now = asked;
+    /* relaxed: nothing is published; the system calls came before */
+    weft__a32_store_relaxed(&on_signal.lets_in, asked);
+    weft__sys_futex_wake(&on_signal.lets_in, INT32_MAX);
 }
 
 static void *dump_main(void *arg)
 {
-    uint32_t seen = (uint32_t)(uintptr_t)arg; /* before the signal was taken */
+    uint32_t lets_in = 0;
     for (;;) {
+        uint32_t seen = weft__a32_load_acquire(&on_signal.rung);
+        let_in_what_is_asked(&lets_in);
+        if (weft__a32_swap_relaxed(&on_signal.is_due, 0)) { /* several at once: one dump */
+            weft__lock_acquire(&on_signal.writing);
+            if (on_signal.fd >= 0)
+                dump_all(on_signal.fd);
+            weft__lock_release(&on_signal.writing);
+        }
         while (weft__a32_load_relaxed(&on_signal.rung) == seen)
             (void)weft__sys_futex_wait(&on_signal.rung, seen, WEFT_NEVER);
-        seen = weft__a32_load_relaxed(&on_signal.rung); /* several at once: one dump */
-        weft__lock_acquire(&on_signal.writing);
-        if (on_signal.fd >= 0)
-            dump_all(on_signal.fd);
-        weft__lock_release(&on_signal.writing);
     }
-    return NULL;
+    return arg;
+}
+
+/* Under the lock. Once it returns the thread lets this signal in, or none: 0. Before the signal has
+ * its default action again, which would be the end of the process. */
+static void listen_to(int signo)
+{
+    uint32_t seen;
+    weft__a32_store_relaxed(&on_signal.listens, (uint32_t)signo);
+    if (on_signal.process != weft__sys_process())
+        return; /* the thread is the parent's */
+    wake_thread();
+    while ((seen = weft__a32_load_relaxed(&on_signal.lets_in)) != (uint32_t)signo)
+        (void)weft__sys_futex_wait(&on_signal.lets_in, seen, WEFT_NEVER);
 }
 
 /* After a dump that is being written, if any. */
@@ -163,8 +206,11 @@ static int start_thread(void)
     struct weft__thread thread;
     if (on_signal.has_thread && on_signal.process == weft__sys_process())
         return 0;
-    void *seen = (void *)(uintptr_t)weft__a32_load_relaxed(&on_signal.rung);
-    int rc = weft__sys_thread_start(&thread, "weft-dump", dump_main, seen);
+    /* In a child they are what the parent's thread was about. */
+    weft__a32_store_relaxed(&on_signal.is_due, 0);
+    weft__a32_store_relaxed(&on_signal.lets_in, 0);
+    weft__a32_store_relaxed(&on_signal.listens, 0);
+    int rc = weft__sys_thread_start(&thread, "weft-dump", dump_main, NULL);
     if (rc < 0)
         return rc;
     weft__sys_thread_detach(&thread);
@@ -178,6 +224,7 @@ static int switch_off(int signo)
 {
     if (on_signal.signo == 0 || on_signal.signo != signo)
         return -EINVAL;
+    listen_to(0);
     weft__sys_signal_give_back(signo);
     set_fd(-1);
     on_signal.signo = 0;
@@ -195,11 +242,16 @@ static int switch_on(int signo, int fd)
     int rc = start_thread();
     if (rc < 0)
         return rc;
+    int former_fd = on_signal.signo ? on_signal.fd : -1; /* written under the lock */
     set_fd(fd);
     rc = weft__sys_signal_take(signo, ring);
-    if (rc == 0)
-        on_signal.signo = signo;
-    return rc;
+    if (rc < 0) {
+        set_fd(former_fd);
+        return rc;
+    }
+    on_signal.signo = signo;
+    listen_to(signo);
+    return 0;
 }
 
 int weft_dump_on_signal(int signo, int fd)

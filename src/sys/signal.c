@@ -73,12 +73,22 @@ bool weft__sys_signal_is_ours(int signo)
     return weft__sys_sigaction(signo, NULL, &now) == 0 && (is_free(&now) || has_our_handler(&now));
 }
 
-void weft__sys_signal_unblock(int signo)
+static void change_mask(int how, int signo)
 {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, signo);
-    (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL); /* fails for a bad `how` only */
+    (void)pthread_sigmask(how, &set, NULL); /* fails for a bad `how` only */
+}
+
+void weft__sys_signal_block(int signo)
+{
+    change_mask(SIG_BLOCK, signo);
+}
+
+void weft__sys_signal_unblock(int signo)
+{
+    change_mask(SIG_UNBLOCK, signo);
 }
 
 int weft__sys_signal_thread(int thread_id, int signo)

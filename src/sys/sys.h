@@ -152,7 +152,9 @@ int weft__sys_signal_take(int signo, void (*fn)(int signo, const void *ucontext)
 void weft__sys_signal_give_back(int signo);
 /* True while the program has left signo alone, or weft has taken it. */
 bool weft__sys_signal_is_ours(int signo);
-void weft__sys_signal_unblock(int signo);              /* for the calling thread */
+/* For the calling thread. */
+void weft__sys_signal_block(int signo);
+void weft__sys_signal_unblock(int signo);
 int weft__sys_signal_thread(int thread_id, int signo); /* -ESRCH: it has ended */
 
 /* "function+0x1f (libx.so+0x12ab)" for a return address; "libx.so+0x12ab" where the loader knows no

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -116,6 +117,51 @@ static void signals_of_the_process_go_to_threads_of_the_program(struct test_env 
     (void)env;
     if (program_run("send to the process", &said) != 0)
         fail_msg("%s", said);
+}
+
+static bool file_is_written(int fd)
+{
+    for (int i = 0; i < 5000; i++) {
+        if (lseek(fd, 0, SEEK_END) > 0)
+            return true;
+        (void)usleep(1000);
+    }
+    return false;
+}
+
+/* As a program that waits for its signals with sigwait(), or by descriptor. */
+static int dump_with_all_threads_blocking(void)
+{
+    sigset_t blocked, pending;
+    int got;
+    sigfillset(&blocked);
+    (void)pthread_sigmask(SIG_SETMASK, &blocked, NULL);
+    weft_runtime *rt = test_runtime_create(TEST_MT4);
+    for (int i = 0; i < 4; i++) {
+        int signo = i % 2 ? SIGUSR2 : SIGUSR1, fd = memfd_create("dump", MFD_CLOEXEC);
+        if (fd < 0 || weft_dump_on_signal(signo, fd) != 0)
+            return 1;
+        (void)kill(getpid(), signo);
+        if (!file_is_written(fd))
+            return 2;
+        if (weft_dump_on_signal(signo, -1) != 0)
+            return 3;
+        /* From now on nobody lets it in: it waits, and is not the end of the process. */
+        (void)kill(getpid(), signo);
+        (void)usleep(1000);
+        if (sigpending(&pending) != 0 || !sigismember(&pending, signo))
+            return 4;
+        if (sigwait(&pending, &got) != 0 || got != signo)
+            return 5;
+        (void)close(fd);
+    }
+    return weft_runtime_destroy(rt);
+}
+
+static void a_signal_that_every_thread_blocks_dumps(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(program_run("dump with all threads blocking", NULL), 0);
 }
 
 static void *raise_in_task(void *arg)
@@ -290,6 +336,7 @@ static void interrupted_calls_are_not_seen(struct test_env *env)
 
 static const struct CMUnitTest tests[] = {
     PLAIN(signals_of_the_process_go_to_threads_of_the_program),
+    PLAIN(a_signal_that_every_thread_blocks_dumps),
     IN_TASK_ON(a_signal_raised_in_a_task_stays_pending, TEST_MT4),
     IN_TASK_ON(a_handler_runs_on_the_stack_of_the_task, TEST_CT),
     IN_TASK_ON(a_handler_with_sa_onstack_runs_on_the_signal_stack, TEST_CT),
@@ -300,7 +347,10 @@ static const struct CMUnitTest tests[] = {
 
 int main(int argc, char **argv)
 {
-    static const struct program programs[] = {{"send to the process", send_to_the_process}};
-    program_main(argc, argv, programs, 1);
+    static const struct program programs[] = {
+        {"send to the process", send_to_the_process},
+        {"dump with all threads blocking", dump_with_all_threads_blocking},
+    };
+    program_main(argc, argv, programs, sizeof programs / sizeof programs[0]);
     return test_main(tests, sizeof tests / sizeof tests[0], argc, argv);
 }
