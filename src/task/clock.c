@@ -8,7 +8,7 @@ void weft__clock_init(struct weft__clock *c, bool is_paused)
 {
     weft__lock_init(&c->lock);
     c->paused_ns = WEFT__CLOCK_START_NS;
-    c->offset_ns = 0;
+    c->resumed_ns = 0;
     c->followers = c->next = NULL;
     c->process = weft__sys_process();
     weft__a32_store_relaxed(&c->state, is_paused ? WEFT__CLOCK_PAUSED : WEFT__CLOCK_SYSTEM);
@@ -19,7 +19,7 @@ static void copy_to(struct weft__clock *c, const struct weft__clock *from)
 {
     weft__lock_acquire(&c->lock);
     c->paused_ns = from->paused_ns;
-    c->offset_ns = from->offset_ns;
+    c->resumed_ns = from->resumed_ns;
     /* relaxed: readers of anything but SYSTEM take the lock */
     weft__a32_store_relaxed(&c->state, weft__a32_load_relaxed(&from->state));
     weft__lock_release(&c->lock);
@@ -32,12 +32,22 @@ static void tell_followers(const struct weft__clock *c)
         copy_to(f, c);
 }
 
+/* Under the lock: what it shows in that state when the system's shows now_ns. It stands still at
+ * the end of time. */
+static uint64_t shown_at(const struct weft__clock *c, uint32_t state, uint64_t now_ns)
+{
+    if (state == WEFT__CLOCK_SYSTEM)
+        return now_ns;
+    if (state == WEFT__CLOCK_PAUSED)
+        return c->paused_ns;
+    uint64_t shown_ns = weft__add_sat(c->paused_ns, now_ns - c->resumed_ns);
+    return shown_ns == WEFT_NEVER ? WEFT_NEVER - 1 : shown_ns;
+}
+
 /* Under the lock. */
 static uint64_t read_clock(const struct weft__clock *c)
 {
-    if (weft__a32_load_relaxed(&c->state) == WEFT__CLOCK_PAUSED)
-        return c->paused_ns;
-    return weft__sys_now_ns() + c->offset_ns;
+    return shown_at(c, weft__a32_load_relaxed(&c->state), weft__sys_now_ns());
 }
 
 uint64_t weft__clock_adjusted(struct weft__clock *c)
@@ -53,12 +63,13 @@ uint64_t weft__clock_adjusted(struct weft__clock *c)
 bool weft__clock_pause(struct weft__clock *c)
 {
     weft__lock_acquire(&c->lock);
-    bool was_running = weft__a32_load_relaxed(&c->state) != WEFT__CLOCK_PAUSED;
+    uint32_t before = weft__a32_load_relaxed(&c->state);
+    bool was_running = before != WEFT__CLOCK_PAUSED;
     if (was_running) {
         /* First the state, then the time: who still finds the clock running has read a time that is
          * no later. seq_cst: see is_paused. */
         weft__a32_store_seq_cst(&c->state, WEFT__CLOCK_PAUSED);
-        c->paused_ns = weft__sys_now_ns() + c->offset_ns;
+        c->paused_ns = shown_at(c, before, weft__sys_now_ns());
         tell_followers(c);
     }
     weft__lock_release(&c->lock);
@@ -70,7 +81,7 @@ bool weft__clock_resume(struct weft__clock *c)
     weft__lock_acquire(&c->lock);
     bool was_paused = weft__a32_load_relaxed(&c->state) == WEFT__CLOCK_PAUSED;
     if (was_paused) {
-        c->offset_ns = c->paused_ns - weft__sys_now_ns();
+        c->resumed_ns = weft__sys_now_ns();
         weft__a32_store_relaxed(&c->state, WEFT__CLOCK_SHIFTED); /* readers take the lock */
         tell_followers(c);
     }
@@ -120,11 +131,10 @@ uint64_t weft__clock_system_time(struct weft__clock *c, uint64_t deadline_ns)
         return deadline_ns;
     uint64_t system_ns = WEFT_NEVER;
     weft__lock_acquire(&c->lock);
-    if (weft__a32_load_relaxed(&c->state) != WEFT__CLOCK_PAUSED) {
-        uint64_t shown_ns = read_clock(c);
-        system_ns = shown_ns >= deadline_ns
-                        ? 0
-                        : weft__add_sat(shown_ns - c->offset_ns, deadline_ns - shown_ns);
+    uint32_t state = weft__a32_load_relaxed(&c->state);
+    if (state != WEFT__CLOCK_PAUSED) {
+        uint64_t now_ns = weft__sys_now_ns(), shown_ns = shown_at(c, state, now_ns);
+        system_ns = shown_ns >= deadline_ns ? 0 : weft__add_sat(now_ns, deadline_ns - shown_ns);
     }
     weft__lock_release(&c->lock);
     return system_ns;

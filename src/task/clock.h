@@ -32,8 +32,8 @@ enum weft__clock_state { WEFT__CLOCK_SYSTEM, WEFT__CLOCK_PAUSED, WEFT__CLOCK_SHI
 struct weft__clock {
     weft__a32 state;               /* enum weft__clock_state; written under lock, read by all */
     struct weft__lock lock;        /* guards what follows; not taken in state SYSTEM */
-    uint64_t paused_ns;            /* what it says while paused */
-    uint64_t offset_ns;            /* shifted: added to the system's, modulo 2^64 */
+    uint64_t paused_ns;            /* what it says while paused, or said when it was resumed */
+    uint64_t resumed_ns;           /* shifted: when that was, by the system's */
     struct weft__clock *followers; /* of this one */
     struct weft__clock *next;      /* of those that follow the same; under the lock of that */
     uint32_t process;              /* that made it, as weft__sys_process() */

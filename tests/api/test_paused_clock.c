@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #define YEAR (UINT64_C(365) * 24 * 3600 * WEFT_SEC)
 
@@ -615,6 +616,33 @@ static void pc_04_resume_goes_on_from_the_advanced_time(struct test_env *env)
     CHECK(weft_now() >= again && weft_now() < again + 20 * WEFT_SEC);
 }
 
+static void *resume_at_the_end_of_time(void *arg)
+{
+    uint64_t end_ns = WEFT_NEVER - 1;
+    CHECK_EQ(weft_clock_advance(end_ns - weft_now()), 0);
+    CHECK(weft_now() == end_ns);
+    CHECK_EQ(weft_clock_resume(), 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK(weft_now() == end_ns); /* there is nothing after it */
+        usleep(100);
+    }
+    CHECK_EQ(weft_sleep_until(end_ns), 0);
+    CHECK_EQ(weft_clock_pause(), 0);
+    CHECK(weft_now() == end_ns);
+    return arg;
+}
+
+static void a_clock_at_the_end_of_time_stands_still(struct test_env *env)
+{
+    weft_config c;
+    weft_runtime *rt;
+    test_config(&c, TEST_CT);
+    c.start_paused = true;
+    CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+    CHECK(test_block_on(rt, resume_at_the_end_of_time, env) == env);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+}
+
 static void pc_04_misuse(struct test_env *env)
 {
     (void)env;
@@ -843,7 +871,8 @@ TEST_MAIN(CT_TASK(pc_01_pause_freezes_time), IN_TASK_ON(pc_01_misuse_on_multi_th
           CT_TASK(pc_03_advance_past_a_deadline_around_it),
           CT_TASK(pc_03_abort_before_and_inside_advance),
           CT_TASK(pc_04_resume_goes_on_from_the_advanced_time), CT_TASK(pc_04_misuse),
-          PLAIN(pc_05_a_runtime_may_start_paused), PLAIN(pc_05_start_paused_is_for_current_thread),
+          PLAIN(a_clock_at_the_end_of_time_stands_still), PLAIN(pc_05_a_runtime_may_start_paused),
+          PLAIN(pc_05_start_paused_is_for_current_thread),
           CT_TASK(bp_06_time_waits_for_blocking_jobs),
           CT_TASK(bp_06_advance_does_not_wait_for_jobs), CT_TASK(pc_06_small_advances_add_up),
           ON_MAIN_ON(shutdown_with_the_clock_paused, TEST_CT),
