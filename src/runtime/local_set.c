@@ -228,7 +228,7 @@ static int driver_init(struct driver *d, weft_local_set *set, bool must_work)
     d->is_guest = d->task == NULL;
     if (d->is_guest) {
         d->task = set->guest;
-        d->locals = (struct weft__locals){0};
+        d->locals = (struct weft__locals){.bindings = c->locals.bindings};
         d->task->locals = &d->locals;
         weft__task_clear_notified(d->task); /* wakes from an earlier time */
     } else if (!d->was_current) {

@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include <weft/arc.h>
+#include <weft/local.h>
 #include <weft/panic.h>
 #include <weft/task_local.h>
 
@@ -280,6 +281,45 @@ static void block_on_inherits(struct test_env *env)
     CHECK_EQ(seen[1], 2);
 }
 
+static void *look_shared(void *arg)
+{
+    (void)arg;
+    EXPECT_EQ(value_of(&own), -1);
+    return weft_task_local_get(&shared);
+}
+
+static void *look_in_set(void *arg)
+{
+    EXPECT_EQ(value_of(&own), 6);
+    EXPECT_EQ(value_of(&shared), 7);
+    return arg;
+}
+
+static void *look_and_spawn_in_set(void *arg)
+{
+    weft_task *task;
+    (void)look_in_set(arg);
+    WEFT_TASK_LOCAL(&own, V(8))
+        EXPECT_EQ(value_of(&own), 8);
+    CHECK_EQ(weft_spawn_local(look_shared, NULL, &task), 0);
+    EXPECT_EQ((intptr_t)test_join_value(task), 7);
+    return arg;
+}
+
+/* Whatever the thread drives a local set as, the blocks around the call are around its body. */
+static void the_body_of_a_local_set_is_inside_the_blocks(struct test_env *env)
+{
+    weft_local_set *set;
+    CHECK_EQ(weft_local_set_create(NULL, &set), 0);
+    WEFT_TASK_LOCAL(&own, V(6)) {
+        WEFT_TASK_LOCAL(&shared, V(7)) {
+            CHECK_EQ(weft_local_set_run_until(set, look_and_spawn_in_set, env, NULL), 0);
+            EXPECT_EQ(value_of(&own), 6);
+        }
+    }
+    CHECK_EQ(weft_local_set_destroy(set), 0);
+}
+
 TEST_MAIN(IN_TASK(tl_01_seen_in_the_block_and_only_there),
           IN_BODY(tl_01_seen_in_the_block_and_only_there),
           IN_TASK(tl_02_tasks_differ_and_blocks_nest),
@@ -290,4 +330,6 @@ TEST_MAIN(IN_TASK(tl_01_seen_in_the_block_and_only_there),
           PLAIN(tl_03_reading_outside_a_block_is_misuse), IN_TASK(tl_04_a_value_can_be_taken_out),
           IN_TASK(tl_05_blocks_are_left_in_reverse_order),
           PLAIN(tl_05_blocks_are_left_in_reverse_order), IN_TASK(ab_14_readable_in_cleanup),
-          IN_TASK(works_on_threads_and_in_place), ON_MAIN(block_on_inherits))
+          IN_TASK(works_on_threads_and_in_place), ON_MAIN(block_on_inherits),
+          PLAIN(the_body_of_a_local_set_is_inside_the_blocks),
+          IN_BODY(the_body_of_a_local_set_is_inside_the_blocks))
