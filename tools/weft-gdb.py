@@ -96,7 +96,7 @@ class Task:
             return "waits on %s" % what if what else "waits"
         worker = self.worker()
         if worker is not None:
-            return "runs on worker %d, thread %d" % (int(worker["index"]), int(worker["thread_id"]))
+            return "runs on worker %d, thread %d" % (int(worker["index"]), atomic(worker["thread_id"]))
         return "runs" if self.kind >= 2 else "is runnable"
 
     def line(self):
@@ -310,7 +310,7 @@ def print_chain(task):
         if int(task.runtime.value["is_simulated"]):
             print("    (its thread is simulated)")
         else:
-            print_thread(int(worker["thread_id"]))
+            print_thread(atomic(worker["thread_id"]))
     except BROKEN as error:
         print("    (no call chain: %s)" % error)
     finally:

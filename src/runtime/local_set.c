@@ -175,7 +175,8 @@ int weft_local_set_create(const weft_local_set_config *config, weft_local_set **
         weft__core_unref(&s->core); /* frees the set */
         return -ENOMEM;
     }
-    weft__sched_worker(s, 0)->thread_id = weft__sys_thread_id(); /* whom a dump asks */
+    /* whom a dump asks */
+    weft__a32_store_relaxed(&weft__sched_worker(s, 0)->thread_id, (uint32_t)weft__sys_thread_id());
     *ret_set = set;
     return 0;
 

@@ -215,6 +215,16 @@ static bool trace_parked(struct weft__task *t, struct weft__trace *ret)
     return true;
 }
 
+/* The calling thread is inside t, which w runs. Not by w->ctx, which is its thread's. */
+static bool is_inside(const struct weft__worker *w, const struct weft__task *t)
+{
+    const struct weft__ctx *c = weft__ctx_now();
+    const struct weft__worker *at = c ? c->worker : NULL;
+    while (at && at != w)
+        at = at->is_nested ? at->outer : NULL;
+    return at != NULL || (c && c->in_place_task == t);
+}
+
 /* The thread may have gone on to another task by the time it answers: then the tick has moved. */
 static WEFT__NOINLINE void trace_running(struct dump *d, struct weft__task *t, int index,
                                          struct weft__trace *ret)
@@ -226,12 +236,12 @@ static WEFT__NOINLINE void trace_running(struct dump *d, struct weft__task *t, i
     if (weft__aptr_load_acquire(&w->running) != t)
         return;
     uint64_t tick = weft__a64_load_relaxed(&w->tick);
-    if (w->ctx == weft__ctx_now()) { /* not the ids: threads of a simulation have the same one */
+    if (is_inside(w, t)) { /* not the ids: threads of a simulation have the same one */
         weft__trace_here(ret);
         return;
     }
     char line[96];
-    int rc = weft__thread_trace(w->thread_id, ANSWER_NS, ret);
+    int rc = weft__thread_trace(weft__worker_thread_id(w), ANSWER_NS, ret);
     /* relaxed: the answer orders it */
     if (rc == 0 && weft__a64_load_relaxed(&w->tick) == tick)
         return;

@@ -56,9 +56,9 @@ static uint32_t count_running(struct weft__sched *s, bool counts_sleepers)
     for (uint32_t i = 0; i < count; i++) {
         const struct weft__worker *w = weft__sched_worker(s, i);
         if (weft__a32_load_relaxed(&w->has_no_thread) || weft__a32_load_relaxed(&w->is_dormant) ||
-            w->thread_id == here)
+            weft__worker_thread_id(w) == here)
             continue;
-        running += counts_sleepers || !weft__sys_thread_is_asleep(w->thread_id);
+        running += counts_sleepers || !weft__sys_thread_is_asleep(weft__worker_thread_id(w));
     }
     return running;
 }

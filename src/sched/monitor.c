@@ -178,7 +178,8 @@ static bool is_to_blame(struct weft__sched *s, struct weft__worker *w)
         return true;
     /* In this order: the flag is set before the thread falls asleep. relaxed: a system call, and
      * the kernel's word on it, lie between. */
-    return weft__sys_thread_is_asleep(w->thread_id) && !weft__a32_load_relaxed(&w->sleeps_for_lock);
+    return weft__sys_thread_is_asleep(weft__worker_thread_id(w)) &&
+           !weft__a32_load_relaxed(&w->sleeps_for_lock);
 }
 
 /* Returns true when w counts as stuck. */

@@ -59,7 +59,8 @@ struct weft__worker {
     uint32_t index;
     bool is_extra;
     struct weft__thread thread; /* multi_thread */
-    int thread_id, cpu_clock;   /* of the thread; written before it runs tasks */
+    weft__a32 thread_id;        /* of the thread; written before it runs tasks, read by all */
+    int cpu_clock;              /* likewise; by the monitor, which a worker that drives has not */
     /* not started, or it could not be; written by who starts it, at first or under lock */
     weft__a32 has_no_thread;
 
@@ -231,6 +232,12 @@ static inline struct weft__worker *weft__sched_worker(struct weft__sched *s, uin
      * home of a pinned task. mutation: who has counted to worker_high has all this by then; and who
      * may wake a pinned task has, by the task's state, all that its worker did before. */
     return weft__aptr_load_acquire(&s->worker[i]);
+}
+
+/* Of its thread, or of the one that drove it last. relaxed: it is worth what is known besides. */
+static inline int weft__worker_thread_id(const struct weft__worker *w)
+{
+    return (int)weft__a32_load_relaxed(&w->thread_id);
 }
 
 /* ---- workers.c: workers and their threads ---- */

@@ -52,7 +52,7 @@ void weft__worker_destroy(struct weft__worker *w)
 void weft__worker_attach(struct weft__worker *w)
 {
     struct weft__ctx *c = weft__ctx_get();
-    w->thread_id = weft__sys_thread_id();
+    weft__a32_store_relaxed(&w->thread_id, (uint32_t)weft__sys_thread_id());
     w->ctx = c;
     c->worker = w;
     c->core = &w->sched->core;

@@ -639,6 +639,46 @@ static void a_signal_dumps_all_runtimes(struct test_env *env)
     CHECK_EQ(close(second), 0);
 }
 
+static atomic_bool drives_are_over;
+
+static void *dump_all_the_while(void *arg)
+{
+    int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    while (!atomic_load(&drives_are_over))
+        EXPECT(weft_dump(arg, fd) >= 0);
+    CHECK_EQ(close(fd), 0);
+    return NULL;
+}
+
+static void *yield_some(void *arg)
+{
+    for (int i = 0; i < 20; i++)
+        CHECK_EQ(weft_yield(), 0);
+    return arg;
+}
+
+static void *drive_again_and_again(void *arg)
+{
+    for (unsigned i = 0; i < test_scaled(100); i++)
+        EXPECT(test_block_on(arg, yield_some, arg) == arg);
+    return NULL;
+}
+
+/* Whose thread is asked for its chain changes with who drives. */
+static void dumps_while_threads_take_turns_at_driving(struct test_env *env)
+{
+    pthread_t dumper, driver[2];
+    atomic_store(&drives_are_over, false);
+    CHECK_EQ(pthread_create(&dumper, NULL, dump_all_the_while, env->handle), 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(pthread_create(&driver[i], NULL, drive_again_and_again, env->rt), 0);
+    for (int i = 0; i < 2; i++)
+        pthread_join(driver[i], NULL);
+    atomic_store(&drives_are_over, true);
+    pthread_join(dumper, NULL);
+}
+
 static void what_is_refused_on_a_signal(struct test_env *env)
 {
     struct sigaction own = {.sa_handler = of_the_program}, former;
@@ -670,6 +710,7 @@ TEST_MAIN(IN_TASK(dm_01_every_live_task_once_with_its_chain), IN_TASK(lines_alon
           ON_MAIN_ON(dm_05_a_stuck_worker_does_not_hold_a_dump, TEST_MT4),
           IN_TASK_ON(a_descriptor_that_is_none_gets_nothing_and_nor_does_the_log, TEST_MT1),
           PLAIN(a_local_task_that_runs_shows_its_chain_to_other_threads),
+          ON_MAIN_ON(dumps_while_threads_take_turns_at_driving, TEST_CT),
           ON_MAIN_ON(a_program_that_uses_the_signal_keeps_it, TEST_MT4),
           ON_MAIN_ON(reports_show_the_chain, TEST_MT4), ON_MAIN(a_signal_dumps_all_runtimes),
           PLAIN(what_is_refused_on_a_signal))
