@@ -46,9 +46,10 @@ WEFT_API __attribute__((noreturn)) void weft_panic_resume(weft_panic_info *info)
 /* The functions below never suspend and may be called from any thread, for one info by one at a
  * time. */
 
-/* The message; "" for a panic with a payload. Lives as long as info. */
+/* The message; "" for a panic with a payload, and for NULL. Lives as long as info. */
 WEFT_API const char *weft_panic_message(const weft_panic_info *info);
-/* Where it was raised. Static storage. */
+/* Where it was raised; the file is "?" for one without memory for its record. Static storage. NULL
+ * for NULL. */
 WEFT_API const weft_site *weft_panic_site(const weft_panic_info *info);
 /* Which task panicked; 0 for the body of weft_block_on(). */
 WEFT_API uint64_t weft_panic_task_id(const weft_panic_info *info);

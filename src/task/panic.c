@@ -18,7 +18,9 @@
 
 /* When even the record of a panic finds no memory: the task still ends as panicked. Shared and
  * never freed. */
-static weft_panic_info spare = {.message = "out of memory while panicking", .is_static = true};
+static const weft_site nowhere = {"?", "?", 0};
+static weft_panic_info spare = {
+    .message = "out of memory while panicking", .site = &nowhere, .is_static = true};
 
 struct weft__locals *weft__locals_now(void)
 {

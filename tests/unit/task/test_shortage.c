@@ -297,7 +297,9 @@ static void *join_panicking(void *arg)
     int rc = weft_join(t, &out);
     weft__sys_table.malloc = real.malloc;
     weft__sys_table.calloc = real.calloc;
-    bool has_panicked = rc == 0 && out.kind == WEFT_OUTCOME_PANICKED;
+    bool has_panicked = rc == 0 && out.kind == WEFT_OUTCOME_PANICKED &&
+                        weft_panic_site(out.panic) != NULL && /* no place, but one to look at */
+                        strcmp(weft_panic_site(out.panic)->file, "?") == 0;
     if (rc == 0)
         weft_outcome_fini(&out);
     return has_panicked ? &dropped : NULL;
