@@ -30,7 +30,7 @@ WEFT_BEGIN_DECLS
 
 /* Settings; fill with weft_local_set_config_init(). */
 typedef struct weft_local_set_config {
-    const char *name;   /* for the log; not blank. Copied. NULL: "local set" */
+    const char *name;   /* for the log; not blank. Copied (31 bytes). NULL: "local set" */
     size_t stack_bytes; /* default stack of a task: 1 to 1 GiB; 64 KiB */
     unsigned budget;    /* ready waits until a task is made to yield: 1 to 65535; 128 */
     /* What a panic of a local task does that nobody joins; default: ignore. Shut down: every task

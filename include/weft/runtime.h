@@ -50,10 +50,10 @@ typedef struct weft_task_meta {
  */
 typedef struct weft_config {
     enum weft_flavor flavor;
-    /* Of the runtime and its threads; not blank. Copied. NULL: "weft". */
+    /* Of the runtime (31 bytes are kept) and its threads (15); not blank. Copied. NULL: "weft". */
     const char *name;
     /* 1 to 1024. Default: the CPUs the process may use, cgroup quota included. A current_thread or
-     * local runtime has 1 whatever this says. WEFT_WORKERS. */
+     * local runtime has 1 whatever of these this is. WEFT_WORKERS. */
     unsigned workers;
     /* Threads for blocking jobs: 1 to 65536; 512. WEFT_BLOCKING_THREADS. */
     unsigned blocking_threads_max;
@@ -102,7 +102,8 @@ typedef struct weft_config {
     bool start_paused;
     /* Hooks, called on the thread concerned, outside any task; they may spawn, wake and enter, and
      * must not wait. What a hook enters it leaves: a guard it forgets is reported, and the runtime
-     * stays referenced. start and stop: every worker. park and unpark: around a worker's sleep. */
+     * stays referenced. start and stop: the thread of every worker, which a current_thread runtime
+     * has not. park and unpark: around a worker's sleep. */
     void (*on_thread_start)(void *arg);
     void (*on_thread_stop)(void *arg);
     void (*on_thread_park)(void *arg);
@@ -260,9 +261,12 @@ WEFT_API int weft_leave(weft_enter_guard *g);
  * the task. What fn enters it leaves: a guard it forgets is reported, and the runtime stays
  * referenced.
  *
- * Returns 0 with fn's value, or fn did not run and it is -EPERM: on a current_thread runtime, in a
- * forked child. Outside a runtime, on blocking threads and in the body of a multi_thread
- * weft_block_on() it just calls fn.
+ * Returns 0 with fn's value, or fn did not run and it is
+ *   -EPERM    on a current_thread runtime, in a local set and while driving one, in a hook of a
+ *             worker, in a polled future, in a forked child
+ *   -EINVAL   fn is NULL
+ * Outside a runtime, on blocking threads and in the body of a multi_thread weft_block_on() it just
+ * calls fn.
  */
 WEFT_API WEFT_MUST_CHECK int weft_block_in_place(weft_task_fn fn, void *arg, void **ret_value);
 

@@ -115,7 +115,8 @@ typedef struct weft_spawn_options {
  * Runs fn(arg) on a thread of the blocking pool, for calls that block and long computations.
  * Abort has no effect once it has started. It may use every call of weft: waits park its thread.
  *
- * Arguments and results as weft_spawn(); stack_bytes is ignored.
+ * Arguments as weft_spawn(), of which what is about stacks, aborts and pinning counts for nothing.
+ * Results as weft_spawn(), and -EAGAIN when there is no thread for it and none can be started.
  */
 #define weft_spawn_blocking(fn, arg, ret_task)                                                     \
     weft__spawn_blocking_at(NULL, (fn), (arg), (ret_task), WEFT_SITE)
@@ -231,9 +232,9 @@ WEFT_API bool weft_abort_handle_is_finished(const weft_abort_handle *h);
 WEFT_API bool weft_task_is_finished(const weft_task *task);
 /* Unique in the process. 0 for a NULL or spent handle. */
 WEFT_API uint64_t weft_task_id(const weft_task *task);
-/* "" without a name; lives as long as the handle. */
+/* "" without a name, and for a NULL or spent handle; lives as long as the handle. */
 WEFT_API const char *weft_task_name(const weft_task *task);
-/* Where it was spawned. Static storage. */
+/* Where it was spawned. Static storage. NULL for a NULL or spent handle. */
 WEFT_API const weft_site *weft_task_site(const weft_task *task);
 
 /* ---- the running task ---- */
