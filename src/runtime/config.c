@@ -37,6 +37,8 @@ static uint64_t from_env(const char *name, uint64_t min, uint64_t max, uint64_t 
 
 void weft_config_init(weft_config *c)
 {
+    if (weft__is_null("weft_config_init", c, WEFT__CALLER))
+        return;
     unsigned cpus = weft__sys_cpu_count();
     memset(c, 0, sizeof *c);
     c->flavor = WEFT_FLAVOR_MULTI_THREAD;

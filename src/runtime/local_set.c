@@ -65,6 +65,8 @@ static const struct weft__core_ops core_ops = {
 
 void weft_local_set_config_init(weft_local_set_config *c)
 {
+    if (weft__is_null("weft_local_set_config_init", c, WEFT__CALLER))
+        return;
     memset(c, 0, sizeof *c);
     c->stack_bytes = WEFT__STACK_DEFAULT;
     c->budget = 128;

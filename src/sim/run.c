@@ -25,6 +25,8 @@
 
 void weft_sim_config_init(weft_sim_config *c, uint64_t seed)
 {
+    if (weft__is_null("weft_sim_config_init", c, WEFT__CALLER))
+        return;
     *c = (weft_sim_config){
         .seed = seed,
         .workers = 2,

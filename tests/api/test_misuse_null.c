@@ -11,6 +11,7 @@
 #include <weft/join_map.h>
 #include <weft/join_queue.h>
 #include <weft/join_set.h>
+#include <weft/local.h>
 #include <weft/mpsc.h>
 #include <weft/once.h>
 #include <weft/oneshot.h>
@@ -19,6 +20,7 @@
 #include <weft/scope.h>
 #include <weft/select.h>
 #include <weft/semaphore.h>
+#include <weft/sim.h>
 #include <weft/task_local.h>
 #include <weft/task_tracker.h>
 #include <weft/time.h>
@@ -359,9 +361,18 @@ static void task_locals(struct test_env *env)
     IS_SILENT(weft_task_local_leave(&b));
 }
 
+static void configs(struct test_env *env)
+{
+    (void)env;
+    DOES_NOTHING(weft_config_init, NULL);
+    DOES_NOTHING(weft_local_set_config_init, NULL);
+    DOES_NOTHING(weft_sim_config_init, NULL, 1);
+}
+
 TEST_MAIN(IN_TASK_ON(join_sets, TEST_CT), IN_TASK_ON(join_maps, TEST_CT),
           IN_TASK_ON(join_queues, TEST_CT), IN_TASK_ON(task_trackers, TEST_CT),
           IN_TASK_ON(scopes, TEST_CT), IN_TASK_ON(arrays_of_handles, TEST_CT),
           PLAIN(locks_and_cells), PLAIN(permits), PLAIN(poll_senders), PLAIN(oneshots_in_memory),
           PLAIN(cases_of_queues), IN_TASK_ON(intervals, TEST_CT), IN_TASK_ON(timers, TEST_CT),
-          PLAIN(futures), PLAIN(outcomes), PLAIN(guards), IN_TASK_ON(task_locals, TEST_CT))
+          PLAIN(futures), PLAIN(outcomes), PLAIN(guards), PLAIN(configs),
+          IN_TASK_ON(task_locals, TEST_CT))
