@@ -7,28 +7,19 @@
  *
  * Primitives know poll and cancel only.
  */
+#include "task/await.h"
+
 #include "task/cancel.h"
 #include "task/ending.h"
 #include "task/panic.h"
 #include "task/slab.h"
 #include "task/spawn.h"
-#include "task/state.h"
 #include "task/timeout.h"
 
 #include <weft/runtime.h>
 
 #include <errno.h>
 #include <sched.h>
-
-/* Aborts do not reach through a shield, except shutdown's second phase. */
-static inline bool abort_is_due(const struct weft__task *t, uint64_t state)
-{
-    if (WEFT__LIKELY(!(state & (WEFT__TASK_ABORT | WEFT__TASK_UNWIND))))
-        return false;
-    if (t->kind == WEFT__TASK_BLOCKING || t->locals->is_panicking || t->locals->is_unwinding)
-        return false; /* a job that runs is not aborted; cleanups may wait */
-    return t->locals->shield_depth == 0 || (state & WEFT__TASK_UNWIND);
-}
 
 static WEFT__NOINLINE void yield_forced(struct weft__task *t)
 {
@@ -37,15 +28,6 @@ static WEFT__NOINLINE void yield_forced(struct weft__task *t)
         t->locals->drive->yield(t);
     else
         t->core->ops->yield(t);
-}
-
-/* Not 0: the task cannot wait any more for as long as it drives its local set. */
-static inline int drive_error(const struct weft__task *t)
-{
-    const struct weft__drive *d = t->locals->drive;
-    if (WEFT__LIKELY(d == NULL) || t->locals->shield_depth)
-        return 0;
-    return -(int)weft__a32_load_relaxed(&d->error);
 }
 
 /* An abort took effect: the wait returns -ECANCELED, or does not return. */
@@ -147,7 +129,7 @@ int weft__wait_begin_slow(const char *call, const void *caller)
                        weft__core_is_ancestral(t->core)))
         return refuse(t, call, caller);
     /* relaxed: an abort that arrives this moment is as good as one that arrives after the wait */
-    if (abort_is_due(t, weft__a64_load_relaxed(&t->state)))
+    if (weft__abort_is_due(t, weft__a64_load_relaxed(&t->state)))
         return aborted(t);
     if (WEFT__UNLIKELY(t->locals->cancel != NULL) && weft__cancel_check_now(t))
         return cancelled(t);
@@ -160,10 +142,10 @@ int weft__wait_begin_slow(const char *call, const void *caller)
         t->budget = t->core->budget; /* a thread that has nobody to yield to */
     else if (!t->locals->unconstrained_depth)
         yield_forced(t);
-    if (abort_is_due(t, weft__a64_load_relaxed(&t->state)))
+    if (weft__abort_is_due(t, weft__a64_load_relaxed(&t->state)))
         return aborted(t);
-    if (drive_error(t))
-        return drive_error(t);
+    if (weft__drive_error(t))
+        return weft__drive_error(t);
     /* A loop over ready waits never parks, so no timer of its scopes is ever looked at but here. */
     if (t->locals->timeout && weft__timeout_check_now(t))
         return -ETIMEDOUT;
@@ -178,33 +160,34 @@ static void end_if_child(const struct weft__task *t)
         weft__end_child(t);
 }
 
-/* Before it goes through a lock of the wheel's, or of the token's. */
-static int check_timeout(struct weft__task *t)
+int weft__wait_check_timeout(struct weft__task *t)
 {
     end_if_child(t);
     return weft__timeout_check(t);
 }
 
-static bool check_cancel(struct weft__task *t)
+bool weft__wait_check_cancel(struct weft__task *t)
 {
     end_if_child(t);
     return weft__cancel_check(t);
 }
 
-static WEFT__NOINLINE void park_thread(struct weft__task *t)
+void weft__wait_park_thread(struct weft__task *t)
 {
     end_if_child(t);
     weft__task_park_thread(t);
 }
 
-static inline void park(struct weft__task *t)
+int weft__wait_stopped(struct weft__task *t, int why)
 {
-    if (WEFT__UNLIKELY(t->locals->drive != NULL))
-        t->locals->drive->park(t);
-    else if (WEFT__LIKELY(t->kind <= WEFT__TASK_FUTURE))
-        t->core->ops->park(t);
-    else
-        park_thread(t);
+    switch (why) {
+    case WEFT__WAIT_ABORTED:
+        return aborted(t);
+    case WEFT__WAIT_CANCELLED:
+        return cancelled(t);
+    default:
+        return why;
+    }
 }
 
 /* is_done: NULL, or as for weft__wait_for_done(). Inline, so that it costs nobody else anything. */
@@ -219,32 +202,15 @@ static inline __attribute__((always_inline)) int wait_for(weft_future *f, const 
         int rc = f->ops->poll(f, weft__task_waker(t));
         if (rc != WEFT_PENDING)
             return rc;
-        if (t->locals->timeout && (rc = check_timeout(t)) != 0) {
-            f->ops->cancel(f);
-            return rc;
+        int why = weft__wait_pending(t, f->ops);
+        if (WEFT__LIKELY(why == 0))
+            continue;
+        f->ops->cancel(f);
+        if (why == WEFT__WAIT_ABORTED && is_done && *is_done) {
+            t->locals->abort_seen = true;
+            return 0;
         }
-        if (t->locals->cancel && check_cancel(t)) {
-            f->ops->cancel(f);
-            return cancelled(t);
-        }
-        weft__aptr_store_relaxed(&t->waiting_for, (void *)(uintptr_t)f->ops);
-        park(t);
-        weft__aptr_store_relaxed(&t->waiting_for, NULL);
-        /* The task is the same one, but maybe not the thread. */
-        weft__task_clear_notified(t);
-        if (WEFT__UNLIKELY(abort_is_due(t, weft__a64_load_relaxed(&t->state)))) {
-            f->ops->cancel(f);
-            if (is_done && *is_done) {
-                t->locals->abort_seen = true;
-                return 0;
-            }
-            return aborted(t);
-        }
-        int error = drive_error(t);
-        if (WEFT__UNLIKELY(error != 0)) {
-            f->ops->cancel(f);
-            return error;
-        }
+        return weft__wait_stopped(t, why);
     }
 }
 
@@ -271,10 +237,7 @@ int weft__wait_for_held(weft_future *f)
     t->locals->shield_depth++;
     int rc;
     while ((rc = f->ops->poll(f, weft__task_waker(t))) == WEFT_PENDING) {
-        weft__aptr_store_relaxed(&t->waiting_for, (void *)(uintptr_t)f->ops);
-        park(t);
-        weft__aptr_store_relaxed(&t->waiting_for, NULL);
-        weft__task_clear_notified(t);
+        weft__wait_park(t, f->ops);
     }
     t->locals->shield_depth--;
     return rc;
@@ -350,7 +313,7 @@ int weft_yield(void)
                        weft__sys_is_forked_child()))
         return refuse(t, "weft_yield", WEFT__CALLER);
     uint64_t s = weft__a64_load_relaxed(&t->state);
-    if (abort_is_due(t, s))
+    if (weft__abort_is_due(t, s))
         return aborted(t);
     if (WEFT__UNLIKELY(t->locals->drive != NULL))
         t->locals->drive->yield(t);
@@ -358,10 +321,10 @@ int weft_yield(void)
         sched_yield();
     else
         t->core->ops->yield(t);
-    if (abort_is_due(t, weft__a64_load_relaxed(&t->state)))
+    if (weft__abort_is_due(t, weft__a64_load_relaxed(&t->state)))
         return aborted(t);
-    if (drive_error(t))
-        return drive_error(t);
+    if (weft__drive_error(t))
+        return weft__drive_error(t);
     if (t->locals->cancel && weft__cancel_check_now(t))
         return -ECANCELED;
     if (t->locals->timeout && weft__timeout_check_now(t))
@@ -460,5 +423,6 @@ const char *weft_self_name(void)
 bool weft_self_is_aborted(void)
 {
     struct weft__task *t = self_task();
-    return t && abort_is_due(t, weft__a64_load_acquire(&t->state)); /* acquire: as in aborted */
+    return t &&
+           weft__abort_is_due(t, weft__a64_load_acquire(&t->state)); /* acquire: as in aborted */
 }

@@ -1,3 +1,4 @@
+#include "task/await.h"
 #include "task/panic.h"
 #include "task/state.h"
 
@@ -36,24 +37,33 @@ static WEFT__NOINLINE int joins_itself(const void *caller)
 }
 
 /* In a forked child, where the task does not go on. */
-static WEFT__COLD int never_ends(weft_join_future *j, struct weft__task *t)
+static WEFT__COLD int never_ends(void)
 {
-    weft__task_clear_joiner(t);
-    j->is_pending = false;
     return weft__misuse("weft_join", -EPERM, "this is a forked child, and the task its parent's",
                         NULL);
 }
 
 /* In weft_block_in_place(), whose caller cannot end before. Not for a task of another runtime, or
- * of a set, that is driven in there: what drives them may end before it does. */
+ * of a set, that is driven in there: what drives them may end before it does. By who may wait. */
 static bool stands_in(const struct weft__task *t)
 {
-    const struct weft__ctx *c = weft__ctx_get();
+    const struct weft__ctx *c = weft__ctx_now();
     return t == c->in_place_task && (c->current == NULL || c->current->kind == WEFT__TASK_BODY ||
                                      c->current->kind == WEFT__TASK_THREAD);
 }
 
 /* ---- the wait ---- */
+
+static void join_cancel(weft_future *f)
+{
+    weft_join_future *j = WEFT__CONTAINER_OF(f, weft_join_future, future);
+    if (!j->is_pending)
+        return; /* never polled: who waits for the task is another one */
+    struct weft__task *t = weft__task_of_handle(j->task);
+    if (t)
+        weft__task_clear_joiner(t);
+    j->is_pending = false;
+}
 
 static int join_poll(weft_future *f, weft_waker *waker)
 {
@@ -66,20 +76,33 @@ static int join_poll(weft_future *f, weft_waker *waker)
     j->is_pending = weft__task_set_joiner(t, waker);
     if (!j->is_pending)
         return 0;
-    return WEFT__LIKELY(!weft__core_is_ancestral(t->core)) ? WEFT_PENDING : never_ends(j, t);
-}
-
-static void join_cancel(weft_future *f)
-{
-    weft_join_future *j = WEFT__CONTAINER_OF(f, weft_join_future, future);
-    if (!j->is_pending)
-        return; /* never polled: who waits for the task is another one */
-    struct weft__task *t = weft__task_of_handle(j->task);
-    if (t)
-        weft__task_clear_joiner(t);
+    if (WEFT__LIKELY(!weft__core_is_ancestral(t->core)))
+        return WEFT_PENDING;
+    join_cancel(f);
+    return never_ends();
 }
 
 static const weft_future_ops join_ops = {join_poll, join_cancel, "join"};
+
+/* As weft__wait_for() a join future of the handle, which is that of t. */
+static inline int wait_until_done(weft_task *handle, struct weft__task *t, struct weft__task *self)
+{
+    if (WEFT__UNLIKELY(weft__sys_is_forked_child() || weft__core_is_ancestral(t->core)))
+        return never_ends();
+    while (weft__task_set_joiner(t, weft__task_waker(self))) {
+        int why = weft__wait_pending(self, &join_ops);
+        bool is_ours =
+            weft__task_of_handle(handle) != NULL; /* not joined, nor detached, by others */
+        if (WEFT__UNLIKELY(why != 0)) {
+            if (is_ours)
+                weft__task_clear_joiner(t);
+            return weft__wait_stopped(self, why);
+        }
+        if (WEFT__UNLIKELY(!is_ours))
+            return -EINVAL;
+    }
+    return 0;
+}
 
 void weft_join_future_init(weft_join_future *f, weft_task *task)
 {
@@ -123,17 +146,16 @@ int weft_join(weft_task *task, weft_outcome *ret_outcome)
     struct weft__task *t = weft__task_of_handle(task);
     if (t == NULL)
         return spent("weft_join", task, WEFT__CALLER);
-    if (t == weft__task_current())
+    struct weft__task *self = weft__task_current();
+    if (t == self)
         return joins_itself(WEFT__CALLER);
-    int rc = weft__wait_begin("weft_join", WEFT__CALLER);
+    int rc = weft__wait_begin_of(self, "weft_join", WEFT__CALLER);
     if (rc < 0)
         return rc;
     if (!(weft__a64_load_acquire(&t->state) & WEFT__TASK_DONE)) {
         if (stands_in(t))
             return joins_itself(WEFT__CALLER);
-        weft_join_future j;
-        weft_join_future_init(&j, task);
-        rc = weft__wait_for(&j.future);
+        rc = wait_until_done(task, t, self ? self : weft__wait_task());
         if (rc < 0)
             return rc;
     }

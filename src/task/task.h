@@ -481,9 +481,9 @@ void weft__waker_wake_release(weft_waker *w);
  * -ETIMEDOUT (the budget was used up, the task yielded, and a deadline had passed).
  */
 int weft__wait_begin_slow(const char *call, const void *caller);
-static inline int weft__wait_begin(const char *call, const void *caller)
+/* t: weft__task_current(). */
+static inline int weft__wait_begin_of(struct weft__task *t, const char *call, const void *caller)
 {
-    struct weft__task *t = weft__task_current();
     /* Inline: a task about which nothing is unusual. In a forked child the budget is used up.
      * relaxed: an abort that arrives this moment is as good as one that arrives after the wait. */
     if (WEFT__UNLIKELY(
@@ -493,6 +493,10 @@ static inline int weft__wait_begin(const char *call, const void *caller)
         return weft__wait_begin_slow(call, caller);
     t->budget--;
     return 0;
+}
+static inline int weft__wait_begin(const char *call, const void *caller)
+{
+    return weft__wait_begin_of(weft__task_current(), call, caller);
 }
 /* In a forked child, before fork() returns: its task has no budget left, and threads outside of
  * runtimes wait as tasks of its own. Async-signal-safe. */
