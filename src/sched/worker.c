@@ -27,7 +27,7 @@ static inline void count_ended(void)
 /* ---- switching ---- */
 
 /* By the context that runs after a task left: completes its leaving. */
-static inline void after_switch(struct weft__worker *w)
+static inline __attribute__((always_inline)) void after_switch(struct weft__worker *w)
 {
     struct weft__task *t = w->leaving;
     enum weft__leaving how = w->leaving_how;
@@ -307,7 +307,9 @@ static WEFT__COLD void fail_without_stack(struct weft__worker *w, struct weft__t
     count_ended();
 }
 
-static void run(struct weft__worker *w, struct weft__task *t)
+/* Inline, since a return after a switch is predicted wrongly, and so is the next one of the fiber:
+ * 12 ns of the 93 of a timed wait. */
+static inline __attribute__((always_inline)) void run(struct weft__worker *w, struct weft__task *t)
 {
     struct weft__stack *stack = stack_for(w, t);
     if (stack == NULL) {

@@ -446,24 +446,38 @@ static void drop(void (*fn)(void *), void *arg, const char *what)
     }
 }
 
-void weft__task_complete(struct weft__task *self, enum weft_outcome_kind kind, void *value,
-                         weft_panic_info *info)
+/* Of the rarely used parts: what is left over is dropped. */
+static WEFT__NOINLINE void complete_cold(struct weft__task *self, enum weft_outcome_kind kind,
+                                         void *value)
 {
     struct weft__task_cold *cold = self->cold;
-    if (self->kind == WEFT__TASK_FUTURE && cold && cold->drop_arg)
+    if (self->kind == WEFT__TASK_FUTURE && cold->drop_arg)
         drop(cold->drop_arg, self->arg, "while a task's future was dropped");
-
-    if (cold && cold->inherited) {
+    if (cold->inherited) {
         if (self->locals) /* of one that never ran: none */
             self->locals->bindings = NULL;
         weft__inherited_drop(cold->inherited);
         cold->inherited = NULL;
     }
-    if (kind == WEFT_OUTCOME_CANCELLED && value && cold && cold->drop_result)
+    if (kind == WEFT_OUTCOME_CANCELLED && value && cold->drop_result)
         drop(cold->drop_result, value, "while a task's result was dropped");
-    if (cold)
-        weft__callback_returned(self->core);
+    weft__callback_returned(self->core);
+}
 
+/* The handle is gone, now or since long, so nobody but us can drop the outcome. */
+static WEFT__NOINLINE void complete_unjoined(struct weft__task *self)
+{
+    if (self->outcome == WEFT_OUTCOME_PANICKED)
+        weft__panic_unhandled(self->core, self->result.panic, "nobody joins");
+    weft__outcome_drop(self);
+    weft__callback_returned(self->core);
+}
+
+void weft__task_complete(struct weft__task *self, enum weft_outcome_kind kind, void *value,
+                         weft_panic_info *info)
+{
+    if (WEFT__UNLIKELY(self->cold != NULL))
+        complete_cold(self, kind, value);
     self->outcome = (uint8_t)kind;
     if (kind == WEFT_OUTCOME_PANICKED)
         self->result.panic = info;
@@ -472,13 +486,8 @@ void weft__task_complete(struct weft__task *self, enum weft_outcome_kind kind, v
     if (WEFT__UNLIKELY(self->core->watches_tasks))
         self->core->ops->task_ends(self);
     weft_waker *joiner;
-    while (!weft__task_set_done(self, &joiner)) {
-        /* The handle is gone, now or since long, so nobody but us can drop the outcome. */
-        if (kind == WEFT_OUTCOME_PANICKED)
-            weft__panic_unhandled(self->core, info, "nobody joins");
-        weft__outcome_drop(self);
-        weft__callback_returned(self->core);
-    }
+    while (!weft__task_set_done(self, &joiner))
+        complete_unjoined(self);
     weft__task_tell_joiner(self, joiner);
 }
 

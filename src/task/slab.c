@@ -95,7 +95,7 @@ static struct weft__task *take_shared(struct weft__slab *s)
     return t;
 }
 
-static WEFT__NOINLINE bool refill(struct weft__slab *s, struct weft__slab_cache *cache)
+static void refill(struct weft__slab *s, struct weft__slab_cache *cache)
 {
     weft__lock_acquire(&s->lock);
     for (unsigned i = 0; i < WEFT__SLAB_BATCH; i++) {
@@ -107,10 +107,9 @@ static WEFT__NOINLINE bool refill(struct weft__slab *s, struct weft__slab_cache 
         cache->count++;
     }
     weft__lock_release(&s->lock);
-    return cache->free != NULL;
 }
 
-struct weft__task *weft__slab_alloc(struct weft__slab *s, struct weft__slab_cache *cache)
+struct weft__task *weft__slab_alloc_shared(struct weft__slab *s, struct weft__slab_cache *cache)
 {
     if (cache == NULL) {
         weft__lock_acquire(&s->lock);
@@ -118,12 +117,8 @@ struct weft__task *weft__slab_alloc(struct weft__slab *s, struct weft__slab_cach
         weft__lock_release(&s->lock);
         return t;
     }
-    if (cache->free == NULL && !refill(s, cache))
-        return NULL;
-    struct weft__task *t = task_of(cache->free);
-    cache->free = cache->free->next;
-    cache->count--;
-    return t;
+    refill(s, cache);
+    return cache->free != NULL ? weft__slab_alloc(s, cache) : NULL;
 }
 
 static void give_back(struct weft__slab *s, struct weft__qnode *head, struct weft__qnode *tail,
@@ -141,24 +136,20 @@ static void give_back(struct weft__slab *s, struct weft__qnode *head, struct wef
         destroy(s);
 }
 
-void weft__slab_free(struct weft__slab *s, struct weft__slab_cache *cache, struct weft__task *t)
+void weft__slab_free_shared(struct weft__slab *s, struct weft__task *t)
 {
-    if (cache == NULL) {
-        give_back(s, &t->qnode, &t->qnode, 1);
-        return;
-    }
-    t->qnode.next = cache->free;
-    cache->free = &t->qnode;
-    if (++cache->count < 4 * WEFT__SLAB_BATCH)
-        return;
-    /* Too many: half go back, so that a worker which only ends tasks feeds one which only
-     * spawns. */
+    give_back(s, &t->qnode, &t->qnode, 1);
+}
+
+void weft__slab_spill(struct weft__slab *s, struct weft__slab_cache *cache)
+{
+    /* Half go back, so that a worker which only ends tasks feeds one which only spawns. */
     struct weft__qnode *head = cache->free, *tail = head;
-    for (unsigned i = 1; i < 2 * WEFT__SLAB_BATCH; i++)
+    for (unsigned i = 1; i < WEFT__SLAB_CACHED_MAX / 2; i++)
         tail = tail->next;
     cache->free = tail->next;
-    cache->count -= 2 * WEFT__SLAB_BATCH;
-    give_back(s, head, tail, 2 * (size_t)WEFT__SLAB_BATCH);
+    cache->count -= WEFT__SLAB_CACHED_MAX / 2;
+    give_back(s, head, tail, WEFT__SLAB_CACHED_MAX / 2);
 }
 
 void weft__slab_flush(struct weft__slab *s, struct weft__slab_cache *cache)

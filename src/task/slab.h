@@ -20,6 +20,7 @@
 #define WEFT__SLAB_CHUNKS_MAX 4096
 #define WEFT__SLAB_BATCH 64
 #endif
+#define WEFT__SLAB_CACHED_MAX (4 * WEFT__SLAB_BATCH)
 
 struct weft__slab {
     struct weft__lock lock;
@@ -52,9 +53,34 @@ int weft__slab_create(struct weft__core *core, void (*free_core)(struct weft__co
  * comes back. */
 void weft__slab_close(struct weft__slab *s);
 
+/* What the two below do with a cache that is empty, or full, or without one. */
+struct weft__task *weft__slab_alloc_shared(struct weft__slab *s, struct weft__slab_cache *cache);
+void weft__slab_free_shared(struct weft__slab *s, struct weft__task *t);
+void weft__slab_spill(struct weft__slab *s, struct weft__slab_cache *cache);
+
 /* A slot with state 0; NULL when out of memory. cache NULL: from the shared list. */
-struct weft__task *weft__slab_alloc(struct weft__slab *s, struct weft__slab_cache *cache);
-void weft__slab_free(struct weft__slab *s, struct weft__slab_cache *cache, struct weft__task *t);
+static inline struct weft__task *weft__slab_alloc(struct weft__slab *s,
+                                                  struct weft__slab_cache *cache)
+{
+    if (WEFT__UNLIKELY(cache == NULL || cache->free == NULL))
+        return weft__slab_alloc_shared(s, cache);
+    struct weft__task *t = WEFT__CONTAINER_OF(cache->free, struct weft__task, qnode);
+    cache->free = cache->free->next;
+    cache->count--;
+    return t;
+}
+static inline void weft__slab_free(struct weft__slab *s, struct weft__slab_cache *cache,
+                                   struct weft__task *t)
+{
+    if (WEFT__UNLIKELY(cache == NULL)) {
+        weft__slab_free_shared(s, t);
+        return;
+    }
+    t->qnode.next = cache->free;
+    cache->free = &t->qnode;
+    if (WEFT__UNLIKELY(++cache->count == WEFT__SLAB_CACHED_MAX))
+        weft__slab_spill(s, cache);
+}
 void weft__slab_flush(struct weft__slab *s, struct weft__slab_cache *cache);
 
 /* Calls fn for each live task, with a reference held around the call. Tasks spawned meanwhile may

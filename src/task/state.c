@@ -44,46 +44,6 @@ bool weft__task_set_aborted(struct weft__task *t, uint64_t bits)
     return s & WEFT__TASK_PARKED;
 }
 
-bool weft__task_confirm_parked(struct weft__task *t)
-{
-    uint64_t s = weft__a64_load_relaxed(&t->state), next;
-    do {
-        WEFT_DEBUG_ASSERT(!(s & (WEFT__TASK_PARKED | WEFT__TASK_DONE)));
-        next = s & WEFT__TASK_NOTIFIED ? s & ~WEFT__TASK_NOTIFIED : s | WEFT__TASK_PARKED;
-        /* release: who takes the task out of PARKED sees its saved context. acquire: a wake that
-         * came meanwhile. */
-    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
-    return !(s & WEFT__TASK_NOTIFIED);
-}
-
-bool weft__task_set_done(struct weft__task *t, weft_waker **ret_joiner)
-{
-    uint64_t s = weft__a64_load_relaxed(&t->state), next;
-    do {
-        WEFT_DEBUG_ASSERT(!(s & (WEFT__TASK_PARKED | WEFT__TASK_DONE)));
-        if (!(s & WEFT__TASK_HANDLE) && t->outcome != WEFT__OUTCOME_TAKEN)
-            return false;
-        next = (s & ~(WEFT__TASK_JOINED | WEFT__TASK_NOTIFIED)) | WEFT__TASK_DONE;
-        /* With a joiner our reference is kept for now: the joiner may free t once it sees DONE, and
-         * join_waker is read only after JOINED was won. Read before, a joiner that took its waker
-         * back and set another one meanwhile would leave the same word behind, and the exchange
-         * would succeed with the former waker in hand. */
-        if (!(s & WEFT__TASK_JOINED))
-            next -= WEFT__TASK_REF;
-        /* release publishes the result to the joiner's acquire of DONE; acquire pairs with the
-         * release in set_joiner: join_waker is readable. */
-    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
-    if (s & WEFT__TASK_JOINED) {
-        *ret_joiner = t->join_waker;
-        weft__task_unref(t);
-        return true;
-    }
-    *ret_joiner = NULL;
-    if ((next & WEFT__TASK_REFS_MASK) == 0)
-        weft__task_free(t);
-    return true;
-}
-
 bool weft__task_detach(struct weft__task *t)
 {
     uint64_t s = weft__a64_load_acquire(&t->state);
@@ -93,40 +53,6 @@ bool weft__task_detach(struct weft__task *t)
         /* Not done, so the runtime's reference is there and the handle's is not the last. */
     } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, (s & ~WEFT__TASK_HANDLE) - WEFT__TASK_REF));
     return false;
-}
-
-void weft__task_drop_handle(struct weft__task *t)
-{
-    /* No shortcut for the usual case of a last reference: a walk of the registry may take one at
-     * any moment. */
-    uint64_t s = weft__a64_sub_acq_rel(&t->state, WEFT__TASK_HANDLE + WEFT__TASK_REF);
-    WEFT_DEBUG_ASSERT(s & WEFT__TASK_HANDLE);
-    if ((s & WEFT__TASK_REFS_MASK) == WEFT__TASK_REF)
-        weft__task_free(t);
-}
-
-bool weft__task_set_joiner(struct weft__task *t, weft_waker *w)
-{
-    uint64_t s = weft__a64_load_acquire(&t->state);
-    if (s & WEFT__TASK_JOINED) {
-        if (t->join_waker == w)
-            /* stands already; if it is taken this moment, w is woken and looks again */
-            return true;
-        weft__task_clear_joiner(t);
-        s = weft__a64_load_acquire(&t->state);
-    }
-    if (s & WEFT__TASK_DONE)
-        return false;
-    weft__waker_hold(w);
-    t->join_waker = w;
-    /* release publishes join_waker to set_done. */
-    while (!weft__a64_cas_weak_acq_rel(&t->state, &s, s | WEFT__TASK_JOINED)) {
-        if (s & WEFT__TASK_DONE) {
-            weft__task_unref(weft__task_of_waker(w));
-            return false;
-        }
-    }
-    return true;
 }
 
 void weft__task_clear_joiner(struct weft__task *t)
@@ -151,21 +77,33 @@ void weft__task_unref_unit(struct weft__task *t, uint64_t unit)
         weft__task_free(t);
 }
 
-void weft__task_free(struct weft__task *t)
+static inline void free_slot(struct weft__task *t)
 {
-    struct weft__slab *slab = t->core->slab;
-    if (t->cold) {
-        weft__free(t->cold->arg_block);
-        weft__free(t->cold);
-        t->cold = NULL;
-    }
+    struct weft__core *core = t->core;
+    struct weft__slab *slab = core->slab;
     t->generation++;
     /* release: a walker that finds the slot taken again synchronises with that later store; this
      * one keeps ours before it. mutation: a walker that finds 0 looks at nothing else, and one that
      * finds the slot taken again has the lock of the slab between, or one thread for both. */
     weft__a64_store_release(&t->state, 0);
     struct weft__ctx *c = weft__ctx_now();
-    weft__slab_free(slab, c && c->cache_core == t->core ? c->slab_cache : NULL, t);
+    weft__slab_free(slab, c && c->cache_core == core ? c->slab_cache : NULL, t);
+}
+
+static WEFT__NOINLINE void free_with_cold(struct weft__task *t)
+{
+    weft__free(t->cold->arg_block);
+    weft__free(t->cold);
+    t->cold = NULL;
+    free_slot(t);
+}
+
+void weft__task_free(struct weft__task *t)
+{
+    if (WEFT__UNLIKELY(t->cold != NULL))
+        free_with_cold(t);
+    else
+        free_slot(t);
 }
 
 void weft__task_schedule(struct weft__task *t)

@@ -16,7 +16,17 @@ WEFT_MUST_CHECK bool weft__task_set_notified_release(struct weft__task *t, uint6
 WEFT_MUST_CHECK bool weft__task_set_aborted(struct weft__task *t, uint64_t bits);
 /* By the context after a task that left to park. False: it was woken meanwhile; the caller must
  * enqueue it. */
-WEFT_MUST_CHECK bool weft__task_confirm_parked(struct weft__task *t);
+WEFT_MUST_CHECK static inline bool weft__task_confirm_parked(struct weft__task *t)
+{
+    uint64_t s = weft__a64_load_relaxed(&t->state), next;
+    do {
+        WEFT_DEBUG_ASSERT(!(s & (WEFT__TASK_PARKED | WEFT__TASK_DONE)));
+        next = s & WEFT__TASK_NOTIFIED ? s & ~WEFT__TASK_NOTIFIED : s | WEFT__TASK_PARKED;
+        /* release: who takes the task out of PARKED sees its saved context. acquire: a wake that
+         * came meanwhile. */
+    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
+    return !(s & WEFT__TASK_NOTIFIED);
+}
 /* By who wants to look at a parked task, with a reference: takes it out of PARKED as a waker does,
  * so that nobody queues it and its stack stays as it is. False: it is not parked. */
 WEFT_MUST_CHECK bool weft__task_hold_parked(struct weft__task *t);
@@ -34,21 +44,6 @@ static inline void weft__task_clear_notified(struct weft__task *t)
         weft__a64_and_acquire(&t->state, ~WEFT__TASK_NOTIFIED); /* there is nothing to publish */
 }
 
-/* Completion, outcome and result already stored: sets DONE and gives the runtime's reference up. t
- * may be gone afterwards. False: nothing was done, because nobody has the handle and the outcome is
- * not WEFT__OUTCOME_TAKEN: drop it, and call again. *ret_joiner: the waker of the joiner, to be
- * woken and released; or NULL. */
-WEFT_MUST_CHECK bool weft__task_set_done(struct weft__task *t, weft_waker **ret_joiner);
-/* The handle is given up. True: the task is done, and its outcome is the caller's to drop before
- * weft__task_drop_handle(). */
-WEFT_MUST_CHECK bool weft__task_detach(struct weft__task *t);
-/* After the outcome of a done task was taken or dropped: gives the handle's reference up. */
-void weft__task_drop_handle(struct weft__task *t);
-
-/* Join: registers w, with a reference taken. False: the task is done. */
-WEFT_MUST_CHECK bool weft__task_set_joiner(struct weft__task *t, weft_waker *w);
-void weft__task_clear_joiner(struct weft__task *t);
-
 /* Gives a reference of one kind up; frees the task with the last. */
 void weft__task_unref_unit(struct weft__task *t, uint64_t unit);
 static inline void weft__task_unref(struct weft__task *t)
@@ -63,6 +58,79 @@ static inline void weft__task_ref(struct weft__task *t)
 
 /* Frees a task without references. */
 void weft__task_free(struct weft__task *t);
+
+/* Completion, outcome and result already stored: sets DONE and gives the runtime's reference up. t
+ * may be gone afterwards. False: nothing was done, because nobody has the handle and the outcome is
+ * not WEFT__OUTCOME_TAKEN: drop it, and call again. *ret_joiner: the waker of the joiner, to be
+ * woken and released; or NULL. */
+WEFT_MUST_CHECK static inline bool weft__task_set_done(struct weft__task *t,
+                                                       weft_waker **ret_joiner)
+{
+    uint64_t s = weft__a64_load_relaxed(&t->state), next;
+    do {
+        WEFT_DEBUG_ASSERT(!(s & (WEFT__TASK_PARKED | WEFT__TASK_DONE)));
+        if (!(s & WEFT__TASK_HANDLE) && t->outcome != WEFT__OUTCOME_TAKEN)
+            return false;
+        next = (s & ~(WEFT__TASK_JOINED | WEFT__TASK_NOTIFIED)) | WEFT__TASK_DONE;
+        /* With a joiner our reference is kept for now: the joiner may free t once it sees DONE, and
+         * join_waker is read only after JOINED was won. Read before, a joiner that took its waker
+         * back and set another one meanwhile would leave the same word behind, and the exchange
+         * would succeed with the former waker in hand. */
+        if (!(s & WEFT__TASK_JOINED))
+            next -= WEFT__TASK_REF;
+        /* release publishes the result to the joiner's acquire of DONE; acquire pairs with the
+         * release in set_joiner: join_waker is readable. */
+    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
+    if (s & WEFT__TASK_JOINED) {
+        *ret_joiner = t->join_waker;
+        weft__task_unref(t);
+        return true;
+    }
+    *ret_joiner = NULL;
+    if ((next & WEFT__TASK_REFS_MASK) == 0)
+        weft__task_free(t);
+    return true;
+}
+/* The handle is given up. True: the task is done, and its outcome is the caller's to drop before
+ * weft__task_drop_handle(). */
+WEFT_MUST_CHECK bool weft__task_detach(struct weft__task *t);
+/* After the outcome of a done task was taken or dropped: gives the handle's reference up. */
+static inline void weft__task_drop_handle(struct weft__task *t)
+{
+    /* No shortcut for the usual case of a last reference: a walk of the registry may take one at
+     * any moment. */
+    uint64_t s = weft__a64_sub_acq_rel(&t->state, WEFT__TASK_HANDLE + WEFT__TASK_REF);
+    WEFT_DEBUG_ASSERT(s & WEFT__TASK_HANDLE);
+    if ((s & WEFT__TASK_REFS_MASK) == WEFT__TASK_REF)
+        weft__task_free(t);
+}
+
+/* By who has registered a waker: takes it back. */
+void weft__task_clear_joiner(struct weft__task *t);
+/* Join: registers w, with a reference taken. False: the task is done. */
+WEFT_MUST_CHECK static inline bool weft__task_set_joiner(struct weft__task *t, weft_waker *w)
+{
+    uint64_t s = weft__a64_load_acquire(&t->state);
+    if (s & WEFT__TASK_JOINED) {
+        if (t->join_waker == w)
+            /* stands already; if it is taken this moment, w is woken and looks again */
+            return true;
+        weft__task_clear_joiner(t);
+        s = weft__a64_load_acquire(&t->state);
+    }
+    if (s & WEFT__TASK_DONE)
+        return false;
+    weft__waker_hold(w);
+    t->join_waker = w;
+    /* release publishes join_waker to set_done. */
+    while (!weft__a64_cas_weak_acq_rel(&t->state, &s, s | WEFT__TASK_JOINED)) {
+        if (s & WEFT__TASK_DONE) {
+            weft__task_unref(weft__task_of_waker(w));
+            return false;
+        }
+    }
+    return true;
+}
 
 /* Makes a task run that the caller took out of PARKED: to its run queue, or its thread out of the
  * futex. */

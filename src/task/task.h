@@ -2,7 +2,7 @@
  * The task: its memory, its state word, its references.
  *
  * One word holds what several threads must agree on; everything else belongs to whoever runs the
- * task, or is fixed before the first reference is published. state.c has one function per
+ * task, or is fixed before the first reference is published. state.h has one function per
  * transition.
  *
  *              spawn                       park confirmed by the next context
