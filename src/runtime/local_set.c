@@ -57,6 +57,7 @@ static const struct weft__core_ops core_ops = {
     .unhandled_panic = weft__local_unhandled_panic,
     .ended_outside = weft__sched_ended_outside,
     .admit = weft__sched_admit,
+    .start = weft__sched_start,
     .submit_blocking = submit_blocking,
     .count_outside = weft__runtime_count_outside,
 };

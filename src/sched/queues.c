@@ -1,6 +1,7 @@
 #include "sched/queues.h"
 
 #include "sched/ahead.h"
+#include "task/spawn.h"
 
 /* The global queue is taken in batches of at most this, so that what overflowed is served at the
  * pace of the local queue. */
@@ -106,29 +107,77 @@ static WEFT__NOINLINE void enqueue_outside(struct weft__sched *s, struct weft__t
     weft__core_unref(&s->core);
 }
 
+/* Out of line, so that it costs those nothing whose task goes to the slot. */
+static WEFT__NOINLINE void push(struct weft__worker *w, struct weft__task *task)
+{
+    weft__worker_push(w, task);
+}
+
+/* By w's thread, whose context is c. From within a task to the slot: it runs next, while what it
+ * needs is in the cache. One woken by an event waits its turn. */
+static inline void queue_plain(struct weft__worker *w, const struct weft__ctx *c,
+                               struct weft__task *task)
+{
+    if (WEFT__LIKELY(w->sched->has_slot && c->current != NULL)) {
+        (void)weft__fetch_stack(task, w->wait_depth, WEFT__AHEAD_LINES_MIN);
+        /* release pairs with the acquire in take_slot, of a thief; what lies there is our own */
+        task = weft__aptr_swap_release(&w->slot, task);
+        if (task == NULL)
+            return;
+    }
+    push(w, task);
+}
+
+static WEFT__NOINLINE void queue_special(struct weft__worker *w, const struct weft__ctx *c,
+                                         struct weft__task *task, uint32_t route)
+{
+    if (!weft__worker_queue_routed(w, task, route))
+        queue_plain(w, c, task);
+}
+
+static inline void queue_here(struct weft__worker *w, const struct weft__ctx *c,
+                              struct weft__task *task)
+{
+    uint32_t route = weft__a32_load_relaxed(&task->route);
+    if (WEFT__UNLIKELY(route != 0))
+        queue_special(w, c, task, route);
+    else
+        queue_plain(w, c, task);
+}
+
 void weft__sched_enqueue(struct weft__core *core, struct weft__task *task)
 {
     struct weft__sched *s = weft__sched_of(core);
     struct weft__ctx *c = weft__ctx_now();
     struct weft__worker *w = c ? c->worker : NULL;
-    uint32_t route = weft__a32_load_relaxed(&task->route);
-    if (WEFT__UNLIKELY(w == NULL || w->sched != s)) {
-        enqueue_outside(s, task, route);
+    if (WEFT__LIKELY(w != NULL && w->sched == s))
+        queue_here(w, c, task);
+    else
+        enqueue_outside(s, task, weft__a32_load_relaxed(&task->route));
+}
+
+static WEFT__NOINLINE void start_outside(struct weft__core *core, struct weft__task *task)
+{
+    if (core->ops->admit(core))
+        core->ops->enqueue(core, task);
+    else
+        weft__task_refuse(task);
+}
+
+void weft__sched_start(struct weft__core *core, struct weft__task *task)
+{
+    struct weft__ctx *c = weft__ctx_now();
+    struct weft__worker *w = c ? c->worker : NULL;
+    if (WEFT__UNLIKELY(w == NULL || w->sched != weft__sched_of(core))) {
+        start_outside(core, task);
         return;
     }
-    if (WEFT__UNLIKELY(route != 0) && weft__worker_queue_routed(w, task, route))
-        return;
-    /* A task woken by a task runs next, while what it needs is in the cache; one woken by an event
-     * waits its turn. */
-    if (s->has_slot && c->current != NULL) {
-        (void)weft__fetch_stack(task, w->wait_depth, WEFT__AHEAD_LINES_MIN);
-        /* release pairs with the acquire in take_slot, of a thief; what lies there is our own */
-        struct weft__task *before = weft__aptr_swap_release(&w->slot, task);
-        if (before)
-            weft__worker_push(w, before);
-        return;
-    }
-    weft__worker_push(w, task);
+    weft__count_up(&w->spawned);
+    /* counted first, and then the phase: see weft__sched_admit() */
+    if (WEFT__LIKELY(weft__a32_load_seq_cst(&core->phase) == WEFT__PHASE_RUNNING))
+        queue_here(w, c, task);
+    else
+        weft__task_refuse(task);
 }
 
 /* ---- taking tasks out ---- */

@@ -296,6 +296,7 @@ void weft__sched_timers_rearmed(struct weft__core *core, struct weft__timers *ts
 
 /* core_ops */
 void weft__sched_enqueue(struct weft__core *core, struct weft__task *task);
+void weft__sched_start(struct weft__core *core, struct weft__task *task);
 int weft__sched_pin_home(struct weft__core *core);
 /* Moves everything queued on w to the global queue, except what is pinned to it. By its thread. */
 void weft__worker_spill_all(struct weft__worker *w);

@@ -118,7 +118,7 @@ struct weft__task *weft__slab_alloc_shared(struct weft__slab *s, struct weft__sl
         return t;
     }
     refill(s, cache);
-    return cache->free != NULL ? weft__slab_alloc(s, cache) : NULL;
+    return cache->free != NULL ? weft__slab_take(cache) : NULL;
 }
 
 static void give_back(struct weft__slab *s, struct weft__qnode *head, struct weft__qnode *tail,

@@ -58,16 +58,21 @@ struct weft__task *weft__slab_alloc_shared(struct weft__slab *s, struct weft__sl
 void weft__slab_free_shared(struct weft__slab *s, struct weft__task *t);
 void weft__slab_spill(struct weft__slab *s, struct weft__slab_cache *cache);
 
+/* From a cache that is not empty. */
+static inline struct weft__task *weft__slab_take(struct weft__slab_cache *cache)
+{
+    struct weft__task *t = WEFT__CONTAINER_OF(cache->free, struct weft__task, qnode);
+    cache->free = cache->free->next;
+    cache->count--;
+    return t;
+}
 /* A slot with state 0; NULL when out of memory. cache NULL: from the shared list. */
 static inline struct weft__task *weft__slab_alloc(struct weft__slab *s,
                                                   struct weft__slab_cache *cache)
 {
     if (WEFT__UNLIKELY(cache == NULL || cache->free == NULL))
         return weft__slab_alloc_shared(s, cache);
-    struct weft__task *t = WEFT__CONTAINER_OF(cache->free, struct weft__task, qnode);
-    cache->free = cache->free->next;
-    cache->count--;
-    return t;
+    return weft__slab_take(cache);
 }
 static inline void weft__slab_free(struct weft__slab *s, struct weft__slab_cache *cache,
                                    struct weft__task *t)

@@ -24,13 +24,19 @@ static __thread struct {
 } tls_ids __attribute__((tls_model("initial-exec")));
 
 /* Never suspends inside, so the thread stays the same. */
-static WEFT__NOINLINE uint64_t id_take(void)
+static inline uint64_t id_take_inline(void)
 {
-    if (tls_ids.next == tls_ids.end) {
+    if (WEFT__UNLIKELY(tls_ids.next == tls_ids.end)) {
         tls_ids.next = weft__a64_add_relaxed(&id_next, ID_BLOCK);
         tls_ids.end = tls_ids.next + ID_BLOCK;
     }
     return tls_ids.next++;
+}
+
+/* Out of line, so that no caller that may suspend keeps the address of what is its thread's. */
+static WEFT__NOINLINE uint64_t id_take(void)
+{
+    return id_take_inline();
 }
 
 /* c: of the calling thread. */
@@ -39,20 +45,23 @@ static inline struct weft__task *task_alloc(struct weft__core *core, const struc
     return weft__slab_alloc(core->slab, c->cache_core == core ? c->slab_cache : NULL);
 }
 
-static void task_init(struct weft__task *t, struct weft__core *core, enum weft__task_kind kind,
-                      uint64_t id, uint32_t route)
+/* What every task has from the start. Inline: what its callers know about it needs no second
+ * store. */
+static inline __attribute__((always_inline)) void task_init(
+    struct weft__task *t, struct weft__core *core, enum weft__task_kind kind, uint64_t id,
+    uint32_t route, weft_task_fn fn, void *arg, const weft_site *site, struct weft__task_cold *cold)
 {
     t->core = core;
-    t->fn = NULL;
-    t->arg = NULL;
+    t->fn = fn;
+    t->arg = arg;
     t->result.value = NULL;
     t->join_waker = NULL;
     t->stack = NULL;
     t->locals = NULL;
     weft__aptr_store_relaxed(&t->waiting_for, NULL);
     weft__a64_store_relaxed(&t->id, id);
-    t->site = NULL;
-    t->cold = NULL;
+    t->site = site;
+    t->cold = cold;
     weft__a32_store_relaxed(&t->thread_word, WEFT__THREAD_LOOKS);
     t->budget = core->budget;
     t->kind = (uint8_t)kind;
@@ -67,7 +76,7 @@ struct weft__task *weft__thread_task_create(struct weft__core *core, enum weft__
     struct weft__task *t = task_alloc(core, weft__ctx_get());
     if (t == NULL)
         return NULL;
-    task_init(t, core, kind, 0, 0);
+    task_init(t, core, kind, 0, 0, NULL, NULL, NULL, NULL);
     t->outcome = WEFT__OUTCOME_TAKEN;
     /* release publishes the fields to walks of the registry */
     weft__a64_store_release(&t->state, WEFT__TASK_REF);
@@ -182,10 +191,72 @@ void weft__task_refuse(struct weft__task *t)
     weft__core_unref(core);
 }
 
+/* With or without the handle of who spawns. */
+static inline uint64_t state_at_birth(bool has_handle)
+{
+    return has_handle ? 2 * WEFT__TASK_REF | WEFT__TASK_HANDLE : WEFT__TASK_REF;
+}
+
+/* A blocking job, to the pool, which may refuse it: only then is *ret_task left alone. */
+static WEFT__NOINLINE int submit(struct weft__task *t, weft_task **ret_task, bool is_hooked)
+{
+    struct weft__core *core = t->core;
+    weft_task *handle = weft__task_handle(t); /* the job may be done before we are back */
+    if (WEFT__UNLIKELY(core->watches_tasks))
+        core->ops->task_spawned(t);
+    if (WEFT__UNLIKELY(!core->ops->admit(core))) {
+        if (ret_task)
+            *ret_task = handle;
+        weft__task_refuse(t);
+        return 0;
+    }
+    int rc = core->ops->submit_blocking(core, t);
+    if (WEFT__LIKELY(rc == 0)) {
+        if (ret_task)
+            *ret_task = handle;
+        return 0;
+    }
+    /* Nothing was taken: no destructor and no hook runs, and the handle, which nobody has seen, is
+     * given up. */
+    if (is_hooked)
+        weft__a64_and_relaxed(&t->state, ~WEFT__TASK_JOINED); /* nobody else reads the bit */
+    t->outcome = WEFT__OUTCOME_TAKEN;
+    if (t->cold) {
+        weft__inherited_drop(t->cold->inherited);
+        t->cold->inherited = NULL;
+    }
+    if (WEFT__UNLIKELY(core->watches_tasks))
+        core->ops->task_ends(t);
+    weft__thread_task_destroy(t);
+    if (ret_task)
+        weft__task_drop_handle(t);
+    core->ops->ended_outside(core);
+    return rc;
+}
+
+/* Options of the task itself; those that need room are in cold already. */
+static inline void apply(struct weft__task *t, const weft_spawn_options *o, const void *arg)
+{
+    t->on_abort = (uint8_t)o->on_abort;
+    if (o->pinned)
+        weft__a32_or_relaxed(&t->route, t->core->route_pinned);
+    if (o->site)
+        t->site = o->site;
+    if (o->arg_bytes == 0)
+        return;
+    if (t->cold && t->cold->arg_block) {
+        t->arg = t->cold->arg_block;
+    } else {
+        memcpy(t->arg_copy, arg, o->arg_bytes);
+        t->arg = t->arg_copy;
+    }
+}
+
 /* hook: told of the end in place of a joiner; may be NULL */
-static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id,
-                 const weft_spawn_options *o, weft_task_fn fn, void *arg, weft_task **ret_task,
-                 const weft_site *site, struct weft__end_hook *hook)
+static WEFT__NOINLINE int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id,
+                                const weft_spawn_options *o, weft_task_fn fn, void *arg,
+                                weft_task **ret_task, const weft_site *site,
+                                struct weft__end_hook *hook)
 {
     struct weft__task_cold *cold = NULL;
     const struct weft__ctx *c = weft__ctx_now();
@@ -206,76 +277,56 @@ static int spawn(struct weft__core *core, enum weft__task_kind kind, uint64_t id
         cold_destroy(cold);
         return -ENOMEM;
     }
-    task_init(t, core, kind, id, class_of(o, c) | core->route_extra);
-    if (o && o->pinned)
-        weft__a32_or_relaxed(&t->route, core->route_pinned);
-    t->fn = fn;
-    t->arg = arg;
+    task_init(t, core, kind, id, class_of(o, c) | core->route_extra, fn, arg, site, cold);
     if (kind == WEFT__TASK_FUTURE) /* it waits on one thing all its life */
         weft__aptr_store_relaxed(&t->waiting_for,
                                  (void *)(uintptr_t)((const weft_future *)arg)->ops);
-    t->site = site;
-    t->cold = cold;
-    if (o) {
-        t->on_abort = (uint8_t)o->on_abort;
-        if (o->site)
-            t->site = o->site;
-        if (o->arg_bytes) {
-            if (cold && cold->arg_block) {
-                t->arg = cold->arg_block;
-            } else {
-                memcpy(t->arg_copy, arg, o->arg_bytes);
-                t->arg = t->arg_copy;
-            }
-        }
-    }
-    uint64_t state = WEFT__TASK_REF;
-    if (ret_task)
-        state += WEFT__TASK_REF | WEFT__TASK_HANDLE;
+    if (WEFT__UNLIKELY(o != NULL))
+        apply(t, o, arg);
+    uint64_t state = state_at_birth(ret_task != NULL);
     if (hook) {
         t->join_waker = weft__end_hook_tagged(hook);
         state |= WEFT__TASK_JOINED;
     }
-    weft_task *handle = weft__task_handle(t);
     /* release publishes the fields to walks of the registry; a run queue does it for workers. */
     weft__a64_store_release(&t->state, state);
-    /* Before the task can run, since its body may use the variable; a blocking job may still be
-     * refused. */
-    if (ret_task && kind != WEFT__TASK_BLOCKING)
-        *ret_task = handle;
+    if (WEFT__UNLIKELY(kind == WEFT__TASK_BLOCKING))
+        return submit(t, ret_task, hook != NULL);
+    /* Before the task can run, since its body may use the variable. */
+    if (ret_task)
+        *ret_task = weft__task_handle(t);
     if (WEFT__UNLIKELY(core->watches_tasks))
         core->ops->task_spawned(t);
-    if (WEFT__UNLIKELY(!core->ops->admit(core))) {
-        if (ret_task)
-            *ret_task = handle;
-        weft__task_refuse(t);
-        return 0;
-    }
-    if (kind != WEFT__TASK_BLOCKING) {
-        core->ops->enqueue(core, t);
-        return 0;
-    }
-    int rc = core->ops->submit_blocking(core, t);
-    if (WEFT__UNLIKELY(rc < 0)) {
-        /* Nothing was taken: no destructor and no hook runs, and the handle, which nobody has seen,
-         * is given up. */
-        if (hook)
-            weft__a64_and_relaxed(&t->state, ~WEFT__TASK_JOINED); /* nobody else reads the bit */
-        t->outcome = WEFT__OUTCOME_TAKEN;
-        if (cold) {
-            weft__inherited_drop(cold->inherited);
-            cold->inherited = NULL;
-        }
-        if (WEFT__UNLIKELY(core->watches_tasks))
-            core->ops->task_ends(t);
-        weft__thread_task_destroy(t);
-        if (state & WEFT__TASK_HANDLE)
-            weft__task_drop_handle(t);
-        core->ops->ended_outside(core);
-    } else if (ret_task) {
-        *ret_task = handle;
-    }
-    return rc;
+    core->ops->start(core, t);
+    return 0;
+}
+
+/*
+ * weft_spawn() as it mostly is: by a task, in its own runtime, with nothing asked for and nothing
+ * to inherit. No call but the last one, so no frame.
+ */
+
+static inline bool is_usual(const struct weft__ctx *c)
+{
+    const struct weft__core *core = c->cache_core;
+    return core != NULL && core == c->core && c->slab_cache->free != NULL && c->current != NULL &&
+           c->current->locals->bindings == NULL && !core->needs_cold && !core->watches_tasks &&
+           !weft__core_is_ancestral(core);
+}
+
+static inline int spawn_usual(const struct weft__ctx *c, weft_task_fn fn, void *arg,
+                              weft_task **ret_task, const weft_site *site)
+{
+    struct weft__core *core = c->cache_core;
+    struct weft__task *t = weft__slab_take(c->slab_cache);
+    task_init(t, core, WEFT__TASK_FIBER, id_take_inline(),
+              weft__task_class(c->current) | core->route_extra, fn, arg, site, NULL);
+    /* as in spawn() */
+    weft__a64_store_release(&t->state, state_at_birth(ret_task != NULL));
+    if (ret_task)
+        *ret_task = weft__task_handle(t);
+    core->ops->start(core, t);
+    return 0;
 }
 
 int weft__task_spawn(struct weft__core *core, enum weft__task_kind kind,
@@ -391,14 +442,24 @@ int weft__spawn_local_core(const char *call, const weft_spawn_options *o, bool h
     return check_core(call, core, true, site);
 }
 
-int weft__spawn_at(const weft_spawn_options *options, weft_task_fn fn, void *arg,
-                   weft_task **ret_task, const weft_site *site)
+static WEFT__NOINLINE int spawn_checked(const weft_spawn_options *options, weft_task_fn fn,
+                                        void *arg, weft_task **ret_task, const weft_site *site)
 {
     struct weft__core *core;
     int rc = weft__spawn_core("weft_spawn", options, fn != NULL, arg, site, &core);
     if (rc < 0)
         return rc;
     return weft__task_spawn(core, WEFT__TASK_FIBER, options, fn, arg, ret_task, site);
+}
+
+/* Not inline anywhere: see id_take(). */
+WEFT__NOINLINE int weft__spawn_at(const weft_spawn_options *options, weft_task_fn fn, void *arg,
+                                  weft_task **ret_task, const weft_site *site)
+{
+    const struct weft__ctx *c = weft__ctx_now();
+    if (WEFT__LIKELY(options == NULL && fn != NULL && c != NULL && is_usual(c)))
+        return spawn_usual(c, fn, arg, ret_task, site);
+    return spawn_checked(options, fn, arg, ret_task, site);
 }
 
 int weft__spawn_future_at(const weft_spawn_options *options, weft_future *f, weft_task **ret_task,

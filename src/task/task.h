@@ -243,6 +243,8 @@ struct weft__core_ops {
     void (*ended_outside)(struct weft__core *core);
     /* A task was spawned: true, or false when the runtime is shut. Counts it. */
     bool (*admit)(struct weft__core *core);
+    /* The birth of a task that workers run: admitted, it is enqueued; else weft__task_refuse(). */
+    void (*start)(struct weft__core *core, struct weft__task *task);
     /* A blocking job was spawned: hand it to the pool. */
     int (*submit_blocking)(struct weft__core *core, struct weft__task *task);
     /* A thread has entered (1) or left (-1) the runtime from outside. */

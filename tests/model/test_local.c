@@ -72,7 +72,8 @@ static const struct weft__core_ops ops = {.enqueue = weft__local_enqueue,
                                           .timers_here = weft__local_timers_here,
                                           .timers_rearmed = weft__local_timers_rearmed,
                                           .ended_outside = weft__sched_ended_outside,
-                                          .admit = weft__sched_admit};
+                                          .admit = weft__sched_admit,
+                                          .start = weft__sched_start};
 
 /* A local task that is parked, as one that waits for a channel. */
 static struct weft__task *spawn_parked(void)

@@ -70,13 +70,7 @@ static void park(struct weft__task *self)
     WEFT__MODEL_WRITE(&saved_context[index_of(self)]); /* its stack is in use again */
 }
 
-static bool admit(struct weft__core *c)
-{
-    (void)c;
-    return true;
-}
-
-static const struct weft__core_ops ops = {.enqueue = enqueue, .park = park, .admit = admit};
+static const struct weft__core_ops ops = {.enqueue = enqueue, .park = park, .start = enqueue};
 
 static void core_init(void)
 {
