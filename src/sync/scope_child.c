@@ -173,7 +173,8 @@ static void *call_under_tokens(struct weft__scope_child *c, weft_cancel_scope *a
 
 static void *child_body(void *arg)
 {
-    struct weft__end_hook *hook = weft__end_hook_of(weft__task_current()->join_waker);
+    struct weft__end_hook *hook =
+        weft__end_hook_of(weft__aptr_load_relaxed(&weft__task_current()->join_waker));
     struct weft__scope_child *c = WEFT__CONTAINER_OF(hook, struct weft__scope_child, hook);
     const struct weft__scope *s = c->scope;
     if (s->deadline_ns == WEFT_NEVER)

@@ -55,7 +55,7 @@ static inline __attribute__((always_inline)) void task_init(
     t->fn = fn;
     t->arg = arg;
     t->result.value = NULL;
-    t->join_waker = NULL;
+    weft__aptr_store_relaxed(&t->join_waker, NULL);
     t->stack = NULL;
     t->locals = NULL;
     weft__aptr_store_relaxed(&t->waiting_for, NULL);
@@ -285,7 +285,7 @@ static WEFT__NOINLINE int spawn(struct weft__core *core, enum weft__task_kind ki
         apply(t, o, arg);
     uint64_t state = state_at_birth(ret_task != NULL);
     if (hook) {
-        t->join_waker = weft__end_hook_tagged(hook);
+        weft__aptr_store_relaxed(&t->join_waker, weft__end_hook_tagged(hook));
         state |= WEFT__TASK_JOINED;
     }
     /* release publishes the fields to walks of the registry; a run queue does it for workers. */

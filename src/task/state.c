@@ -55,6 +55,33 @@ bool weft__task_detach(struct weft__task *t)
     return false;
 }
 
+bool weft__task_set_done_rejoined(struct weft__task *t, weft_waker **ret_joiner)
+{
+    uint64_t s = weft__a64_load_relaxed(&t->state), next;
+    do {
+        if (!(s & WEFT__TASK_HANDLE) && t->outcome != WEFT__OUTCOME_TAKEN)
+            return false;
+        next = (s & ~(WEFT__TASK_JOINED | WEFT__TASK_NOTIFIED)) | WEFT__TASK_DONE;
+        /* With a joiner our reference is kept for now: the joiner may free t once it sees DONE, and
+         * join_waker is read only after JOINED was won. Read before, a joiner that took its waker
+         * back and set another one meanwhile would leave the same word behind, and the exchange
+         * would succeed with the former waker in hand. */
+        if (!(s & WEFT__TASK_JOINED))
+            next -= WEFT__TASK_REF;
+        /* release publishes the result to the joiner's acquire of DONE; acquire pairs with the
+         * release in set_joiner: join_waker is readable. */
+    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
+    if (s & WEFT__TASK_JOINED) {
+        *ret_joiner = weft__aptr_load_relaxed(&t->join_waker);
+        weft__task_unref(t);
+        return true;
+    }
+    *ret_joiner = NULL;
+    if ((next & WEFT__TASK_REFS_MASK) == 0)
+        weft__task_free(t);
+    return true;
+}
+
 void weft__task_clear_joiner(struct weft__task *t)
 {
     /* mutation: join_waker is the joiner's own until the completer takes it with JOINED, and after
@@ -65,8 +92,9 @@ void weft__task_clear_joiner(struct weft__task *t)
         if (!(s & WEFT__TASK_JOINED))
             return; /* the completer has taken it, with the reference */
         /* mutation: as above */
-    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, s & ~WEFT__TASK_JOINED));
-    weft__task_unref(weft__task_of_waker(t->join_waker));
+    } while (
+        !weft__a64_cas_weak_acq_rel(&t->state, &s, (s & ~WEFT__TASK_JOINED) | WEFT__TASK_REJOINED));
+    weft__task_unref(weft__task_of_waker(weft__aptr_load_relaxed(&t->join_waker)));
 }
 
 void weft__task_unref_unit(struct weft__task *t, uint64_t unit)

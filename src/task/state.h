@@ -59,6 +59,8 @@ static inline void weft__task_ref(struct weft__task *t)
 /* Frees a task without references. */
 void weft__task_free(struct weft__task *t);
 
+/* What set_done does once a joiner has taken its waker back. */
+WEFT_MUST_CHECK bool weft__task_set_done_rejoined(struct weft__task *t, weft_waker **ret_joiner);
 /* Completion, outcome and result already stored: sets DONE and gives the runtime's reference up. t
  * may be gone afterwards. False: nothing was done, because nobody has the handle and the outcome is
  * not WEFT__OUTCOME_TAKEN: drop it, and call again. *ret_joiner: the waker of the joiner, to be
@@ -66,28 +68,23 @@ void weft__task_free(struct weft__task *t);
 WEFT_MUST_CHECK static inline bool weft__task_set_done(struct weft__task *t,
                                                        weft_waker **ret_joiner)
 {
-    uint64_t s = weft__a64_load_relaxed(&t->state), next;
+    /* acquire pairs with the release in set_joiner: join_waker is readable */
+    uint64_t s = weft__a64_load_acquire(&t->state), next;
+    weft_waker *joiner;
     do {
         WEFT_DEBUG_ASSERT(!(s & (WEFT__TASK_PARKED | WEFT__TASK_DONE)));
+        if (WEFT__UNLIKELY(s & WEFT__TASK_REJOINED))
+            return weft__task_set_done_rejoined(t, ret_joiner);
         if (!(s & WEFT__TASK_HANDLE) && t->outcome != WEFT__OUTCOME_TAKEN)
             return false;
-        next = (s & ~(WEFT__TASK_JOINED | WEFT__TASK_NOTIFIED)) | WEFT__TASK_DONE;
-        /* With a joiner our reference is kept for now: the joiner may free t once it sees DONE, and
-         * join_waker is read only after JOINED was won. Read before, a joiner that took its waker
-         * back and set another one meanwhile would leave the same word behind, and the exchange
-         * would succeed with the former waker in hand. */
-        if (!(s & WEFT__TASK_JOINED))
-            next -= WEFT__TASK_REF;
-        /* release publishes the result to the joiner's acquire of DONE; acquire pairs with the
-         * release in set_joiner: join_waker is readable. */
+        /* Read before it is won: who would take it back meanwhile leaves a mark in the word. */
+        joiner = s & WEFT__TASK_JOINED ? weft__aptr_load_relaxed(&t->join_waker) : NULL;
+        next =
+            ((s & ~(WEFT__TASK_JOINED | WEFT__TASK_NOTIFIED)) | WEFT__TASK_DONE) - WEFT__TASK_REF;
+        /* release publishes the result to the joiner's acquire of DONE; acquire as above */
     } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
-    if (s & WEFT__TASK_JOINED) {
-        *ret_joiner = t->join_waker;
-        weft__task_unref(t);
-        return true;
-    }
-    *ret_joiner = NULL;
-    if ((next & WEFT__TASK_REFS_MASK) == 0)
+    *ret_joiner = joiner;
+    if (WEFT__UNLIKELY((next & WEFT__TASK_REFS_MASK) == 0))
         weft__task_free(t);
     return true;
 }
@@ -112,7 +109,7 @@ WEFT_MUST_CHECK static inline bool weft__task_set_joiner(struct weft__task *t, w
 {
     uint64_t s = weft__a64_load_acquire(&t->state);
     if (s & WEFT__TASK_JOINED) {
-        if (t->join_waker == w)
+        if (weft__aptr_load_relaxed(&t->join_waker) == w)
             /* stands already; if it is taken this moment, w is woken and looks again */
             return true;
         weft__task_clear_joiner(t);
@@ -121,7 +118,7 @@ WEFT_MUST_CHECK static inline bool weft__task_set_joiner(struct weft__task *t, w
     if (s & WEFT__TASK_DONE)
         return false;
     weft__waker_hold(w);
-    t->join_waker = w;
+    weft__aptr_store_relaxed(&t->join_waker, w);
     /* release publishes join_waker to set_done. */
     while (!weft__a64_cas_weak_acq_rel(&t->state, &s, s | WEFT__TASK_JOINED)) {
         if (s & WEFT__TASK_DONE) {

@@ -46,8 +46,9 @@
 #define WEFT__TASK_ABORT UINT64_C(0x08) /* abort asked for */
 /* shutdown's second phase: unwind, also through shields */
 #define WEFT__TASK_UNWIND UINT64_C(0x10)
-#define WEFT__TASK_HANDLE UINT64_C(0x20) /* somebody may still take the outcome */
-#define WEFT__TASK_JOINED UINT64_C(0x40) /* join_waker is set, and is the completer's to wake */
+#define WEFT__TASK_HANDLE UINT64_C(0x20)   /* somebody may still take the outcome */
+#define WEFT__TASK_JOINED UINT64_C(0x40)   /* join_waker is set, and is the completer's to wake */
+#define WEFT__TASK_REJOINED UINT64_C(0x80) /* a joiner has taken its waker back, once or more */
 /* 24 bits: runtime, handle, abort handles, wakers inside weft */
 #define WEFT__TASK_REF UINT64_C(0x10000)
 /* 24 bits: wakers outside: something unknown may wake it */
@@ -183,8 +184,10 @@ struct weft__task {
     union {
         void *value;
         weft_panic_info *panic;
-    } result;                  /* by the task before DONE, by the joiner after */
-    weft_waker *join_waker;    /* under JOINED; or an end hook, see weft__end_hook_of() */
+    } result; /* by the task before DONE, by the joiner after */
+    /* a weft_waker, under JOINED; or an end hook, see weft__end_hook_of(). Atomic because it is
+     * read before it is won. */
+    weft__aptr join_waker;
     struct weft__stack *stack; /* bound from first run to end; fibers */
     struct weft__locals *locals;
     /* weft_future_ops of the wait it is in; written by the task, read by dumps */

@@ -31,7 +31,7 @@ static void init_task(int i)
     static const char *const names[CHILDREN] = {"child0", "child1"};
     memset(&task[i], 0, sizeof task[i]);
     task[i].core = &core;
-    task[i].join_waker = weft__end_hook_tagged(&child[i]->hook);
+    weft__aptr_store_relaxed(&task[i].join_waker, weft__end_hook_tagged(&child[i]->hook));
     /* one reference more than a task has, so that it is not freed */
     weft__a64_store_relaxed(&task[i].state,
                             3 * WEFT__TASK_REF | WEFT__TASK_HANDLE | WEFT__TASK_JOINED);

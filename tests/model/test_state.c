@@ -238,10 +238,10 @@ static void init_two_wakers(void)
     MODEL_CHECK(first_waker && second_waker);
 }
 
-static void join_leave_and_come_back(void)
+static void join_leave_and_come_back_by(void (*clear_joiner)(struct weft__task *t))
 {
     if (weft__task_set_joiner(subject, weft__task_waker(first_waker))) {
-        weft__task_clear_joiner(subject);
+        clear_joiner(subject);
         if (weft__task_set_joiner(subject, weft__task_waker(second_waker)))
             weft__task_park_thread(second_waker);
     }
@@ -250,6 +250,11 @@ static void join_leave_and_come_back(void)
     weft__task_drop_handle(subject);
     weft__thread_task_destroy(first_waker);
     weft__thread_task_destroy(second_waker);
+}
+
+static void join_leave_and_come_back(void)
+{
+    join_leave_and_come_back_by(weft__task_clear_joiner);
 }
 
 static void a_joiner_may_come_back_with_another_waker(void **state)
@@ -285,40 +290,51 @@ static void a_joiner_may_change_its_waker(void **state)
     model_passes(&m);
 }
 
-/* Seeded: weft__task_set_done() as it once was. It read join_waker before the exchange, which
- * succeeds also when the word is what it was, but with another waker behind it. */
-static bool set_done_reading_early(struct weft__task *t, weft_waker **ret_joiner)
+/* Seeded: a joiner that takes its waker back and leaves no mark. The completer has read join_waker
+ * before its exchange, which succeeds also when the word is what it was, but with another waker
+ * behind it. */
+static void clear_joiner_without_mark(struct weft__task *t)
 {
-    uint64_t s = weft__a64_load_acquire(&t->state), next;
-    weft_waker *w;
+    uint64_t s = weft__a64_load_acquire(&t->state);
     do {
-        w = s & WEFT__TASK_JOINED ? t->join_waker : NULL;
-        next =
-            ((s & ~(WEFT__TASK_JOINED | WEFT__TASK_NOTIFIED)) | WEFT__TASK_DONE) - WEFT__TASK_REF;
-    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
-    *ret_joiner = w;
-    return true;
+        if (!(s & WEFT__TASK_JOINED))
+            return;
+    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, s & ~WEFT__TASK_JOINED));
+    weft__task_unref(weft__task_of_waker(weft__aptr_load_relaxed(&t->join_waker)));
 }
 
-static void complete_reading_early(void)
+static void leave_without_mark_and_come_back(void)
 {
-    weft_waker *w;
-    take_from_queue(subject);
-    subject->outcome = WEFT_OUTCOME_CANCELLED;
-    (void)set_done_reading_early(subject, &w);
-    if (w)
-        weft__waker_wake_release(w);
+    join_leave_and_come_back_by(clear_joiner_without_mark);
 }
 
-static void set_done_that_reads_early_is_found(void **state)
+static void a_joiner_that_leaves_no_mark_is_found(void **state)
 {
     (void)state;
-    static const struct model m = {.name = "set_done reads join_waker before it won it",
+    static const struct model m = {.name = "a joiner takes its waker back and leaves no mark",
                                    .init = init_two_wakers,
-                                   .thread = {complete_reading_early, join_leave_and_come_back},
+                                   .thread = {subject_thread, leave_without_mark_and_come_back},
                                    .check = all_is_free};
     /* the joiner sleeps for ever, or the reference of a waker is given up twice */
     model_fails(&m, MODEL_DEADLOCK);
+}
+
+/* The second time there is a mark already, and the word is what it was. */
+static void leave_twice_and_come_back(void)
+{
+    if (weft__task_set_joiner(subject, weft__task_waker(first_waker)))
+        weft__task_clear_joiner(subject);
+    join_leave_and_come_back_by(weft__task_clear_joiner);
+}
+
+static void a_joiner_may_come_back_twice(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "joiner comes back twice",
+                                   .init = init_two_wakers,
+                                   .thread = {subject_thread, leave_twice_and_come_back},
+                                   .check = dropped_at_most_once};
+    model_passes(&m);
 }
 
 /* ---- asked whether it has ended ---- */
@@ -554,7 +570,8 @@ int main(void)
         cmocka_unit_test(a_task_that_joins_is_woken),
         cmocka_unit_test(a_joiner_may_come_back_with_another_waker),
         cmocka_unit_test(a_joiner_may_change_its_waker),
-        cmocka_unit_test(set_done_that_reads_early_is_found),
+        cmocka_unit_test(a_joiner_that_leaves_no_mark_is_found),
+        cmocka_unit_test(a_joiner_may_come_back_twice),
         cmocka_unit_test(who_finds_it_ended_sees_what_it_did),
         cmocka_unit_test(a_detached_result_is_dropped_once),
         cmocka_unit_test(an_aborted_and_detached_task_drops_one_thing),

@@ -227,7 +227,7 @@ int spawn_bare(struct weft__core *c, enum weft__task_kind kind, const weft_spawn
     (void)kind, (void)o, (void)fn, (void)arg, (void)site;
     memset(&bare, 0, sizeof bare);
     bare.core = c;
-    bare.join_waker = weft__end_hook_tagged(hook);
+    weft__aptr_store_relaxed(&bare.join_waker, weft__end_hook_tagged(hook));
     model_name(&bare, sizeof bare, "task");
     /* its own, the handle's, and one more so that it is not freed */
     weft__a64_store_relaxed(&bare.state,
