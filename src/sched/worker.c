@@ -13,6 +13,8 @@
 #include "task/panic.h"
 #include "task/task_local.h"
 
+#include <string.h>
+
 static void fiber_main(void *arg);
 
 /* After a task was completed. Its destructors may have moved us, so the worker is asked for. */
@@ -158,11 +160,20 @@ void weft__sched_yield(struct weft__task *self)
 
 /* ---- the executor ---- */
 
+/* In two parts, each a few vector stores: all at once gcc takes an instruction that is slow to
+ * start. */
+static inline void clear(struct weft__locals *l)
+{
+    memset(l, 0, WEFT__CACHE_LINE);
+    memset((char *)l + WEFT__CACHE_LINE, 0, sizeof *l - WEFT__CACHE_LINE);
+}
+
 /* Runs a task that has no stack of its own: a new fiber task, to its end; or a future, once. */
 static inline void run_here(struct weft__worker *w, struct weft__task *t, struct weft__stack *stack,
                             struct weft__locals *l)
 {
-    *l = (struct weft__locals){.stack = stack};
+    clear(l);
+    l->stack = stack;
     if (WEFT__UNLIKELY(t->cold != NULL))
         l->bindings = weft__inherited_top(t->cold->inherited);
     t->locals = l;
