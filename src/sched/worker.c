@@ -17,13 +17,15 @@
 
 static void fiber_main(void *arg);
 
-/* After a task was completed. Its destructors may have moved us, so the worker is asked for. */
-static inline void count_ended(void)
+/* After a task was completed. Its destructors may have moved us, so the worker is asked for, and
+ * returned. */
+static inline struct weft__worker *count_ended(void)
 {
     struct weft__worker *w = weft__ctx_now()->worker;
     /* release: who sees a task ended sees what it spawned before, so that no sum of the two misses
      * a live one */
     weft__a64_store_release(&w->ended, weft__a64_load_relaxed(&w->ended) + 1);
+    return w;
 }
 
 /* ---- switching ---- */
@@ -168,9 +170,10 @@ static inline void clear(struct weft__locals *l)
     memset((char *)l + WEFT__CACHE_LINE, 0, sizeof *l - WEFT__CACHE_LINE);
 }
 
-/* Runs a task that has no stack of its own: a new fiber task, to its end; or a future, once. */
-static inline void run_here(struct weft__worker *w, struct weft__task *t, struct weft__stack *stack,
-                            struct weft__locals *l)
+/* Runs a task that has no stack of its own: a new fiber task, to its end; or a future, once.
+ * Returns the worker that we are on then: the task may have moved us. */
+static inline struct weft__worker *run_here(struct weft__worker *w, struct weft__task *t,
+                                            struct weft__stack *stack, struct weft__locals *l)
 {
     clear(l);
     l->stack = stack;
@@ -186,8 +189,7 @@ static inline void run_here(struct weft__worker *w, struct weft__task *t, struct
             if (t->started)
                 f->ops->cancel(f);
             weft__task_complete_unstarted(t);
-            count_ended();
-            return;
+            return count_ended();
         }
         t->started = true;
         int rc = f->ops->poll(f, weft__task_waker(t));
@@ -200,11 +202,10 @@ static inline void run_here(struct weft__worker *w, struct weft__task *t, struct
             weft__a32_store_relaxed(&t->parked_at, w->looked_at);
             if (!weft__task_confirm_parked(t))
                 weft__worker_queue(w, t);
-            return;
+            return w;
         }
         weft__task_complete(t, WEFT_OUTCOME_VALUE, (void *)(intptr_t)rc, NULL);
-        count_ended();
-        return;
+        return count_ended();
     }
     t->stack = stack;
     if (WEFT__UNLIKELY(is_aborted)) {
@@ -218,7 +219,7 @@ static inline void run_here(struct weft__worker *w, struct weft__task *t, struct
         weft__task_complete(t, l->abort_seen ? WEFT_OUTCOME_CANCELLED : WEFT_OUTCOME_VALUE, value,
                             NULL);
     }
-    count_ended();
+    return count_ended();
 }
 
 static WEFT__NORETURN void leave_stack(struct weft__worker *w, struct weft__stack *stack,
@@ -240,9 +241,7 @@ static void fiber_main(void *arg)
     after_switch(w);
     bool is_default = fits_default(w->ctx->current);
     for (;;) {
-        run_here(w, w->ctx->current, stack, &locals);
-        /* The task may have moved us to another worker. */
-        w = weft__ctx_now()->worker;
+        w = run_here(w, w->ctx->current, stack, &locals);
         struct weft__task *next = weft__worker_pick(w);
         if (next != NULL && is_default && fits_default(next)) {
             begin_run(w, next);
@@ -277,8 +276,7 @@ void weft__worker_dismiss_spare(struct weft__worker *w)
 void weft__sched_exit(struct weft__core *core, struct weft__stack *stack)
 {
     (void)core;
-    count_ended();
-    struct weft__worker *w = weft__ctx_now()->worker;
+    struct weft__worker *w = count_ended();
     end_run(w);
     leave_stack(w, stack, &w->loop);
 }
@@ -315,7 +313,7 @@ static WEFT__COLD void fail_without_stack(struct weft__worker *w, struct weft__t
     else
         weft__task_complete_unstarted(t);
     w->ctx->current = NULL;
-    count_ended();
+    (void)count_ended(); /* the loop's context never moves */
 }
 
 /* Inline, since a return after a switch is predicted wrongly, and so is the next one of the fiber:

@@ -237,7 +237,8 @@ int weft__wait_for_held(weft_future *f)
     t->locals->shield_depth++;
     int rc;
     while ((rc = f->ops->poll(f, weft__task_waker(t))) == WEFT_PENDING) {
-        weft__wait_park(t, f->ops);
+        weft__wait_switch(t, f->ops);
+        weft__task_clear_notified(t);
     }
     t->locals->shield_depth--;
     return rc;

@@ -43,8 +43,8 @@ static inline int weft__drive_error(const struct weft__task *t)
     return -(int)weft__a32_load_relaxed(&d->error);
 }
 
-/* Parks until woken. what: for dumps. */
-static inline void weft__wait_park(struct weft__task *t, const weft_future_ops *what)
+/* Parks until woken; the wake is still noted in the state. what: for dumps. */
+static inline void weft__wait_switch(struct weft__task *t, const weft_future_ops *what)
 {
     weft__aptr_store_relaxed(&t->waiting_for, (void *)(uintptr_t)what);
     if (WEFT__UNLIKELY(t->locals->drive != NULL))
@@ -53,9 +53,18 @@ static inline void weft__wait_park(struct weft__task *t, const weft_future_ops *
         t->core->ops->park(t);
     else
         weft__wait_park_thread(t);
-    weft__aptr_store_relaxed(&t->waiting_for, NULL);
     /* The task is the same one, but maybe not the thread. */
-    weft__task_clear_notified(t);
+    weft__aptr_store_relaxed(&t->waiting_for, NULL);
+}
+
+/* What a wake may have been, other than the one that was waited for; s: the state since. */
+static inline int weft__wait_woken(struct weft__task *t, uint64_t s)
+{
+    if (s & WEFT__TASK_NOTIFIED)
+        weft__task_clear_notified(t);
+    if (weft__abort_is_due(t, weft__a64_load_relaxed(&t->state)))
+        return WEFT__WAIT_ABORTED;
+    return weft__drive_error(t);
 }
 
 /* t has looked, in vain, and will be woken. 0: it looks again. Else the wait is over: it takes back
@@ -69,10 +78,13 @@ static inline int weft__wait_pending(struct weft__task *t, const weft_future_ops
     }
     if (WEFT__UNLIKELY(t->locals->cancel != NULL) && weft__wait_check_cancel(t))
         return WEFT__WAIT_CANCELLED;
-    weft__wait_park(t, what);
-    if (WEFT__UNLIKELY(weft__abort_is_due(t, weft__a64_load_relaxed(&t->state))))
-        return WEFT__WAIT_ABORTED;
-    return weft__drive_error(t);
+    weft__wait_switch(t, what);
+    /* One look at the state for all of it; acquire as in clear_notified. */
+    uint64_t s = weft__a64_load_acquire(&t->state);
+    if (WEFT__UNLIKELY((s & (WEFT__TASK_NOTIFIED | WEFT__TASK_ABORT | WEFT__TASK_UNWIND)) ||
+                       t->locals->drive != NULL))
+        return weft__wait_woken(t, s);
+    return 0;
 }
 
 #endif
