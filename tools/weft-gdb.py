@@ -33,8 +33,7 @@ ROUTE_PINNED, ROUTE_HOME_SHIFT = 16, 16
 # Where the switch saves what (src/fiber/switch_*.S), from the saved stack pointer up; and by how
 # much the stack pointer goes up with the return.
 CONTEXTS = {
-    "x86-64": ("rsp", "rip", 64, 56, {"r15": 8, "r14": 16, "r13": 24, "r12": 32, "rbx": 40,
-                                      "rbp": 48}),
+    "x86-64": ("rsp", "rip", 24, 16, {"rbp": 8}),
     "aarch64": ("sp", "pc", 176, 88, dict([("x%d" % (19 + i), 8 * i) for i in range(10)]
                                           + [("x29", 80), ("x30", 88)])),
 }

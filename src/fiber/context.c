@@ -75,12 +75,12 @@ void *weft__fiber_prepare(char *top, void (*entry)(void *), void *arg)
     uint32_t mxcsr;
     uint16_t x87;
     __asm__("stmxcsr %0\n\tfnstcw %1" : "=m"(mxcsr), "=m"(x87));
-    sp -= 8;
-    memset(sp, 0, 8 * sizeof(*sp));
+    sp -= 5;
     sp[0] = (uint64_t)x87 << 32 | mxcsr;
+    sp[1] = 0;
+    sp[2] = (uintptr_t)weft__fiber_start_landing;
+    sp[3] = (uintptr_t)entry;
     sp[4] = (uintptr_t)arg;
-    sp[5] = (uintptr_t)entry;
-    sp[7] = (uintptr_t)weft__fiber_start_landing;
 #elif defined(__aarch64__)
     uint64_t fpcr;
     __asm__ volatile("mrs %0, fpcr" : "=r"(fpcr));

@@ -40,22 +40,24 @@ extern void *__cxa_get_globals(void) __attribute__((weak));
 
 #if defined(__x86_64__) && !defined(WEFT__FIBER_UCONTEXT)
 /* weft__fiber_swap() without a call: see switch_x86_64.S for what that is worth. Clobbers what a
- * call may clobber. The compiler takes the enclosing function for one that calls nothing, and may
- * keep things in the red zone: hence the 128 bytes. Taking the frame address makes it use a frame
+ * call may clobber, and what it may not as well, but for rbp: the compiler saves what its function
+ * uses of that, and describes where. It takes the function for one that calls nothing, and may keep
+ * things in the red zone: hence the 128 bytes. Taking the frame address makes it use a frame
  * pointer, by which unwinders find their way whatever happens to rsp. */
 static inline __attribute__((always_inline)) void weft__fiber_swap_here(void **save_sp,
                                                                         void **load_sp)
 {
+    void *frame = __builtin_frame_address(0);
     __asm__ volatile("leaq -128(%%rsp), %%rsp\n\t"
                      "leaq 1f(%%rip), %%rdx\n\t"
                      "jmp weft__fiber_jump\n"
                      "1:\tsubq $-128, %%rsp"
-                     : "+D"(save_sp), "+S"(load_sp)
-                     : "r"(__builtin_frame_address(0))
-                     : "rax", "rcx", "rdx", "r8", "r9", "r10", "r11", "cc", "memory", "xmm0",
-                       "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
-                       "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "st", "st(1)", "st(2)",
-                       "st(3)", "st(4)", "st(5)", "st(6)", "st(7)"
+                     : "+D"(save_sp), "+S"(load_sp), "+d"(frame)
+                     :
+                     : "rax", "rbx", "rcx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+                       "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
+                       "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",
+                       "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)"
 #ifdef __AVX512F__
                        ,
                        "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23",
