@@ -302,8 +302,8 @@ static WEFT__NOINLINE int spawn(struct weft__core *core, enum weft__task_kind ki
 }
 
 /*
- * weft_spawn() as it mostly is: by a task, in its own runtime, with nothing asked for and nothing
- * to inherit. No call but the last one, so no frame.
+ * weft_spawn() as it mostly is: by a task, in its own runtime, with nothing asked for that needs
+ * room and nothing to inherit. Without options there is no call but the last one, so no frame.
  */
 
 static inline bool is_usual(const struct weft__ctx *c)
@@ -314,13 +314,16 @@ static inline bool is_usual(const struct weft__ctx *c)
            !weft__core_is_ancestral(core);
 }
 
-static inline int spawn_usual(const struct weft__ctx *c, weft_task_fn fn, void *arg,
-                              weft_task **ret_task, const weft_site *site)
+static inline int spawn_usual(const struct weft__ctx *c, const weft_spawn_options *o,
+                              weft_task_fn fn, void *arg, weft_task **ret_task,
+                              const weft_site *site)
 {
     struct weft__core *core = c->cache_core;
     struct weft__task *t = weft__slab_take(c->slab_cache);
-    task_init(t, core, WEFT__TASK_FIBER, id_take_inline(),
-              weft__task_class(c->current) | core->route_extra, fn, arg, site, NULL);
+    task_init(t, core, WEFT__TASK_FIBER, id_take_inline(), class_of(o, c) | core->route_extra, fn,
+              arg, site, NULL);
+    if (o)
+        apply(t, o, arg);
     /* as in spawn() */
     weft__a64_store_release(&t->state, state_at_birth(ret_task != NULL));
     if (ret_task)
@@ -449,6 +452,10 @@ static WEFT__NOINLINE int spawn_checked(const weft_spawn_options *options, weft_
     int rc = weft__spawn_core("weft_spawn", options, fn != NULL, arg, site, &core);
     if (rc < 0)
         return rc;
+    const struct weft__ctx *c = weft__ctx_now();
+    if (WEFT__LIKELY(c != NULL && c->cache_core == core && is_usual(c) &&
+                     !(options && needs_cold(options))))
+        return spawn_usual(c, options, fn, arg, ret_task, site);
     return weft__task_spawn(core, WEFT__TASK_FIBER, options, fn, arg, ret_task, site);
 }
 
@@ -458,7 +465,7 @@ WEFT__NOINLINE int weft__spawn_at(const weft_spawn_options *options, weft_task_f
 {
     const struct weft__ctx *c = weft__ctx_now();
     if (WEFT__LIKELY(options == NULL && fn != NULL && c != NULL && is_usual(c)))
-        return spawn_usual(c, fn, arg, ret_task, site);
+        return spawn_usual(c, NULL, fn, arg, ret_task, site);
     return spawn_checked(options, fn, arg, ret_task, site);
 }
 
