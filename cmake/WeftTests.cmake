@@ -347,11 +347,12 @@ set_tests_properties(sim.simulate PROPERTIES LABELS sim TIMEOUT ${limit})
 # The same with parts of the library replaced by broken ones, which must be found.
 set(simulate_parts ${simulate_sources})
 list(FILTER simulate_parts EXCLUDE REGEX "/simulate\\.c$")
-add_executable(test_sim_bugs ${tests_dir}/sim/bugs/bugs.c ${simulate_parts})
+add_executable(test_sim_bugs ${tests_dir}/sim/bugs/bugs.c ${tests_dir}/sim/bugs/worker.c
+    ${simulate_parts})
 weft_test_common(test_sim_bugs)
 target_include_directories(test_sim_bugs PRIVATE ${PROJECT_SOURCE_DIR}/src)
 target_link_libraries(test_sim_bugs PRIVATE weft_static)
-foreach(name weft__task_confirm_parked weft__waker_wake_release weft__sys_futex_wake
+foreach(name weft__waker_wake_release weft__sys_futex_wake
         weft__runq_steal_half weft__source_deliver weft__wheel_take_due weft__timeout_disarm
         weft__fifo_push weft_semaphore_release)
     target_link_options(test_sim_bugs PRIVATE -Wl,--wrap=${name})

@@ -3,8 +3,11 @@
  * random programs must fail within so many seeds; and hold with none of them.
  *
  * The linker puts what is here in place of functions of the library (--wrap, see
- * cmake/WeftTests.cmake). Each breaks now and then only, as bugs do.
+ * cmake/WeftTests.cmake), and a worker that calls what is broken in place of its own. Each breaks
+ * now and then only, as bugs do.
  */
+#include "bugs.h"
+
 #include "../simulate/program.h"
 
 #include "io/epoll.h"
@@ -64,11 +67,9 @@ static bool strikes(enum bug which, unsigned n)
 
 /* ---- the broken parts ---- */
 
-bool __real_weft__task_confirm_parked(struct weft__task *t);
-bool __wrap_weft__task_confirm_parked(struct weft__task *t);
-bool __wrap_weft__task_confirm_parked(struct weft__task *t)
+bool broken_confirm_parked(struct weft__task *t)
 {
-    return __real_weft__task_confirm_parked(t) || strikes(WAKE_WHILE_PARKING_LOST, 1);
+    return weft__task_confirm_parked(t) || strikes(WAKE_WHILE_PARKING_LOST, 1);
 }
 
 void __real_weft__waker_wake_release(weft_waker *w);
