@@ -115,7 +115,7 @@ static int connect_one(const weft_tcp_connect_options *o, const weft_addr *addr,
         if (rc == -EAGAIN) /* no local port is left; only try_ calls return -EAGAIN */
             rc = -EADDRNOTAVAIL;
     }
-    if (rc == 0 || in_progress)
+    if (rc >= 0 || in_progress)
         rc = weft__source_open(call, caller, fd, WEFT__SOURCE_TCP, WEFT__SOURCE_BARE_TCP,
                                &weft__tcp_ops, &s);
     if (rc < 0) {
