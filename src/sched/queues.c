@@ -173,8 +173,9 @@ void weft__sched_start(struct weft__core *core, struct weft__task *task)
         return;
     }
     weft__count_up(&w->spawned);
-    /* counted first, and then the phase: see weft__sched_admit() */
-    if (WEFT__LIKELY(weft__a32_load_seq_cst(&core->phase) == WEFT__PHASE_RUNNING))
+    /* relaxed: one that slips through while shutdown begins is found by a later round of its walk,
+     * as it is counted before the spawning task ends */
+    if (WEFT__LIKELY(weft__a32_load_relaxed(&core->phase) == WEFT__PHASE_RUNNING))
         queue_here(w, c, task);
     else
         weft__task_refuse(task);

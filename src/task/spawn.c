@@ -197,6 +197,12 @@ static inline uint64_t state_at_birth(bool has_handle)
     return has_handle ? 2 * WEFT__TASK_REF | WEFT__TASK_HANDLE : WEFT__TASK_REF;
 }
 
+static inline void publish(struct weft__task *t, uint64_t state)
+{
+    /* release publishes the fields to walks of the registry; a run queue does it for workers. */
+    weft__a64_store_release(&t->state, state);
+}
+
 /* A blocking job, to the pool, which may refuse it: only then is *ret_task left alone. */
 static WEFT__NOINLINE int submit(struct weft__task *t, weft_task **ret_task, bool is_hooked)
 {
@@ -288,8 +294,7 @@ static WEFT__NOINLINE int spawn(struct weft__core *core, enum weft__task_kind ki
         weft__aptr_store_relaxed(&t->join_waker, weft__end_hook_tagged(hook));
         state |= WEFT__TASK_JOINED;
     }
-    /* release publishes the fields to walks of the registry; a run queue does it for workers. */
-    weft__a64_store_release(&t->state, state);
+    publish(t, state);
     if (WEFT__UNLIKELY(kind == WEFT__TASK_BLOCKING))
         return submit(t, ret_task, hook != NULL);
     /* Before the task can run, since its body may use the variable. */
@@ -324,8 +329,7 @@ static inline int spawn_usual(const struct weft__ctx *c, const weft_spawn_option
               arg, site, NULL);
     if (o)
         apply(t, o, arg);
-    /* as in spawn() */
-    weft__a64_store_release(&t->state, state_at_birth(ret_task != NULL));
+    publish(t, state_at_birth(ret_task != NULL));
     if (ret_task)
         *ret_task = weft__task_handle(t);
     core->ops->start(core, t);

@@ -213,6 +213,11 @@ static void init_two_linger(void)
 {
     init_lingers(2);
 }
+static void init_neither_lingers_yet(void)
+{
+    init_lingers(2);
+    sched.luck.skips = 2;
+}
 static void spawn_one_and_stop(void)
 {
     spawn(0);
@@ -239,6 +244,12 @@ static void who_lingers_misses_nothing(void **state)
                                      .thread = {worker_0, worker_1, spawn_one_and_stop},
                                      .check = nobody_lingers};
     model_passes(&two);
+    static const struct model later = {.name = "idle: two workers that do not linger this time",
+                                       .init = init_neither_lingers_yet,
+                                       .thread = {worker_0, worker_1, spawn_one_and_stop},
+                                       .bound_less = 1,
+                                       .check = nobody_lingers};
+    model_passes(&later);
 }
 
 /* ---- timers of threads that are no workers ---- */
