@@ -40,7 +40,8 @@ static inline void weft__task_clear_notified(struct weft__task *t)
      * keeps the usual case, no second wake, free of a read-modify-write. mutation: with NOTIFIED
      * set the read-modify-write acquires; without, the task was parked, and the queue or
      * thread_word that it came back through orders the waker before it as well. */
-    if (weft__a64_load_acquire(&t->state) & WEFT__TASK_NOTIFIED)
+    uint64_t s = weft__a64_load_acquire(&t->state);
+    if (s & WEFT__TASK_NOTIFIED)
         weft__a64_and_acquire(&t->state, ~WEFT__TASK_NOTIFIED); /* there is nothing to publish */
 }
 
