@@ -25,6 +25,7 @@ struct weft__pool {
     struct weft__core *core;
     unsigned threads_max;
     uint64_t keep_alive_ns;
+    bool may_linger;
     weft__a32 *jobs; /* counts those that have not ended */
 
     struct weft__lock lock; /* guards what follows */
@@ -33,10 +34,9 @@ struct weft__pool {
     struct weft__node idle; /* of threads, latest first: its cache is warm */
     unsigned idle_count, thread_count;
     struct weft__pool_thread *lingers; /* one of the idle, that is awake; NULL: none */
-    struct weft__linger luck;
-    bool may_linger;
-    struct weft__pool_thread *ended; /* the last one that did; NULL: none */
-    unsigned coming;                 /* threads that were sent for, and have not got to the queue */
+    struct weft__linger luck;          /* of who lingers */
+    struct weft__pool_thread *ended;   /* the last one that did; NULL: none */
+    unsigned coming; /* threads that were sent for, and have not got to the queue */
     bool is_closed;
     weft__a32 threads_word; /* futex: changes when a thread ends */
 };

@@ -120,8 +120,8 @@ weft__fiber_jump:
 
 /*
  * Where a new fiber starts: its entry and the argument are on the stack. This is the outermost
- * frame, so the return address is said to be undefined, and the frame pointer is cleared for those who follow
- * frame pointers. Unwinders look up the address before the one they return to: hence the nop.
+ * frame, so the return address is said to be undefined, and the frame pointer is cleared for those
+ * who follow frame pointers. Unwinders look up the address before the one they return to: hence the nop.
  */
         .globl  weft__fiber_start
         .hidden weft__fiber_start

@@ -179,7 +179,7 @@ struct weft__sched {
     weft__a32 searchers;      /* workers looking for work */
     weft__a32 is_lingering;   /* 1: one of these, which would sleep else */
     struct weft__linger luck; /* the lingerer's */
-    weft__a64 seen_remote;    /* likewise: remote_schedules when it was to be taken up last */
+    weft__a64 seen_remote;    /* remote_schedules at its last turn; written by it, read by all */
     weft__a32 polling;        /* 1: somebody polls the driver */
     weft__a32 stop;           /* enum weft__stop; workers and the monitor look */
     weft__a32 halted;         /* workers that stand still for WEFT__STOP_HALT */
