@@ -314,7 +314,8 @@ static bool has_come(void *arg)
     struct lookout *l = arg;
     if (weft__inject_len(&l->worker->sched->inject) != 0)
         return true;
-    return l->looks++ % LOOKS_FAR == 0 && (has_work(l->worker) || l->should_stop(l->arg));
+    return l->looks++ % LOOKS_FAR == 0 &&
+           (has_work(l->worker) || l->should_stop(l->arg) || weft__worker_is_surplus(l->worker));
 }
 
 /* Whether a timer would be late if w lingered. It has looked at the clock a moment ago. */
@@ -325,14 +326,13 @@ static bool is_due_soon(const struct weft__worker *w, const struct weft__timers 
 }
 
 /* Whether a moment may be worth it: tasks have been woken from outside since the last time, and may
- * be again. One worker at a time; its place is given up by the caller then. No extra worker: it
- * has looked whether it is needed, and who takes it out of service wakes those that sleep. */
+ * be again. One worker at a time; its place is given up by the caller then. */
 static bool is_to_linger(struct weft__worker *w)
 {
     struct weft__sched *s = w->sched;
     /* relaxed, all of these: only a guess, and whether somebody has the place is asked again */
     uint64_t remote = weft__a64_load_relaxed(&s->remote_schedules);
-    if (remote == weft__a64_load_relaxed(&s->seen_remote) || !s->core.may_linger || w->is_extra ||
+    if (remote == weft__a64_load_relaxed(&s->seen_remote) || !s->core.may_linger ||
         weft__clock_is_paused(&s->core.clock) || weft__a32_load_relaxed(&s->is_lingering) != 0 ||
         is_due_soon(w, &w->timers) || is_due_soon(w, &s->outer_timers))
         return false;
@@ -379,7 +379,7 @@ void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), 
      * then look whether it let go. */
     bool seat_is_free = !polls && s->core.driver && weft__a32_load_seq_cst(&s->polling) == 0;
     bool must_look = seat_is_free || has_work(w);
-    if (!must_look && !should_stop(arg)) {
+    if (!must_look && !should_stop(arg) && !weft__worker_is_surplus(w)) {
         if (!weft__clock_is_paused(&s->core.clock) || !jump(w, polls))
             wait_in_kernel(w, polls);
     }

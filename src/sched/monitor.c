@@ -322,7 +322,8 @@ static bool look_at_all(struct weft__sched *s)
     uint32_t count = weft__sched_worker_high(s);
     for (uint32_t i = 0; i < count; i++)
         stuck += look_at(s, weft__sched_worker(s, i), now_ns, &is_awake);
-    if (weft__a32_swap_relaxed(&s->monitor_stuck, stuck) > stuck)
+    /* seq_cst: see weft__worker_is_surplus() */
+    if (weft__a32_swap_seq_cst(&s->monitor_stuck, stuck) > stuck)
         /* asleep they would not notice that they are not needed any more */
         weft__sched_wake_extras(s);
     add_owed(s);

@@ -234,6 +234,21 @@ static inline struct weft__worker *weft__sched_worker(struct weft__sched *s, uin
     return weft__aptr_load_acquire(&s->worker[i]);
 }
 
+/* An extra worker whose colleague does not stick any more, or has come back from blocking in place:
+ * it leaves service. By its thread. */
+static inline bool weft__worker_is_surplus(const struct weft__worker *w)
+{
+    if (!w->is_extra)
+        return false;
+    const struct weft__sched *s = w->sched;
+    /* seq_cst: w announces that it sleeps, or that it is out of service, and then looks here; who
+     * has counted down looks for those that sleep, and who has counted up for one that is out of
+     * service */
+    uint32_t needed =
+        weft__a32_load_seq_cst(&s->monitor_stuck) + weft__a32_load_seq_cst(&s->in_place);
+    return w->index - s->worker_count >= needed;
+}
+
 /* Of its thread, or of the one that drove it last. relaxed: it is worth what is known besides. */
 static inline int weft__worker_thread_id(const struct weft__worker *w)
 {
@@ -339,7 +354,8 @@ void weft__sched_wake_worker(struct weft__worker *w);
 /* Wakes a sleeping worker in any case. False when none sleeps. */
 bool weft__sched_claim_one(struct weft__sched *s);
 void weft__sched_wake_all(struct weft__sched *s);
-/* those that sleep, so that they look whether they are needed */
+/* Those that sleep, so that they look whether they are needed. After the count of those that need
+ * one was lowered with seq_cst. */
 void weft__sched_wake_extras(struct weft__sched *s);
 /* By the worker without work: sleeps until woken, a timer, or an event. */
 void weft__worker_sleep(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg);

@@ -459,18 +459,7 @@ static struct weft__task *find(struct weft__worker *w)
     return t;
 }
 
-/* An extra worker whose stuck colleague came back leaves service, and hands on what it has. */
-static bool is_surplus(const struct weft__worker *w)
-{
-    if (!w->is_extra)
-        return false;
-    const struct weft__sched *s = w->sched;
-    /* seq_cst: for the second look, in be_dormant() */
-    uint32_t needed =
-        weft__a32_load_seq_cst(&s->monitor_stuck) + weft__a32_load_seq_cst(&s->in_place);
-    return w->index - s->worker_count >= needed;
-}
-
+/* An extra worker that is not needed any more leaves service, and hands on what it has. */
 static void be_dormant(struct weft__worker *w, bool (*should_stop)(void *), void *arg)
 {
     struct weft__sched *s = w->sched;
@@ -483,8 +472,8 @@ static void be_dormant(struct weft__worker *w, bool (*should_stop)(void *), void
     /* Out of service for all but the tasks that are pinned to it: who queues one wakes it up. Who
      * needs one more worker counts first and looks for a dormant one then; we have announced that
      * we are one, and look whether we are needed after all. relaxed: the futex compares again. */
-    while (!should_stop(arg) && weft__a32_load_relaxed(&w->is_dormant) && is_surplus(w) &&
-           weft__lanes_are_empty_seq_cst(&w->pinned)) {
+    while (!should_stop(arg) && weft__a32_load_relaxed(&w->is_dormant) &&
+           weft__worker_is_surplus(w) && weft__lanes_are_empty_seq_cst(&w->pinned)) {
         (void)weft__sys_futex_wait(&w->is_dormant, 1, WEFT_NEVER);
     }
     /* seq_cst: in service first, then the look at the monitor, as in weft__worker_sleep() */
@@ -498,7 +487,7 @@ static void be_dormant(struct weft__worker *w, bool (*should_stop)(void *), void
 static inline bool is_superseded(struct weft__worker *w)
 {
     return w->is_extra && w->until_events == 0 && w->handoff == NULL && !w->is_forked &&
-           is_surplus(w) && weft__lanes_are_empty_seq_cst(&w->pinned);
+           weft__worker_is_surplus(w) && weft__lanes_are_empty_seq_cst(&w->pinned);
 }
 
 void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), void *arg)
@@ -514,7 +503,7 @@ void weft__worker_loop(struct weft__worker *w, bool (*should_stop)(void *arg), v
         struct weft__task *t = find(w);
         if (t)
             run(w, t);
-        else if (is_surplus(w))
+        else if (weft__worker_is_surplus(w))
             be_dormant(w, should_stop, arg);
         else if (!weft__worker_linger(w, should_stop, arg)) {
             stop_searching(w, false);

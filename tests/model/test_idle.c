@@ -17,11 +17,6 @@ static bool both_ran(void *arg)
     (void)arg;
     return ran[0] && ran[1];
 }
-static void stop_all(void)
-{
-    weft__a32_store_seq_cst(&sched.stop, 1);
-    weft__sched_wake_all(&sched);
-}
 static void *stop_after(void *arg)
 {
     (void)arg;
@@ -398,15 +393,6 @@ static void the_seat_is_not_left_empty(void **state)
 
 /* ---- a substitute that is on its way out of service when it is needed again ---- */
 
-static void init_substitute(void)
-{
-    init_with(WORKERS);
-    struct weft__worker *w = weft__sched_worker(&sched, 1);
-    w->is_extra = true;
-    weft__a32_store_relaxed(&w->has_no_thread, 0);
-    sched.worker_count = 1;
-    sched.extra_max = 1;
-}
 static bool task_ran(void *arg)
 {
     (void)arg;
@@ -431,6 +417,44 @@ static void a_substitute_stays_when_it_is_needed_again(void **state)
                                    .thread = {worker_1, block_in_place},
                                    .check = all_ran};
     model_passes(&m);
+}
+
+/* ---- a substitute that is relieved ---- */
+
+static void init_relieved(void)
+{
+    init_substitute();
+    weft__a32_store_relaxed(&sched.in_place, 1);
+}
+static void init_relieved_lingers(void)
+{
+    init_relieved();
+    sched.core.may_linger = true;
+    weft__a64_store_relaxed(&sched.remote_schedules, 1);
+}
+/* As the end of weft_block_in_place(). */
+static void come_back(void)
+{
+    weft__a32_sub_seq_cst(&sched.in_place, 1);
+    weft__sched_wake_extras(&sched);
+    model_wait(is_out_of_service, NULL, "the substitute to leave service");
+    stop_all();
+}
+
+/* It hears of it asleep, or looks for itself when it has announced that it sleeps. */
+static void a_substitute_leaves_when_it_is_not_needed(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "idle: a substitute is relieved",
+                                   .init = init_relieved,
+                                   .thread = {worker_1, come_back},
+                                   .check = all_ran};
+    model_passes(&m);
+    static const struct model lingers = {.name = "idle: a substitute that lingers is relieved",
+                                         .init = init_relieved_lingers,
+                                         .thread = {worker_1, come_back},
+                                         .check = all_ran};
+    model_passes(&lingers);
 }
 
 /* ---- the end of all tasks ---- */
@@ -552,6 +576,7 @@ int main(void)
         cmocka_unit_test(a_worker_that_is_counted_is_there),
         cmocka_unit_test(the_seat_is_not_left_empty),
         cmocka_unit_test(a_substitute_stays_when_it_is_needed_again),
+        cmocka_unit_test(a_substitute_leaves_when_it_is_not_needed),
         cmocka_unit_test(the_last_end_is_heard_of),
         cmocka_unit_test(who_was_spawned_before_an_end_is_counted),
         cmocka_unit_test(who_is_admitted_is_counted),

@@ -61,11 +61,7 @@ static void the_monitor_is_awake_while_a_worker_is(void **state)
 /* The same for a worker that comes back into service for a task that is pinned to it. */
 static void init_dormant(void)
 {
-    init_with(WORKERS);
-    struct weft__worker *w = weft__sched_worker(&sched, 1);
-    weft__a32_store_relaxed(&w->has_no_thread, 0);
-    w->is_extra = true;
-    sched.worker_count = 1;
+    init_substitute();
     has_slept = false;
 }
 static void spawn_pinned(void)
@@ -82,6 +78,29 @@ static void the_monitor_is_awake_while_an_extra_worker_is(void **state)
     static const struct model m = {.name = "monitor: asleep while a worker leaves dormancy",
                                    .init = init_dormant,
                                    .thread = {worker_1, spawn_pinned, sleep_once},
+                                   .check = all_ran};
+    model_passes(&m);
+}
+
+/* The worker that stuck has come back: the substitute is not needed any more. */
+static void init_relieved(void)
+{
+    init_substitute();
+    weft__a32_store_relaxed(&sched.monitor_stuck, 1);
+}
+static void look_and_relieve(void)
+{
+    (void)look_at_all(&sched);
+    model_wait(is_out_of_service, NULL, "the substitute to leave service");
+    stop_all();
+}
+
+static void the_monitor_relieves_a_substitute(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "monitor: a substitute is relieved",
+                                   .init = init_relieved,
+                                   .thread = {worker_1, look_and_relieve},
                                    .check = all_ran};
     model_passes(&m);
 }
@@ -248,6 +267,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_monitor_is_awake_while_a_worker_is),
         cmocka_unit_test(the_monitor_is_awake_while_an_extra_worker_is),
+        cmocka_unit_test(the_monitor_relieves_a_substitute),
         cmocka_unit_test(the_monitor_hears_of_the_end),
         cmocka_unit_test(the_task_that_sticks_is_named),
         cmocka_unit_test(the_clock_of_a_thread_in_a_task_is_known),

@@ -51,7 +51,7 @@ static void work(struct weft__worker *w)
         idle_rounds = t ? 0 : idle_rounds + 1;
         if (t)
             run_body(w, t);
-        else if (is_surplus(w))
+        else if (weft__worker_is_surplus(w))
             be_dormant(w, is_stopped, w);
         else if (!weft__worker_linger(w, is_stopped, w)) {
             stop_searching(w, false);
@@ -105,6 +105,24 @@ static inline void init_one_worker(void)
     init_with(1);
 }
 
+/* Worker 1 stands in for worker 0. */
+static struct weft__worker *substitute;
+
+static inline void init_substitute(void)
+{
+    init_with(WORKERS);
+    substitute = weft__sched_worker(&sched, 1);
+    substitute->is_extra = true;
+    weft__a32_store_relaxed(&substitute->has_no_thread, 0);
+    sched.worker_count = 1;
+    sched.extra_max = 1;
+}
+static inline bool is_out_of_service(void *arg)
+{
+    (void)arg;
+    return atomic_load_explicit(&substitute->is_dormant.v, memory_order_relaxed) == 1;
+}
+
 static void all_ran(void)
 {
     for (int i = 0; i < TASKS; i++)
@@ -127,11 +145,15 @@ static void spawn(int i)
     weft__sched_enqueue(&sched.core, &tasks[i]);
 }
 
+static inline void stop_all(void)
+{
+    weft__a32_store_seq_cst(&sched.stop, 1);
+    weft__sched_wake_all(&sched);
+}
 static inline void wait_and_stop(void)
 {
     MODEL_CHECK(weft__sched_wait_quiescent(&sched, WEFT_NEVER));
-    weft__a32_store_seq_cst(&sched.stop, 1);
-    weft__sched_wake_all(&sched);
+    stop_all();
 }
 
 #endif
