@@ -11,10 +11,21 @@
 
 #define FAN_OUT 2 /* how many others a thread sends for when it gets to the queue */
 
+/* Those at work keep up when the jobs that are left would take them no longer than so many times as
+ * long as the last moment, if each took as long as those that have begun in it. */
+#define KEEPS_UP_TIMES 4
+#ifdef WEFT_MODEL
+#define KEEPS_UP_MIN 1
+#else
+#define KEEPS_UP_MIN 4 /* jobs in a moment; fewer tell nothing */
+#endif
+#define STAND_BY_NS 50000 /* such a moment, but for the kernel's slack */
+
 struct weft__pool_thread {
     struct weft__pool *pool;
     struct weft__thread thread; /* written under the lock; read by who joins it */
     struct weft__node node;     /* in pool->idle, under the lock */
+    size_t begun;               /* pool->begun when it was sent for; under the lock */
     weft__a32 word;             /* futex: enum idling; written under the lock */
 };
 
@@ -80,6 +91,7 @@ static struct weft__task *pop(struct weft__pool *p)
         return NULL;
     p->first = n->next;
     p->queued--;
+    p->begun++;
     return WEFT__CONTAINER_OF(n, struct weft__task, qnode);
 }
 
@@ -95,6 +107,17 @@ static void join(struct weft__pool_thread *t)
 
 /* Under the lock. The word is to be woken, and by then perhaps not there any more: no store. NULL:
  * nobody sleeps on it. */
+static weft__a32 *send_for(struct weft__pool *p, struct weft__pool_thread *t)
+{
+    p->coming++;
+    t->begun = p->begun;
+    /* relaxed, here and below: the thread looks at what is under the lock */
+    bool is_asleep = weft__a32_load_relaxed(&t->word) == ASLEEP;
+    weft__a32_store_relaxed(&t->word, TAKEN);
+    return is_asleep ? &t->word : NULL;
+}
+
+/* Under the lock; likewise. */
 static weft__a32 *take_idle(struct weft__pool *p)
 {
     struct weft__pool_thread *t = p->lingers;
@@ -103,11 +126,15 @@ static weft__a32 *take_idle(struct weft__pool *p)
     p->lingers = NULL;
     weft__list_remove(&t->node);
     p->idle_count--;
-    p->coming++;
-    /* relaxed, here and below: the thread looks at the list, under the lock */
-    bool is_asleep = weft__a32_load_relaxed(&t->word) == ASLEEP;
-    weft__a32_store_relaxed(&t->word, TAKEN);
-    return is_asleep ? &t->word : NULL;
+    return send_for(p, t);
+}
+
+/* Under the lock; likewise. */
+static weft__a32 *take_stand_by(struct weft__pool *p)
+{
+    struct weft__pool_thread *t = p->stands_by;
+    p->stands_by = NULL;
+    return send_for(p, t);
 }
 
 static void wake(weft__a32 *word)
@@ -125,6 +152,7 @@ static int start_thread(struct weft__pool *p)
     if (t == NULL)
         return -ENOMEM;
     t->pool = p;
+    t->begun = p->begun;
     int rc = weft__sys_thread_start(&t->thread, "weft-blocking", thread_main, t);
     if (rc < 0) {
         weft__free(t);
@@ -141,7 +169,9 @@ static int start_thread(struct weft__pool *p)
 static int send_for_thread(struct weft__pool *p, weft__a32 **ret_word)
 {
     int rc = 0;
-    if (p->idle_count > 0)
+    if (p->stands_by != NULL && p->lingers == NULL)
+        *ret_word = take_stand_by(p);
+    else if (p->idle_count > 0)
         *ret_word = take_idle(p);
     else if (p->thread_count < p->threads_max)
         rc = start_thread(p);
@@ -192,11 +222,49 @@ static bool idle(struct weft__pool *p, struct weft__pool_thread *me)
     return false;
 }
 
-/* Runs a job, and sends for others before where jobs are left. Under the lock, which is dropped
- * meanwhile. */
+/* ---- standing by ---- */
+
+/* Under the lock: whether so many jobs have begun since `begun` that those at work will soon have
+ * run what is left. */
+static bool keeps_up(const struct weft__pool *p, size_t begun)
+{
+    size_t n = p->begun - begun;
+    return n >= KEEPS_UP_MIN && p->queued <= KEEPS_UP_TIMES * n;
+}
+
+/* Under the lock, which is dropped meanwhile: for as long as jobs come in bursts, and those at work
+ * keep up with them. True: it is needed. */
+static bool stand_by(struct weft__pool *p, struct weft__pool_thread *me)
+{
+    p->stands_by = me;
+    do {
+        p->relies = false;
+        me->begun = p->begun;
+        weft__a32_store_relaxed(&me->word, ASLEEP);
+        uint64_t until_ns = weft__sys_now_ns() + STAND_BY_NS;
+        weft__lock_release(&p->lock);
+        (void)weft__sys_futex_wait(&me->word, ASLEEP, until_ns);
+        weft__lock_acquire(&p->lock);
+        if (p->stands_by != me) {
+            p->coming--;
+            return true;
+        }
+    } while (p->queued == 0 ? p->relies : keeps_up(p, me->begun));
+    p->stands_by = NULL;
+    return p->queued != 0;
+}
+
+/* ---- a thread of the pool ---- */
+
+/* Runs a job, and sends for others before where jobs are left, unless somebody stands by. Under the
+ * lock, which is dropped meanwhile. */
 static void run_one(struct weft__pool *p, struct weft__task *job, unsigned others)
 {
     weft__a32 *word[FAN_OUT] = {NULL};
+    if (p->stands_by != NULL && p->queued > 0) {
+        p->relies = true;
+        others = 0;
+    }
     for (unsigned i = 0; i < others && p->queued > p->coming; i++)
         (void)send_for_thread(p, &word[i]); /* else we get to it ourselves */
     weft__lock_release(&p->lock);
@@ -212,6 +280,8 @@ static void work(struct weft__pool *p, struct weft__pool_thread *me)
     struct weft__task *job;
     do {
         p->coming--;
+        if (keeps_up(p, me->begun) && (p->stands_by != NULL || !stand_by(p, me)))
+            continue;
         if ((job = pop(p)) != NULL)
             run_one(p, job, FAN_OUT);
         while ((job = pop(p)) != NULL)
@@ -242,6 +312,16 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
+/* Under the lock: whether somebody will get to a job that is queued now, even if those at work are
+ * blocked. */
+static bool is_attended(const struct weft__pool *p)
+{
+    if (p->coming > 0)
+        return true;
+    /* Who stands by looks after those at work, once there are some. */
+    return p->stands_by != NULL && p->thread_count - p->idle_count > 1;
+}
+
 int weft__pool_submit(struct weft__pool *p, struct weft__task *job)
 {
     weft__a32 *word = NULL;
@@ -251,7 +331,8 @@ int weft__pool_submit(struct weft__pool *p, struct weft__task *job)
         weft__task_refuse(job);
         return 0;
     }
-    int rc = p->coming == 0 ? send_for_thread(p, &word) : 0;
+    /* Who lingers is there at once, sooner than any that are coming. */
+    int rc = p->lingers == NULL && is_attended(p) ? 0 : send_for_thread(p, &word);
     if (rc == 0) {
         job->qnode.next = NULL;
         if (p->first)
@@ -276,6 +357,8 @@ void weft__pool_close(struct weft__pool *p)
     p->queued = 0;
     while (!weft__list_is_empty(&p->idle))
         wake(take_idle(p));
+    if (p->stands_by)
+        wake(take_stand_by(p));
     weft__lock_release(&p->lock);
     /* Destructors run without the lock. */
     while (n) {
@@ -309,7 +392,7 @@ void weft__pool_counts(struct weft__pool *p, unsigned *ret_threads, unsigned *re
 {
     weft__lock_acquire(&p->lock);
     *ret_threads = p->thread_count;
-    *ret_idle = p->idle_count;
+    *ret_idle = p->idle_count + (p->stands_by != NULL);
     *ret_queued = p->queued;
     weft__lock_release(&p->lock);
 }

@@ -10,6 +10,11 @@
  * is left behind (a counter beside the queue would go wrong exactly there). One of them may linger
  * for a moment, when it has run out of jobs: it is taken first, and no system call wakes it.
  *
+ * To wake threads for jobs that are over sooner than these get there is a waste, and took two
+ * thirds of the time of such jobs. So who gets there and finds that those at work keep up, stands
+ * by: nobody else is sent for then, and it looks every 50 us whether they still do. If not, as one
+ * of them is blocked, say, it takes part, and sends for others.
+ *
  * A thread that ends is joined by the next one that does, and the last by weft__pool_join(): after
  * that nothing of the pool runs any more, and before it at most one thread waits to be joined.
  */
@@ -31,11 +36,14 @@ struct weft__pool {
     struct weft__lock lock; /* guards what follows */
     struct weft__qnode *first, *last;
     size_t queued;
+    size_t begun;           /* jobs ever taken from the queue, modulo 2^64 */
     struct weft__node idle; /* of threads, latest first: its cache is warm */
     unsigned idle_count, thread_count;
-    struct weft__pool_thread *lingers; /* one of the idle, that is awake; NULL: none */
-    struct weft__linger luck;          /* of who lingers */
-    struct weft__pool_thread *ended;   /* the last one that did; NULL: none */
+    struct weft__pool_thread *lingers;   /* one of the idle, that is awake; NULL: none */
+    struct weft__linger luck;            /* of who lingers */
+    struct weft__pool_thread *stands_by; /* neither idle nor at work; NULL: none */
+    bool relies;                         /* somebody has sent for nobody because of who stands by */
+    struct weft__pool_thread *ended;     /* the last one that did; NULL: none */
     unsigned coming; /* threads that were sent for, and have not got to the queue */
     bool is_closed;
     weft__a32 threads_word; /* futex: changes when a thread ends */

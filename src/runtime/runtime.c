@@ -182,7 +182,7 @@ static void fill(struct weft_runtime *rt, const weft_config *c)
     s->seed = c->seed ? c->seed : weft__sys_random();
     rt->is_simulated = weft__virtual_is_here();
     /* In a simulation threads take turns. */
-    core->may_linger = !rt->is_simulated && !s->is_seeded && weft__sys_affinity_count() > 1;
+    core->processors = rt->is_simulated || s->is_seeded ? 1 : weft__sys_affinity_count();
     fill_hooks(s, c);
     weft__lock_claim(&s->lock);
     weft__lock_claim(&s->drive_lock);
@@ -192,7 +192,7 @@ static void fill(struct weft_runtime *rt, const weft_config *c)
     weft__clock_init(&core->clock, c->start_paused);
     weft__timers_init(&s->outer_timers, weft__clock_now(&core->clock));
     weft__pool_init(&rt->pool, core, c->blocking_threads_max, c->blocking_keep_alive_ns,
-                    core->may_linger, &s->jobs);
+                    core->processors > 1, &s->jobs);
 }
 
 static void stop_threads(struct weft_runtime *rt)

@@ -326,13 +326,15 @@ static bool is_due_soon(const struct weft__worker *w, const struct weft__timers 
 }
 
 /* Whether a moment may be worth it: tasks have been woken from outside since the last time, and may
- * be again. One worker at a time; its place is given up by the caller then. */
+ * be again; and a processor is left for who wakes them. One worker at a time; its place is given up
+ * by the caller then. */
 static bool is_to_linger(struct weft__worker *w)
 {
     struct weft__sched *s = w->sched;
     /* relaxed, all of these: only a guess, and whether somebody has the place is asked again */
     uint64_t remote = weft__a64_load_relaxed(&s->remote_schedules);
-    if (remote == weft__a64_load_relaxed(&s->seen_remote) || !s->core.may_linger ||
+    if (remote == weft__a64_load_relaxed(&s->seen_remote) || s->core.processors == 1 ||
+        weft__a32_load_relaxed(&s->idle_count) + s->core.processors <= s->worker_count ||
         weft__clock_is_paused(&s->core.clock) || weft__a32_load_relaxed(&s->is_lingering) != 0 ||
         is_due_soon(w, &w->timers) || is_due_soon(w, &s->outer_timers))
         return false;

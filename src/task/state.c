@@ -173,7 +173,7 @@ static bool is_woken(void *arg)
 static void linger(struct weft__task *self)
 {
     struct weft__linger *luck = &weft__ctx_get()->luck;
-    if (self->core->may_linger && weft__linger_is_due(luck))
+    if (self->core->processors > 1 && weft__linger_is_due(luck))
         weft__linger_learn(luck, !weft__linger(is_woken, self));
 }
 

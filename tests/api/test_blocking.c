@@ -205,6 +205,47 @@ static void bp_04_no_job_is_stranded(struct test_env *env)
     on_runtime(TEST_CT, 2, WEFT_NEVER, submit_at_the_edge, env);
 }
 
+/* Jobs that take no time, so that few threads are sent for; then one that waits for the next. */
+#define SHORT_JOBS 200
+
+static void *await_next_job(void *has_run)
+{
+    while (!atomic_load((atomic_bool *)has_run))
+        test_pause();
+    return NULL;
+}
+
+static void *next_job(void *has_run)
+{
+    atomic_store((atomic_bool *)has_run, true);
+    return NULL;
+}
+
+static void *block_after_a_burst(void *arg)
+{
+    (void)arg;
+    unsigned n = test_scaled(200);
+    for (unsigned i = 0; i < n; i++) {
+        weft_task *t[SHORT_JOBS + 2];
+        atomic_bool has_run = false;
+        for (int j = 0; j < SHORT_JOBS; j++)
+            t[j] = spawn_job(test_noop, NULL);
+        t[SHORT_JOBS] = spawn_job(await_next_job, &has_run);
+        t[SHORT_JOBS + 1] = spawn_job(next_job, &has_run);
+        for (int j = 0; j < SHORT_JOBS + 2; j++)
+            (void)test_join_value(t[j]);
+    }
+    return NULL;
+}
+
+static void a_job_behind_one_that_blocks_all_of_a_sudden_runs(struct test_env *env)
+{
+    (void)env;
+    on_runtime(TEST_MT1, 2, WEFT_SEC, block_after_a_burst, NULL);
+    on_runtime(TEST_MT4, 8, WEFT_SEC, block_after_a_burst, NULL);
+    on_runtime(TEST_CT, 3, WEFT_SEC, block_after_a_burst, NULL);
+}
+
 /* ---- BP-05 ---- */
 
 static void *use_the_runtime(void *arg)
@@ -766,6 +807,7 @@ TEST_MAIN(IN_TASK(bp_01_value_comes_through_join_and_threads_are_reused),
           IN_TASK(bp_02_panic_in_a_job_is_joined_as_panic), PLAIN(bp_03_pool_grows_to_its_maximum),
           PLAIN(bp_03_a_burst_of_jobs_runs_all_at_once),
           PLAIN(bp_03_idle_threads_end_after_the_keep_alive), PLAIN(bp_04_no_job_is_stranded),
+          PLAIN(a_job_behind_one_that_blocks_all_of_a_sudden_runs),
           IN_TASK(bp_05_jobs_use_the_runtime_they_belong_to),
           ON_MAIN(bp_07_job_racing_with_shutdown_runs_or_is_cancelled),
           PLAIN(bp_08_jobs_at_the_cap_run_once_a_thread_is_free),

@@ -197,7 +197,7 @@ static void an_open_slot_is_seen_before_sleeping(void **state)
 static void init_lingers(uint32_t workers)
 {
     init_with(workers);
-    sched.core.may_linger = true;
+    sched.core.processors = 3;
     weft__a64_store_relaxed(&sched.remote_schedules, 1);
 }
 static void init_one_lingers(void)
@@ -429,7 +429,7 @@ static void init_relieved(void)
 static void init_relieved_lingers(void)
 {
     init_relieved();
-    sched.core.may_linger = true;
+    sched.core.processors = 3;
     weft__a64_store_relaxed(&sched.remote_schedules, 1);
 }
 /* As the end of weft_block_in_place(). */

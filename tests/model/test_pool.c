@@ -18,16 +18,17 @@
 
 #include <cmocka.h>
 
-#define JOBS 2
+#define JOBS 3 /* at most */
 
 static struct weft__core core;
 static struct weft__slab slab;
 static struct weft__task slots[JOBS];
 static struct weft__pool pool;
 static weft__a32 outside;
-static int ran[JOBS], cancelled[JOBS], ended;
+static int ran[JOBS], cancelled[JOBS];
+static unsigned ended;
 static weft__a32 is_submitted;
-static bool jobs_meet; /* each job waits until the other one runs */
+static unsigned first_to_meet; /* this job and those after it wait until all of them run */
 
 static bool admit(struct weft__core *c)
 {
@@ -51,18 +52,21 @@ static int submit_blocking(struct weft__core *c, struct weft__task *t)
 static const struct weft__core_ops ops = {
     .admit = admit, .ended_outside = ended_outside, .submit_blocking = submit_blocking};
 
-static bool both_run(void *arg)
+static bool have_met(void *arg)
 {
     (void)arg;
-    return ran[0] && ran[1];
+    for (unsigned i = first_to_meet; i < job_count; i++)
+        if (!ran[i])
+            return false;
+    return true;
 }
 static void *job(void *arg)
 {
-    int i = (int)(intptr_t)arg;
+    unsigned i = (unsigned)(uintptr_t)arg;
     MODEL_CHECK(ran[i] == 0);
     ran[i] = 1;
-    if (jobs_meet)
-        model_wait(both_run, NULL, "both to run");
+    if (i >= first_to_meet)
+        model_wait(have_met, NULL, "the others to run");
     return NULL;
 }
 static void drop_arg(void *arg)
@@ -71,7 +75,7 @@ static void drop_arg(void *arg)
     MODEL_CHECK(cancelled[i] == 0);
     cancelled[i] = 1;
 }
-static void init_with(unsigned threads_max, bool may_linger)
+static void init_with(unsigned n, unsigned threads_max, bool may_linger)
 {
     static const weft_site site = {"model", "model", 1};
     static const weft_spawn_options o = {.drop_arg = drop_arg};
@@ -81,7 +85,7 @@ static void init_with(unsigned threads_max, bool may_linger)
     memset(ran, 0, sizeof ran);
     memset(cancelled, 0, sizeof cancelled);
     ended = 0;
-    jobs_meet = false;
+    first_to_meet = n;
     weft__a32_store_relaxed(&outside, 0);
     weft__a32_store_relaxed(&is_submitted, 0);
     core.ops = &ops;
@@ -89,19 +93,19 @@ static void init_with(unsigned threads_max, bool may_linger)
     weft__a64_store_relaxed(&core.refs, 1);
     slab.core = &core;
     slab.fresh = slots;
-    slab.fresh_end = slots + JOBS;
-    slab.free_count = slab.slot_count = JOBS;
+    slab.fresh_end = slots + n;
+    slab.free_count = slab.slot_count = n;
     weft__pool_init(&pool, &core, threads_max, WEFT_MS, may_linger, &outside);
     model_name(&pool, sizeof pool, "pool");
     model_name(slots, sizeof slots, "jobs");
     job_count = 0;
-    for (int i = 0; i < JOBS; i++)
-        MODEL_CHECK(weft__task_spawn(&core, WEFT__TASK_BLOCKING, &o, job, (void *)(intptr_t)i, NULL,
-                                     &site) == 0);
+    for (unsigned i = 0; i < n; i++)
+        MODEL_CHECK(weft__task_spawn(&core, WEFT__TASK_BLOCKING, &o, job, (void *)(uintptr_t)i,
+                                     NULL, &site) == 0);
 }
 static void init(unsigned threads_max)
 {
-    init_with(threads_max, false);
+    init_with(2, threads_max, false);
 }
 static void init_one_thread(void)
 {
@@ -114,19 +118,28 @@ static void init_two_threads(void)
 static void init_jobs_meet(void)
 {
     init(2);
-    jobs_meet = true;
+    first_to_meet = 0;
+}
+static void init_last_two_meet(void)
+{
+    init_with(3, 2, false);
+    first_to_meet = 1;
+}
+static void init_three_jobs(void)
+{
+    init_with(3, 2, false);
 }
 
 static void init_one_lingers(void)
 {
-    init_with(1, true);
+    init_with(2, 1, true);
 }
 static void init_two_linger(void)
 {
-    init_with(2, true);
+    init_with(2, 2, true);
 }
 
-static void submit(int i)
+static void submit(unsigned i)
 {
     MODEL_CHECK(weft__pool_submit(&pool, jobs[i]) == 0);
     (void)weft__a32_add_seq_cst(&is_submitted, 1);
@@ -134,7 +147,7 @@ static void submit(int i)
 static bool all_submitted(void *arg)
 {
     (void)arg;
-    return atomic_load_explicit(&is_submitted.v, memory_order_relaxed) == JOBS;
+    return atomic_load_explicit(&is_submitted.v, memory_order_relaxed) == job_count;
 }
 
 static void submit_0(void)
@@ -145,45 +158,46 @@ static void submit_1(void)
 {
     submit(1);
 }
-static void submit_both(void)
+static void submit_all(void)
 {
-    submit(0);
-    submit(1);
+    for (unsigned i = 0; i < job_count; i++)
+        submit(i);
 }
 static void close_and_join(void)
 {
     weft__pool_close(&pool);
     weft__pool_join(&pool);
 }
-static bool both_ended(void *arg)
+static bool all_ended(void *arg)
 {
     (void)arg;
-    return ended == JOBS;
+    return ended == job_count;
 }
-/* Closes when both have run: a job that no thread takes is a deadlock. */
-static void close_after_both(void)
+/* Closes when all have run: a job that no thread takes is a deadlock. */
+static void close_after_all(void)
 {
-    model_wait(all_submitted, NULL, "both to be submitted");
-    model_wait(both_ended, NULL, "both to end");
+    model_wait(all_submitted, NULL, "all to be submitted");
+    model_wait(all_ended, NULL, "all to end");
     close_and_join();
 }
 
 static void each_came_to_an_end(void)
 {
-    for (int i = 0; i < JOBS; i++)
+    for (unsigned i = 0; i < job_count; i++)
         MODEL_CHECK(ran[i] + cancelled[i] == 1);
-    MODEL_CHECK(ended == JOBS);
+    MODEL_CHECK(ended == job_count);
     MODEL_CHECK(pool.thread_count == 0 && pool.idle_count == 0 && pool.queued == 0);
-    MODEL_CHECK(pool.coming == 0);
+    MODEL_CHECK(pool.coming == 0 && pool.stands_by == NULL);
     MODEL_CHECK(pool.ended == NULL); /* and no block is left: each thread was joined */
     MODEL_CHECK(weft__a32_load_relaxed(&outside) == 0);
-    MODEL_CHECK(slab.free_count == JOBS);
+    MODEL_CHECK(slab.free_count == job_count);
     MODEL_CHECK(weft__a64_load_relaxed(&core.refs) == 1);
 }
-static void both_ran(void)
+static void all_ran(void)
 {
     each_came_to_an_end();
-    MODEL_CHECK(ran[0] && ran[1]);
+    for (unsigned i = 0; i < job_count; i++)
+        MODEL_CHECK(ran[i]);
 }
 
 static void a_thread_that_times_out_leaves_no_job_behind(void **state)
@@ -191,8 +205,8 @@ static void a_thread_that_times_out_leaves_no_job_behind(void **state)
     (void)state;
     static const struct model m = {.name = "pool: one thread, two jobs, keep-alive runs out",
                                    .init = init_one_thread,
-                                   .thread = {submit_both, close_after_both},
-                                   .check = both_ran,
+                                   .thread = {submit_all, close_after_all},
+                                   .check = all_ran,
                                    .time_races = true};
     model_passes(&m);
 }
@@ -203,15 +217,15 @@ static void a_thread_that_lingers_leaves_no_job_behind(void **state)
     (void)state;
     static const struct model m = {.name = "pool: one thread that lingers, two jobs",
                                    .init = init_one_lingers,
-                                   .thread = {submit_both, close_after_both},
-                                   .check = both_ran,
+                                   .thread = {submit_all, close_after_all},
+                                   .check = all_ran,
                                    .time_races = true};
     model_passes(&m);
     static const struct model two = {.name = "pool: two threads, one of which lingers",
                                      .init = init_two_linger,
                                      .bound_less = 1,
-                                     .thread = {submit_0, submit_1, close_after_both},
-                                     .check = both_ran,
+                                     .thread = {submit_0, submit_1, close_after_all},
+                                     .check = all_ran,
                                      .time_races = true};
     model_passes(&two);
 }
@@ -222,8 +236,34 @@ static void two_submitters_and_two_threads(void **state)
     static const struct model m = {.name = "pool: two threads, two submitters",
                                    .init = init_two_threads,
                                    .bound_less = 1,
-                                   .thread = {submit_0, submit_1, close_after_both},
-                                   .check = both_ran,
+                                   .thread = {submit_0, submit_1, close_after_all},
+                                   .check = all_ran,
+                                   .time_races = true};
+    model_passes(&m);
+}
+
+/* The second thread stands by, as the first job has ended before it comes; and the first thread
+ * gets no further. */
+static void who_stands_by_takes_over(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "pool: a thread stands by, two jobs wait for each other",
+                                   .init = init_last_two_meet,
+                                   .bound_less = 1,
+                                   .thread = {submit_all, close_after_all},
+                                   .check = all_ran,
+                                   .time_races = true};
+    model_passes(&m);
+}
+
+static void who_stands_by_hears_of_a_close(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "pool: a thread stands by, and close",
+                                   .init = init_three_jobs,
+                                   .bound_less = 1,
+                                   .thread = {submit_all, close_and_join},
+                                   .check = each_came_to_an_end,
                                    .time_races = true};
     model_passes(&m);
 }
@@ -244,8 +284,8 @@ static void jobs_that_wait_for_each_other_both_run(void **state)
     (void)state;
     static const struct model m = {.name = "pool: two jobs that wait for each other",
                                    .init = init_jobs_meet,
-                                   .thread = {submit_both, close_after_both},
-                                   .check = both_ran};
+                                   .thread = {submit_all, close_after_all},
+                                   .check = all_ran};
     model_passes(&m);
 }
 
@@ -299,6 +339,8 @@ int main(void)
         cmocka_unit_test(a_thread_that_lingers_leaves_no_job_behind),
         cmocka_unit_test(two_submitters_and_two_threads),
         cmocka_unit_test(jobs_that_wait_for_each_other_both_run),
+        cmocka_unit_test(who_stands_by_takes_over),
+        cmocka_unit_test(who_stands_by_hears_of_a_close),
         cmocka_unit_test(a_close_runs_or_cancels_each_job),
         cmocka_unit_test(a_counter_beside_the_queue_is_found),
     };
