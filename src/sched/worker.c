@@ -394,6 +394,12 @@ static void stop_searching(struct weft__worker *w, bool found)
         weft__sched_wake_one(w->sched);
 }
 
+#ifdef WEFT_MODEL
+#define SEARCH_PAUSES 1
+#else
+#define SEARCH_PAUSES 32
+#endif
+
 static struct weft__task *search(struct weft__worker *w)
 {
     if (weft__a32_load_relaxed(&w->sched->worker_high) < 2 || !start_searching(w))
@@ -406,7 +412,9 @@ static struct weft__task *search(struct weft__worker *w)
             t = weft__worker_take_classed(w);
         if (t)
             return t;
-        for (int i = 0; i < 32; i++)
+        /* Leaves the lines of the others alone for a while, unless something comes from outside:
+         * that is for whoever searches, and mostly waited for. */
+        for (int i = 0; i < SEARCH_PAUSES && weft__inject_len(&w->sched->inject) == 0; i++)
             weft__cpu_relax();
     }
     return NULL;
