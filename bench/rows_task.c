@@ -106,6 +106,34 @@ static long spawn_many_join(long n)
     return rounds * batch;
 }
 
+/* Measures what a thread that is no worker does: op(rt, n), which returns how many operations it
+ * did. */
+static void outside(const struct bench_row *row, const char *threads, long n,
+                    long (*op)(weft_runtime *rt, long n))
+{
+    weft_runtime *rt = bench_runtime(threads);
+    double v[100], cpu = 0, wall = 0;
+    long ops = 0;
+    int reps = bench_reps();
+    for (int rep = -1; rep < reps; rep++) {
+        if (rep == 0) {
+            cpu = bench_cpu_ns();
+            wall = bench_wall_ns();
+        }
+        double start = bench_wall_ns();
+        ops = op(rt, n);
+        if (rep >= 0)
+            v[rep] = (bench_wall_ns() - start) / (double)ops;
+    }
+    cpu = bench_cpu_ns() - cpu;
+    wall = bench_wall_ns() - wall;
+    char extra[96];
+    snprintf(extra, sizeof extra, "cpu_ns=%.1f cores=%.2f", cpu / (double)ops / (double)reps,
+             cpu / wall);
+    bench_report(row, threads, n, ops, v, reps, extra);
+    BENCH_CHECK(weft_runtime_destroy(rt) == 0);
+}
+
 static weft_task *remote_task[BATCH];
 
 static void *join_all(void *arg)
@@ -117,36 +145,41 @@ static void *join_all(void *arg)
     return NULL;
 }
 
+static long spawn_and_join_outside(weft_runtime *rt, long n)
+{
+    weft_spawn_options options = {.runtime = weft_runtime_handle(rt)};
+    long batch = n < BATCH ? n : BATCH, rounds = n / batch;
+    for (long r = 0; r < rounds; r++) {
+        for (long i = 0; i < batch; i++)
+            BENCH_CHECK(weft_spawn_with(&options, identity, (void *)i, &remote_task[i]) == 0);
+        BENCH_CHECK(weft_block_on(rt, join_all, (void *)batch, NULL) == 0);
+    }
+    weft_handle_unref(options.runtime);
+    return rounds * batch;
+}
+
 /* Spawned from a thread that is no worker. */
 static void spawn_many_remote(const struct bench_row *row, const char *threads, long n)
 {
-    weft_runtime *rt = bench_runtime(threads);
-    weft_spawn_options options = {.runtime = weft_runtime_handle(rt)};
-    long batch = n < BATCH ? n : BATCH, rounds = n / batch;
-    double v[100], cpu = 0, wall = 0;
-    int reps = bench_reps();
-    for (int rep = -1; rep < reps; rep++) {
-        if (rep == 0) {
-            cpu = bench_cpu_ns();
-            wall = bench_wall_ns();
-        }
-        double start = bench_wall_ns();
-        for (long r = 0; r < rounds; r++) {
-            for (long i = 0; i < batch; i++)
-                BENCH_CHECK(weft_spawn_with(&options, identity, (void *)i, &remote_task[i]) == 0);
-            BENCH_CHECK(weft_block_on(rt, join_all, (void *)batch, NULL) == 0);
-        }
-        if (rep >= 0)
-            v[rep] = (bench_wall_ns() - start) / (double)(rounds * batch);
-    }
-    cpu = bench_cpu_ns() - cpu;
-    wall = bench_wall_ns() - wall;
-    char extra[96];
-    snprintf(extra, sizeof extra, "cpu_ns=%.1f cores=%.2f",
-             cpu / (double)(rounds * batch) / (double)reps, cpu / wall);
-    bench_report(row, threads, n, rounds * batch, v, reps, extra);
-    weft_handle_unref(options.runtime);
-    BENCH_CHECK(weft_runtime_destroy(rt) == 0);
+    outside(row, threads, n, spawn_and_join_outside);
+}
+
+static void *join_each(void *arg)
+{
+    (void)spawn_join_seq((long)arg);
+    return NULL;
+}
+
+static long join_each_outside(weft_runtime *rt, long n)
+{
+    BENCH_CHECK(weft_block_on(rt, join_each, (void *)n, NULL) == 0);
+    return n;
+}
+
+/* Spawned and joined by the body of weft_block_on(), which runs on the thread that called it. */
+static void block_on_join(const struct bench_row *row, const char *threads, long n)
+{
+    outside(row, threads, n, join_each_outside);
 }
 
 struct chain {
@@ -286,6 +319,7 @@ const struct bench_row bench_rows_task[] = {
     {.name = "spawn_many", .n = 200000, .is_micro = true, .op = spawn_many},
     {.name = "spawn_many_join", .n = 200000, .is_micro = true, .op = spawn_many_join},
     {.name = "spawn_many_remote", .n = 100000, .whole = spawn_many_remote},
+    {.name = "block_on_join", .n = 20000, .whole = block_on_join},
     {.name = "chained_spawn", .n = 200000, .is_micro = true, .op = chained_spawn},
     {.name = "yield_many", .n = 1000000, .is_micro = true, .op = yield_many},
     {.name = "ctx_switch", .n = 1000000, .is_micro = true, .op = ctx_switch},

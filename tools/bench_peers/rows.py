@@ -15,6 +15,7 @@ ROWS = [
     row('spawn_many', 100000, 12345, 'spawn 10,000 detached tasks, wait until all have ended', up_to=10000),
     row('spawn_many_join', 100000, 12345, 'spawn 10,000 tasks, join each', up_to=10000),
     row('spawn_many_remote', 50000, 12345, 'the same from a thread that is no worker', up_to=10000),
+    row('block_on_join', 20000, 1237, 'spawn and join one after another, by the body of block_on'),
     row('chained_spawn', 100000, 2345, 'each task spawns the next one, 1,000 long', up_to=1000),
     row('yield_many', 400000, 1237, '200 tasks yield', unit=200),
     row('ctx_switch', 200000, 1237, 'two tasks yield to each other', unit=2),
@@ -70,6 +71,7 @@ ABSENT = {
     'tokio': {},
     'go': {
         'spawn_many_remote': 'every thread of a Go program belongs to the runtime',
+        'block_on_join': 'the same; main() is a goroutine, as in spawn_join_seq',
         'join_set': 'no such thing in the standard library',
         'timeout_ready': 'nothing puts a time limit around any wait; one selects on a timer',
         'timeout_yield': 'the same',
@@ -81,6 +83,7 @@ ABSENT = {
     },
     'boost': {
         'spawn_many_remote': 'a fiber is made on the thread that runs it',
+        'block_on_join': 'main() is a fiber, as in spawn_join_seq',
         'join_set': 'no such thing',
         'sem_contended': 'no semaphore',
         'sem4_contended': 'no semaphore',

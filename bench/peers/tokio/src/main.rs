@@ -31,6 +31,7 @@ fn main() {
         "spawn_many" => run(row, th, n, rows_task::spawn_many),
         "spawn_many_join" => run(row, th, n, rows_task::spawn_many_join),
         "spawn_many_remote" => rows_task::spawn_many_remote(row, th, n),
+        "block_on_join" => rows_task::block_on_join(row, th, n),
         "chained_spawn" => run(row, th, n, rows_task::chained_spawn),
         "yield_many" => run(row, th, n, |n| rows_task::yields(n, 200)),
         "ctx_switch" => run(row, th, n, |n| rows_task::yields(n, 2)),

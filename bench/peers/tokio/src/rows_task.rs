@@ -100,6 +100,16 @@ pub fn spawn_many_remote(row: &str, threads: &str, n: usize) {
     });
 }
 
+/// Spawned and awaited by the body of block_on(), which runs on the thread that called it.
+pub fn block_on_join(row: &str, threads: &str, n: usize) {
+    let rt = runtime(threads);
+    repeat(row, threads, n, || {
+        let start = Instant::now();
+        let ops = rt.block_on(spawn_join_seq(n));
+        (ops, since_ns(start))
+    });
+}
+
 fn chain(done: oneshot::Sender<usize>, left: usize, depth: usize) {
     if left == 0 {
         done.send(depth).unwrap();
