@@ -20,9 +20,9 @@ int weft__driver_create(struct weft__driver **ret);
 void weft__driver_destroy(struct weft__driver *d);
 
 /*
- * Waits for events at most timeout_ns (0: just look; WEFT_NEVER: until woken) and wakes the tasks
- * concerned; takes at most max_events. One caller at a time: the scheduler sees to that. Returns
- * the number of events (0 after a wake).
+ * Waits for events at most timeout_ns (0: just look, and that only while there is a source, or a
+ * wake to see; WEFT_NEVER: until woken) and wakes the tasks concerned; takes at most max_events.
+ * One caller at a time: the scheduler sees to that. Returns the number of events (0 after a wake).
  */
 int weft__driver_poll(struct weft__driver *d, uint64_t timeout_ns, int max_events);
 /* Makes the poll in progress, or the next one, return at once. Any thread. */

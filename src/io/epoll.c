@@ -105,8 +105,18 @@ static inline void fetch_ahead(const struct weft__driver *d, int at, int n)
 #endif
 }
 
+/* Nothing is registered, and no wake is to be forgotten: the kernel has nothing to tell. relaxed: a
+ * source, or a wake, that comes this moment is as good as one that comes after the look. */
+static inline bool has_nothing(const struct weft__driver *d)
+{
+    return weft__driver_source_count(d) == 0 && weft__a32_load_relaxed(&d->wake_pending) == 0;
+}
+
 int weft__driver_poll(struct weft__driver *d, uint64_t timeout_ns, int max_events)
 {
+    /* Workers look every 61 runs: a fifth of what a yield took was this call. */
+    if (timeout_ns == 0 && has_nothing(d))
+        return 0;
     if (max_events > WEFT__IO_EVENTS_MAX)
         max_events = WEFT__IO_EVENTS_MAX;
     int n = weft__sys_epoll_wait(d->epfd, d->batch, max_events, timeout_ns);

@@ -10,7 +10,7 @@
 #include "workers.h"
 
 #include "base/model.h"
-#include "io/driver.h"
+#include "io/epoll.h"
 #include "sys/table.h"
 
 static bool is_signalled, has_event, event_was_seen;
@@ -85,6 +85,7 @@ static void init_driver_with(uint32_t workers)
     weft__sys_table.epoll_pwait2 = fake_epoll_pwait2;
     weft__sys_table.epoll_wait = fake_epoll_wait;
     MODEL_CHECK(weft__driver_create(&sched.core.driver) == 0);
+    weft__a64_store_relaxed(&sched.core.driver->registered, 1); /* the socket, which it looks for */
 }
 static void driver_is_left(void)
 {

@@ -515,6 +515,39 @@ static void a_wake_ends_one_poll(void **state)
     }
 }
 
+static int looks;
+
+static int epoll_wait_counted(int epfd, struct epoll_event *events, int max, int timeout_ms)
+{
+    looks++;
+    return real.epoll_wait(epfd, events, max, timeout_ms);
+}
+
+static void a_look_without_sources_asks_nobody(void **state)
+{
+    (void)state;
+    looks = 0;
+    weft__sys_table.epoll_wait = epoll_wait_counted;
+    assert_int_equal(weft__driver_poll(driver, 0, 10), 0);
+    assert_int_equal(looks, 0);
+
+    weft__driver_wake(driver); /* is seen, and forgotten */
+    assert_int_equal(weft__driver_poll(driver, 0, 10), 0);
+    assert_int_equal(looks, 1);
+    assert_int_equal(weft__driver_poll(driver, 0, 10), 0);
+    assert_int_equal(looks, 1);
+
+    int peer;
+    struct weft__source *s = open_source(&peer);
+    assert_int_equal(weft__driver_poll(driver, 0, 10), 1); /* it can be written to */
+    assert_int_equal(weft__driver_poll(driver, 0, 10), 0);
+    assert_int_equal(looks, 3);
+    weft__source_close(weft__source_handle(s));
+    assert_int_equal(weft__driver_poll(driver, 0, 10), 0);
+    assert_int_equal(looks, 3);
+    close(peer);
+}
+
 static void shutdown_ends_waits_now_and_later(void **state)
 {
     (void)state;
@@ -838,6 +871,7 @@ int main(void)
         TEST(releasing_a_descriptor),
         TEST(slots_do_not_move),
         TEST(a_wake_ends_one_poll),
+        TEST(a_look_without_sources_asks_nobody),
         TEST(shutdown_ends_waits_now_and_later),
         TEST(sources_outlive_the_driver),
         TEST(a_registration_that_fails_takes_nothing),
