@@ -116,8 +116,9 @@ static inline void weft__mpsc_wake_receiver(struct weft__mpsc *ch, struct weft__
 /* Nothing more can come: what is in the queue is the last. */
 static inline bool weft__mpsc_is_over(const struct weft__mpsc *ch)
 {
-    return weft__mpsc_has(ch, WEFT__MPSC_NO_SENDER) ||
-           (weft__mpsc_has(ch, WEFT__MPSC_CLOSED) && ch->reserved == 0);
+    uint32_t flags = weft__a32_load_relaxed(&ch->flags); /* written under the lock */
+    return WEFT__UNLIKELY(flags != 0) &&
+           ((flags & WEFT__MPSC_NO_SENDER) || ((flags & WEFT__MPSC_CLOSED) && ch->reserved == 0));
 }
 
 /* Slots free, by head as last looked at. */

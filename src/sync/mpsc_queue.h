@@ -114,18 +114,27 @@ static inline bool weft__mpsc_queue_look(struct weft__mpsc_queue *q)
 /* Unbounded: the block is read to its end, and another one begun. */
 void weft__mpsc_queue_leave_block(struct weft__mpsc_queue *q);
 
-/* Up to limit elements that look() has seen; fewer at the end of the ring or of a block. They lie
- * there until the reader says that they are done(). */
+/* The oldest of the elements that look() has seen; where it lies. It lies there until the reader
+ * says that it is done(). */
+static inline char *weft__mpsc_queue_first(struct weft__mpsc_queue *q)
+{
+    uint64_t next = q->next;
+    if (q->ring == NULL && (next & q->mask) == 0 && next != 0)
+        weft__mpsc_queue_leave_block(q);
+    char *slot = q->read_base + (next & q->mask) * q->elem_bytes;
+    WEFT__MODEL_READ_BYTES(slot, q->elem_bytes);
+    return slot;
+}
+
+/* Up to limit of them, likewise; fewer at the end of the ring or of a block. */
 static inline char *weft__mpsc_queue_peek(struct weft__mpsc_queue *q, size_t limit,
                                           size_t *ret_count)
 {
     uint64_t next = q->next, count = q->batch_end - next, to_edge = q->mask + 1 - (next & q->mask);
-    if (q->ring == NULL && (next & q->mask) == 0 && next != 0)
-        weft__mpsc_queue_leave_block(q);
     if (count > to_edge)
         count = to_edge;
     *ret_count = count < limit ? (size_t)count : limit;
-    char *slot = q->read_base + (next & q->mask) * q->elem_bytes;
+    char *slot = weft__mpsc_queue_first(q);
     WEFT__MODEL_READ_BYTES(slot, *ret_count * q->elem_bytes);
     return slot;
 }

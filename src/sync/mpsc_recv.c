@@ -6,6 +6,7 @@
  * slots on, when somebody wants one.
  */
 #include "sync/mpsc.h"
+#include "task/await.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -23,6 +24,22 @@ static WEFT__NOINLINE void hand_slots_on(struct weft__mpsc *ch)
     weft__wake_list_flush(&wakes);
 }
 
+/* Slots have become free. seq_cst, after the store in done(): see the top of mpsc.h */
+static inline void tell_of_slots(struct weft__mpsc *ch)
+{
+    if (WEFT__UNLIKELY(weft__a32_load_seq_cst(&ch->slots_wanted)))
+        hand_slots_on(ch);
+}
+
+/* Takes one element, that look() has seen. */
+static inline void take_one(struct weft__mpsc *ch, void *ret_elem)
+{
+    struct weft__mpsc_queue *q = &ch->q;
+    weft__mpsc_copy(q, ret_elem, weft__mpsc_queue_first(q), 1);
+    weft__mpsc_queue_done(q, 1);
+    tell_of_slots(ch);
+}
+
 /* Takes up to limit elements, at least one, that look() has seen. */
 static inline size_t take(struct weft__mpsc *ch, char *ret_elems, size_t limit)
 {
@@ -36,9 +53,7 @@ static inline size_t take(struct weft__mpsc *ch, char *ret_elems, size_t limit)
         weft__mpsc_queue_done(q, count);
         taken += count;
     } while (taken < limit && weft__mpsc_queue_look(q));
-    /* seq_cst, after the store in done(): see the top of mpsc.h */
-    if (WEFT__UNLIKELY(weft__a32_load_seq_cst(&ch->slots_wanted)))
-        hand_slots_on(ch);
+    tell_of_slots(ch);
     return taken;
 }
 
@@ -150,14 +165,20 @@ static inline int check(const char *call, const weft_mpsc_receiver *rx, const vo
     return 0;
 }
 
-static void wait_init(struct recv_wait *w, const weft_future_ops *ops, struct weft__mpsc *ch,
-                      void *ret_elems, size_t limit)
+static void wait_set(struct recv_wait *w, const weft_future_ops *ops, struct weft__mpsc *ch,
+                     void *ret_elems, size_t limit)
 {
     w->future.ops = ops;
-    weft__waiter_init(&w->waiter);
     w->ch = ch;
     w->ret_elems = ret_elems;
     w->limit = limit < INT_MAX ? limit : INT_MAX;
+}
+
+static void wait_init(struct recv_wait *w, const weft_future_ops *ops, struct weft__mpsc *ch,
+                      void *ret_elems, size_t limit)
+{
+    weft__waiter_init(&w->waiter);
+    wait_set(w, ops, ch, ret_elems, limit);
 }
 
 void weft_mpsc_recv_future_init(weft_mpsc_recv_future *f, weft_mpsc_receiver *rx, void *ret_elem)
@@ -176,19 +197,61 @@ void weft_mpsc_recv_many_future_init(weft_mpsc_recv_future *f, weft_mpsc_receive
 
 /* ---- receive ---- */
 
+/* The wait goes on as a future: a thread waits, a child is refused, or it was woken for nothing. */
+static WEFT__COLD int wait_as_future(struct recv_wait *w, struct weft__mpsc *ch, void *ret_elem)
+{
+    wait_set(w, &recv_ops, ch, ret_elem, 1);
+    return weft__wait_for(&w->future);
+}
+
+static WEFT__COLD int wait_stopped(struct recv_wait *w, struct weft__mpsc *ch,
+                                   struct weft__task *self, int why)
+{
+    w->ch = ch;
+    recv_cancel(&w->future);
+    return weft__wait_stopped(self, why);
+}
+
+/* As weft__wait_for() a receive future, but what happens nearly always, it does by itself: there is
+ * nothing, a sender ends the wait, and the element is there. */
+static WEFT__NOINLINE int recv_later(struct weft__mpsc *ch, void *ret_elem, struct weft__task *self)
+{
+    struct recv_wait w;
+    if (WEFT__UNLIKELY(self == NULL || weft__mpsc_is_ancestors(ch))) {
+        weft__waiter_init(&w.waiter);
+        return wait_as_future(&w, ch, ret_elem);
+    }
+    weft__lock_acquire(&ch->q.lock);
+    bool must_wait = !weft__mpsc_queue_look(&ch->q) && !weft__mpsc_is_over(ch);
+    if (WEFT__LIKELY(must_wait))
+        weft__waitq_push_back(&ch->receiving, &w.waiter, weft__task_waker(self));
+    weft__lock_release(&ch->q.lock);
+    if (WEFT__LIKELY(must_wait)) {
+        int why = weft__wait_pending(self, &recv_ops);
+        if (WEFT__UNLIKELY(why != 0))
+            return wait_stopped(&w, ch, self, why);
+        if (WEFT__UNLIKELY(!weft__waiter_result(&w.waiter) || !weft__mpsc_queue_look(&ch->q)))
+            return wait_as_future(&w, ch, ret_elem);
+    } else if (ch->q.next == ch->q.batch_end) {
+        return -EPIPE;
+    }
+    take_one(ch, ret_elem);
+    return 0;
+}
+
 int weft_mpsc_recv(weft_mpsc_receiver *rx, void *ret_elem)
 {
     int rc = check("weft_mpsc_recv", rx, ret_elem, 1, WEFT__CALLER);
+    struct weft__task *self = weft__task_current();
     if (rc == 0)
-        rc = weft__wait_begin("weft_mpsc_recv", WEFT__CALLER);
+        rc = weft__wait_begin_of(self, "weft_mpsc_recv", WEFT__CALLER);
     if (rc < 0)
         return rc;
-    rc = recv_now(weft__mpsc_of_rx(rx), ret_elem, 1);
-    if (WEFT__LIKELY(rc != -EAGAIN))
-        return rc == 1 ? 0 : rc;
-    weft_mpsc_recv_future f;
-    weft_mpsc_recv_future_init(&f, rx, ret_elem);
-    return weft__wait_for(&f.future);
+    struct weft__mpsc *ch = weft__mpsc_of_rx(rx);
+    if (!weft__mpsc_queue_look(&ch->q))
+        return recv_later(ch, ret_elem, self);
+    take_one(ch, ret_elem);
+    return 0;
 }
 
 int weft_mpsc_try_recv(weft_mpsc_receiver *rx, void *ret_elem)

@@ -23,7 +23,7 @@ static int add_block(struct weft__mpsc *ch)
 }
 
 /* Under the lock: 0; -EPIPE; -EAGAIN; -ENOMEM. */
-static int send_now(struct weft__mpsc *ch, const void *elem, struct weft__wake_list *wakes)
+static inline int send_now(struct weft__mpsc *ch, const void *elem, struct weft__wake_list *wakes)
 {
     while (WEFT__UNLIKELY(weft__mpsc_queue_wants_block(&ch->q)) &&
            !weft__mpsc_has(ch, WEFT__MPSC_CLOSED)) {
@@ -92,7 +92,7 @@ static struct weft__mpsc_want *want_of(weft_future *f)
     return WEFT__CONTAINER_OF(f, struct weft__mpsc_want, future);
 }
 
-static int want_now(struct weft__mpsc_want *w, struct weft__wake_list *wakes)
+static WEFT__NOINLINE int want_now(struct weft__mpsc_want *w, struct weft__wake_list *wakes)
 {
     return w->ret_permit ? reserve_now(w->ch, w->count) : send_now(w->ch, w->elem, wakes);
 }
@@ -216,6 +216,13 @@ void weft_mpsc_send_future_init(weft_mpsc_send_future *f, weft_mpsc_sender *tx, 
     w->elem = elem;
 }
 
+static WEFT__NOINLINE int send_later(weft_mpsc_sender *tx, const void *elem)
+{
+    weft_mpsc_send_future f;
+    weft_mpsc_send_future_init(&f, tx, elem);
+    return weft__wait_for(&f.future);
+}
+
 int weft_mpsc_send(weft_mpsc_sender *tx, const void *elem)
 {
     int rc = check_send("weft_mpsc_send", tx, elem, WEFT__CALLER);
@@ -224,11 +231,7 @@ int weft_mpsc_send(weft_mpsc_sender *tx, const void *elem)
     if (rc < 0)
         return rc;
     rc = try_send(weft__mpsc_of_tx(tx), elem);
-    if (WEFT__LIKELY(rc != -EAGAIN))
-        return rc;
-    weft_mpsc_send_future f;
-    weft_mpsc_send_future_init(&f, tx, elem);
-    return weft__wait_for(&f.future);
+    return WEFT__LIKELY(rc != -EAGAIN) ? rc : send_later(tx, elem);
 }
 
 int weft_mpsc_try_send(weft_mpsc_sender *tx, const void *elem)
