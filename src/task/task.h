@@ -133,20 +133,23 @@ struct weft__drive {
 /* What only the running task uses: lives at the top of its stack, or in the frame of a thread
  * task. */
 struct weft__locals {
-    weft_cleanup *cleanups;
-    struct weft_timeout *timeout_top; /* innermost scope, whatever stands between */
+    /* ---- looked at by each wait ---- */
     /* the scope that expires first, of those not behind a shield */
     struct weft_timeout *timeout;
-    /* innermost cancellation scope, whatever stands between; and of those not behind a shield */
-    struct weft_cancel_scope *cancel_top, *cancel;
+    struct weft_cancel_scope *cancel; /* innermost cancellation scope, of the same */
+    struct weft__drive *drive;        /* innermost; NULL for all but a few */
+    uint16_t shield_depth, no_wait_depth, unconstrained_depth;
+
+    /* ---- the rest ---- */
+    weft_cleanup *cleanups;
+    struct weft_timeout *timeout_top;     /* innermost scope, whatever stands between */
+    struct weft_cancel_scope *cancel_top; /* likewise */
     /* scopes of both kinds that a timer or a token points to: others write into them */
     uint32_t armed_scopes;
-    struct weft__drive *drive;                /* innermost; NULL for all but a few */
+    uint32_t pin_depth;                       /* calls of weft_pin() and blocks to undo */
     struct weft_task_local_binding *bindings; /* innermost task-local */
     struct weft__boundary *boundary;          /* innermost */
     struct weft__stack *stack;                /* what an executor runs on; NULL for threads */
-    uint16_t shield_depth, no_wait_depth, unconstrained_depth;
-    uint32_t pin_depth; /* calls of weft_pin() and blocks to undo */
     /* In weft_iter_try_next(): items that adapters may still look at, and one. 0: outside. */
     uint32_t looks_left;
     uint32_t looks; /* of adapters, where there is no budget that counts them; goes round */
@@ -176,11 +179,27 @@ enum weft__thread_word {
 };
 
 struct weft__task {
+    /* What a turn of a task reads and writes: one line. */
     weft__a64 state;
     struct weft__qnode qnode; /* in the injection queue, or the free list */
     struct weft__core *core;
-    weft_task_fn fn; /* NULL for a polled future */
-    void *arg;       /* or the weft_future */
+    struct weft__stack *stack; /* bound from first run to end; fibers */
+    struct weft__locals *locals;
+    /* weft_future_ops of the wait it is in; written by the task, read by dumps */
+    weft__aptr waiting_for;
+    /* WEFT__ROUTE_*. The class is written by anyone, and counts from the next time the task is
+     * queued. */
+    weft__a32 route;
+    weft__a32 parked_at; /* weft__coarse(), as its worker last saw the clock; for dumps */
+    uint16_t budget;
+    uint8_t kind;    /* enum weft__task_kind */
+    uint8_t outcome; /* enum weft_outcome_kind, once DONE */
+    uint8_t on_abort;
+    bool started; /* the body has begun */
+
+    /* From birth, and for its end. */
+    weft_task_fn fn WEFT__ALIGNED(WEFT__CACHE_LINE); /* NULL for a polled future */
+    void *arg;                                       /* or the weft_future */
     union {
         void *value;
         weft_panic_info *panic;
@@ -188,25 +207,12 @@ struct weft__task {
     /* a weft_waker, under JOINED; or an end hook, see weft__end_hook_of(). Atomic because it is
      * read before it is won. */
     weft__aptr join_waker;
-    struct weft__stack *stack; /* bound from first run to end; fibers */
-    struct weft__locals *locals;
-    /* weft_future_ops of the wait it is in; written by the task, read by dumps */
-    weft__aptr waiting_for;
     /* written before the reference is published; read by registry walks */
     weft__a64 id;
     const weft_site *site;
     struct weft__task_cold *cold;
-    uint32_t generation;   /* of the slot; changes when it is freed */
-    weft__a32 thread_word; /* enum weft__thread_word: thread tasks */
-    uint16_t budget;
-    uint8_t kind;    /* enum weft__task_kind */
-    uint8_t outcome; /* enum weft_outcome_kind, once DONE */
-    uint8_t on_abort;
-    bool started; /* the body has begun */
-    /* WEFT__ROUTE_*. The class is written by anyone, and counts from the next time the task is
-     * queued. */
-    weft__a32 route;
-    weft__a32 parked_at; /* weft__coarse(), as its worker last saw the clock; for dumps */
+    uint32_t generation;                               /* of the slot; changes when it is freed */
+    weft__a32 thread_word;                             /* enum weft__thread_word: thread tasks */
     _Alignas(16) char arg_copy[WEFT__TASK_INLINE_ARG]; /* as malloc would align it */
 } WEFT__ALIGNED(WEFT__CACHE_LINE);
 
