@@ -275,15 +275,19 @@ int weft_future_poll(weft_future *f, weft_waker *waker)
         return weft__misuse("weft_future_poll", -EINVAL, "the future is NULL or has no operations",
                             WEFT__CALLER);
     struct weft__task *t = weft__task_current();
-    if (t && t->kind <= WEFT__TASK_FUTURE && !t->locals->unconstrained_depth) {
-        if (t->budget == 0) {
-            weft__a64_add_relaxed(&t->core->forced_yields, 1);
-            weft_waker_wake(waker);
-            return WEFT_PENDING;
-        }
-        t->budget--;
+    bool pays = t && t->kind <= WEFT__TASK_FUTURE && !t->locals->unconstrained_depth;
+    if (pays && t->budget == 0) {
+        weft__a64_add_relaxed(&t->core->forced_yields, 1);
+        weft_waker_wake(waker);
+        return WEFT_PENDING;
     }
-    return f->ops->poll(f, waker);
+    int rc = f->ops->poll(f, waker);
+    /* Afterwards, and for what is ready alone: a composite of more parts than there is budget, all
+     * of them pending, would never come to the last ones. Inside the poll others may have used it
+     * up, or a fork. */
+    if (pays && rc != WEFT_PENDING && t->budget > 0)
+        t->budget--;
+    return rc;
 }
 
 void weft_future_cancel(weft_future *f)

@@ -365,6 +365,59 @@ static void co_07_polled_task_lets_a_sibling_run(struct test_env *env)
     sema_fini(&sema);
 }
 
+/* More parts than there is budget, of which the last is ready first. */
+struct parts {
+    weft_future future;
+    struct part {
+        weft_future future;
+        struct parts *all;
+        int index;
+    } part[300];
+    bool is_ready;
+    int turns;
+};
+
+static int poll_part(weft_future *f, weft_waker *waker)
+{
+    struct part *p = (struct part *)f;
+    (void)waker;
+    if (p->index == 299)
+        p->all->is_ready = true;
+    return p->all->is_ready ? 0 : WEFT_PENDING;
+}
+
+static const weft_future_ops part_ops = {poll_part, cancel_loop, "part"};
+
+static int poll_parts(weft_future *f, weft_waker *waker)
+{
+    struct parts *p = (struct parts *)f;
+    int ready = 0;
+    for (int i = 0; i < 300; i++)
+        ready += weft_future_poll(&p->part[i].future, waker) == 0;
+    if (++p->turns == 1000)
+        return -ELOOP;
+    return ready > 0 ? 0 : WEFT_PENDING;
+}
+
+/* It is ready waits that are paid for: otherwise the later parts would never be reached. */
+static void pending_parts_cost_no_budget(struct test_env *env)
+{
+    static const weft_future_ops ops = {poll_parts, cancel_loop, "parts"};
+    static struct parts p;
+    weft_task *t;
+    (void)env;
+    p = (struct parts){.future = {&ops}};
+    for (int i = 0; i < 300; i++)
+        p.part[i] = (struct part){{&part_ops}, &p, i};
+    CHECK_EQ(weft_spawn_future(NULL, &p.future, &t), 0);
+    EXPECT_EQ((intptr_t)test_join_value(t), 0);
+    EXPECT_EQ(p.turns, 1);
+    p.turns = 0;
+    p.is_ready = false;
+    EXPECT_EQ(weft_await(&p.future), 0);
+    EXPECT_EQ(p.turns, 1);
+}
+
 /* ---- YD ---- */
 
 static atomic_bool stop_yielding;
@@ -536,7 +589,7 @@ TEST_MAIN(IN_TASK(co_01_draining_ready_items_yields),
           IN_TASK(co_04_budget_is_restored_for_each_run),
           IN_TASK_ON(co_05_block_in_place_is_exempt, TEST_MT1),
           IN_TASK(co_07_endless_ready_loops_let_a_sibling_run),
-          IN_TASK(co_07_polled_task_lets_a_sibling_run),
+          IN_TASK(co_07_polled_task_lets_a_sibling_run), IN_TASK(pending_parts_cost_no_budget),
           IN_TASK(co_08_endless_errors_let_a_sibling_run),
           IN_TASK(a_deadline_ends_a_loop_of_ready_waits),
           IN_BODY(a_deadline_ends_a_loop_of_ready_waits),
