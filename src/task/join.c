@@ -44,12 +44,13 @@ static WEFT__COLD int never_ends(void)
 }
 
 /* In weft_block_in_place(), whose caller cannot end before. Not for a task of another runtime, or
- * of a set, that is driven in there: what drives them may end before it does. By who may wait. */
+ * of a set, that is driven in there: what drives them may end before it does. */
 static bool stands_in(const struct weft__task *t)
 {
     const struct weft__ctx *c = weft__ctx_now();
-    return t == c->in_place_task && (c->current == NULL || c->current->kind == WEFT__TASK_BODY ||
-                                     c->current->kind == WEFT__TASK_THREAD);
+    return c != NULL && t == c->in_place_task &&
+           (c->current == NULL || c->current->kind == WEFT__TASK_BODY ||
+            c->current->kind == WEFT__TASK_THREAD);
 }
 
 /* ---- the wait ---- */
@@ -71,7 +72,7 @@ static int join_poll(weft_future *f, weft_waker *waker)
     struct weft__task *t = weft__task_of_handle(j->task);
     if (t == NULL)
         return -EINVAL;
-    if (WEFT__UNLIKELY(t == weft__task_of_waker(waker)))
+    if (WEFT__UNLIKELY(t == weft__task_of_waker(waker) || stands_in(t)))
         return joins_itself(NULL);
     j->is_pending = weft__task_set_joiner(t, waker);
     if (!j->is_pending)

@@ -47,7 +47,9 @@ static weft_panic_info *info_create(const weft_site *site)
     if (info == NULL)
         return &spare;
     info->site = site;
-    struct weft__task *t = weft__task_current();
+    const struct weft__ctx *c = weft__ctx_get();
+    /* a panic in weft_block_in_place() goes on in its task */
+    const struct weft__task *t = c->current || c->in_hook ? c->current : c->in_place_task;
     if (t) {
         info->task_id = weft__a64_load_relaxed(&t->id);
         if (t->cold)

@@ -2,6 +2,8 @@
 #include "harness.h"
 #include "sync.h"
 
+#include <weft/select.h>
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -564,6 +566,23 @@ static void panic_inside_block_in_place_ends_the_task(struct test_env *env)
     CHECK_EQ(weft_sleep(WEFT_MS), 0);
 }
 
+/* Though it is raised on a thread that counts as a plain one meanwhile. */
+static void a_panic_in_place_names_its_task(struct test_env *env)
+{
+    weft_spawn_options options = {.name = "in place"};
+    weft_outcome o;
+    weft_task *t;
+    CHECK_EQ(weft_spawn_with(&options, panic_in_place, env, &t), 0);
+    uint64_t id = weft_task_id(t);
+    CHECK_EQ(weft_join(t, &o), 0);
+    CHECK_EQ(o.kind, WEFT_OUTCOME_PANICKED);
+    EXPECT_EQ(weft_panic_task_id(o.panic), id);
+    weft_outcome_fini(&o);
+    test_log_clear();
+    CHECK_EQ(weft_spawn_with(&options, panic_in_place, env, NULL), 0);
+    CHECK_SOON(test_log_took("\"in place\""));
+}
+
 static void *end_own_runtime(void *arg)
 {
     struct test_env *env = arg;
@@ -654,6 +673,40 @@ static void a_task_does_not_join_itself_in_place(struct test_env *env)
     _Atomic(weft_task *) self = NULL;
     weft_spawn_options o = {.runtime = env->handle};
     CHECK_EQ(weft_spawn_with(&o, call_join_in_place, &self, &t), 0);
+    atomic_store(&self, t);
+    CHECK(test_join_value(t) == &self);
+}
+
+static void *await_caller(void *arg)
+{
+    _Atomic(weft_task *) *self = arg;
+    CHECK_SOON(atomic_load(self) != NULL);
+    weft_join_future f;
+    weft_join_future_init(&f, atomic_load(self));
+    test_log_clear();
+    WEFT_TIMEOUT(20 * WEFT_SEC)
+        EXPECT_EQ(weft_await(&f.future), -EDEADLK);
+    EXPECT_LOGGED("weft_join: a task joins itself");
+    weft_case c = weft_case_join(atomic_load(self));
+    WEFT_TIMEOUT(20 * WEFT_SEC)
+        EXPECT_EQ(weft_select(&c, 1), 0);
+    EXPECT_EQ(c.rc, -EDEADLK);
+    return arg;
+}
+
+static void *call_await_in_place(void *arg)
+{
+    void *v;
+    CHECK_EQ(weft_block_in_place(await_caller, arg, &v), 0);
+    return v;
+}
+
+static void a_task_does_not_await_itself_in_place(struct test_env *env)
+{
+    weft_task *t;
+    _Atomic(weft_task *) self = NULL;
+    weft_spawn_options o = {.runtime = env->handle};
+    CHECK_EQ(weft_spawn_with(&o, call_await_in_place, &self, &t), 0);
     atomic_store(&self, t);
     CHECK(test_join_value(t) == &self);
 }
@@ -822,9 +875,11 @@ TEST_MAIN(IN_TASK(bp_01_value_comes_through_join_and_threads_are_reused),
           IN_TASK_ON(bi_05_task_in_the_next_slot_runs_during_the_block, TEST_MT1),
           IN_TASK_ON(bi_06_task_id_is_the_outer_one_again, TEST_MT1),
           IN_TASK_ON(a_task_does_not_join_itself_in_place, TEST_MT1),
+          IN_TASK_ON(a_task_does_not_await_itself_in_place, TEST_MT1),
           ON_MAIN_ON(a_task_driven_in_place_waits_for_who_drives, TEST_MT1),
           IN_TASK_ON(a_runtime_is_not_ended_by_a_task_of_its_own_in_place, TEST_MT1),
           IN_TASK_ON(panic_inside_block_in_place_ends_the_task, TEST_MT1),
+          IN_TASK_ON(a_panic_in_place_names_its_task, TEST_MT1),
           IN_TASK(id_01_ids_are_unique_and_seen_alike), IN_BODY(id_02_no_id_in_block_on),
           PLAIN(id_02_no_id_outside), IN_TASK(id_03_jobs_have_ids),
           PLAIN(idle_threads_are_gone_with_the_runtime),
