@@ -3,6 +3,7 @@
 #include "sync.h"
 
 #include <weft/join_all.h>
+#include <weft/local.h>
 #include <weft/select.h>
 
 #include <errno.h>
@@ -67,6 +68,17 @@ static void null_handles(struct test_env *env)
     test_log_clear();
 }
 
+static int poll_never(weft_future *f, weft_waker *waker)
+{
+    (void)f, (void)waker;
+    return -ENOSYS;
+}
+
+static void cancel_nothing(weft_future *f)
+{
+    (void)f;
+}
+
 static void bad_spawns(struct test_env *env)
 {
     weft_task *t = (weft_task *)env;
@@ -89,6 +101,13 @@ static void bad_spawns(struct test_env *env)
     o = (weft_spawn_options){.arg_bytes = 8};
     EXPECT_EQ(weft_spawn_with(&o, test_noop, NULL, &t), -EINVAL); /* eight bytes at NULL */
     EXPECT_LOGGED("weft_spawn");
+    static const weft_future_ops ops = {poll_never, cancel_nothing, "never polled"};
+    weft_future f = {&ops};
+    o = (weft_spawn_options){.arg_bytes = sizeof f - 1}; /* not even the future itself */
+    EXPECT_EQ(weft_spawn_future(&o, &f, &t), -EINVAL);
+    EXPECT_LOGGED("weft_spawn_future");
+    EXPECT_EQ(weft_spawn_local_future(&o, &f, &t), -EINVAL);
+    EXPECT_LOGGED("weft_spawn_local_future");
     EXPECT(t == (weft_task *)env); /* left alone */
 }
 
@@ -217,11 +236,6 @@ static int poll_join_of_itself(weft_future *f, weft_waker *waker)
     struct joins_itself *j = (struct joins_itself *)f;
     weft_join_future_init(&j->join, j->self);
     return weft_future_poll(&j->join.future, waker);
-}
-
-static void cancel_nothing(weft_future *f)
-{
-    (void)f;
 }
 
 static void polled_join_of_itself(struct test_env *env)
