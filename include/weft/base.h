@@ -74,8 +74,9 @@ enum weft_log_level {
 };
 
 /*
- * Receives one log line, without its newline. It may be called from any thread, also from the
- * monitor while a task is stuck, so it must not wait and must not call weft.
+ * Receives one log line, without its newline; one in a name or a message of yours is a space in it.
+ * It may be called from any thread, also from the monitor while a task is stuck, so it must not
+ * wait and must not call weft.
  */
 typedef void (*weft_log_fn)(enum weft_log_level level, const char *line, void *arg);
 

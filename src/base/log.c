@@ -100,6 +100,10 @@ void weft__log(enum weft_log_level level, const char *fmt, ...)
         memcpy(line + len - 3, "...", 3);
     }
     line[len] = '\0';
+    /* of a name or a message of the user's: it would end the line */
+    for (size_t i = 0; i < len; i++)
+        if (line[i] == '\n')
+            line[i] = ' ';
 
     struct sink sink = read_sink();
     if (sink.fn != NULL) {

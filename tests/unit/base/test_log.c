@@ -130,6 +130,14 @@ static void a_line_that_cannot_be_formatted_is_empty(void **state)
     assert_string_equal(seen.line, "");
 }
 
+/* What users have a say in, names and messages of panics, does not end a line. */
+static void a_newline_in_a_message_is_a_space(void **state)
+{
+    (void)state;
+    weft__log(WEFT_LOG_ERROR, "panic: %s (at here)", "first\nsecond\n");
+    assert_string_equal(seen.line, "panic: first second  (at here)");
+}
+
 static int full_pipe[2];
 
 static void read_all(int signo)
@@ -324,6 +332,7 @@ int main(void)
         LOGGED(the_log_keeps_errno),
         LOGGED(a_long_line_is_cut_and_says_so),
         LOGGED(the_default_sink_is_stderr_with_a_prefix),
+        LOGGED(a_newline_in_a_message_is_a_space),
         LOGGED(a_line_that_cannot_be_formatted_is_empty),
         LOGGED(a_full_stderr_loses_lines_and_a_signal_none),
         LOGGED(a_sink_never_gets_the_argument_of_another),
