@@ -89,7 +89,9 @@ int weft__cases_begin(const char *call, weft_case *cases, size_t count, const vo
     bool are_futures = true;
     for (size_t i = 0; i < count; i++) {
         reset(&cases[i]);
-        if (cases[i].kind == WEFT__CASE_BORROWED && !is_future(future_of(&cases[i])))
+        /* Of the others there may be no future: not yet, or no more. */
+        if (cases[i].kind == WEFT__CASE_BORROWED && weft__case_is_live(&cases[i]) &&
+            !is_future(future_of(&cases[i])))
             are_futures = false;
     }
     return are_futures

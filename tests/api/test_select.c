@@ -812,6 +812,21 @@ static int start_fails(weft_case *c)
     return -ENOSPC;
 }
 
+/* Of a case that is not looked at there need be no future: not yet, or no more. */
+static void a_case_that_is_left_alone_needs_no_future(struct test_env *env)
+{
+    (void)env;
+    struct probe p;
+    probe_init(&p);
+    probe_set(&p, 5);
+    weft_case c[] = {weft_case_future(&p.future), weft_case_if(false, weft_case_future(NULL)),
+                     weft_case_sleep(0)};
+    CHECK_EQ(weft_select_biased(c, 3), 0);
+    memset(&p, 0, sizeof p); /* its memory is used for something else */
+    CHECK_EQ(weft_select_biased(c, 3), 2);
+    CHECK_EQ(c[0].rc, 5);
+}
+
 static void a_start_that_fails_is_a_result(struct test_env *env)
 {
     (void)env;
@@ -1046,4 +1061,6 @@ TEST_MAIN(IN_TASK(sel_01_one_wins_and_the_losers_are_cancelled),
           IN_TASK(a_panic_in_a_cancel_cancels_the_others),
           IN_TASK(a_panic_in_a_nested_poll_cancels_all), ON_MAIN(a_body_and_a_thread_may_select),
           ON_MAIN_ON(a_thread_without_a_runtime_blocks, TEST_MT1), IN_TASK(misuse_is_reported),
+          IN_TASK(a_case_that_is_left_alone_needs_no_future),
+
           IN_TASK(a_start_that_fails_is_a_result), IN_TASK(joins_and_sleeps_are_cases))
