@@ -74,7 +74,8 @@ WEFT_API WEFT_MUST_CHECK int weft_await(weft_future *f);
 /*
  * Polls a future from inside another one's poll(), charging the task's budget when it is ready:
  * with that used up the waker is woken and WEFT_PENDING returned without polling f, so that a loop
- * over ready futures yields.
+ * over ready futures yields. In a try (weft_try_select(), weft_iter_try_next()) what it may spend
+ * is the try's own.
  *
  * Returns f's result or WEFT_PENDING; -EINVAL when f is NULL or has no operations (logged).
  * Context: anywhere; never suspends.

@@ -162,8 +162,10 @@ WEFT_API WEFT_MUST_CHECK int weft_select(weft_case *cases, size_t count);
 /* The same, but of several ready cases the first wins. */
 WEFT_API WEFT_MUST_CHECK int weft_select_biased(weft_case *cases, size_t count);
 
-/* The same without waiting: -EAGAIN when no case is ready yet. Futures of the caller's that were
- * not ready stay pending. Context: as weft_select(), also inside a polled future. Never
+/* The same without waiting: -EAGAIN when no case is ready yet; or when what is polled inside has
+ * made 16,384 steps that are charged to a budget (see weft_future_poll()) without being ready: try
+ * again, with weft_yield() in between. Spends no budget. Futures of the caller's that were not
+ * ready stay pending. Context: as weft_select(), also inside a polled future. Never
  * suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_try_select(weft_case *cases, size_t count);
 WEFT_API WEFT_MUST_CHECK int weft_try_select_biased(weft_case *cases, size_t count);

@@ -1,5 +1,6 @@
 #include "iter/iter.h"
 
+#include "task/await.h"
 #include "task/panic.h"
 #include "task/task.h"
 
@@ -167,20 +168,9 @@ weft_case weft_case_iter_next(weft_iter *it, void *item)
     return weft_case_make(start_next, it, item);
 }
 
-/* Items that adapters look at in one try: some hundred microseconds. */
-#define TRY_LOOKS 16384
-/* And in one poll of a thread, which has no budget: then it looks whether it is too late, or has
- * been aborted. */
+/* Items that adapters look at in one poll of a thread, which has no budget: then it looks whether
+ * it is too late, or has been aborted. */
 #define THREAD_LOOKS 1024
-
-/* Inside a try, which has looked at enough. It gives up, so there is nobody to be woken. */
-static bool try_ends(struct weft__locals *l)
-{
-    if (l->looks_left == 1)
-        return true;
-    l->looks_left--;
-    return false;
-}
 
 static bool must_come_back(struct weft__locals *l, weft_waker *waker)
 {
@@ -194,12 +184,11 @@ static bool must_come_back(struct weft__locals *l, weft_waker *waker)
 
 int weft_iter_poll_next(weft_iter *it, void *item, weft_waker *waker)
 {
-    struct weft__locals *l = weft__locals_now();
-    if (WEFT__UNLIKELY(l->looks_left) ? try_ends(l) : must_come_back(l, waker))
+    if (must_come_back(weft__locals_now(), waker))
         return WEFT_PENDING;
     weft_iter_next_future f;
     weft_iter_next_future_init(&f, it, item);
-    return weft_future_poll(&f.future, waker); /* the budget is charged there */
+    return weft_future_poll(&f.future, waker); /* the budget, or what a try has, is charged there */
 }
 
 static int next(const char *call, weft_iter *it, void *item, const void *caller)
@@ -227,16 +216,10 @@ int weft_iter_try_next(weft_iter *it, void *item)
     struct weft__task *t = weft__wait_task();
     if (t == NULL)
         return weft__wait_refused("weft_iter_try_next", WEFT__CALLER);
-    /* With a measure of its own in place of the budget: with that used up adapters would say for
-     * ever that there is none, to who tries again without a wait; and without any they would not
-     * return from a source that has no end and nothing that suits. What they have dropped stays
-     * dropped, so tries get on. */
-    struct weft__locals *l = t->locals;
-    uint32_t outer = l->looks_left;
-    l->looks_left = TRY_LOOKS + 1;
-    WEFT_UNCONSTRAINED
-        rc = weft__iter_poll(it, item, weft__task_waker(t));
-    l->looks_left = outer;
+    /* What adapters have dropped stays dropped, so tries get on. */
+    uint32_t outer = weft__try_begin(t->locals);
+    rc = weft__iter_poll(it, item, weft__task_waker(t));
+    weft__try_end(t->locals, outer);
     if (rc != WEFT_PENDING)
         return rc;
     weft_iter_cancel(it);

@@ -275,18 +275,26 @@ int weft_future_poll(weft_future *f, weft_waker *waker)
         return weft__misuse("weft_future_poll", -EINVAL, "the future is NULL or has no operations",
                             WEFT__CALLER);
     struct weft__task *t = weft__task_current();
-    bool pays = t && t->kind <= WEFT__TASK_FUTURE && !t->locals->unconstrained_depth;
-    if (pays && t->budget == 0) {
-        weft__a64_add_relaxed(&t->core->forced_yields, 1);
+    struct weft__locals *l = weft__locals_now();
+    bool pays = t && t->kind <= WEFT__TASK_FUTURE && !l->unconstrained_depth;
+    if (WEFT__UNLIKELY(pays ? t->budget == 0 : l->looks_left == 1)) {
+        if (pays)
+            weft__a64_add_relaxed(&t->core->forced_yields, 1);
+        /* Also in a try that has looked at enough: some of what was polled may stay pending, for a
+         * poll around the try. */
         weft_waker_wake(waker);
         return WEFT_PENDING;
     }
     int rc = f->ops->poll(f, waker);
+    if (rc == WEFT_PENDING)
+        return rc;
     /* Afterwards, and for what is ready alone: a composite of more parts than there is budget, all
      * of them pending, would never come to the last ones. Inside the poll others may have used it
      * up, or a fork. */
-    if (pays && rc != WEFT_PENDING && t->budget > 0)
-        t->budget--;
+    if (pays)
+        t->budget -= t->budget > 0;
+    else
+        l->looks_left -= l->looks_left > 1;
     return rc;
 }
 

@@ -87,4 +87,26 @@ static inline int weft__wait_pending(struct weft__task *t, const weft_future_ops
     return 0;
 }
 
+/*
+ * Tries have a measure of their own in place of the budget: with that used up, what is polled
+ * inside would say for ever that it is not ready, to who tries again without a wait; and without
+ * any, a loop over what is always ready would not return. Restores what was there: a try may be
+ * made in a poll of another.
+ */
+#define WEFT__TRY_LOOKS 16384 /* some hundred microseconds */
+
+static inline uint32_t weft__try_begin(struct weft__locals *l)
+{
+    uint32_t outer = l->looks_left;
+    l->looks_left = WEFT__TRY_LOOKS + 1;
+    l->unconstrained_depth++;
+    return outer;
+}
+
+static inline void weft__try_end(struct weft__locals *l, uint32_t outer)
+{
+    l->unconstrained_depth--;
+    l->looks_left = outer;
+}
+
 #endif

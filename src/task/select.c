@@ -7,6 +7,7 @@
  */
 #include <weft/select.h>
 
+#include "task/await.h"
 #include "task/case.h"
 
 #include <errno.h>
@@ -180,7 +181,9 @@ static int try_here(const char *call, weft_case *cases, size_t count, bool is_bi
     weft_select_future s;
     future_init(&s, cases, count, is_biased, caller);
     s.is_begun = true;
+    uint32_t outer = weft__try_begin(t->locals);
     rc = select_poll(&s.future, weft__task_waker(t));
+    weft__try_end(t->locals, outer);
     if (rc != WEFT_PENDING)
         return rc;
     weft__cases_cancel(cases, count);

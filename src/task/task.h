@@ -150,7 +150,7 @@ struct weft__locals {
     struct weft_task_local_binding *bindings; /* innermost task-local */
     struct weft__boundary *boundary;          /* innermost */
     struct weft__stack *stack;                /* what an executor runs on; NULL for threads */
-    /* In weft_iter_try_next(): items that adapters may still look at, and one. 0: outside. */
+    /* In a try, see weft__try_begin(): polls inside that may be ready yet, and one. 0: outside. */
     uint32_t looks_left;
     uint32_t looks; /* of adapters, where there is no budget that counts them; goes round */
     bool is_panicking, is_unwinding;

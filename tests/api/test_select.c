@@ -747,6 +747,52 @@ static void a_panic_in_a_nested_poll_cancels_all(struct test_env *env)
     sema_fini(&a.sema);
 }
 
+/* ---- tries ---- */
+
+/* The chunks are made of ready items, by as many polls as the budget has and more. */
+static void a_try_finds_what_is_ready_without_a_budget(struct test_env *env)
+{
+    (void)env;
+    enum { ITEMS = 4000, GROUP = 10 };
+    weft_iter *it = weft_iter_chunks(weft_iter_array(NULL, ITEMS, 0), GROUP);
+    weft_chunk chunk;
+    weft_case c = weft_case_iter_next(it, &chunk);
+    for (int i = 0; i < ITEMS / GROUP; i++) {
+        CHECK_EQ(weft_try_select(&c, 1), 0);
+        CHECK_EQ(c.rc, 1);
+        weft_chunk_fini(&chunk);
+    }
+    CHECK_EQ(weft_try_select(&c, 1), 0);
+    CHECK_EQ(c.rc, 0);
+    weft_iter_destroy(it);
+}
+
+/* Goes on as long as its part is ready, which is for ever. */
+static int poll_for_ever(weft_future *f, weft_waker *waker)
+{
+    struct probe *p = (struct probe *)f;
+    struct probe part = {.future.ops = &probe_ops, .is_ready = true};
+    while (weft_future_poll(&part.future, waker) != WEFT_PENDING)
+        p->polls++;
+    p->waker = waker;
+    return WEFT_PENDING;
+}
+
+/* With a wake, by which a polled future around it would try again. */
+static void a_try_of_what_is_always_ready_ends(struct test_env *env)
+{
+    (void)env;
+    static const weft_future_ops for_ever_ops = {poll_for_ever, cancel_probe, "for ever"};
+    struct probe p = {.future.ops = &for_ever_ops};
+    weft_case c = weft_case_future(&p.future);
+    for (int i = 1; i <= 3; i++) {
+        CHECK_EQ(weft_try_select(&c, 1), -EAGAIN);
+        CHECK_EQ(p.polls, i * 16384);
+    }
+    weft_case_cancel(&c);
+    CHECK_EQ(p.cancels, 1);
+}
+
 /* ---- other places to wait ---- */
 
 static void a_body_and_a_thread_may_select(struct test_env *env)
@@ -1062,5 +1108,6 @@ TEST_MAIN(IN_TASK(sel_01_one_wins_and_the_losers_are_cancelled),
           IN_TASK(a_panic_in_a_nested_poll_cancels_all), ON_MAIN(a_body_and_a_thread_may_select),
           ON_MAIN_ON(a_thread_without_a_runtime_blocks, TEST_MT1), IN_TASK(misuse_is_reported),
           IN_TASK(a_case_that_is_left_alone_needs_no_future),
-
-          IN_TASK(a_start_that_fails_is_a_result), IN_TASK(joins_and_sleeps_are_cases))
+          IN_TASK(a_try_finds_what_is_ready_without_a_budget),
+          IN_TASK(a_try_of_what_is_always_ready_ends), IN_TASK(a_start_that_fails_is_a_result),
+          IN_TASK(joins_and_sleeps_are_cases))
