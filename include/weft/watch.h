@@ -174,7 +174,8 @@ typedef struct weft_watch_ref {
  *
  *   ret_ref   ended by weft_watch_ref_release(), on any thread
  *
- * Returns ret_ref->value. borrow does not mark it as seen.
+ * Returns ret_ref->value; NULL for NULL, and in a forked child, where ret_ref holds nothing then.
+ * borrow does not mark it as seen.
  */
 WEFT_API const void *weft_watch_borrow(weft_watch_receiver *rx, weft_watch_ref *ret_ref);
 WEFT_API const void *weft_watch_borrow_and_update(weft_watch_receiver *rx, weft_watch_ref *ret_ref);

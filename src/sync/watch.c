@@ -355,10 +355,18 @@ int weft_watch_send_if_modified(weft_watch_sender *tx, bool (*fn)(void *value, v
 
 /* ---- the value ---- */
 
+/* Nothing is borrowed: it may be released all the same. */
+static const void *borrow_nothing(weft_watch_ref *ref)
+{
+    if (ref)
+        *ref = (weft_watch_ref){0};
+    return NULL;
+}
+
 static const void *borrow(weft_watch_sender *ch, weft_watch_receiver *update, weft_watch_ref *ref)
 {
     if (weft__ends_are_inherited(&ch->ends, "weft_watch_borrow", NULL))
-        return NULL;
+        return borrow_nothing(ref);
     weft__ends_ref(&ch->ends);
     weft__lock_acquire(&ch->ends.lock);
     struct weft__watch_node *n = weft__watch_pin(ch);
@@ -371,30 +379,30 @@ static const void *borrow(weft_watch_sender *ch, weft_watch_receiver *update, we
     return ref->value;
 }
 
-static const void *cannot_borrow(const char *call, const void *caller)
+static const void *cannot_borrow(const char *call, weft_watch_ref *ref, const void *caller)
 {
-    (void)weft__misuse(call, -EINVAL, "an argument is NULL", caller);
-    return NULL;
+    (void)weft__misuse(call, -EINVAL, "an argument is NULL", caller); /* said by the NULL */
+    return borrow_nothing(ref);
 }
 
 const void *weft_watch_borrow(weft_watch_receiver *rx, weft_watch_ref *ret_ref)
 {
     if (rx == NULL || ret_ref == NULL)
-        return cannot_borrow("weft_watch_borrow", WEFT__CALLER);
+        return cannot_borrow("weft_watch_borrow", ret_ref, WEFT__CALLER);
     return borrow(rx->ch, NULL, ret_ref);
 }
 
 const void *weft_watch_borrow_and_update(weft_watch_receiver *rx, weft_watch_ref *ret_ref)
 {
     if (rx == NULL || ret_ref == NULL)
-        return cannot_borrow("weft_watch_borrow_and_update", WEFT__CALLER);
+        return cannot_borrow("weft_watch_borrow_and_update", ret_ref, WEFT__CALLER);
     return borrow(rx->ch, rx, ret_ref);
 }
 
 const void *weft_watch_sender_borrow(weft_watch_sender *tx, weft_watch_ref *ret_ref)
 {
     if (tx == NULL || ret_ref == NULL)
-        return cannot_borrow("weft_watch_sender_borrow", WEFT__CALLER);
+        return cannot_borrow("weft_watch_sender_borrow", ret_ref, WEFT__CALLER);
     return borrow(tx, NULL, ret_ref);
 }
 

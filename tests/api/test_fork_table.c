@@ -44,6 +44,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -580,6 +581,8 @@ static void visit_watch(struct visit *v)
     RETURNS(weft_watch_borrow_and_update(o.watch_rx, &ref) != NULL);
     RETURNS(weft_watch_sender_borrow(o.watch_tx, &ref) != NULL);
     ENDS(weft_watch_ref_release(&o.watch_ref));
+    memset(&ref, 0xff, sizeof ref);
+    ENDS((weft_watch_borrow(o.watch_rx, &ref), weft_watch_ref_release(&ref)));
     REFUSED(weft_watch_has_changed(o.watch_rx));
     REFUSED(weft_watch_changed(o.watch_rx));
     REFUSED(weft_watch_try_changed(o.watch_rx));

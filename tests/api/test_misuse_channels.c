@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Also in tests/api/test_misuse_io.c: the call is refused and says so once. */
 #define REFUSED(name, call)                                                                        \
@@ -148,7 +149,10 @@ static void watch(struct test_env *env)
     REFUSED("weft_watch_send_modify", weft_watch_send_modify(tx, NULL, NULL));
     REFUSED("weft_watch_send_if_modified", weft_watch_send_if_modified(NULL, change_if, NULL));
     REFUSED("weft_watch_send_if_modified", weft_watch_send_if_modified(tx, NULL, NULL));
+    memset(&ref, 0xff, sizeof ref);
     REFUSED_NULL("weft_watch_borrow", weft_watch_borrow(NULL, &ref));
+    CHECK(ref.value == NULL);
+    weft_watch_ref_release(&ref); /* there is nothing to release */
     REFUSED_NULL("weft_watch_borrow", weft_watch_borrow(rx, NULL));
     REFUSED_NULL("weft_watch_borrow_and_update", weft_watch_borrow_and_update(NULL, &ref));
     REFUSED_NULL("weft_watch_borrow_and_update", weft_watch_borrow_and_update(rx, NULL));
