@@ -4,6 +4,8 @@
  */
 #include "task/case.h"
 
+#include "task/state.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -44,6 +46,28 @@ weft_case weft_case_else(void)
     return case_of_kind(WEFT__CASE_ELSE);
 }
 
+/* What a thread waits as ends with the wait, or when the thread leaves the runtime. A future of the
+ * caller's that is left pending may have its waker longer than that: the case, in arg[1], keeps it
+ * until the future has another one (NULL: none). */
+static WEFT__NOINLINE void change_waker(weft_case *c, weft_waker *waker)
+{
+    weft_waker *former = c->arg[1].ptr;
+    if (former == waker)
+        return;
+    if (waker)
+        weft__waker_hold(waker);
+    c->arg[1].ptr = waker;
+    if (former)
+        weft__task_unref(weft__task_of_waker(former));
+}
+
+static inline void keep_waker(weft_case *c, weft_waker *waker)
+{
+    bool is_threads = waker && weft__task_of_waker(waker)->kind > WEFT__TASK_FUTURE;
+    if (c->kind == WEFT__CASE_BORROWED && WEFT__UNLIKELY(is_threads || c->arg[1].ptr))
+        change_waker(c, is_threads ? waker : NULL);
+}
+
 void weft_case_cancel(weft_case *c)
 {
     if (weft__is_null("weft_case_cancel", c, WEFT__CALLER))
@@ -52,6 +76,7 @@ void weft_case_cancel(weft_case *c)
         return;
     c->state = WEFT__CASE_SPENT;
     future_of(c)->ops->cancel(future_of(c));
+    keep_waker(c, NULL);
 }
 
 /* ---- using them ---- */
@@ -109,8 +134,10 @@ bool weft__case_poll(weft_case *c, weft_waker *waker)
         rc = f->ops->poll(f, waker);
         if (rc == WEFT_PENDING) {
             c->state = WEFT__CASE_PENDING;
+            keep_waker(c, waker);
             return false;
         }
+        keep_waker(c, NULL);
     }
     c->rc = rc;
     return true;

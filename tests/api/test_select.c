@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -809,6 +810,85 @@ static void a_body_and_a_thread_may_select(struct test_env *env)
     CHECK_EQ(weft_leave(&g), 0);
 }
 
+/* Leaves p[0] pending, as p[1] is ready. */
+static weft_case select_beside(struct probe p[2], int (*select)(weft_case *cases, size_t count))
+{
+    probe_init(&p[0]);
+    probe_init(&p[1]);
+    probe_set(&p[1], 1);
+    weft_case c[] = {weft_case_future(&p[0].future), weft_case_future(&p[1].future)};
+    while (p[0].waker == NULL) /* it is not always polled first */
+        CHECK_EQ(select(c, 2), 1);
+    return c[0];
+}
+
+struct told {
+    weft_future future;
+    _Atomic(weft_waker *) waker;
+    atomic_bool is_ready;
+};
+
+static int poll_told(weft_future *f, weft_waker *waker)
+{
+    struct told *t = (struct told *)f;
+    atomic_store(&t->waker, waker);
+    return atomic_load(&t->is_ready) ? 0 : WEFT_PENDING;
+}
+
+static void cancel_told(weft_future *f)
+{
+    (void)f;
+}
+
+static void *wait_until_told(void *arg)
+{
+    weft_case c = weft_case_future(arg);
+    CHECK_EQ(weft_blocking_select(&c, 1), 0);
+    return NULL;
+}
+
+/* A future that is left pending may use its waker, which must not be another thread's meanwhile. */
+static void what_a_thread_leaves_pending_keeps_its_waker(struct test_env *env)
+{
+    (void)env;
+    static const weft_future_ops told_ops = {poll_told, cancel_told, "told"};
+    struct told t = {.future = {&told_ops}};
+    struct probe p[2];
+    weft_case c = select_beside(p, weft_blocking_select);
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, wait_until_told, &t), 0);
+    while (atomic_load(&t.waker) == NULL)
+        (void)usleep(100);
+    CHECK(!weft_waker_is_same(atomic_load(&t.waker), p[0].waker));
+    weft_waker_wake(p[0].waker);
+    atomic_store(&t.is_ready, true);
+    weft_waker_wake(atomic_load(&t.waker));
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    probe_set(&p[0], 3);
+    CHECK_EQ(weft_blocking_select(&c, 1), 0);
+    CHECK_EQ(c.rc, 3);
+}
+
+static void a_pending_waker_outlives_the_runtime(struct test_env *env)
+{
+    (void)env;
+    weft_config config;
+    weft_runtime *rt;
+    weft_enter_guard g;
+    test_config(&config, TEST_MT1);
+    CHECK_EQ(weft_runtime_create(&config, &rt), 0);
+    weft_handle *h = weft_runtime_handle(rt);
+    CHECK_EQ(weft_enter(h, &g), 0);
+    struct probe p[2];
+    weft_case c = select_beside(p, weft_select);
+    CHECK_EQ(weft_leave(&g), 0);
+    weft_handle_unref(h);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    weft_waker_wake(p[0].waker);
+    weft_case_cancel(&c);
+    CHECK_EQ(p[0].cancels, 1);
+}
+
 static void *release_from_thread(void *arg)
 {
     (void)weft_sleep(WEFT_MS);
@@ -1107,6 +1187,8 @@ TEST_MAIN(IN_TASK(sel_01_one_wins_and_the_losers_are_cancelled),
           IN_TASK(a_panic_in_a_cancel_cancels_the_others),
           IN_TASK(a_panic_in_a_nested_poll_cancels_all), ON_MAIN(a_body_and_a_thread_may_select),
           ON_MAIN_ON(a_thread_without_a_runtime_blocks, TEST_MT1), IN_TASK(misuse_is_reported),
+          PLAIN(what_a_thread_leaves_pending_keeps_its_waker),
+          PLAIN(a_pending_waker_outlives_the_runtime),
           IN_TASK(a_case_that_is_left_alone_needs_no_future),
           IN_TASK(a_try_finds_what_is_ready_without_a_budget),
           IN_TASK(a_try_of_what_is_always_ready_ends), IN_TASK(a_start_that_fails_is_a_result),
