@@ -275,7 +275,7 @@ int weft_future_poll(weft_future *f, weft_waker *waker)
         return weft__misuse("weft_future_poll", -EINVAL, "the future is NULL or has no operations",
                             WEFT__CALLER);
     struct weft__task *t = weft__task_current();
-    struct weft__locals *l = weft__locals_now();
+    struct weft__locals *l = t ? t->locals : weft__locals_now();
     bool pays = t && t->kind <= WEFT__TASK_FUTURE && !l->unconstrained_depth;
     if (WEFT__UNLIKELY(pays ? t->budget == 0 : l->looks_left == 1)) {
         if (pays)
