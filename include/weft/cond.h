@@ -64,8 +64,8 @@ WEFT_API WEFT_MUST_CHECK int weft_cond_blocking_wait(weft_cond *c, weft_mutex *m
 
 /*
  * The same as a future. Its first poll unlocks m; it is ready, with 0, once it was signalled and
- * has m locked again. Cancelled after a poll, m is not locked: a cancel cannot wait. Not polled at
- * all, m is as it was.
+ * has m locked again; -EPERM (reported, no wait) when m is not locked. Cancelled after a poll, m is
+ * not locked: a cancel cannot wait. Not polled at all, m is as it was.
  */
 typedef struct weft_cond_wait_future {
     weft_future future;

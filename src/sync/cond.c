@@ -85,6 +85,14 @@ void weft_cond_broadcast(weft_cond *c)
 
 /* ---- waiting ---- */
 
+static int check_locked(const char *call, const struct weft__mutex *m, const void *caller)
+{
+    /* relaxed: if the caller has locked it, it sees that */
+    if (WEFT__LIKELY(weft__a32_load_relaxed(&m->word) != 0))
+        return 0;
+    return weft__misuse(call, -EPERM, "the mutex is not locked", caller);
+}
+
 /* The first poll: the caller is in the queue before anybody can have the mutex and signal. */
 static void begin(struct wait *w, weft_waker *waker)
 {
@@ -112,6 +120,9 @@ static int wait_poll(weft_future *f, weft_waker *waker)
 {
     struct wait *w = WEFT__CONTAINER_OF(f, struct wait, future);
     if (w->step == STEP_NONE) {
+        int rc = check_locked("weft_cond_wait", w->mutex.mutex, NULL);
+        if (rc < 0)
+            return rc;
         begin(w, waker);
         return WEFT_PENDING;
     }
@@ -169,16 +180,9 @@ static void take_mutex_back(void *arg)
     WEFT_ASSERT(rc == 0); /* the caller has waited, so it can; and a mutex knows no errors */
 }
 
-static int check_locked(const char *call, const weft_mutex *m, const void *caller)
-{
-    if (WEFT__LIKELY(weft_mutex_is_locked(m)))
-        return 0;
-    return weft__misuse(call, -EPERM, "the mutex is not locked", caller);
-}
-
 int weft_cond_wait(weft_cond *c, weft_mutex *m)
 {
-    int rc = check_locked("weft_cond_wait", m, WEFT__CALLER);
+    int rc = check_locked("weft_cond_wait", weft__mutex_of(m), WEFT__CALLER);
     if (rc == 0)
         rc = weft__wait_begin("weft_cond_wait", WEFT__CALLER);
     if (rc < 0)
@@ -191,7 +195,7 @@ int weft_cond_wait(weft_cond *c, weft_mutex *m)
 
 int weft_cond_blocking_wait(weft_cond *c, weft_mutex *m)
 {
-    int rc = check_locked("weft_cond_blocking_wait", m, WEFT__CALLER);
+    int rc = check_locked("weft_cond_blocking_wait", weft__mutex_of(m), WEFT__CALLER);
     if (rc < 0)
         return rc;
     struct wait w;

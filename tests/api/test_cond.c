@@ -334,6 +334,22 @@ static void blocking_wait_times_out_with_the_mutex(struct test_env *env)
     CHECK_EQ(weft_leave(&g), 0);
 }
 
+static void a_future_without_the_mutex_is_misuse(struct test_env *env)
+{
+    struct scene s = {.m = WEFT_MUTEX_INIT, .c = WEFT_COND_INIT};
+    weft_cond_wait_future f;
+    int rc = 0;
+    (void)env;
+    weft_cond_wait_future_init(&f, &s.c, &s.m);
+    WEFT_TIMEOUT(100 * WEFT_MS)
+        rc = weft_await(&f.future);
+    CHECK_EQ(rc, -EPERM);
+    EXPECT_LOGGED("weft_cond_wait");
+    CHECK_EQ(weft_mutex_try_lock(&s.m), 0); /* and nobody waits for it */
+    weft_cond_signal(&s.c);
+    weft_mutex_unlock(&s.m);
+}
+
 static void misuse_leaves_the_mutex_alone(struct test_env *env)
 {
     struct scene s = {.m = WEFT_MUTEX_INIT, .c = WEFT_COND_INIT};
@@ -401,4 +417,5 @@ TEST_MAIN(IN_TASK(bounded_queue_of_two_conditions), IN_TASK(signal_wakes_one_bro
           IN_TASK(signal_of_an_aborted_task_goes_to_the_next), IN_TASK(future_has_the_mutex_or_not),
           PLAIN(blocking_wait_on_threads), IN_TASK(blocking_wait_in_a_blocking_job),
           ON_MAIN(blocking_wait_times_out_with_the_mutex), IN_TASK(misuse_leaves_the_mutex_alone),
+          IN_TASK(a_future_without_the_mutex_is_misuse),
           IN_TASK(aborts_and_timeouts_leave_it_whole))
