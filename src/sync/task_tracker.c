@@ -15,6 +15,8 @@
 #include "task/spawn.h"
 #include "task/waitq.h"
 
+#include <weft/panic.h>
+
 #include <errno.h>
 
 #define CLOSED UINT64_C(1)
@@ -32,12 +34,20 @@ struct weft_task_tracker {
      * while it is set */
     weft__a64 word;
     struct weft__waitq waiters; /* under lock */
+    uint32_t overs;             /* under lock: how often it came to be closed with a count of 0 */
     uint32_t process;           /* that made it, as weft__sys_process() */
 };
 
 static bool is_over(uint64_t word)
 {
     return (word & (CLOSED | COUNT_MASK)) == CLOSED;
+}
+
+/* Under the lock: it is closed, and the count is 0. */
+static void over_locked(weft_task_tracker *t, struct weft__wake_list *wakes)
+{
+    t->overs++;
+    weft__waitq_end_all(&t->waiters, WEFT__WAITER_ENDED, wakes);
 }
 
 /* ---- counting ---- */
@@ -57,7 +67,7 @@ static void leave_slowly(weft_task_tracker *t)
     /* acquire: of those who left before, as in close. release pairs with the acquire in len */
     uint64_t word = weft__a64_sub_acq_rel(&t->word, ONE) - ONE;
     if (is_over(word))
-        weft__waitq_end_all(&t->waiters, WEFT__WAITER_ENDED, &wakes);
+        over_locked(t, &wakes);
     weft__lock_release(&t->lock);
     weft__wake_list_flush(&wakes);
     unref(t); /* only now: who waited may give its reference up */
@@ -172,7 +182,7 @@ bool weft_task_tracker_close(weft_task_tracker *t)
      * what they did */
     uint64_t before = weft__a64_or_acquire(&t->word, CLOSED);
     if (is_over(before | CLOSED))
-        weft__waitq_end_all(&t->waiters, WEFT__WAITER_ENDED, &wakes);
+        over_locked(t, &wakes);
     weft__lock_release(&t->lock);
     weft__wake_list_flush(&wakes);
     return !(before & CLOSED);
@@ -240,9 +250,21 @@ struct wait {
     weft_future future;
     weft_task_tracker *tracker;
     struct weft__waiter waiter;
+    /* It began before the first poll, when the tracker had been over so often; one less when it was
+     * over. */
+    bool has_begun;
+    uint32_t overs;
 };
 _Static_assert(sizeof(struct wait) <= sizeof(weft_task_tracker_wait_future),
                "weft_task_tracker_wait_future.opaque is too small");
+
+/* Under the lock, by one who is not queued. */
+static bool is_over_locked(const struct wait *w)
+{
+    const weft_task_tracker *t = w->tracker;
+    /* relaxed: whoever closed it, or left as the last one, has had the lock */
+    return is_over(weft__a64_load_relaxed(&t->word)) || (w->has_begun && t->overs != w->overs);
+}
 
 /* As long as it waits it has a reference: for the lock that it leaves, or wakes up, by. */
 static int wait_poll(weft_future *f, weft_waker *waker)
@@ -257,9 +279,8 @@ static int wait_poll(weft_future *f, weft_waker *waker)
         return -EPERM;
     weft__lock_acquire(&t->lock);
     bool is_new = weft__waiter_is_idle(&w->waiter);
-    /* relaxed: whoever closed it, or left as the last one, has had the lock */
-    bool must_wait = !(is_new && is_over(weft__a64_load_relaxed(&t->word))) &&
-                     weft__waiter_must_wait(&t->waiters, &w->waiter, waker);
+    bool must_wait =
+        !(is_new && is_over_locked(w)) && weft__waiter_must_wait(&t->waiters, &w->waiter, waker);
     if (must_wait && is_new)
         (void)weft_task_tracker_ref(t);
     weft__lock_release(&t->lock);
@@ -288,7 +309,25 @@ static void wait_init(struct wait *w, weft_task_tracker *t)
 {
     w->future.ops = &wait_ops;
     w->tracker = t;
+    w->has_begun = false;
     weft__waiter_init(&w->waiter);
+}
+
+/* Before a task without budget lets others run: it waits as well. */
+static void begin(struct wait *w, weft_task_tracker *t)
+{
+    wait_init(w, t);
+    if (weft__sys_is_ancestor(t->process))
+        return; /* said by the poll */
+    weft__lock_acquire(&t->lock);
+    w->overs = t->overs - is_over_locked(w);
+    w->has_begun = true;
+    weft__lock_release(&t->lock);
+}
+
+static void give_up(void *t)
+{
+    unref(t);
 }
 
 void weft_task_tracker_wait_future_init(weft_task_tracker_wait_future *f, weft_task_tracker *t)
@@ -305,12 +344,12 @@ int weft_task_tracker_wait(weft_task_tracker *t)
 {
     if (t == NULL)
         return null_tracker("weft_task_tracker_wait", WEFT__CALLER);
-    int rc = weft__wait_begin("weft_task_tracker_wait", WEFT__CALLER);
-    if (rc < 0)
-        return rc;
+    /* Whoever runs before the first poll may give up the caller's reference. */
+    WEFT_DEFER(give_up, weft_task_tracker_ref(t));
     struct wait w;
-    wait_init(&w, t);
-    return weft__wait_for(&w.future);
+    begin(&w, t);
+    int rc = weft__wait_begin("weft_task_tracker_wait", WEFT__CALLER);
+    return rc < 0 ? rc : weft__wait_for(&w.future);
 }
 
 int weft_task_tracker_blocking_wait(weft_task_tracker *t)

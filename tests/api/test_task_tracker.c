@@ -377,7 +377,62 @@ static void tasks_of_a_runtime_that_is_gone(struct test_env *env)
     weft_task_tracker_unref(t);
 }
 
-TEST_MAIN(IN_TASK(tt_01_closed_and_empty), IN_BODY(tt_02_close_and_reopen),
+/* ---- what happens while a task that waits lets others run for its budget ---- */
+
+struct gap {
+    weft_task_tracker *tracker;
+    bool gives_up; /* the last reference, once the wait has begun */
+    atomic_bool is_waiting;
+};
+
+static void *close_for_a_moment(void *arg)
+{
+    struct gap *g = arg;
+    while (!atomic_load(&g->is_waiting))
+        CHECK_EQ(weft_yield(), 0);
+    CHECK(weft_task_tracker_close(g->tracker));
+    CHECK(weft_task_tracker_reopen(g->tracker));
+    if (g->gives_up)
+        weft_task_tracker_unref(g->tracker);
+    return NULL;
+}
+
+static void wait_for_the_moment(bool gives_up)
+{
+    /* in one of these rounds it has no budget left */
+    for (int spent = 0; spent < 200; spent++) {
+        struct gap g = {.tracker = tracker_create(), .gives_up = gives_up};
+        weft_task *other = SPAWN(close_for_a_moment, &g);
+        int rc = 0;
+        CHECK_EQ(weft_yield(), 0);
+        for (int i = 0; i < spent; i++)
+            CHECK_EQ(weft_consume_budget(), 0);
+        atomic_store(&g.is_waiting, true);
+        WEFT_TIMEOUT(20000 * WEFT_MS)
+            rc = weft_task_tracker_wait(g.tracker);
+        CHECK_EQ(rc, 0);
+        (void)test_join_value(other);
+        if (!gives_up)
+            weft_task_tracker_unref(g.tracker);
+    }
+}
+
+static void a_moment_during_a_forced_yield_counts(struct test_env *env)
+{
+    (void)env;
+    wait_for_the_moment(false);
+}
+
+static void the_last_reference_is_given_up_meanwhile(struct test_env *env)
+{
+    (void)env;
+    wait_for_the_moment(true);
+}
+
+TEST_MAIN(IN_TASK(a_moment_during_a_forced_yield_counts),
+
+          IN_TASK_ON(the_last_reference_is_given_up_meanwhile, TEST_MT1),
+          IN_TASK(tt_01_closed_and_empty), IN_BODY(tt_02_close_and_reopen),
           IN_TASK(tt_03_once_is_enough), IN_TASK(tt_04_empty_for_a_moment),
           IN_TASK(tt_05_tokens_count_and_all_waiters_are_released),
           IN_TASK(tt_06_closing_while_tasks_end), IN_TASK(tt_07_releasing_aborts_nobody),
