@@ -1,7 +1,8 @@
 /*
- * One word: the count, and whether somebody waits (WAITING). It is changed by compare-exchanges
- * alone. WAITING is set, under the lock, by an exchange on a count that is not zero; the last done
- * that finds it makes the count zero under the lock, and ends the waits there.
+ * One word: the count, whether somebody waits (WAITING), and how often the count came to zero (in
+ * ROUNDs). It is changed by compare-exchanges alone, but for a WAITING that is taken back. WAITING
+ * is set, under the lock, by an exchange on a count that is not zero; the last done that finds it
+ * makes the count zero under the lock, and ends the waits there.
  *
  * Who finds a count of zero may free the group, while the last done still holds the lock: so it
  * waits for the lock to be let go (weft__lock_settle()).
@@ -15,9 +16,11 @@
 #define WAITING UINT64_C(1)
 #define ONE UINT64_C(2)
 #define COUNT_MAX (UINT64_C(1) << 32)
+#define ROUND (UINT64_C(1) << 34) /* 30 bits, which wrap round */
+#define LOW (ROUND - 1)           /* the count, and WAITING */
 
 struct group {
-    weft__a64 word; /* count times ONE, WAITING */
+    weft__a64 word; /* rounds times ROUND, count times ONE, WAITING */
     struct weft__lock lock;
     struct weft__waitq waiters; /* under the lock */
 };
@@ -48,7 +51,7 @@ int weft_wait_group_add(weft_wait_group *wg, size_t n)
     struct group *g = group_of(wg);
     uint64_t word = weft__a64_load_relaxed(&g->word);
     do {
-        if (n > COUNT_MAX || word / ONE + n > COUNT_MAX)
+        if (n > COUNT_MAX || (word & LOW) / ONE + n > COUNT_MAX)
             return weft__misuse("weft_wait_group_add", -EINVAL, "the count would pass 2^32",
                                 WEFT__CALLER);
         /* relaxed: nothing is published by it; it is part of the release sequence of the dones */
@@ -57,14 +60,13 @@ int weft_wait_group_add(weft_wait_group *wg, size_t n)
 }
 
 /* The last one, while somebody waits. False: that has changed. */
-static WEFT__NOINLINE bool finish(struct group *g)
+static WEFT__NOINLINE bool finish(struct group *g, uint64_t last)
 {
     struct weft__wake_list woken = WEFT__WAKE_LIST_INIT;
-    uint64_t last = ONE | WAITING;
     weft__lock_acquire(&g->lock);
     /* acq_rel: the waiters see what all dones published, through us. mutation to acquire: to those
      * who wait, the claim of their tasks passes it on as well. */
-    bool is_last = weft__a64_cas_acq_rel(&g->word, &last, 0);
+    bool is_last = weft__a64_cas_acq_rel(&g->word, &last, (last & ~LOW) + ROUND);
     if (is_last)
         weft__waitq_end_all(&g->waiters, WEFT__WAITER_ENDED, &woken);
     weft__lock_release(&g->lock);
@@ -77,16 +79,17 @@ void weft_wait_group_done(weft_wait_group *wg)
     struct group *g = group_of(wg);
     uint64_t word = weft__a64_load_relaxed(&g->word);
     for (;;) {
-        if (word == (ONE | WAITING)) {
-            if (finish(g))
+        if ((word & LOW) == (ONE | WAITING)) {
+            if (finish(g, word))
                 return;
             word = weft__a64_load_relaxed(&g->word);
-        } else if (word < ONE) {
+        } else if ((word & LOW) < ONE) {
             (void)weft__misuse("weft_wait_group_done", -EPERM, "more are done than were added",
                                WEFT__CALLER);
             return;
-            /* release pairs with the acquire in is_zero, and in finish */
-        } else if (weft__a64_cas_weak_release(&g->word, &word, word - ONE)) {
+            /* release pairs with the acquire in look, and in finish */
+        } else if (weft__a64_cas_weak_release(&g->word, &word,
+                                              word - ONE + ((word & LOW) == ONE ? ROUND : 0))) {
             return;
         }
     }
@@ -94,16 +97,29 @@ void weft_wait_group_done(weft_wait_group *wg)
 
 size_t weft_wait_group_count(const weft_wait_group *wg)
 {
-    return (size_t)(weft__a64_load_relaxed(&group_of(wg)->word) /
-                    ONE); /* nothing follows from it */
+    uint64_t word = weft__a64_load_relaxed(&group_of(wg)->word); /* nothing follows from it */
+    return (size_t)((word & LOW) / ONE);
 }
 
 /* ---- waiting ---- */
 
-static bool is_zero(struct group *g)
+static inline bool is_zero_in(uint64_t word)
+{
+    return (word & LOW) < ONE;
+}
+
+/* The word: whether the count is zero, and what round it is. */
+static inline uint64_t look(struct group *g)
 {
     /* acquire pairs with the release in weft_wait_group_done, of all of them */
-    if (weft__a64_load_acquire(&g->word) >= ONE)
+    return weft__a64_load_acquire(&g->word);
+}
+
+/* The count was zero in `before`, or has been since. */
+static bool was_zero(struct group *g, uint64_t before)
+{
+    uint64_t word = look(g);
+    if (!is_zero_in(before) && !is_zero_in(word) && ((word ^ before) & ~LOW) == 0)
         return false;
     weft__lock_settle(&g->lock);
     return true;
@@ -112,14 +128,14 @@ static bool is_zero(struct group *g)
 /* Under the lock. False: the count is zero. */
 static bool announce(struct group *g)
 {
-    uint64_t word = weft__a64_load_acquire(&g->word); /* as in is_zero */
-    while (word >= ONE && !(word & WAITING)) {
+    uint64_t word = look(g);
+    while (!is_zero_in(word) && !(word & WAITING)) {
         /* relaxed: who finds the bit looks at the queue under the lock; acquire for a failure that
          * finds zero */
         if (weft__a64_cas_weak_acq_rel(&g->word, &word, word | WAITING))
             return true;
     }
-    return word >= ONE;
+    return !is_zero_in(word);
 }
 
 static int wait_poll(weft_future *f, weft_waker *waker)
@@ -157,10 +173,13 @@ void weft_wait_group_wait_future_init(weft_wait_group_wait_future *f, weft_wait_
 
 int weft_wait_group_wait(weft_wait_group *wg)
 {
+    struct group *g = group_of(wg);
+    /* Before begin, where a task without budget lets others run: it waits as well. */
+    uint64_t before = look(g);
     int rc = weft__wait_begin("weft_wait_group_wait", WEFT__CALLER);
     if (rc < 0)
         return rc;
-    if (is_zero(group_of(wg)))
+    if (was_zero(g, before))
         return 0;
     weft_wait_group_wait_future f;
     weft_wait_group_wait_future_init(&f, wg);
@@ -169,7 +188,8 @@ int weft_wait_group_wait(weft_wait_group *wg)
 
 int weft_wait_group_try_wait(weft_wait_group *wg)
 {
-    return is_zero(group_of(wg)) ? 0 : -EAGAIN;
+    struct group *g = group_of(wg);
+    return was_zero(g, look(g)) ? 0 : -EAGAIN;
 }
 
 int weft_wait_group_blocking_wait(weft_wait_group *wg)

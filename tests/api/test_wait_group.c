@@ -151,6 +151,51 @@ static void memory_may_be_freed_by_who_waited(struct test_env *env)
     }
 }
 
-TEST_MAIN(IN_TASK(wait_returns_when_all_are_done), PLAIN(misuse_is_reported),
-          IN_TASK(blocking_wait_is_misuse_in_a_task), IN_TASK(waiter_that_gives_up_leaves),
-          PLAIN(threads_without_a_runtime), IN_TASK(memory_may_be_freed_by_who_waited))
+/* ---- the count is zero only while a task that waits lets others run for its budget ---- */
+
+struct gap {
+    weft_wait_group wg;
+    atomic_bool is_waiting;
+};
+
+static void *pass_through_zero(void *arg)
+{
+    struct gap *g = arg;
+    while (!atomic_load(&g->is_waiting))
+        CHECK_EQ(weft_yield(), 0);
+    weft_wait_group_done(&g->wg);
+    CHECK_EQ(weft_wait_group_add(&g->wg, 1), 0);
+    return NULL;
+}
+
+static void *wait_with_some_budget(void *arg)
+{
+    struct gap *g = arg;
+    int rc = 0;
+    atomic_store(&g->is_waiting, true);
+    WEFT_TIMEOUT(20000 * WEFT_MS)
+        rc = weft_wait_group_wait(&g->wg);
+    CHECK_EQ(rc, 0);
+    return NULL;
+}
+
+static void zero_during_a_forced_yield_counts(struct test_env *env)
+{
+    /* one of these calls is the one that has no budget left */
+    for (int spent = 0; spent < 200; spent++) {
+        struct gap g = {.wg = WEFT_WAIT_GROUP_INIT};
+        CHECK_EQ(weft_wait_group_add(&g.wg, 1), 0);
+        weft_task *other = SPAWN(pass_through_zero, &g);
+        CHECK_EQ(weft_yield(), 0);
+        for (int i = 0; i < spent; i++)
+            CHECK_EQ(weft_consume_budget(), 0);
+        (void)wait_with_some_budget(&g);
+        (void)test_join_value(other);
+    }
+    (void)env;
+}
+
+TEST_MAIN(IN_TASK(zero_during_a_forced_yield_counts), IN_TASK(wait_returns_when_all_are_done),
+          PLAIN(misuse_is_reported), IN_TASK(blocking_wait_is_misuse_in_a_task),
+          IN_TASK(waiter_that_gives_up_leaves), PLAIN(threads_without_a_runtime),
+          IN_TASK(memory_may_be_freed_by_who_waited))
