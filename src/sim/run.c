@@ -67,6 +67,8 @@ void weft_sim_config_draw(weft_sim_config *c, uint64_t seed)
                                          2 * WEFT_MS, 20 * WEFT_MS, 300 * WEFT_MS};
     static const size_t sizes[] = {1, 7, 64, 1000, 4096, 65536};
     static const unsigned preempts[] = {20000, 100000, 300000, 900000};
+    if (weft__is_null("weft_sim_config_draw", c, WEFT__CALLER))
+        return;
     uint64_t rng = seed_to_state(seed, 2);
 #define BELOW(n) (weft__random_next(&rng) % (n))
     weft_sim_config_init(c, seed);
@@ -354,7 +356,9 @@ void weft_sim_compute(uint64_t ns)
 {
     struct weft__sim *s = weft__sim_here();
     if (s != NULL)
-        (void)weft__sim_wait(s, weft__add_sat(s->now_ns, ns));
+        /* Not without an end, which would be a wait for nothing. */
+        (void)weft__sim_wait(s,
+                             weft__add_sat(s->now_ns, ns < WEFT_NEVER / 2 ? ns : WEFT_NEVER / 2));
 }
 
 /* ---- links ---- */

@@ -115,6 +115,15 @@ static void misuse_is_refused(struct test_env *env)
     test_log_clear();
 }
 
+static void settings_need_a_place(struct test_env *env)
+{
+    (void)env;
+    weft_sim_config_init(NULL, 1);
+    EXPECT_LOGGED("weft_sim_config_init");
+    weft_sim_config_draw(NULL, 1);
+    EXPECT_LOGGED("weft_sim_config_draw");
+}
+
 static void not_from_a_task(struct test_env *env)
 {
     weft_sim_config c;
@@ -158,6 +167,26 @@ static void the_time_limit_ends_it(struct test_env *env)
     EXPECT_EQ(r.end, WEFT_SIM_TIME_LIMIT);
     EXPECT_EQ(r.rc, -ECANCELED);
     EXPECT(r.time_ns < 3700 * WEFT_SEC);
+}
+
+static int compute_for_ever(void *arg)
+{
+    (void)arg;
+    weft_sim_compute(UINT64_MAX);
+    return 0;
+}
+
+/* It is no wait, and so no deadlock. */
+static void who_computes_for_ever_meets_the_time_limit(struct test_env *env)
+{
+    const char *under = getenv("WEFT_TEST_UNDER");
+    (void)env;
+    if (under != NULL && under[0] != '\0')
+        return; /* what it holds is lost */
+    weft_sim_result r = simulate_calm(compute_for_ever, NULL);
+    EXPECT_EQ(r.end, WEFT_SIM_STUCK);
+    EXPECT(r.time_ns > 3600 * WEFT_SEC);
+    test_log_clear();
 }
 
 static int spin(void *arg)
@@ -843,7 +872,8 @@ static void a_socket_that_is_left_open_is_counted(struct test_env *env)
 }
 
 TEST_MAIN(PLAIN(the_body_runs_and_its_result_comes_back), PLAIN(a_body_that_panics_is_told),
-          PLAIN(misuse_is_refused), IN_TASK(not_from_a_task), PLAIN(a_day_passes_at_once),
+          PLAIN(misuse_is_refused), PLAIN(settings_need_a_place), IN_TASK(not_from_a_task),
+          PLAIN(a_day_passes_at_once), PLAIN(who_computes_for_ever_meets_the_time_limit),
           PLAIN(the_time_limit_ends_it), PLAIN(the_step_limit_ends_it),
           PLAIN(a_deadlock_is_found_and_tasks_are_named), PLAIN(the_first_failure_ends_it),
           PLAIN(a_failure_ends_it_under_any_seed), PLAIN(what_does_not_end_is_given_up),
