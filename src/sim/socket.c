@@ -10,7 +10,16 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <netinet/tcp.h>
 #include <string.h>
+
+/* Of Linux. */
+#define QUEUE_MAX 4096                 /* net.core.somaxconn */
+#define BUFFER_MAX ((unsigned)4 << 20) /* net.core.wmem_max, rmem_max */
+#define SNDBUF_MIN 4608                /* SOCK_MIN_SNDBUF */
+#define RCVBUF_MIN 2304                /* SOCK_MIN_RCVBUF */
+#define KEEPALIVE_SECONDS_MAX 32767
+#define KEEPALIVE_COUNT_MAX 127
 
 static struct weft__sim_side *side_of(const struct weft__sim_file *f)
 {
@@ -79,6 +88,13 @@ bool weft__sim_is_v6only(const struct weft__sim_file *f)
     return is_on(f, IPPROTO_IPV6, IPV6_V6ONLY);
 }
 
+/* A connection that was accepted, and is lost or over: its port is its listener's alone. */
+static bool has_left(const struct weft__sim_file *f)
+{
+    return f->conn != NULL && f->side == 1 &&
+           (f->conn->side[1].is_dead || weft__sim_conn_is_over(f->conn, 1));
+}
+
 /* Somebody has the address in a way that keeps others from it. */
 static bool is_taken(struct weft__sim *s, const struct weft__sim_file *by,
                      const struct sockaddr_storage *addr)
@@ -87,7 +103,7 @@ static bool is_taken(struct weft__sim *s, const struct weft__sim_file *by,
     unsigned port = weft__sim_port_of((const struct sockaddr *)addr);
     for (unsigned i = 0; i < s->file_count; i++) {
         const struct weft__sim_file *f = s->files[i];
-        if (!is_socket(f) || f == by || !f->is_bound ||
+        if (!is_socket(f) || f == by || !f->is_bound || has_left(f) ||
             weft__sim_port_of((const struct sockaddr *)&f->addr) != port)
             continue;
         struct weft__sim_ip other = weft__sim_ip_of((const struct sockaddr *)&f->addr);
@@ -154,7 +170,7 @@ int weft__sim_listen(int fd, int backlog)
     if (f->kind != WEFT__SIM_LISTENER && is_taken(s, f, &f->addr))
         return -EADDRINUSE;
     f->kind = WEFT__SIM_LISTENER;
-    f->backlog = backlog < 1 ? 1 : (unsigned)backlog;
+    f->backlog = (unsigned)backlog < QUEUE_MAX ? (unsigned)backlog : QUEUE_MAX;
     return 0;
 }
 
@@ -206,6 +222,29 @@ static int bind_near(struct weft__sim *s, struct weft__sim_file *f, const struct
     return rc;
 }
 
+/* Who connects to no address in particular gets to itself: IPv4 to the address that it is bound to,
+ * if it is, else to the loopback, as with IPv6. */
+static void set_peer(struct sockaddr_storage *to, socklen_t *to_len, const struct sockaddr *addr,
+                     socklen_t len, const struct weft__sim_file *f)
+{
+    struct weft__sim_ip ip = weft__sim_ip_of(addr);
+    set_addr(to, to_len, addr, len);
+    if (!weft__sim_ip_is_any(&ip))
+        return;
+    if (!weft__sim_ip_is_v4(&ip)) {
+        memcpy(&ip, &in6addr_loopback, sizeof(ip));
+    } else {
+        const uint32_t loopback = htonl(INADDR_LOOPBACK);
+        struct weft__sim_ip own = weft__sim_ip_of((const struct sockaddr *)&f->addr);
+        if (f->is_bound && weft__sim_ip_is_v4(&own) && !weft__sim_ip_is_any(&own))
+            ip = own;
+        else
+            memcpy(ip.byte + 12, &loopback, sizeof(loopback));
+    }
+    set_ip(to, to_len, f->family, &ip);
+    set_port(to, weft__sim_port_of(addr));
+}
+
 int weft__sim_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
     struct weft__sim *s = weft__sim_here();
@@ -219,7 +258,10 @@ int weft__sim_connect(int fd, const struct sockaddr *addr, socklen_t len)
         return -EAFNOSUPPORT;
     if (f->kind != WEFT__SIM_SOCKET)
         return -EISCONN;
-    int rc = bind_near(s, f, addr);
+    struct sockaddr_storage to;
+    socklen_t to_len;
+    set_peer(&to, &to_len, addr, len, f);
+    int rc = bind_near(s, f, (const struct sockaddr *)&to);
     if (rc < 0)
         return rc;
     struct weft__sim_conn *c = weft__sim_conn_create(s);
@@ -228,9 +270,10 @@ int weft__sim_connect(int fd, const struct sockaddr *addr, socklen_t len)
     struct weft__sim_side *client = &c->side[0], *server = &c->side[1];
     client->addr = f->addr;
     client->addr_len = f->addr_len;
-    set_addr(&server->addr, &server->addr_len, addr, len);
+    server->addr = to;
+    server->addr_len = to_len;
     client->ip = weft__sim_ip_of((const struct sockaddr *)&client->addr);
-    server->ip = weft__sim_ip_of(addr);
+    server->ip = weft__sim_ip_of((const struct sockaddr *)&to);
     client->sock = f;
     f->conn = c;
     f->side = 0;
@@ -322,6 +365,7 @@ int weft__sim_accept(int fd, struct sockaddr *addr, socklen_t *len)
     f->conn = c;
     f->side = 1;
     see_addr(&f->addr, &f->addr_len, f->family, &c->side[1]);
+    f->is_bound = true;
     c->side[1].sock = f;
     see_addr(&peer, &peer_len, f->family, &c->side[0]);
     (void)give_addr(addr, len, &peer, peer_len);
@@ -498,6 +542,8 @@ int weft__sim_shutdown(int fd, int how)
     struct weft__sim_file *f = weft__sim_file_of(s, fd);
     if (!is_socket(f))
         return f == NULL ? -EBADF : -ENOTSOCK;
+    if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
+        return -EINVAL;
     struct weft__sim_side *side = side_of(f);
     if (side == NULL)
         return -ENOTCONN;
@@ -605,6 +651,34 @@ static socklen_t shortest_option(int level, int name)
                                      : sizeof(int);
 }
 
+/* As Linux has it: more than may be is what may be, and all is doubled. */
+static int buffer_of(int name, int asked)
+{
+    unsigned bytes = (unsigned)asked < BUFFER_MAX ? (unsigned)asked : BUFFER_MAX;
+    unsigned least = name == SO_SNDBUF ? SNDBUF_MIN : RCVBUF_MIN;
+    return (int)(2 * bytes > least ? 2 * bytes : least);
+}
+
+/* Why Linux refuses a value; of what weft has a function for. */
+static int refuse_option(const struct weft__sim_file *f, int level, int name, const void *value,
+                         socklen_t len)
+{
+    int number = 1; /* of what is shorter nothing is said here */
+    if (len >= sizeof(number))
+        memcpy(&number, value, sizeof(number));
+    if (level == IPPROTO_IPV6 && f->family == AF_INET)
+        return -ENOPROTOOPT;
+    if (level == SOL_SOCKET && (name == SO_TYPE || name == SO_ACCEPTCONN || name == SO_ERROR ||
+                                name == SO_DOMAIN || name == SO_PROTOCOL))
+        return -ENOPROTOOPT;
+    bool is_time = level == IPPROTO_TCP && (name == TCP_KEEPIDLE || name == TCP_KEEPINTVL);
+    bool is_count = level == IPPROTO_TCP && name == TCP_KEEPCNT;
+    if ((is_time && (number < 1 || number > KEEPALIVE_SECONDS_MAX)) ||
+        (is_count && (number < 1 || number > KEEPALIVE_COUNT_MAX)))
+        return -EINVAL;
+    return 0;
+}
+
 int weft__sim_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
     struct weft__sim_file *f = weft__sim_file_of(weft__sim_here(), fd);
@@ -612,6 +686,9 @@ int weft__sim_setsockopt(int fd, int level, int name, const void *value, socklen
         return f == NULL ? -EBADF : -ENOTSOCK;
     if (len > sizeof(f->options->value) || len < shortest_option(level, name))
         return -EINVAL;
+    int rc = refuse_option(f, level, name, value, len);
+    if (rc < 0)
+        return rc;
     struct weft__sim_option *o = (struct weft__sim_option *)find_option(f, level, name);
     if (o == NULL) {
         o = weft__calloc(1, sizeof(*o));
@@ -628,7 +705,7 @@ int weft__sim_setsockopt(int fd, int level, int name, const void *value, socklen
     if (level == SOL_SOCKET && (name == SO_SNDBUF || name == SO_RCVBUF)) {
         int bytes;
         memcpy(&bytes, value, sizeof(bytes));
-        bytes *= 2; /* as the kernel does */
+        bytes = buffer_of(name, bytes);
         memcpy(o->value, &bytes, sizeof(bytes));
     }
     return 0;
@@ -650,6 +727,12 @@ static int own_option(struct weft__sim_file *f, int name, int *ret)
     switch (name) {
     case SO_TYPE:
         *ret = SOCK_STREAM;
+        return 0;
+    case SO_DOMAIN:
+        *ret = f->family;
+        return 0;
+    case SO_PROTOCOL:
+        *ret = IPPROTO_TCP;
         return 0;
     case SO_ACCEPTCONN:
         *ret = f->kind == WEFT__SIM_LISTENER;

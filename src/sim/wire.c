@@ -13,8 +13,10 @@
 #include <string.h>
 
 #define RETRANSMIT_NS (200 * WEFT_MS)
-#define SYN_RETRY_NS WEFT_SEC
-#define SYN_TIMEOUT_NS (127 * WEFT_SEC) /* six retries, as Linux has them */
+#define SYN_RETRY_NS WEFT_SEC           /* twice as long each time */
+#define SYN_RETRIES 6                   /* net.ipv4.tcp_syn_retries */
+#define SYN_ACK_RETRIES 5               /* net.ipv4.tcp_synack_retries */
+#define SYN_TIMEOUT_NS (127 * WEFT_SEC) /* what SYN_RETRIES take, and the wait after them */
 #define TIMEOUT_NS (924 * WEFT_SEC)     /* fifteen */
 #define MOMENT_MAX_NS (2 * WEFT_MS)
 
@@ -417,6 +419,8 @@ static bool take_in(struct weft__sim *s, struct weft__sim_side *side, struct wef
 static void arrive_in_order(struct weft__sim *s, struct weft__sim_event *e)
 {
     struct weft__sim_side *side = &e->conn->side[e->side];
+    if (e->conn->side[1 - e->side].has_given_up)
+        return;
     if (side->is_dead || !side->is_open) { /* nobody will read it */
         if (e->kind == WEFT__SIM_DATA)
             answer(s, e->conn, e->side, WEFT__SIM_RST, 0);
@@ -470,17 +474,42 @@ void weft__sim_side_drained(struct weft__sim *s, struct weft__sim_conn *c, unsig
         weft__sim_file_edge(s, side->sock);
 }
 
-static void arrive_syn(struct weft__sim *s, struct weft__sim_event *e)
+/* One more than was asked for: what Linux makes of a backlog. */
+static bool is_full(const struct weft__sim_file *listener)
+{
+    return listener->queue_len > listener->backlog;
+}
+
+/* For a part of a handshake that found the queue full: false when it was tried often enough, and is
+ * over. */
+static bool try_later(struct weft__sim *s, struct weft__sim_event *e, unsigned retries)
+{
+    if (e->tries > retries)
+        return false;
+    e->at_ns = s->now_ns + (SYN_RETRY_NS << e->tries++);
+    return true;
+}
+
+/* True: the queue is full, it is tried again. */
+static bool arrive_syn(struct weft__sim *s, struct weft__sim_event *e)
 {
     struct weft__sim_conn *c = e->conn;
     if (!c->side[0].is_open)
-        return; /* given up */
-    const struct sockaddr *to = (const struct sockaddr *)&c->side[1].addr;
-    if (weft__sim_listener_of(s, to) == NULL || weft__sim_chance(s, s->config.refuse_ppm)) {
+        return false; /* given up */
+    const struct weft__sim_file *l =
+        weft__sim_listener_of(s, (const struct sockaddr *)&c->side[1].addr);
+    if (l == NULL || weft__sim_chance(s, s->config.refuse_ppm)) {
         answer(s, c, 1, WEFT__SIM_REFUSED, 0);
-        return;
+        return false;
     }
-    answer(s, c, 1, WEFT__SIM_SYN_ACK, 0);
+    if (!is_full(l)) {
+        answer(s, c, 1, WEFT__SIM_SYN_ACK, 0);
+        return false;
+    }
+    if (try_later(s, e, SYN_RETRIES))
+        return true;
+    lose(s, &c->side[0], ETIMEDOUT);
+    return false;
 }
 
 static void arrive_syn_ack(struct weft__sim *s, struct weft__sim_conn *c)
@@ -494,17 +523,22 @@ static void arrive_syn_ack(struct weft__sim *s, struct weft__sim_conn *c)
     answer(s, c, 0, WEFT__SIM_HANDSHAKEN, 0);
 }
 
-/* True: the queue is full, it is tried again. */
-static bool arrive_handshaken(struct weft__sim *s, struct weft__sim_conn *c)
+/* The same: the queue has filled since the SYN came. */
+static bool arrive_handshaken(struct weft__sim *s, struct weft__sim_event *e)
 {
+    struct weft__sim_conn *c = e->conn;
     struct weft__sim_file *l = weft__sim_listener_of(s, (const struct sockaddr *)&c->side[1].addr);
     if (l == NULL) {
         c->side[1].is_open = false;
         answer(s, c, 1, WEFT__SIM_RST, 0);
         return false;
     }
-    if (l->queue_len >= l->backlog)
-        return true;
+    if (is_full(l)) {
+        if (try_later(s, e, SYN_ACK_RETRIES))
+            return true;
+        c->side[1].is_open = false; /* forgotten: what comes later is reset */
+        return false;
+    }
     c->next = NULL;
     if (l->queue == NULL)
         l->queue = c;
@@ -523,16 +557,12 @@ static bool happen(struct weft__sim *s, struct weft__sim_event *e)
     struct weft__sim_side *side = &c->side[e->side];
     switch (e->kind) {
     case WEFT__SIM_SYN:
-        arrive_syn(s, e);
-        return true;
+        return !arrive_syn(s, e);
     case WEFT__SIM_SYN_ACK:
         arrive_syn_ack(s, c);
         return true;
     case WEFT__SIM_HANDSHAKEN:
-        if (!arrive_handshaken(s, c))
-            return true;
-        e->at_ns = s->now_ns + SYN_RETRY_NS;
-        return false;
+        return !arrive_handshaken(s, e);
     case WEFT__SIM_REFUSED:
         s->result.refused++;
         lose(s, side, ECONNREFUSED);
@@ -567,6 +597,15 @@ static bool is_on_the_wire(const struct weft__sim_event *e)
     return e->kind != WEFT__SIM_SHOW && e->kind != WEFT__SIM_ROOM;
 }
 
+/* The sender stops sending again what is not answered, whatever of it is under way still: what
+ * comes after a part that never arrives is nobody's to read. */
+static void abandon(struct weft__sim *s, struct weft__sim_conn *c, unsigned sender)
+{
+    c->side[sender].has_given_up = true;
+    free_stalled(&c->side[1 - sender]);
+    lose(s, &c->side[sender], ETIMEDOUT);
+}
+
 /* The link stayed cut for so long that who waits for an answer hears of it. */
 static void give_up(struct weft__sim *s, const struct weft__sim_event *e)
 {
@@ -575,12 +614,12 @@ static void give_up(struct weft__sim *s, const struct weft__sim_event *e)
     case WEFT__SIM_SYN:
     case WEFT__SIM_DATA:
     case WEFT__SIM_FIN:
-        lose(s, &c->side[1 - e->side], ETIMEDOUT);
+        abandon(s, c, 1 - e->side);
         break;
     case WEFT__SIM_SYN_ACK:
     case WEFT__SIM_REFUSED:
     case WEFT__SIM_ACK:
-        lose(s, &c->side[e->side], ETIMEDOUT);
+        abandon(s, c, e->side);
         break;
     case WEFT__SIM_HANDSHAKEN:
         c->side[1].is_open = false; /* as if it had never been: what comes later is reset */

@@ -79,6 +79,7 @@ struct weft__sim_event {
     struct weft__sim_event *next; /* stalled */
     size_t len;                   /* DATA: of bytes; ACK: how many */
     size_t done;                  /* DATA: bytes that found room */
+    unsigned tries;               /* SYN, HANDSHAKEN: how often the queue was full */
     char bytes[];
 };
 
@@ -101,8 +102,9 @@ struct weft__sim_side {
     bool is_write_shut;
     uint64_t last_ns; /* when the last of what it sent arrives */
 
-    bool is_dead; /* reset, refused, given up */
-    int error;    /* positive; pending, taken by whoever asks */
+    bool is_dead;      /* reset, refused, given up */
+    bool has_given_up; /* for want of answers: what it sent and has not arrived never does */
+    int error;         /* positive; pending, taken by whoever asks */
 };
 
 struct weft__sim_conn {
@@ -154,7 +156,7 @@ struct weft__sim_file {
     socklen_t addr_len;
     struct weft__sim_option *options;
     struct weft__sim_conn *queue, *queue_last; /* of a listener */
-    unsigned queue_len, backlog;
+    unsigned queue_len, backlog;               /* one more than the backlog may wait */
     struct weft__sim_conn *conn;
     unsigned side;
 };

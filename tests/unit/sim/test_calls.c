@@ -12,6 +12,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -624,6 +625,159 @@ static void lose_connections(void)
     EXPECT_EQ(weft__sys_close(ep), 0);
 }
 
+/* ---- what a server may meet, and a calm test does not ---- */
+
+static void shut_in_odd_ways(void)
+{
+    int fd[2];
+    connect_pair(fd);
+    EXPECT_EQ(weft__sys_shutdown(fd[0], 7), -EINVAL);
+    EXPECT_EQ(weft__sys_shutdown(fd[0], -1), -EINVAL);
+    EXPECT_EQ(weft__sys_send(fd[0], "x", 1, 0), 1); /* nothing was shut */
+    close_both(fd);
+}
+
+/* To 0.0.0.0: what a listener tells as its own address. */
+static void connect_to_any(void)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET};
+    struct sockaddr *addr = (struct sockaddr *)&in;
+    socklen_t len = sizeof(in);
+    int l = listen_somewhere(8), a = tcp_socket();
+    in.sin_port = htons((uint16_t)port_of(l));
+    int rc = weft__sys_connect(a, addr, len);
+    EXPECT(rc == 0 || rc == -EINPROGRESS);
+    int b = (int)SOON(weft__sys_accept(l, addr, &len));
+    EXPECT(b >= 0);
+    EXPECT_EQ(in.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+    EXPECT_EQ(weft__sys_getpeername(a, addr, &len), 0);
+    EXPECT_EQ(in.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+    close_both((int[]){a, b});
+
+    /* From an address of its own it is that one. */
+    EXPECT_EQ(weft__sys_close(l), 0);
+    l = tcp_socket();
+    in = (struct sockaddr_in){.sin_family = AF_INET};
+    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);
+    EXPECT_EQ(weft__sys_bind(l, addr, len), 0);
+    EXPECT_EQ(weft__sys_listen(l, 8), 0);
+    a = tcp_socket();
+    EXPECT_EQ(weft__sys_bind(a, addr, len), 0);
+    in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port_of(l))};
+    rc = weft__sys_connect(a, addr, len);
+    EXPECT(rc == 0 || rc == -EINPROGRESS);
+    b = (int)SOON(weft__sys_accept(l, NULL, NULL));
+    EXPECT(b >= 0);
+    close_both((int[]){a, b});
+    EXPECT_EQ(weft__sys_close(l), 0);
+}
+
+/* The port of a listener that has gone, while its connections live on. */
+static void bind_beside_connections(void)
+{
+    int l = listen_somewhere(8), a = tcp_socket(), plain = tcp_socket(),
+        reusing = reusing_socket(SO_REUSEADDR);
+    unsigned port = port_of(l);
+    int rc = connect_to(a, port);
+    EXPECT(rc == 0 || rc == -EINPROGRESS);
+    int b = (int)SOON(weft__sys_accept(l, NULL, NULL));
+    EXPECT(b >= 0);
+    EXPECT_EQ(weft__sys_close(l), 0);
+    EXPECT_EQ(bind_to(plain, port), -EADDRINUSE);
+    EXPECT_EQ(bind_to(reusing, port), -EADDRINUSE); /* the listener had not said so */
+    reset(a);
+    EXPECT_EQ(bind_to(plain, port), 0); /* lost, though not closed */
+    EXPECT_EQ(weft__sys_close(b), 0);
+    EXPECT_EQ(weft__sys_close(plain), 0);
+    EXPECT_EQ(weft__sys_close(reusing), 0);
+
+    /* What servers do. */
+    l = reusing_socket(SO_REUSEADDR);
+    EXPECT_EQ(bind_to(l, 0), 0);
+    EXPECT_EQ(weft__sys_listen(l, 8), 0);
+    port = port_of(l);
+    a = tcp_socket();
+    rc = connect_to(a, port);
+    EXPECT(rc == 0 || rc == -EINPROGRESS);
+    b = (int)SOON(weft__sys_accept(l, NULL, NULL));
+    EXPECT(b >= 0);
+    EXPECT_EQ(weft__sys_close(l), 0);
+    l = reusing_socket(SO_REUSEADDR);
+    EXPECT_EQ(bind_to(l, port), 0);
+    EXPECT_EQ(weft__sys_listen(l, 8), 0);
+    close_both((int[]){a, b});
+    EXPECT_EQ(weft__sys_close(l), 0);
+}
+
+/* One more than the backlog waits to be accepted; who comes then is not connected before one has
+ * been. */
+static void fill_the_backlog(void)
+{
+    struct sockaddr_in in;
+    socklen_t len = sizeof(in);
+    int l = listen_somewhere(1), fd[4];
+    for (int i = 0; i < 4; i++) {
+        fd[i] = tcp_socket();
+        int rc = connect_to(fd[i], port_of(l));
+        EXPECT(rc == 0 || rc == -EINPROGRESS);
+        let_pass(10 * WEFT_MS);
+        EXPECT_EQ(weft__sys_getpeername(fd[i], (struct sockaddr *)&in, &len),
+                  i < 2 ? 0 : -ENOTCONN);
+    }
+    for (int i = 0; i < 4; i++) {
+        int b = i < 2 ? weft__sys_accept(l, NULL, NULL) : -EAGAIN;
+        for (int tries = 0; b == -EAGAIN && tries < 50; tries++) {
+            let_pass(100 * WEFT_MS);
+            b = weft__sys_accept(l, NULL, NULL);
+        }
+        EXPECT(b >= 0);
+        EXPECT_EQ(weft__sys_close(b), 0);
+    }
+    for (int i = 0; i < 4; i++)
+        EXPECT_EQ(weft__sys_close(fd[i]), 0);
+    EXPECT_EQ(weft__sys_close(l), 0);
+}
+
+static int set_int(int fd, int level, int name, int value)
+{
+    return weft__sys_setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+static int get_int(int fd, int level, int name)
+{
+    int value = -1;
+    socklen_t len = sizeof(value);
+    EXPECT_EQ(weft__sys_getsockopt(fd, level, name, &value, &len), 0);
+    return value;
+}
+
+static void refuse_options(void)
+{
+    int fd = tcp_socket();
+    EXPECT_EQ(get_int(fd, SOL_SOCKET, SO_DOMAIN), AF_INET);
+    EXPECT_EQ(get_int(fd, SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
+    EXPECT_EQ(set_int(fd, SOL_SOCKET, SO_TYPE, SOCK_STREAM), -ENOPROTOOPT);
+    EXPECT_EQ(set_int(fd, SOL_SOCKET, SO_ERROR, 0), -ENOPROTOOPT);
+    EXPECT_EQ(set_int(fd, IPPROTO_IPV6, IPV6_TCLASS, 8), -ENOPROTOOPT);
+    EXPECT_EQ(set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, 0), -EINVAL);
+    EXPECT_EQ(set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, 32768), -EINVAL);
+    EXPECT_EQ(set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, 32768), -EINVAL);
+    EXPECT_EQ(set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, 128), -EINVAL);
+    EXPECT_EQ(set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, 127), 0);
+    /* Buffers are as large as may be, and hold something. */
+    EXPECT_EQ(set_int(fd, SOL_SOCKET, SO_SNDBUF, INT_MAX), 0);
+    int most = get_int(fd, SOL_SOCKET, SO_SNDBUF);
+    EXPECT(most > 100000 && most < INT_MAX);
+    EXPECT_EQ(set_int(fd, SOL_SOCKET, SO_RCVBUF, -1), 0);
+    most = get_int(fd, SOL_SOCKET, SO_RCVBUF);
+    EXPECT(most > 100000 && most < INT_MAX);
+    EXPECT_EQ(set_int(fd, SOL_SOCKET, SO_SNDBUF, 0), 0);
+    EXPECT(get_int(fd, SOL_SOCKET, SO_SNDBUF) > 1000);
+    EXPECT_EQ(set_int(fd, SOL_SOCKET, SO_RCVBUF, 0), 0);
+    EXPECT(get_int(fd, SOL_SOCKET, SO_RCVBUF) > 1000);
+    EXPECT_EQ(weft__sys_close(fd), 0);
+}
+
 /* ---- threads ---- */
 
 static void *end_at_once(void *arg)
@@ -679,6 +833,11 @@ BOTH(any_ipv6_address_is_any_ipv4_one_too, listen_for_both)
 BOTH(bytes_pass_until_a_side_is_shut, send_and_shut)
 BOTH(epoll_reports_what_a_socket_is, report_states)
 BOTH(lost_connections_say_so, lose_connections)
+BOTH(what_shutdown_does_not_know_it_refuses, shut_in_odd_ways)
+BOTH(any_address_is_the_own_one, connect_to_any)
+BOTH(connections_keep_the_port_of_their_listener, bind_beside_connections)
+BOTH(a_full_queue_keeps_clients_waiting, fill_the_backlog)
+BOTH(options_are_refused_as_on_linux, refuse_options)
 BOTH(threads_are_joined, start_and_join)
 BOTH(futexes_and_random_numbers, draw)
 
@@ -815,6 +974,9 @@ TEST_MAIN(PLAIN(closed_descriptors_are_refused), PLAIN(what_is_no_socket_is_told
           PLAIN(a_client_and_a_connection_have_what_they_were_not_given),
           PLAIN(any_ipv6_address_is_any_ipv4_one_too), PLAIN(bytes_pass_until_a_side_is_shut),
           PLAIN(epoll_reports_what_a_socket_is), PLAIN(lost_connections_say_so),
+          PLAIN(what_shutdown_does_not_know_it_refuses), PLAIN(any_address_is_the_own_one),
+          PLAIN(connections_keep_the_port_of_their_listener),
+          PLAIN(a_full_queue_keeps_clients_waiting), PLAIN(options_are_refused_as_on_linux),
           PLAIN(threads_are_joined), PLAIN(futexes_and_random_numbers), PLAIN(limits_are_told),
           PLAIN(real_descriptors_stay_real), PLAIN(a_thread_is_joined_or_detached_once),
           PLAIN(there_is_a_limit_of_threads))

@@ -185,6 +185,33 @@ static int cut_while_talking(void *arg)
     return 0;
 }
 
+/* Who gives up on what was sent first sends nothing more: bytes behind a gap are nobody's. */
+static int give_up_in_the_middle(void *arg)
+{
+    (void)arg;
+    weft_tcp_listener *l;
+    weft_tcp *a, *b;
+    EXPECT_EQ(weft_tcp_listen("127.0.0.1:80", &l), 0);
+    connect_pair(l, &a, &b);
+    EXPECT_EQ(weft_sim_cut(NULL, NULL), 0);
+    EXPECT_EQ(weft_tcp_write(a, "1", 1), 1);
+    EXPECT_EQ(weft_sleep(DATA_LIMIT / 2), 0);
+    EXPECT_EQ(weft_tcp_write(a, "2", 1), 1);
+    EXPECT_EQ(read_one(a, DATA_LIMIT), -ETIMEDOUT); /* "1" was never answered */
+    EXPECT_EQ(weft_sim_heal(NULL, NULL), 0);
+    EXPECT_EQ(read_one(b, DATA_LIMIT), -ETIMEDOUT); /* the scope's: not "2" */
+    EXPECT_EQ(weft_tcp_close(a), 0);
+    EXPECT_EQ(weft_tcp_close(b), 0);
+    EXPECT_EQ(weft_tcp_listener_close(l), 0);
+    return 0;
+}
+
+static void bytes_behind_a_gap_never_arrive(struct test_env *env)
+{
+    (void)env;
+    (void)simulate_slow(give_up_in_the_middle);
+}
+
 static void a_cut_meets_each_kind_of_segment(struct test_env *env)
 {
     (void)env;
@@ -299,7 +326,7 @@ static void either_side_may_leave_during_the_handshake(struct test_env *env)
 static int fill_the_queue(void *arg)
 {
     (void)arg;
-    int l = raw_listen(80, 1), fd[2] = {raw_connect(80), raw_connect(80)};
+    int l = raw_listen(80, 0), fd[2] = {raw_connect(80), raw_connect(80)}; /* room for one */
     EXPECT_EQ(weft_sleep(3 * WEFT_SEC), 0);
     int first = weft__sys_accept(l, NULL, NULL);
     EXPECT(first >= 0);
@@ -319,6 +346,61 @@ static void a_full_queue_is_tried_again(struct test_env *env)
 {
     (void)env;
     EXPECT_EQ(simulate_slow(fill_the_queue).connections, 2);
+}
+
+/* Nobody accepts: the clients that found no room are told so, as long as a SYN is tried. */
+static int overfill_the_queue(void *arg)
+{
+    (void)arg;
+    struct attempt a[4];
+    weft_task *task[4];
+    weft_tcp_listener *l;
+    weft_tcp_listen_options o = {.backlog = 1};
+    EXPECT_EQ(weft_tcp_listen_with(&o, "127.0.0.1:80", &l), 0);
+    for (int i = 0; i < 4; i++) {
+        a[i] = (struct attempt){.to = "127.0.0.1:80"};
+        task[i] = SPAWN(attempt, &a[i]);
+        EXPECT_EQ(weft_sleep(WEFT_SEC / 2), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        EXPECT_EQ(test_join_kind(task[i]), WEFT_OUTCOME_VALUE);
+        EXPECT_EQ(a[i].rc, i < 2 ? 0 : -ETIMEDOUT);
+        EXPECT(i < 2 || (a[i].took_ns >= SYN_LIMIT && a[i].took_ns < SYN_LIMIT + WEFT_SEC));
+        if (a[i].rc == 0)
+            EXPECT_EQ(weft_tcp_close(a[i].conn), 0);
+    }
+    EXPECT_EQ(weft_tcp_listener_close(l), 0);
+    return 0;
+}
+
+/* Two whose SYNs found room for one: the other is not told, and forgotten after a minute. */
+static int race_for_the_queue(void *arg)
+{
+    (void)arg;
+    char c;
+    int l = raw_listen(80, 0), fd[2] = {raw_connect(80), raw_connect(80)};
+    EXPECT_EQ(weft_sleep(70 * WEFT_SEC), 0);
+    int first = weft__sys_accept(l, NULL, NULL);
+    EXPECT(first >= 0);
+    EXPECT_EQ(weft_sleep(WEFT_SEC), 0);
+    EXPECT_EQ(weft__sys_accept(l, NULL, NULL), -EAGAIN);
+    for (int i = 0; i < 2; i++)
+        EXPECT_EQ(weft__sys_send(fd[i], "x", 1, 0), 1);
+    EXPECT_EQ(weft_sleep(WEFT_SEC), 0);
+    EXPECT_EQ(weft__sys_recv(fd[0], &c, 1, 0) + weft__sys_recv(fd[1], &c, 1, 0),
+              -EAGAIN - ECONNRESET); /* either of them */
+    EXPECT_EQ(weft__sys_close(first), 0);
+    EXPECT_EQ(weft__sys_close(fd[0]), 0);
+    EXPECT_EQ(weft__sys_close(fd[1]), 0);
+    EXPECT_EQ(weft__sys_close(l), 0);
+    return 0;
+}
+
+static void clients_of_a_full_queue_give_up(struct test_env *env)
+{
+    (void)env;
+    EXPECT_EQ(simulate_slow(overfill_the_queue).connections, 2);
+    EXPECT_EQ(simulate_slow(race_for_the_queue).connections, 2);
 }
 
 /* ---- who is connected to ---- */
@@ -681,7 +763,8 @@ static void without_memory_connections_are_lost(struct test_env *env)
 }
 
 TEST_MAIN(PLAIN(a_cut_meets_each_part_of_a_handshake), PLAIN(a_cut_meets_each_kind_of_segment),
-          PLAIN(cuts_are_healed_one_by_one), PLAIN(either_side_may_leave_during_the_handshake),
+          PLAIN(bytes_behind_a_gap_never_arrive), PLAIN(cuts_are_healed_one_by_one),
+          PLAIN(clients_of_a_full_queue_give_up), PLAIN(either_side_may_leave_during_the_handshake),
           PLAIN(a_full_queue_is_tried_again), PLAIN(listeners_share_what_comes_to_their_address),
           PLAIN(descriptors_run_out), PLAIN(a_thread_that_is_detached_cannot_be_waited_for),
           PLAIN(two_threads_cannot_simulate_at_once),
