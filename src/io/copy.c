@@ -85,19 +85,10 @@ static int wait_for_more(struct copy *c)
     return weft__target_wait_readable(&c->from);
 }
 
-/* What reads or writes a source sees to this by itself. Between streams of the user's nothing need
- * ever wait, nor see that the task was aborted. */
-static int let_others_run(const struct copy *c)
-{
-    return c->from.ops == NULL && c->to.ops == NULL ? weft_consume_budget() : 0;
-}
-
 static int copy_all(struct copy *c)
 {
     for (;;) {
-        int rc = let_others_run(c);
-        if (rc == 0)
-            rc = wait_for_more(c);
+        int rc = wait_for_more(c);
         if (rc < 0)
             return rc;
         if (c->buffer == NULL && (c->buffer = buffer_take()) == NULL)

@@ -153,21 +153,40 @@ struct weft__stream_target weft__stream_resolve(weft_stream *s)
     return t;
 }
 
+/* What reads or writes a source sees to this by itself. A stream of the user's need never wait, nor
+ * see that the task was aborted. Where nothing may wait nobody can be let run, and a stream that
+ * does not wait may be read all the same. */
+static int let_others_run(void)
+{
+    struct weft__task *t = weft__wait_task();
+    if (t == NULL || t->kind == WEFT__TASK_FUTURE || t->locals->no_wait_depth ||
+        weft__core_is_ancestral(t->core))
+        return 0;
+    return weft__wait_begin("a loop over a stream", NULL);
+}
+
 ssize_t weft__target_read(const struct weft__stream_target *t, void *buf, size_t len)
 {
-    return t->ops != NULL ? t->ops->read(&t->ref, buf, len) : weft_stream_read(t->stream, buf, len);
+    if (t->ops != NULL)
+        return t->ops->read(&t->ref, buf, len);
+    int rc = let_others_run();
+    return rc < 0 ? rc : weft_stream_read(t->stream, buf, len);
 }
 
 ssize_t weft__target_write(const struct weft__stream_target *t, const void *buf, size_t len)
 {
-    return t->ops != NULL ? t->ops->write(&t->ref, buf, len)
-                          : weft_stream_write(t->stream, buf, len);
+    if (t->ops != NULL)
+        return t->ops->write(&t->ref, buf, len);
+    int rc = let_others_run();
+    return rc < 0 ? rc : weft_stream_write(t->stream, buf, len);
 }
 
 ssize_t weft__target_writev(const struct weft__stream_target *t, const struct iovec *iov, int count)
 {
-    if (t->ops == NULL)
-        return weft_stream_writev(t->stream, iov, count);
+    if (t->ops == NULL) {
+        int rc = let_others_run();
+        return rc < 0 ? rc : weft_stream_writev(t->stream, iov, count);
+    }
     if (t->ops->writev != NULL)
         return t->ops->writev(&t->ref, iov, count);
     struct iovec one = first_not_empty(iov, count);
@@ -198,8 +217,7 @@ int weft__target_wait_readable(const struct weft__stream_target *t)
 
 ssize_t weft__target_read_ready(const struct weft__stream_target *t, void *buf, size_t len)
 {
-    return t->ops != NULL ? t->ops->try_read(&t->ref, buf, len)
-                          : weft_stream_read(t->stream, buf, len);
+    return t->ops != NULL ? t->ops->try_read(&t->ref, buf, len) : weft__target_read(t, buf, len);
 }
 
 /* ---- loops ---- */

@@ -388,6 +388,83 @@ static void *note_the_turn(void *arg)
     return NULL;
 }
 
+enum loop { READ_EXACT, READ_TO_END, WRITE_ALL, WRITEV_ALL, READ_BUFFERED, WRITE_BUFFERED, LOOPS };
+
+/* Some bytes through one of the functions that go over a stream. */
+static int loop_once(enum loop loop, weft_stream *s, weft_bufreader *r, weft_bufwriter *w)
+{
+    char bytes[64] = "", *buf = NULL;
+    struct iovec iov = {bytes, sizeof(bytes)};
+    size_t len = 0, cap = 0;
+    int rc;
+    switch (loop) {
+    case READ_EXACT:
+        return weft_read_exact(s, bytes, sizeof(bytes), NULL);
+    case READ_TO_END:
+        rc = weft_read_to_end(s, 100, &buf, &len, &cap);
+        free(buf);
+        return rc == -EMSGSIZE ? 0 : rc;
+    case WRITE_ALL:
+        return weft_write_all(s, bytes, sizeof(bytes), NULL);
+    case WRITEV_ALL:
+        return weft_writev_all(s, &iov, 1, NULL);
+    case READ_BUFFERED:
+        return weft_bufreader_read_exact(r, bytes, sizeof(bytes), NULL);
+    default:
+        return weft_bufwriter_write(w, bytes, sizeof(bytes), NULL);
+    }
+}
+
+/* A loop over calls that never wait: it ends when a sibling has had its turn. */
+static void loops_in_memory_let_a_sibling_run(struct test_env *env)
+{
+    (void)env;
+    struct zeros zeros = {.stream = {&zeros_ops}, .began = weft_now()};
+    weft_bufreader *r;
+    weft_bufwriter *w;
+    CHECK_EQ(weft_bufreader_create(&zeros.stream, 16, &r), 0);
+    CHECK_EQ(weft_bufwriter_create(&zeros.stream, 16, &w), 0);
+    for (enum loop loop = READ_EXACT; loop < LOOPS; loop++) {
+        atomic_bool has_run = false;
+        weft_task *sibling = SPAWN(note_the_turn, (void *)&has_run);
+        for (int i = 0; i < 10000 && !atomic_load(&has_run); i++)
+            EXPECT_EQ(loop_once(loop, &zeros.stream, r, w), 0);
+        EXPECT(atomic_load(&has_run));
+        test_join_value(sibling);
+    }
+    weft_bufreader_destroy(r);
+    weft_bufwriter_destroy(w);
+}
+
+static void *loop_until_aborted(void *arg)
+{
+    struct zeros zeros = {.stream = {&zeros_ops}, .began = weft_now()};
+    int rc = 0;
+    (void)arg;
+    while (rc == 0)
+        rc = loop_once(READ_EXACT, &zeros.stream, NULL, NULL);
+    return (void *)(intptr_t)rc;
+}
+
+static void loops_in_memory_hear_of_an_abort(struct test_env *env)
+{
+    (void)env;
+    weft_task *task = SPAWN(loop_until_aborted, NULL);
+    CHECK_EQ(weft_yield(), 0);
+    CHECK_EQ(weft_abort(task), 0);
+    EXPECT_EQ(test_join_kind(task), WEFT_OUTCOME_CANCELLED);
+}
+
+/* Nobody can be let run there; what never waits is no wait. */
+static void memory_is_read_where_nothing_may_wait(struct test_env *env)
+{
+    (void)env;
+    struct zeros zeros = {.stream = {&zeros_ops}, .began = weft_now()};
+    WEFT_NO_WAIT
+        for (int i = 0; i < 1000; i++)
+            EXPECT_EQ(loop_once(READ_EXACT, &zeros.stream, NULL, NULL), 0);
+}
+
 static void co_07_copying_in_memory_lets_a_sibling_run(struct test_env *env)
 {
     (void)env;
@@ -484,6 +561,9 @@ TEST_MAIN(PLAIN(what_a_stream_lacks_is_not_supported),
           PLAIN(a_writer_keeps_what_a_failing_stream_does_not_take),
           IN_TASK_ON(co_07_copying_in_memory_lets_a_sibling_run, TEST_CT),
           IN_BODY_ON(co_07_copying_in_memory_lets_a_sibling_run, TEST_CT),
+          IN_TASK_ON(loops_in_memory_let_a_sibling_run, TEST_CT),
+          IN_TASK_ON(loops_in_memory_hear_of_an_abort, TEST_CT),
+          IN_TASK(memory_is_read_where_nothing_may_wait),
           IN_TASK(what_has_been_written_is_not_written_again), IN_TASK(copy_reports_what_fails),
           IN_TASK(copy_both_ways_needs_a_caller_who_can_wait),
           PLAIN(copy_both_ways_ends_its_tasks_before_it_is_unwound))
