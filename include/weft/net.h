@@ -269,7 +269,9 @@ WEFT_API WEFT_MUST_CHECK ssize_t weft_tcp_try_writev(weft_tcp *conn, const struc
  *   ret_bits   may be NULL: what is ready
  *
  * Returns 0; -EINVAL for no interest; or an error of the wait. Readiness is a hint: a call may
- * still find nothing.
+ * still find nothing, which ends it for reads and for writes. WEFT_READY_ERROR stays until
+ * weft_tcp_take_error() has looked; WEFT_READY_PRIORITY until the stream has been read past the
+ * urgent data and this was told once more, and with SO_OOBINLINE each arrival is told once.
  * May suspend. Cancellation: safe.
  */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_ready(weft_tcp *conn, unsigned interest, unsigned *ret_bits);
@@ -342,7 +344,7 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_into_fd(weft_tcp *conn, int *ret_fd);
  * another family. The latter also of weft_tcp_listener_local_addr(). */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_local_addr(weft_tcp *conn, weft_addr *ret_addr);
 WEFT_API WEFT_MUST_CHECK int weft_tcp_peer_addr(weft_tcp *conn, weft_addr *ret_addr);
-/* Takes the pending error: *ret_error is 0 or a negative errno. */
+/* Takes the pending error: *ret_error is 0 or a negative errno. WEFT_READY_ERROR is over. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_take_error(weft_tcp *conn, int *ret_error);
 
 /* TCP_NODELAY: small writes go out at once. */

@@ -168,14 +168,25 @@ VECTOR(weft_tcp_try_readv, WEFT__IN, call_readv, false)
 VECTOR(weft_tcp_writev, WEFT__OUT, call_writev, true)
 VECTOR(weft_tcp_try_writev, WEFT__OUT, call_writev, false)
 
+/* Urgent data that has been told of: reading past it takes it, which nothing reports. Where it
+ * stands in the stream (SO_OOBINLINE) the kernel does not say, and it is told once. */
+static void forget_urgent_if_gone(struct weft__source *s, uint64_t seen)
+{
+    char c;
+    /* Its mark may still stop reads short. relaxed: before the call, as for a ULP (set_any()). */
+    (void)weft__a32_and_relaxed(&s->flags, ~WEFT__SOURCE_BARE_TCP);
+    if (weft__sys_recv(s->fd, &c, 1, MSG_OOB | MSG_PEEK) < 1)
+        weft__source_clear(s, WEFT__IN, seen, WEFT__READY_PRIORITY);
+}
+
 /* The hold is given up. */
 static int wait_held(struct weft__source *s, uint32_t generation, unsigned interest,
                      unsigned *ret_bits)
 {
     int rc = 0;
-    uint64_t bits;
+    uint64_t bits, in;
     for (;;) {
-        uint64_t in = weft__source_ready(s, WEFT__IN);
+        in = weft__source_ready(s, WEFT__IN);
         uint64_t out = weft__source_ready(s, WEFT__OUT);
         bits = (in & weft__ready_mask(WEFT__IN, interest)) |
                (out & weft__ready_mask(WEFT__OUT, interest));
@@ -187,6 +198,8 @@ static int wait_held(struct weft__source *s, uint32_t generation, unsigned inter
         if (rc < 0)
             return rc;
     }
+    if (WEFT__UNLIKELY((bits & WEFT__READY_PRIORITY) != 0))
+        forget_urgent_if_gone(s, in);
     weft__source_unhold(s);
     if (rc == 0 && ret_bits != NULL)
         *ret_bits = (unsigned)bits;

@@ -179,11 +179,23 @@ INT_OPTION(weft_tcp_tclass, weft_tcp_set_tclass, IPPROTO_IPV6, IPV6_TCLASS)
 
 int weft_tcp_take_error(weft_tcp *conn, int *ret_error)
 {
+    static const char call[] = "weft_tcp_take_error";
+    if (ret_error == NULL)
+        return weft__misuse(call, -EINVAL, "no place for the result", WEFT__CALLER);
+    struct weft__source *s;
+    uint32_t generation;
+    int rc = weft__source_enter(conn, call, WEFT__CALLER, &s, &generation);
+    if (rc < 0)
+        return rc;
     int error;
-    int rc = get_int(conn, "weft_tcp_take_error", WEFT__CALLER, SOL_SOCKET, SO_ERROR,
-                     ret_error == NULL ? NULL : &error);
-    if (rc == 0)
+    socklen_t len = sizeof(error);
+    uint64_t seen = weft__source_ready(s, WEFT__IN); /* before: a new error is a new edge */
+    rc = weft__sys_getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len);
+    if (rc == 0) {
+        weft__source_clear(s, WEFT__IN, seen, WEFT__READY_ERROR);
         *ret_error = -error;
+    }
+    weft__source_unhold(s);
     return rc;
 }
 

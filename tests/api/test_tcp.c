@@ -588,6 +588,73 @@ static void tc_08_urgent_data_does_not_hide_what_follows(struct test_env *env)
     weft_tcp_close(conn);
 }
 
+/* How often a wait for it returns, three times at most, until one does not for a while. */
+static int times_ready(weft_tcp *conn, unsigned interest)
+{
+    int rc = 0, times = 0;
+    while (times < 3) {
+        WEFT_TIMEOUT(20 * WEFT_MS)
+            rc = weft_tcp_ready(conn, interest, NULL);
+        if (rc == -ETIMEDOUT)
+            break;
+        CHECK_EQ(rc, 0);
+        times++;
+    }
+    return times;
+}
+
+/* Told as long as it is there, and then it is waited for again. */
+static void urgent_data_is_over_once_read_past(struct test_env *env)
+{
+    (void)env;
+    weft_tcp *conn;
+    int fd, on = 1;
+    char buf[64];
+    socks_raw_pair(&conn, &fd);
+    for (int i = 0; i < 2; i++) {
+        socks_raw_write(fd, "ab", 2);
+        CHECK_EQ(send(fd, "!", 1, MSG_OOB), 1);
+        socks_raw_write(fd, "cd", 2);
+        EXPECT_EQ(times_ready(conn, WEFT_READY_PRIORITY), 3);
+        CHECK_EQ(weft_sleep(5 * WEFT_MS), 0);
+        CHECK_EQ(weft_tcp_read(conn, buf, sizeof(buf)), 2);
+        CHECK_EQ(weft_tcp_read(conn, buf, sizeof(buf)), 2);
+        EXPECT(times_ready(conn, WEFT_READY_PRIORITY) <= 1);
+    }
+    /* In the stream: told once, and its mark hides nothing. */
+    CHECK_EQ(weft_tcp_setsockopt(conn, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on)), 0);
+    socks_raw_write(fd, "ab", 2);
+    CHECK_EQ(send(fd, "!", 1, MSG_OOB), 1);
+    socks_raw_write(fd, "cd", 2);
+    EXPECT_EQ(times_ready(conn, WEFT_READY_PRIORITY), 1);
+    CHECK_EQ(weft_tcp_read(conn, buf, sizeof(buf)), 2);
+    for (int got = 0; got < 3;) {
+        ssize_t n = weft_tcp_read(conn, buf + got, sizeof(buf) - (size_t)got);
+        CHECK(n > 0);
+        got += (int)n;
+    }
+    CHECK(memcmp(buf, "!cd", 3) == 0);
+    close(fd);
+    weft_tcp_close(conn);
+}
+
+static void an_error_is_over_once_it_was_taken(struct test_env *env)
+{
+    (void)env;
+    weft_tcp *conn;
+    int fd, error;
+    const struct linger at_once = {.l_onoff = 1};
+    socks_raw_pair(&conn, &fd);
+    CHECK_EQ(setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)), 0);
+    close(fd);
+    EXPECT_EQ(times_ready(conn, WEFT_READY_ERROR), 3);
+    CHECK_EQ(weft_tcp_take_error(conn, &error), 0);
+    EXPECT_EQ(error, -ECONNRESET);
+    EXPECT_EQ(times_ready(conn, WEFT_READY_ERROR), 0);
+    EXPECT_EQ(times_ready(conn, WEFT_READY_READ), 3);
+    weft_tcp_close(conn);
+}
+
 /* ---- TC-09 ---- */
 
 static void tc_09_to_and_from_a_descriptor(struct test_env *env)
@@ -697,6 +764,7 @@ TEST_MAIN(IN_TASK(tc_01_all_forms_of_address), IN_TASK(tc_01_dual_stack_takes_v4
           IN_TASK(tc_06_shutdown_after_a_reset), IN_TASK(tc_07_try_forms_would_block),
           IN_TASK(tc_07_read_closed_is_reported), IN_TASK(tc_08_exact_reads_leave_it_readable),
           IN_TASK(tc_08_no_edge_is_lost), IN_TASK(tc_08_urgent_data_does_not_hide_what_follows),
+          IN_TASK(urgent_data_is_over_once_read_past), IN_TASK(an_error_is_over_once_it_was_taken),
           IN_TASK(tc_09_to_and_from_a_descriptor),
           IN_TASK(tc_09_a_blocking_descriptor_is_made_nonblocking),
           IN_TASK(tc_09_no_descriptor_while_somebody_waits),
