@@ -56,6 +56,12 @@ WEFT_API void weft_join_map_destroy(weft_join_map *map);
 /*
  * Spawns a task under a key.
  *
+ *     int weft_join_map_spawn(map, key, fn, arg, ret_abort);
+ *     int weft_join_map_spawn_with(map, key, options, fn, arg, ret_abort);
+ *     int weft_join_map_spawn_blocking(map, key, options, fn, arg, ret_abort);
+ *     int weft_join_map_spawn_future(map, key, options, f, ret_abort);
+ *     int weft_join_map_spawn_local(map, key, options, fn, arg, ret_abort);
+ *
  *   key         options.key_bytes are copied; taken when the call succeeds
  *   the rest    as weft_join_set_spawn()
  *
@@ -64,27 +70,28 @@ WEFT_API void weft_join_map_destroy(weft_join_map *map);
  *
  * Returns and context as weft_spawn(). Never suspends.
  */
-#define weft_join_map_spawn(map, key, fn, arg, ret_abort)                                          \
-    weft__join_map_spawn_at((map), (key), WEFT_MEMBER_TASK, NULL, (fn), (arg), (ret_abort),        \
-                            WEFT_SITE)
-#define weft_join_map_spawn_with(map, key, options, fn, arg, ret_abort)                            \
-    weft__join_map_spawn_at((map), (key), WEFT_MEMBER_TASK, (options), (fn), (arg), (ret_abort),   \
-                            WEFT_SITE)
-#define weft_join_map_spawn_blocking(map, key, options, fn, arg, ret_abort)                        \
-    weft__join_map_spawn_at((map), (key), WEFT_MEMBER_BLOCKING, (options), (fn), (arg),            \
-                            (ret_abort), WEFT_SITE)
-#define weft_join_map_spawn_future(map, key, options, f, ret_abort)                                \
-    weft__join_map_spawn_at((map), (key), WEFT_MEMBER_FUTURE, (options), NULL, (f), (ret_abort),   \
-                            WEFT_SITE)
-#define weft_join_map_spawn_local(map, key, options, fn, arg, ret_abort)                           \
-    weft__join_map_spawn_at((map), (key), WEFT_MEMBER_LOCAL, (options), (fn), (arg), (ret_abort),  \
-                            WEFT_SITE)
+#define weft_join_map_spawn(map, key, ...)                                                         \
+    weft__join_map_spawn_at((map), (key), WEFT_MEMBER_TASK, NULL, __VA_ARGS__, WEFT_SITE)
+#define weft_join_map_spawn_with(map, key, ...)                                                    \
+    weft__join_map_spawn_at((map), (key), WEFT_MEMBER_TASK, __VA_ARGS__, WEFT_SITE)
+#define weft_join_map_spawn_blocking(map, key, ...)                                                \
+    weft__join_map_spawn_at((map), (key), WEFT_MEMBER_BLOCKING, __VA_ARGS__, WEFT_SITE)
+#define weft_join_map_spawn_future(map, key, ...)                                                  \
+    weft__join_map_spawn_future_at((map), (key), __VA_ARGS__, WEFT_SITE)
+#define weft_join_map_spawn_local(map, key, ...)                                                   \
+    weft__join_map_spawn_at((map), (key), WEFT_MEMBER_LOCAL, __VA_ARGS__, WEFT_SITE)
 WEFT_API WEFT_MUST_CHECK int weft__join_map_spawn_at(weft_join_map *map, const void *key,
                                                      enum weft_member_kind kind,
                                                      const weft_spawn_options *options,
                                                      weft_task_fn fn, void *arg,
                                                      weft_abort_handle **ret_abort,
                                                      const weft_site *site);
+WEFT_MUST_CHECK static inline int weft__join_map_spawn_future_at(
+    weft_join_map *map, const void *key, const weft_spawn_options *options, weft_future *f,
+    weft_abort_handle **ret_abort, const weft_site *site)
+{
+    return weft__join_map_spawn_at(map, key, WEFT_MEMBER_FUTURE, options, NULL, f, ret_abort, site);
+}
 
 /*
  * Waits until a task of the map has ended, and takes it out.

@@ -33,25 +33,36 @@ WEFT_API WEFT_MUST_CHECK int weft_join_queue_create(weft_join_queue **ret_queue)
  * weft_join_set_destroy(). NULL does nothing. */
 WEFT_API void weft_join_queue_destroy(weft_join_queue *queue);
 
-/* Spawns a task at the end of the queue. Arguments, results and context as weft_join_set_spawn().
- * */
-#define weft_join_queue_spawn(queue, fn, arg, ret_abort)                                           \
-    weft__join_queue_spawn_at((queue), WEFT_MEMBER_TASK, NULL, (fn), (arg), (ret_abort), WEFT_SITE)
-#define weft_join_queue_spawn_with(queue, options, fn, arg, ret_abort)                             \
-    weft__join_queue_spawn_at((queue), WEFT_MEMBER_TASK, (options), (fn), (arg), (ret_abort),      \
-                              WEFT_SITE)
-#define weft_join_queue_spawn_blocking(queue, options, fn, arg, ret_abort)                         \
-    weft__join_queue_spawn_at((queue), WEFT_MEMBER_BLOCKING, (options), (fn), (arg), (ret_abort),  \
-                              WEFT_SITE)
-#define weft_join_queue_spawn_future(queue, options, f, ret_abort)                                 \
-    weft__join_queue_spawn_at((queue), WEFT_MEMBER_FUTURE, (options), NULL, (f), (ret_abort),      \
-                              WEFT_SITE)
-#define weft_join_queue_spawn_local(queue, options, fn, arg, ret_abort)                            \
-    weft__join_queue_spawn_at((queue), WEFT_MEMBER_LOCAL, (options), (fn), (arg), (ret_abort),     \
-                              WEFT_SITE)
+/*
+ * Spawns a task at the end of the queue.
+ *
+ *     int weft_join_queue_spawn(queue, fn, arg, ret_abort);
+ *     int weft_join_queue_spawn_with(queue, options, fn, arg, ret_abort);
+ *     int weft_join_queue_spawn_blocking(queue, options, fn, arg, ret_abort);
+ *     int weft_join_queue_spawn_future(queue, options, f, ret_abort);
+ *     int weft_join_queue_spawn_local(queue, options, fn, arg, ret_abort);
+ *
+ * Arguments, results and context as weft_join_set_spawn().
+ */
+#define weft_join_queue_spawn(queue, ...)                                                          \
+    weft__join_queue_spawn_at((queue), WEFT_MEMBER_TASK, NULL, __VA_ARGS__, WEFT_SITE)
+#define weft_join_queue_spawn_with(queue, ...)                                                     \
+    weft__join_queue_spawn_at((queue), WEFT_MEMBER_TASK, __VA_ARGS__, WEFT_SITE)
+#define weft_join_queue_spawn_blocking(queue, ...)                                                 \
+    weft__join_queue_spawn_at((queue), WEFT_MEMBER_BLOCKING, __VA_ARGS__, WEFT_SITE)
+#define weft_join_queue_spawn_future(queue, ...)                                                   \
+    weft__join_queue_spawn_future_at((queue), __VA_ARGS__, WEFT_SITE)
+#define weft_join_queue_spawn_local(queue, ...)                                                    \
+    weft__join_queue_spawn_at((queue), WEFT_MEMBER_LOCAL, __VA_ARGS__, WEFT_SITE)
 WEFT_API WEFT_MUST_CHECK int weft__join_queue_spawn_at(
     weft_join_queue *queue, enum weft_member_kind kind, const weft_spawn_options *options,
     weft_task_fn fn, void *arg, weft_abort_handle **ret_abort, const weft_site *site);
+WEFT_MUST_CHECK static inline int weft__join_queue_spawn_future_at(
+    weft_join_queue *queue, const weft_spawn_options *options, weft_future *f,
+    weft_abort_handle **ret_abort, const weft_site *site)
+{
+    return weft__join_queue_spawn_at(queue, WEFT_MEMBER_FUTURE, options, NULL, f, ret_abort, site);
+}
 
 /* How many tasks are in the queue, ended or not. Never suspends. */
 WEFT_API size_t weft_join_queue_len(weft_join_queue *queue);

@@ -60,30 +60,32 @@ WEFT_API void weft_join_set_destroy(weft_join_set *set);
 /*
  * Spawns a task into the set.
  *
+ *     int weft_join_set_spawn(set, fn, arg, ret_abort);
+ *     int weft_join_set_spawn_with(set, options, fn, arg, ret_abort);
+ *
  *   options, fn, arg   as weft_spawn_with()
  *   ret_abort          a handle to abort it with, the caller's, to be unreferenced; NULL: none
  *
  * Returns and context as weft_spawn(). Never suspends.
  */
-#define weft_join_set_spawn(set, fn, arg, ret_abort)                                               \
-    weft__join_set_spawn_at((set), WEFT_MEMBER_TASK, NULL, (fn), (arg), (ret_abort), WEFT_SITE)
-#define weft_join_set_spawn_with(set, options, fn, arg, ret_abort)                                 \
-    weft__join_set_spawn_at((set), WEFT_MEMBER_TASK, (options), (fn), (arg), (ret_abort), WEFT_SITE)
-/* The same on a thread of the blocking pool, see weft_spawn_blocking(). Once it has started, a
- * destroy waits for its end. */
-#define weft_join_set_spawn_blocking(set, options, fn, arg, ret_abort)                             \
-    weft__join_set_spawn_at((set), WEFT_MEMBER_BLOCKING, (options), (fn), (arg), (ret_abort),      \
-                            WEFT_SITE)
-/* The same for a future, see weft_spawn_future(). */
-#define weft_join_set_spawn_future(set, options, f, ret_abort)                                     \
-    weft__join_set_spawn_at((set), WEFT_MEMBER_FUTURE, (options), NULL, (f), (ret_abort), WEFT_SITE)
+#define weft_join_set_spawn(set, ...)                                                              \
+    weft__join_set_spawn_at((set), WEFT_MEMBER_TASK, NULL, __VA_ARGS__, WEFT_SITE)
+#define weft_join_set_spawn_with(set, ...)                                                         \
+    weft__join_set_spawn_at((set), WEFT_MEMBER_TASK, __VA_ARGS__, WEFT_SITE)
+/* weft_join_set_spawn_blocking(set, options, fn, arg, ret_abort): the same on a thread of the
+ * blocking pool, see weft_spawn_blocking(). Once it has started, a destroy waits for its end. */
+#define weft_join_set_spawn_blocking(set, ...)                                                     \
+    weft__join_set_spawn_at((set), WEFT_MEMBER_BLOCKING, __VA_ARGS__, WEFT_SITE)
+/* weft_join_set_spawn_future(set, options, f, ret_abort): the same for a future, see
+ * weft_spawn_future(). */
+#define weft_join_set_spawn_future(set, ...)                                                       \
+    weft__join_set_spawn_future_at((set), __VA_ARGS__, WEFT_SITE)
 
-/* The same for a local task, see weft_spawn_local(); options.local_set names its set. A destroy
- * waits for its end only if the caller drives that set, or is a task of it; otherwise it is just
- * aborted. */
-#define weft_join_set_spawn_local(set, options, fn, arg, ret_abort)                                \
-    weft__join_set_spawn_at((set), WEFT_MEMBER_LOCAL, (options), (fn), (arg), (ret_abort),         \
-                            WEFT_SITE)
+/* weft_join_set_spawn_local(set, options, fn, arg, ret_abort): the same for a local task, see
+ * weft_spawn_local(); options.local_set names its set. A destroy waits for its end only if the
+ * caller drives that set, or is a task of it; otherwise it is just aborted. */
+#define weft_join_set_spawn_local(set, ...)                                                        \
+    weft__join_set_spawn_at((set), WEFT_MEMBER_LOCAL, __VA_ARGS__, WEFT_SITE)
 
 /* What a member is made of. */
 enum weft_member_kind {
@@ -98,6 +100,14 @@ WEFT_API WEFT_MUST_CHECK int weft__join_set_spawn_at(weft_join_set *set, enum we
                                                      weft_task_fn fn, void *arg,
                                                      weft_abort_handle **ret_abort,
                                                      const weft_site *site);
+WEFT_MUST_CHECK static inline int weft__join_set_spawn_future_at(weft_join_set *set,
+                                                                 const weft_spawn_options *options,
+                                                                 weft_future *f,
+                                                                 weft_abort_handle **ret_abort,
+                                                                 const weft_site *site)
+{
+    return weft__join_set_spawn_at(set, WEFT_MEMBER_FUTURE, options, NULL, f, ret_abort, site);
+}
 
 typedef struct weft_body {
     weft_task_fn fn;
@@ -107,14 +117,15 @@ typedef struct weft_body {
 /*
  * Spawns a task for each of an array of bodies.
  *
+ *     long weft_join_set_spawn_all(set, options, bodies, count);
+ *
  *   options   for all of them; may be NULL
  *
  * Returns how many were spawned, in order; fewer than count when memory ran out. An error when not
  * even the first was, as weft_spawn(); -EINVAL, logged, also when there are no bodies and count is
  * not 0.
  */
-#define weft_join_set_spawn_all(set, options, bodies, count)                                       \
-    weft__join_set_spawn_all_at((set), (options), (bodies), (count), WEFT_SITE)
+#define weft_join_set_spawn_all(set, ...) weft__join_set_spawn_all_at((set), __VA_ARGS__, WEFT_SITE)
 WEFT_API WEFT_MUST_CHECK long weft__join_set_spawn_all_at(weft_join_set *set,
                                                           const weft_spawn_options *options,
                                                           const weft_body *bodies, size_t count,

@@ -139,7 +139,13 @@ WEFT_API int64_t weft_local_set_alive(const weft_local_set *set);
 WEFT_API int weft_local_set_dump(weft_local_set *set, int fd);
 
 /*
- * Queues a new local task and returns; it never runs inside the call. It is spawned on
+ * Queues a new local task and returns; it never runs inside the call.
+ *
+ *     int weft_spawn_local(fn, arg, ret_task);
+ *     int weft_spawn_local_with(options, fn, arg, ret_task);
+ *     int weft_spawn_local_on(set, fn, arg, ret_task);
+ *
+ * It is spawned on
  *   - the set whose task or driver the caller is, else the local runtime whose task it is;
  *   - else the set or the local runtime that the calling thread has entered most recently;
  * with options.local_set or weft_spawn_local_on() on that set; with options.runtime on that local
@@ -150,16 +156,13 @@ WEFT_API int weft_local_set_dump(weft_local_set *set, int fd);
  *
  * Context: home thread. Never suspends.
  */
-#define weft_spawn_local(fn, arg, ret_task)                                                        \
-    weft__spawn_local_at(NULL, (fn), (arg), (ret_task), WEFT_SITE)
-#define weft_spawn_local_with(options, fn, arg, ret_task)                                          \
-    weft__spawn_local_at((options), (fn), (arg), (ret_task), WEFT_SITE)
-#define weft_spawn_local_on(set, fn, arg, ret_task)                                                \
-    weft__spawn_local_on_at((set), (fn), (arg), (ret_task), WEFT_SITE)
+#define weft_spawn_local(...) weft__spawn_local_at(NULL, __VA_ARGS__, WEFT_SITE)
+#define weft_spawn_local_with(...) weft__spawn_local_at(__VA_ARGS__, WEFT_SITE)
+#define weft_spawn_local_on(...) weft__spawn_local_on_at(__VA_ARGS__, WEFT_SITE)
 
-/* The same for a task whose body is a future, see weft_spawn_future(). */
-#define weft_spawn_local_future(options, f, ret_task)                                              \
-    weft__spawn_local_future_at((options), (f), (ret_task), WEFT_SITE)
+/* weft_spawn_local_future(options, f, ret_task): the same for a task whose body is a future, see
+ * weft_spawn_future(). */
+#define weft_spawn_local_future(...) weft__spawn_local_future_at(__VA_ARGS__, WEFT_SITE)
 
 WEFT_API WEFT_MUST_CHECK int weft__spawn_local_at(const weft_spawn_options *options,
                                                   weft_task_fn fn, void *arg, weft_task **ret_task,

@@ -47,9 +47,10 @@ typedef struct weft_scope_options {
 /* The same; *ret_rc, an int that outlives the block, receives what weft_scope_leave() returns. A
  * panic of a child is then reported on the log and counts as the error -EOWNERDEAD. */
 #define WEFT_SCOPE_INTO(name, ret_rc) WEFT_SCOPE_WITH(name, NULL, (ret_rc))
-/* Both, with options (borrowed; NULL: none); ret_rc may be NULL. */
-#define WEFT_SCOPE_WITH(name, options, ret_rc)                                                     \
-    WEFT__SCOPE(name, options, ret_rc, WEFT__CAT(weft__scope_, __COUNTER__))
+/* WEFT_SCOPE_WITH(name, options, ret_rc): both, with options (borrowed; NULL: none); ret_rc may be
+ * NULL. */
+#define WEFT_SCOPE_WITH(name, ...)                                                                 \
+    WEFT__SCOPE(name, WEFT__CAT(weft__scope_, __COUNTER__), __VA_ARGS__)
 
 /*
  * Opens a scope around what the caller does until weft_scope_leave().
@@ -94,6 +95,9 @@ WEFT_API int weft_scope_leave(weft_scope *s, weft_panic_info **ret_panic);
 /*
  * Spawns a task that ends before s is left.
  *
+ *     int weft_scope_spawn(s, fn, arg);
+ *     int weft_scope_spawn_with(s, options, fn, arg);
+ *
  *   s         open. By its owner, or by any child of it
  *   fn, arg, options   as weft_spawn_with(); what fn returns goes to drop_result
  *
@@ -107,18 +111,17 @@ WEFT_API int weft_scope_leave(weft_scope *s, weft_panic_info **ret_panic);
  * Context: as weft_await(). Suspends only while options.at_most children live, of which a child
  * that spawns is one: where all of them wait to spawn, none ends. Cancellation: safe.
  */
-#define weft_scope_spawn(s, fn, arg) weft__scope_spawn_at((s), NULL, (fn), (arg), WEFT_SITE)
-#define weft_scope_spawn_with(s, options, fn, arg)                                                 \
-    weft__scope_spawn_at((s), (options), (fn), (arg), WEFT_SITE)
-/* The same for a body that may fail: a negative value is an error, which aborts the other children
- * (unless options.keeps_going) and is what leaving the scope returns. */
-#define weft_scope_go(s, fn, arg) weft__scope_go_at((s), NULL, (fn), (arg), WEFT_SITE)
-#define weft_scope_go_with(s, options, fn, arg)                                                    \
-    weft__scope_go_at((s), (options), (fn), (arg), WEFT_SITE)
-/* The same on a thread of the blocking pool. An abort does not reach a job that has started:
- * leaving the scope waits for it. */
-#define weft_scope_spawn_blocking(s, fn, arg)                                                      \
-    weft__scope_spawn_blocking_at((s), NULL, (fn), (arg), WEFT_SITE)
+#define weft_scope_spawn(s, ...) weft__scope_spawn_at((s), NULL, __VA_ARGS__, WEFT_SITE)
+#define weft_scope_spawn_with(s, ...) weft__scope_spawn_at((s), __VA_ARGS__, WEFT_SITE)
+/* weft_scope_go(s, fn, arg), weft_scope_go_with(s, options, fn, arg): the same for a body that may
+ * fail, int (*fn)(void *arg): a negative value is an error, which aborts the other children (unless
+ * options.keeps_going) and is what leaving the scope returns. */
+#define weft_scope_go(s, ...) weft__scope_go_at((s), NULL, __VA_ARGS__, WEFT_SITE)
+#define weft_scope_go_with(s, ...) weft__scope_go_at((s), __VA_ARGS__, WEFT_SITE)
+/* weft_scope_spawn_blocking(s, fn, arg): the same on a thread of the blocking pool. An abort does
+ * not reach a job that has started: leaving the scope waits for it. */
+#define weft_scope_spawn_blocking(s, ...)                                                          \
+    weft__scope_spawn_blocking_at((s), NULL, __VA_ARGS__, WEFT_SITE)
 
 /* Waits until no child lives, and leaves the scope open. Returns the first error so far, or 0; or
  * -ECANCELED, -ETIMEDOUT, -EPERM, and then children may live. Context: as weft_await(), by the task
@@ -157,9 +160,9 @@ WEFT_API int weft__scope_spawn_blocking_at(weft_scope *s, const weft_spawn_optio
 WEFT_API weft_scope *weft__scope_start(weft_scope *s, const weft_scope_options *options,
                                        int *ret_rc);
 WEFT_API void weft__scope_block_leave(weft_scope *s);
-#define WEFT__SCOPE(name, options, ret_rc, store)                                                  \
+#define WEFT__SCOPE(name, store, ...)                                                              \
     for (weft_scope store __attribute__((cleanup(weft__scope_block_leave))) = WEFT__ZERO,          \
-                          *name = weft__scope_start(&store, (options), (ret_rc));                  \
+                          *name = weft__scope_start(&store, __VA_ARGS__);                          \
          !store.left; weft__scope_block_leave(&store))
 
 WEFT_END_DECLS

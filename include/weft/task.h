@@ -78,6 +78,11 @@ typedef struct weft_spawn_options {
 /*
  * Queues a new task and returns; the child never runs inside the call.
  *
+ *     int weft_spawn(fn, arg, ret_task);
+ *     int weft_spawn_with(options, fn, arg, ret_task);
+ *
+ *   options     borrowed; NULL: none. May be written in place:
+ *               &(weft_spawn_options){.name = "fetch", .stack_bytes = 1 << 20}
  *   fn          the body
  *   arg         taken when the call succeeds
  *   ret_task    NULL: the task is detached. Else the handle, returned
@@ -93,13 +98,14 @@ typedef struct weft_spawn_options {
  * Context:  tasks, threads inside weft_enter(), blocking jobs; any thread with options.runtime.
  *           Never suspends.
  */
-#define weft_spawn(fn, arg, ret_task) weft__spawn_at(NULL, (fn), (arg), (ret_task), WEFT_SITE)
-#define weft_spawn_with(options, fn, arg, ret_task)                                                \
-    weft__spawn_at((options), (fn), (arg), (ret_task), WEFT_SITE)
+#define weft_spawn(...) weft__spawn_at(NULL, __VA_ARGS__, WEFT_SITE)
+#define weft_spawn_with(...) weft__spawn_at(__VA_ARGS__, WEFT_SITE)
 
 /*
  * Spawns a task whose body is a future, polled on the worker's own stack until it is ready. Its
  * value is poll()'s result as (void *)(intptr_t)result.
+ *
+ *     int weft_spawn_future(options, f, ret_task);
  *
  *   options     may be NULL. arg_bytes copies the future into the task: up to 64 bytes cost no
  *               allocation. drop_arg is called with the future exactly once, when it has completed
@@ -108,20 +114,20 @@ typedef struct weft_spawn_options {
  *
  * Returns and context as weft_spawn(). In poll() nothing may suspend.
  */
-#define weft_spawn_future(options, f, ret_task)                                                    \
-    weft__spawn_future_at((options), (f), (ret_task), WEFT_SITE)
+#define weft_spawn_future(...) weft__spawn_future_at(__VA_ARGS__, WEFT_SITE)
 
 /*
  * Runs fn(arg) on a thread of the blocking pool, for calls that block and long computations.
  * Abort has no effect once it has started. It may use every call of weft: waits park its thread.
  *
+ *     int weft_spawn_blocking(fn, arg, ret_task);
+ *     int weft_spawn_blocking_with(options, fn, arg, ret_task);
+ *
  * Arguments as weft_spawn(), of which what is about stacks, aborts and pinning counts for nothing.
  * Results as weft_spawn(), and -EAGAIN when there is no thread for it and none can be started.
  */
-#define weft_spawn_blocking(fn, arg, ret_task)                                                     \
-    weft__spawn_blocking_at(NULL, (fn), (arg), (ret_task), WEFT_SITE)
-#define weft_spawn_blocking_with(options, fn, arg, ret_task)                                       \
-    weft__spawn_blocking_at((options), (fn), (arg), (ret_task), WEFT_SITE)
+#define weft_spawn_blocking(...) weft__spawn_blocking_at(NULL, __VA_ARGS__, WEFT_SITE)
+#define weft_spawn_blocking_with(...) weft__spawn_blocking_at(__VA_ARGS__, WEFT_SITE)
 
 WEFT_API WEFT_MUST_CHECK int weft__spawn_at(const weft_spawn_options *options, weft_task_fn fn,
                                             void *arg, weft_task **ret_task, const weft_site *site);

@@ -46,9 +46,10 @@ typedef struct weft_task_local_binding {
     bool taken, left;
 } weft_task_local_binding;
 
-/* A statement or block with value bound to key. It may be left by break, return or goto. */
-#define WEFT_TASK_LOCAL(key, value)                                                                \
-    WEFT__TASK_LOCAL(key, value, WEFT__CAT(weft__local_, __COUNTER__))
+/* WEFT_TASK_LOCAL(key, value): a statement or block with value bound to key. It may be left by
+ * break, return or goto. */
+#define WEFT_TASK_LOCAL(key, ...)                                                                  \
+    WEFT__TASK_LOCAL(key, WEFT__CAT(weft__local_, __COUNTER__), __VA_ARGS__)
 
 /* The same as functions. b stays where it is until it is left, in reverse order; leaving is
  * idempotent. key and value are borrowed until then. A key that is NULL is reported, and the value
@@ -74,11 +75,11 @@ static inline weft_task_local_binding *weft__task_local_start(weft_task_local_bi
     weft_task_local_enter(b, key, value);
     return b;
 }
-#define WEFT__TASK_LOCAL(key, value, name) WEFT__TASK_LOCAL2(key, value, name)
-#define WEFT__TASK_LOCAL2(key, value, name)                                                        \
+#define WEFT__TASK_LOCAL(key, name, ...) WEFT__TASK_LOCAL2(key, name, __VA_ARGS__)
+#define WEFT__TASK_LOCAL2(key, name, ...)                                                          \
     for (weft_task_local_binding name                                                              \
          __attribute__((cleanup(weft_task_local_leave))) = WEFT__ZERO,                             \
-         *weft__p_##name = weft__task_local_start(&name, (key), (value));                          \
+         *weft__p_##name = weft__task_local_start(&name, (key), __VA_ARGS__);                      \
          !weft__p_##name->left; weft_task_local_leave(&name))
 
 WEFT_END_DECLS

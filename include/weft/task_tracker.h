@@ -48,29 +48,37 @@ WEFT_API void weft_task_tracker_unref(weft_task_tracker *t);
 /*
  * Spawns a task that is counted until it has ended, cleanup included.
  *
+ *     int weft_task_tracker_spawn(t, fn, arg, ret_abort);
+ *     int weft_task_tracker_spawn_with(t, options, fn, arg, ret_abort);
+ *     int weft_task_tracker_spawn_blocking(t, options, fn, arg, ret_abort);
+ *     int weft_task_tracker_spawn_local(t, options, fn, arg, ret_abort);
+ *     int weft_task_tracker_spawn_future(t, options, f, ret_abort);
+ *
  *   options, fn, arg   as weft_spawn_with()
  *   ret_abort          a handle to abort it with, the caller's, to be unreferenced; NULL: none. To
  *                      have a task's outcome spawn it as usual, with a token
  *
  * Returns as weft_spawn(), or -EOVERFLOW (logged) when 2^30 are counted. Context as weft_spawn().
  */
-#define weft_task_tracker_spawn(t, fn, arg, ret_abort)                                             \
-    weft__task_tracker_spawn_at((t), WEFT_MEMBER_TASK, NULL, (fn), (arg), (ret_abort), WEFT_SITE)
-#define weft_task_tracker_spawn_with(t, options, fn, arg, ret_abort)                               \
-    weft__task_tracker_spawn_at((t), WEFT_MEMBER_TASK, (options), (fn), (arg), (ret_abort),        \
-                                WEFT_SITE)
-#define weft_task_tracker_spawn_blocking(t, options, fn, arg, ret_abort)                           \
-    weft__task_tracker_spawn_at((t), WEFT_MEMBER_BLOCKING, (options), (fn), (arg), (ret_abort),    \
-                                WEFT_SITE)
-#define weft_task_tracker_spawn_local(t, options, fn, arg, ret_abort)                              \
-    weft__task_tracker_spawn_at((t), WEFT_MEMBER_LOCAL, (options), (fn), (arg), (ret_abort),       \
-                                WEFT_SITE)
-#define weft_task_tracker_spawn_future(t, options, f, ret_abort)                                   \
-    weft__task_tracker_spawn_at((t), WEFT_MEMBER_FUTURE, (options), NULL, (f), (ret_abort),        \
-                                WEFT_SITE)
+#define weft_task_tracker_spawn(t, ...)                                                            \
+    weft__task_tracker_spawn_at((t), WEFT_MEMBER_TASK, NULL, __VA_ARGS__, WEFT_SITE)
+#define weft_task_tracker_spawn_with(t, ...)                                                       \
+    weft__task_tracker_spawn_at((t), WEFT_MEMBER_TASK, __VA_ARGS__, WEFT_SITE)
+#define weft_task_tracker_spawn_blocking(t, ...)                                                   \
+    weft__task_tracker_spawn_at((t), WEFT_MEMBER_BLOCKING, __VA_ARGS__, WEFT_SITE)
+#define weft_task_tracker_spawn_local(t, ...)                                                      \
+    weft__task_tracker_spawn_at((t), WEFT_MEMBER_LOCAL, __VA_ARGS__, WEFT_SITE)
+#define weft_task_tracker_spawn_future(t, ...)                                                     \
+    weft__task_tracker_spawn_future_at((t), __VA_ARGS__, WEFT_SITE)
 WEFT_API WEFT_MUST_CHECK int weft__task_tracker_spawn_at(
     weft_task_tracker *t, enum weft_member_kind kind, const weft_spawn_options *options,
     weft_task_fn fn, void *arg, weft_abort_handle **ret_abort, const weft_site *site);
+WEFT_MUST_CHECK static inline int weft__task_tracker_spawn_future_at(
+    weft_task_tracker *t, const weft_spawn_options *options, weft_future *f,
+    weft_abort_handle **ret_abort, const weft_site *site)
+{
+    return weft__task_tracker_spawn_at(t, WEFT_MEMBER_FUTURE, options, NULL, f, ret_abort, site);
+}
 
 /* A token: counts as a task from acquire to release, for what is no task, or is one spawned
  * elsewhere. It holds the tracker as a reference does. A release without a token is misuse (logged)
