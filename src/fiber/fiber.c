@@ -27,6 +27,23 @@ void __tsan_acquire(void *addr);
 void __tsan_release(void *addr);
 #endif
 
+/* Defined by the run-times of the tools, which are in every program that was built for one. */
+void __asan_init(void) __attribute__((weak));
+void __tsan_init(void) __attribute__((weak));
+
+const char *weft__fiber_untold_tool(void)
+{
+#ifndef WEFT__ASAN
+    if (__asan_init != NULL)
+        return "AddressSanitizer";
+#endif
+#if !defined(WEFT__TSAN) && !defined(WEFT_MODEL)
+    if (__tsan_init != NULL)
+        return "ThreadSanitizer";
+#endif
+    return NULL;
+}
+
 int weft__fiber_check_cpu(void)
 {
 #if defined(__x86_64__)

@@ -15,6 +15,9 @@
 /* 0, or -ENOTSUP when the program runs with a hardware shadow stack, which a switch of stacks would
  * trip: the runtime refuses to start. */
 int weft__fiber_check_cpu(void);
+/* The sanitizer that the program was built for and this library was not, so that nobody tells it of
+ * switches; NULL: none. */
+const char *weft__fiber_untold_tool(void);
 
 /* Prepares s so that the first switch to it calls entry(arg) on it. entry never returns: it leaves
  * by weft__fiber_switch_final(). The fiber starts with the float control words of the caller. */

@@ -109,6 +109,12 @@ static void prepare(void)
     weft__sys_thread_end_init(weft__thread_has_ended);
     weft__fault_handler_install(describe_owner);
     weft__trace_init();
+    const char *tool = weft__fiber_untold_tool();
+    if (tool != NULL)
+        weft__log(WEFT_LOG_ERROR,
+                  "the program is built for %s and weft is not: what that reports of tasks may be "
+                  "wrong, and it may crash; build weft with -DWEFT_SANITIZE (docs/guide.md)",
+                  tool);
     weft__a32_store_release(&is_prepared, 1);
 }
 
