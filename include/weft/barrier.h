@@ -16,10 +16,10 @@ typedef struct weft_barrier {
     void *opaque[3];
 } weft_barrier;
 
-/* A barrier for n tasks. With 0 or 1 nobody ever waits. */
+/* A barrier for n tasks, a constant. With 0 or 1 nobody ever waits. */
 #define WEFT_BARRIER_INIT(n)                                                                       \
     {                                                                                              \
-        (uint32_t)(n), 0,                                                                          \
+        UINT32_C(1) * (n), 0,                                                                      \
         {                                                                                          \
             NULL, NULL, NULL                                                                       \
         }                                                                                          \

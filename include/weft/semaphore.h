@@ -42,7 +42,7 @@ typedef struct weft_semaphore {
 /* A semaphore with n permits, a constant of at most WEFT_SEMAPHORE_MAX. */
 #define WEFT_SEMAPHORE_INIT(n)                                                                     \
     {                                                                                              \
-        (uint64_t)(n) << 2,                                                                        \
+        UINT64_C(4) * (n),                                                                         \
         {                                                                                          \
             NULL, NULL, NULL                                                                       \
         }                                                                                          \

@@ -1,12 +1,13 @@
 #!/bin/bash
 # check.sh <compiler> <include dir>: each public header compiles alone, twice over and with all
-# warnings, as C11 by a C compiler, as C++17 by a C++ compiler.
+# warnings, as C11 by a C compiler, as C++17 by a C++ compiler. What the macros expand to compiles
+# with more warnings, as C99 and C++11.
 set -u
 compiler=$1
 include=$2
 case $compiler in
-*++*) language=(-x c++ -std=c++17) ;;
-*) language=(-x c -std=c11) ;;
+*++*) language=(-x c++ -std=c++17) uses=(-x c++ -std=c++11 -Wold-style-cast) ;;
+*) language=(-x c -std=c11) uses=(-x c -std=c99 -Wstrict-prototypes -Wmissing-prototypes) ;;
 esac
 
 count=0
@@ -22,5 +23,10 @@ for header in "$include"/weft/*.h; do
         failed=$((failed + 1))
     fi
 done
+if ! "$compiler" "${uses[@]}" -pedantic -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion \
+    -Wcast-qual -Werror -fsyntax-only -I "$include" "$(dirname "$0")/uses.c"; then
+    echo "macros do not compile: $compiler ${uses[*]}"
+    failed=$((failed + 1))
+fi
 echo "$count headers, $failed failed: $compiler ${language[*]}"
 [ "$count" -gt 0 ] && [ "$failed" = 0 ]
