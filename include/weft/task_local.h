@@ -20,14 +20,15 @@
 
 WEFT_BEGIN_DECLS
 
-/* What a task spawned inside the block gets. */
+/* What a task spawned inside the block gets, and the body of a weft_block_on(). That of
+ * weft_local_set_run_until(), and a function in weft_block_in_place(), are inside the block. */
 enum weft_inherit {
     WEFT_INHERIT_NONE,
     /* The same pointer: what it points to must outlive the child, as in a weft_scope. */
     WEFT_INHERIT_SHARE,
     /* What copy(value) returns, called by the spawning task during the spawn; given to drop(), when
-     * that is set, at the child's end. NULL: the child has no value. weft_arc_ref() and
-     * weft_arc_unref() fit. */
+     * that is set, at the child's end. NULL: the child has no value. A panic in it goes on in who
+     * spawns, and nothing was spawned. weft_arc_ref() and weft_arc_unref() fit. */
     WEFT_INHERIT_COPY,
 };
 

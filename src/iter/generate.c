@@ -6,6 +6,7 @@
 #include "iter/iter.h"
 #include "sync/members.h"
 #include "task/panic.h"
+#include "task/spawn.h"
 #include "task/task.h"
 
 #include <weft/task.h>
@@ -92,10 +93,10 @@ static int start(struct generator *g)
 {
     weft_spawn_options o = {.drop_arg = end_generator};
     weft__a32_add_relaxed(&g->out->refs, 1); /* ours keeps it alive */
-    int rc = weft_spawn_with(&o, run_generator, g->out, &g->task);
+    int rc = weft__spawn_begun(WEFT__TASK_FIBER, &o, run_generator, g->out, &g->task, WEFT_SITE);
     if (rc < 0)
         weft__a32_sub_relaxed(&g->out->refs, 1); /* nothing was taken */
-    return rc;
+    return weft__spawn_result(rc);
 }
 
 static void generator_cancel(weft_iter *it)

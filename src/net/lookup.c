@@ -9,6 +9,7 @@
 #include "base/base.h"
 #include "net/addr.h"
 #include "sys/sys.h"
+#include "task/spawn.h"
 #include "task/task.h"
 
 #include <errno.h>
@@ -99,9 +100,10 @@ static int look_up_name(const char *call, const void *caller, const char *host, 
         .drop_result = drop_lookup,
     };
     weft_task *task;
-    rc = weft_spawn_blocking_with(&options, run_lookup, l, &task);
+    rc = weft__spawn_begun(WEFT__TASK_BLOCKING, &options, run_lookup, l, &task, WEFT_SITE);
     if (rc < 0) {
         weft__free(l);
+        rc = weft__spawn_result(rc);
         return rc == -EAGAIN ? -ENOMEM : rc; /* no thread; only try_ calls return -EAGAIN */
     }
     weft_outcome o;

@@ -176,7 +176,7 @@ static int block_on(const char *call, struct weft_runtime *rt, weft_task_fn body
     }
     weft__core_unref(&rt->sched.core);
     weft__sys_cancel_restore(held);
-    return rc;
+    return weft__spawn_result(rc);
 }
 
 int weft_block_on(weft_runtime *rt, weft_task_fn body, void *arg, weft_outcome *ret_outcome)
@@ -252,7 +252,7 @@ int weft_run_with(const weft_config *config, int (*main_fn)(void *arg), void *ar
     weft__sys_thread_watch_end();
     rc = run_main(config, main_fn, arg);
     weft__sys_cancel_restore(held);
-    return rc;
+    return weft__spawn_result(rc);
 }
 
 int weft_run(int (*main_fn)(void *arg), void *arg)

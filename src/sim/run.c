@@ -217,8 +217,8 @@ static int run_tasks(struct weft__sim *s, struct weft_runtime *rt, struct start 
     static const weft_spawn_options options = {.name = "main"};
     weft_task *body;
     s->runtime = rt; /* the body may run, and fail, before the call returns */
-    int rc = weft__task_spawn(&rt->sched.core, WEFT__TASK_FIBER, &options, run_body, start, &body,
-                              &site);
+    int rc = weft__spawn_result(weft__task_spawn(&rt->sched.core, WEFT__TASK_FIBER, &options,
+                                                 run_body, start, &body, &site));
     if (rc == 0)
         (void)weft__runtime_wait_quiescent(rt, WEFT_NEVER);
     s->runtime = NULL; /* nothing lives: who ends it is here already, or does not come any more */

@@ -13,6 +13,7 @@
 
 #include "sync/members.h"
 #include "task/panic.h"
+#include "task/spawn.h"
 
 #include <errno.h>
 #include <string.h>
@@ -244,7 +245,7 @@ int weft__join_map_spawn_at(weft_join_map *map, const void *key, enum weft_membe
     rc = weft__member_spawn(m, core, kind, options, fn, arg, ret_abort, site);
     if (rc < 0) {
         weft__member_put(m);
-        return rc;
+        return weft__spawn_result(rc);
     }
     weft_panic_info *info = old ? replace(map, old) : NULL;
     if (map->entry_count >= map->chain_count)

@@ -154,7 +154,7 @@ int weft__join_queue_spawn_at(weft_join_queue *q, enum weft_member_kind kind,
     weft_task *task;
     rc = weft__task_spawn(core, weft__member_task_kind(kind), options, fn, arg, &task, site);
     if (rc < 0)
-        return rc;
+        return weft__spawn_result(rc);
     if (ret_abort)
         *ret_abort = weft_task_abort_handle(task);
     *slot(q, q->count++) = task;

@@ -5,6 +5,7 @@
 
 #include "sync/members.h"
 #include "task/panic.h"
+#include "task/spawn.h"
 #include "task/state.h"
 
 #include <errno.h>
@@ -63,7 +64,7 @@ int weft__join_set_spawn_at(weft_join_set *set, enum weft_member_kind kind,
     rc = weft__member_spawn(m, core, kind, options, fn, arg, ret_abort, site);
     if (rc < 0)
         weft__member_put(m);
-    return rc;
+    return weft__spawn_result(rc);
 }
 
 long weft__join_set_spawn_all_at(weft_join_set *set, const weft_spawn_options *options,

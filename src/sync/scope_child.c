@@ -319,7 +319,7 @@ static int spawn(weft_scope *scope, enum weft__task_kind kind, const weft_spawn_
         leave_locked(s, &wakes);
     weft__lock_release(&s->lock);
     weft__wake_list_flush(&wakes);
-    return rc;
+    return weft__spawn_result(rc);
 }
 
 int weft__scope_spawn_at(weft_scope *s, const weft_spawn_options *options, weft_task_fn fn,

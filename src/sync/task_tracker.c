@@ -241,7 +241,7 @@ int weft__task_tracker_spawn_at(weft_task_tracker *t, enum weft_member_kind kind
     }
     if (rc < 0)
         leave(t);
-    return rc;
+    return weft__spawn_result(rc);
 }
 
 /* ---- waiting ---- */

@@ -460,7 +460,8 @@ static WEFT__NOINLINE int spawn_checked(const weft_spawn_options *options, weft_
     if (WEFT__LIKELY(c != NULL && c->cache_core == core && is_usual(c) &&
                      !(options && needs_cold(options))))
         return spawn_usual(c, options, fn, arg, ret_task, site);
-    return weft__task_spawn(core, WEFT__TASK_FIBER, options, fn, arg, ret_task, site);
+    return weft__spawn_result(
+        weft__task_spawn(core, WEFT__TASK_FIBER, options, fn, arg, ret_task, site));
 }
 
 /* Not inline anywhere: see id_take(). */
@@ -491,17 +492,24 @@ int weft__spawn_future_at(const weft_spawn_options *options, weft_future *f, wef
     int rc = weft__spawn_core("weft_spawn_future", options, has_body, f, site, &core);
     if (rc < 0)
         return rc;
-    return weft__task_spawn(core, WEFT__TASK_FUTURE, options, NULL, f, ret_task, site);
+    return weft__spawn_result(
+        weft__task_spawn(core, WEFT__TASK_FUTURE, options, NULL, f, ret_task, site));
+}
+
+int weft__spawn_begun(enum weft__task_kind kind, const weft_spawn_options *o, weft_task_fn fn,
+                      void *arg, weft_task **ret_task, const weft_site *site)
+{
+    const char *call = kind == WEFT__TASK_BLOCKING ? "weft_spawn_blocking" : "weft_spawn";
+    struct weft__core *core;
+    int rc = weft__spawn_core(call, o, fn != NULL, arg, site, &core);
+    return rc < 0 ? rc : weft__task_spawn(core, kind, o, fn, arg, ret_task, site);
 }
 
 int weft__spawn_blocking_at(const weft_spawn_options *options, weft_task_fn fn, void *arg,
                             weft_task **ret_task, const weft_site *site)
 {
-    struct weft__core *core;
-    int rc = weft__spawn_core("weft_spawn_blocking", options, fn != NULL, arg, site, &core);
-    if (rc < 0)
-        return rc;
-    return weft__task_spawn(core, WEFT__TASK_BLOCKING, options, fn, arg, ret_task, site);
+    return weft__spawn_result(
+        weft__spawn_begun(WEFT__TASK_BLOCKING, options, fn, arg, ret_task, site));
 }
 
 /* ---- local tasks ---- */
@@ -513,7 +521,8 @@ int weft__spawn_local_at(const weft_spawn_options *options, weft_task_fn fn, voi
     int rc = weft__spawn_local_core("weft_spawn_local", options, fn != NULL, arg, site, &core);
     if (rc < 0)
         return rc;
-    return weft__task_spawn(core, WEFT__TASK_FIBER, options, fn, arg, ret_task, site);
+    return weft__spawn_result(
+        weft__task_spawn(core, WEFT__TASK_FIBER, options, fn, arg, ret_task, site));
 }
 
 int weft__spawn_local_on_at(weft_local_set *set, weft_task_fn fn, void *arg, weft_task **ret_task,
@@ -535,5 +544,6 @@ int weft__spawn_local_future_at(const weft_spawn_options *options, weft_future *
     int rc = weft__spawn_local_core("weft_spawn_local_future", options, has_body, f, site, &core);
     if (rc < 0)
         return rc;
-    return weft__task_spawn(core, WEFT__TASK_FUTURE, options, NULL, f, ret_task, site);
+    return weft__spawn_result(
+        weft__task_spawn(core, WEFT__TASK_FUTURE, options, NULL, f, ret_task, site));
 }

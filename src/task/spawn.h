@@ -6,6 +6,10 @@
 
 #include "task/task.h"
 
+#include <weft/panic.h>
+
+#include <errno.h>
+
 /* The task a plain thread waits as: no body, never enqueued. From the slab, since wakers may
  * outlive the wait. NULL when out of memory. Its caller sets locals. */
 struct weft__task *weft__thread_task_create(struct weft__core *core, enum weft__task_kind kind);
@@ -14,7 +18,8 @@ void weft__thread_task_destroy(struct weft__task *t);
 /* Destroys the one cached in a thread's context. */
 void weft__thread_task_drop(struct weft__ctx *c);
 
-/* Spawns on `core`: what the public functions do after they found it. */
+/* Spawns on `core`: what the public functions do after they found it. -EOWNERDEAD: the copy
+ * function of a task-local has panicked; once all is undone, weft__spawn_result(). */
 int weft__task_spawn(struct weft__core *core, enum weft__task_kind kind,
                      const weft_spawn_options *o, weft_task_fn fn, void *arg, weft_task **ret_task,
                      const weft_site *site);
@@ -29,6 +34,10 @@ int weft__task_spawn_hooked(struct weft__core *core, enum weft__task_kind kind,
  * down or is down. By who spawns it: the destructor of its argument may give up the last handle,
  * and whoever waits for its end may then free the runtime. */
 void weft__task_refuse(struct weft__task *t);
+/* weft_spawn() or weft_spawn_blocking(), for callers with something to undo before
+ * weft__spawn_result(). */
+int weft__spawn_begun(enum weft__task_kind kind, const weft_spawn_options *o, weft_task_fn fn,
+                      void *arg, weft_task **ret_task, const weft_site *site);
 /* Checks what a public spawn function was given, reports misuse of `call`, and finds the runtime:
  * options.runtime or .local_set, or the caller's. 0, -EINVAL, -EPERM. */
 int weft__spawn_core(const char *call, const weft_spawn_options *o, bool has_body, const void *arg,
@@ -40,5 +49,19 @@ int weft__spawn_local_core(const char *call, const weft_spawn_options *o, bool h
 /* The body of a weft_block_on() that is a fiber: a task without an id. */
 int weft__task_spawn_root(struct weft__core *core, weft_task_fn fn, void *arg, weft_task **ret_task,
                           const weft_site *site);
+
+/* The end of every public function that spawns: a panic of a copy function goes on in the caller,
+ * which may leave nothing half done behind. */
+static inline int weft__spawn_result(int rc)
+{
+    if (WEFT__LIKELY(rc != -EOWNERDEAD))
+        return rc;
+    struct weft__ctx *c = weft__ctx_now();
+    weft_panic_info *info = c ? c->spawn_panic : NULL;
+    if (info == NULL)
+        return rc; /* weft_run() returns it as well */
+    c->spawn_panic = NULL;
+    weft_panic_resume(info);
+}
 
 #endif

@@ -347,6 +347,9 @@ struct weft__ctx {
     weft_enter_guard *hook_guards;
     uint64_t *rng;    /* state of weft__random_next(): the worker's, or own_rng */
     uint64_t own_rng; /* of the thread; 0 until used */
+    /* Of a copy function of a task-local, until the spawn that called it has undone what it had
+     * begun: see weft__spawn_result(). */
+    weft_panic_info *spawn_panic;
 };
 
 extern __thread struct weft__ctx *weft__tls_ctx

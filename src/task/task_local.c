@@ -119,9 +119,8 @@ int weft__inherit(struct weft__inherited **ret)
     weft_panic_info *info = weft__call_contained(copy_all, &c);
     if (info || c.in->count == 0) {
         weft__inherited_drop(c.in);
-        if (info)
-            weft_panic_resume(info);
-        return 0;
+        weft__ctx_get()->spawn_panic = info;
+        return info ? -EOWNERDEAD : 0;
     }
     for (unsigned i = 0; i + 1 < c.in->count; i++)
         c.in->binding[i].outer = &c.in->binding[i + 1];

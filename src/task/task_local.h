@@ -15,8 +15,8 @@ struct weft__inherited {
     weft_task_local_binding binding[];
 };
 
-/* What a task spawned by the caller inherits; *ret NULL: nothing. -ENOMEM. A panic of a copy
- * function is raised in the caller. */
+/* What a task spawned by the caller inherits; *ret NULL: nothing. -ENOMEM. -EOWNERDEAD: a copy
+ * function has panicked, see weft__spawn_result(). */
 int weft__inherit(struct weft__inherited **ret);
 /* Drops copies that nobody has taken, contained, and frees it. NULL does nothing. */
 void weft__inherited_drop(struct weft__inherited *in);

@@ -3,9 +3,14 @@
 #include "harness.h"
 
 #include <weft/arc.h>
+#include <weft/join_map.h>
+#include <weft/join_queue.h>
+#include <weft/join_set.h>
 #include <weft/local.h>
 #include <weft/panic.h>
+#include <weft/scope.h>
 #include <weft/task_local.h>
+#include <weft/task_tracker.h>
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -172,6 +177,132 @@ static void tl_03_a_panic_of_a_copy_is_the_spawners(struct test_env *env)
     CHECK_EQ(test_join_kind(SPAWN(spawn_with_panicking_copy, V(1))), WEFT_OUTCOME_PANICKED);
 }
 
+struct owners {
+    weft_join_set *set;
+    weft_join_map *map;
+    weft_join_queue *queue;
+    weft_task_tracker *tracker;
+};
+
+static void *spawn_in_scope(void *arg)
+{
+    WEFT_SCOPE(s)
+        weft_scope_spawn(s, test_noop, arg);
+    return NULL;
+}
+
+static void *spawn_in_set(void *arg)
+{
+    struct owners *o = arg;
+    return (void *)(intptr_t)weft_join_set_spawn(o->set, test_noop, NULL, NULL);
+}
+
+static void *spawn_in_map(void *arg)
+{
+    struct owners *o = arg;
+    int key = 1;
+    return (void *)(intptr_t)weft_join_map_spawn(o->map, &key, test_noop, NULL, NULL);
+}
+
+static void *spawn_in_queue(void *arg)
+{
+    struct owners *o = arg;
+    return (void *)(intptr_t)weft_join_queue_spawn(o->queue, test_noop, NULL, NULL);
+}
+
+static void *spawn_in_tracker(void *arg)
+{
+    struct owners *o = arg;
+    return (void *)(intptr_t)weft_task_tracker_spawn(o->tracker, test_noop, NULL, NULL);
+}
+
+static void *spawn_in_tracker_with_handle(void *arg)
+{
+    struct owners *o = arg;
+    weft_abort_handle *h;
+    return (void *)(intptr_t)weft_task_tracker_spawn(o->tracker, test_noop, NULL, &h);
+}
+
+static void *spawn_job(void *arg)
+{
+    return (void *)(intptr_t)weft_spawn_blocking(test_noop, arg, NULL);
+}
+
+static void destroy_runtime(void *rt)
+{
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+}
+
+static void *block_on_other(void *arg)
+{
+    static const enum test_flavour flavours[] = {TEST_CT, TEST_MT1};
+    weft_runtime *rt = test_runtime_create(flavours[arg != NULL]);
+    WEFT_DEFER(destroy_runtime, rt); /* its descriptors are gone then */
+    return (void *)(intptr_t)weft_block_on(rt, test_noop, NULL, NULL);
+}
+
+static void *block_on_in_place(void *arg)
+{
+    void *v;
+    CHECK_EQ(weft_block_in_place(block_on_other, arg, &v), 0);
+    return v;
+}
+
+static void *block_on_another_in_place(void *arg)
+{
+    (void)arg;
+    return block_on_in_place(NULL);
+}
+
+struct spawner {
+    weft_task_fn fn;
+    struct owners *owners;
+};
+
+static void *call_with_panicking_copy(void *arg)
+{
+    static const weft_task_local bad = {.inherit = WEFT_INHERIT_COPY, .copy = panicking_copy};
+    struct spawner *s = arg;
+    WEFT_TASK_LOCAL(&bad, arg)
+        (void)s->fn(s->owners);
+    return NULL;
+}
+
+/* Whatever was to own the child: it counts none that never came to be. */
+static void a_panic_of_a_copy_leaves_nothing_half_done(struct test_env *env)
+{
+    static const weft_task_fn fns[] = {
+        spawn_in_scope,
+        spawn_in_set,
+        spawn_in_map,
+        spawn_in_queue,
+        spawn_job,
+        spawn_in_tracker,
+        spawn_in_tracker_with_handle,
+        block_on_in_place, /* not on a current_thread runtime */
+        block_on_another_in_place,
+    };
+    const size_t count = sizeof fns / sizeof fns[0] - (env->flavour == TEST_CT ? 2 : 0);
+    const weft_join_map_options options = {.key_bytes = sizeof(int)};
+    struct owners o;
+    CHECK_EQ(weft_join_set_create(&o.set), 0);
+    CHECK_EQ(weft_join_map_create(&options, &o.map), 0);
+    CHECK_EQ(weft_join_queue_create(&o.queue), 0);
+    CHECK_EQ(weft_task_tracker_create(&o.tracker), 0);
+    for (size_t i = 0; i < count; i++) {
+        struct spawner s = {fns[i], &o};
+        CHECK_EQ(test_join_kind(SPAWN(call_with_panicking_copy, &s)), WEFT_OUTCOME_PANICKED);
+    }
+    EXPECT_EQ(weft_join_set_len(o.set), 0);
+    EXPECT_EQ(weft_join_map_len(o.map), 0);
+    EXPECT_EQ(weft_join_queue_len(o.queue), 0);
+    EXPECT_EQ(weft_task_tracker_len(o.tracker), 0);
+    weft_join_set_destroy(o.set);
+    weft_join_map_destroy(o.map);
+    weft_join_queue_destroy(o.queue);
+    weft_task_tracker_unref(o.tracker);
+}
+
 static void tl_03_reading_outside_a_block_is_misuse(struct test_env *env)
 {
     (void)env;
@@ -326,6 +457,7 @@ TEST_MAIN(IN_TASK(tl_01_seen_in_the_block_and_only_there),
           IN_TASK(tl_03_children_inherit_as_the_key_says),
           ON_MAIN(tl_03_copies_of_tasks_that_never_ran_are_dropped),
           IN_TASK(tl_03_a_panic_of_a_copy_is_the_spawners),
+          IN_TASK(a_panic_of_a_copy_leaves_nothing_half_done),
           IN_TASK(tl_03_reading_outside_a_block_is_misuse),
           PLAIN(tl_03_reading_outside_a_block_is_misuse), IN_TASK(tl_04_a_value_can_be_taken_out),
           IN_TASK(tl_05_blocks_are_left_in_reverse_order),
