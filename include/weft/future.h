@@ -18,6 +18,8 @@
  *     composite cannot tell a WEFT_PENDING of weft_future_poll() that did not reach its part, for
  *     want of budget, from one of its part's. Then there is nothing to undo.
  *   - poll() and cancel() do not suspend. Wakers are called outside locks.
+ *   - A poll() that panics is the last call: it is not cancelled, so it gives back what it and its
+ *     parts have registered before (see WEFT_DEFER). Other cases of a select are cancelled.
  *
  * Source: the poll and waker protocol of Rust's std::task.
  */

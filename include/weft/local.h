@@ -52,8 +52,8 @@ WEFT_API void weft_local_set_config_init(weft_local_set_config *c);
  *
  * Returns 0, or nothing exists and it is
  *   -EINVAL   a setting is out of range, or ret_set is NULL
- *   -EPERM    the caller is a task of a multi_thread runtime, which has no thread of its own, or
- *             a forked child
+ *   -EPERM    the caller is a task of a multi_thread runtime that is not pinned, and so has no
+ *             thread of its own
  *   -ENOMEM
  *   -ENOTSUP  this machine runs with shadow stacks on
  *

@@ -124,6 +124,9 @@ typedef struct weft_config {
      *
      * A hook that panics, also one of a thread: the panic ends there, is reported on the log, and
      * counts as a panic that nobody joins (unhandled_panic). What it was called for goes on.
+     *
+     * Once the runtime is shut down what a hook spawns ends inside the spawn, where its own hooks
+     * are called: one that spawns anew at each end must not do so for ever.
      */
     void (*on_task_spawn)(const weft_task_meta *task, void *arg);
     void (*on_task_terminate)(const weft_task_meta *task, void *arg);
@@ -247,7 +250,8 @@ typedef struct weft_enter_guard {
     void *opaque[4];
 } weft_enter_guard;
 /* 0, or -EINVAL for NULL and for a guard that the thread has entered and not left, -EPERM inside a
- * task. h is referenced until the guard is left. Any thread; never suspends. */
+ * task, a blocking job or a body of weft_block_on(), and for a parent's runtime in a forked child.
+ * h is referenced until the guard is left. Any thread; never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_enter(weft_handle *h, weft_enter_guard *g);
 /* 0; -EINVAL when g is not the innermost guard of this thread: then g and those inside it are left
  * all the same. -EPERM inside a task, and in a hook for a guard that was entered around it. */
@@ -337,7 +341,7 @@ WEFT_API int weft_metrics_get(weft_handle *h, weft_metrics *ret_metrics);
  *           takes nothing for a second, or gives an error, does not get the rest
  *
  * Returns the number of tasks written, or
- *   -EPERM   h is NULL and the caller is in no runtime
+ *   -EPERM   h is NULL and the caller is in no runtime; in a forked child it is the parent's
  *
  * Any thread, also while workers are stuck; in tasks too. Never suspends. Not for signal handlers:
  * see weft_dump_on_signal().

@@ -141,8 +141,9 @@ WEFT_API size_t weft_scope_len(weft_scope *s);
  * Calls fn(arg, i) for each i below count, in tasks, at most `at_most` at a time (0: one for each
  * i). The first that returns a negative value aborts the others, and no further one begins.
  *
- * Returns 0; the first negative value; -EOWNERDEAD when fn panicked (reported on the log); or as
- * weft_scope_leave(). All calls have ended by then.
+ * Returns 0; the first negative value; -EOWNERDEAD when fn panicked (reported on the log); -EINVAL
+ * when fn is NULL (logged); or as weft_scope_enter() and weft_scope_leave(). All calls have ended
+ * by then.
  *
  * Context: as weft_await(); suspends. Cancellation: safe: aborts what runs and waits for it.
  */

@@ -89,7 +89,7 @@ typedef struct weft_spawn_options {
  *
  * Returns 0, or nothing was taken and it is
  *   -EPERM      the caller is in no runtime (not a task, not inside weft_enter()) and none was
- *               named
+ *               named; or in a forked child it is the parent's
  *   -ENOMEM     out of memory
  *   -EINVAL     fn is NULL, or an option is out of range
  * On a runtime that is shutting down the call succeeds, and the task is cancelled without having
@@ -108,8 +108,8 @@ typedef struct weft_spawn_options {
  *     int weft_spawn_future(options, f, ret_task);
  *
  *   options     may be NULL. arg_bytes copies the future into the task: up to 64 bytes cost no
- *               allocation. drop_arg is called with the future exactly once, when it has completed
- *               or was cancelled.
+ *               allocation. drop_arg is called with the future exactly once, when it has completed,
+ *               was cancelled, or has panicked.
  *   f           taken when the call succeeds
  *
  * Returns and context as weft_spawn(). In poll() nothing may suspend.
@@ -118,7 +118,8 @@ typedef struct weft_spawn_options {
 
 /*
  * Runs fn(arg) on a thread of the blocking pool, for calls that block and long computations.
- * Abort has no effect once it has started. It may use every call of weft: waits park its thread.
+ * Abort has no effect once it has started. It may use every call that a task may: waits park its
+ * thread.
  *
  *     int weft_spawn_blocking(fn, arg, ret_task);
  *     int weft_spawn_blocking_with(options, fn, arg, ret_task);
@@ -141,9 +142,11 @@ WEFT_API WEFT_MUST_CHECK int weft__spawn_blocking_at(const weft_spawn_options *o
 /* ---- ending ---- */
 
 enum weft_outcome_kind {
-    WEFT_OUTCOME_VALUE,     /* the body returned: value is what it returned, the caller's now */
-    WEFT_OUTCOME_PANICKED,  /* panic is set, the caller's now */
-    WEFT_OUTCOME_CANCELLED, /* aborted before it ran, while it waited, or by shutdown */
+    WEFT_OUTCOME_VALUE,    /* the body returned: value is what it returned, the caller's now */
+    WEFT_OUTCOME_PANICKED, /* panic is set, the caller's now */
+    /* aborted before it ran, while it waited, or by shutdown; or there was no memory for its stack,
+     * and the log says so */
+    WEFT_OUTCOME_CANCELLED,
 };
 
 typedef struct weft_outcome {
@@ -176,7 +179,7 @@ WEFT_API int weft_outcome_describe(const weft_outcome *o, char *buf, size_t cap)
  *   -EINVAL     the handle is NULL, or was joined or detached before (found while its runtime
  *               lives, unless the slot has been used again exactly a multiple of 4 million times
  *               since)
- *   -EPERM, -ENOMEM   the caller cannot wait, see weft_await()
+ *   -EPERM, -ENOMEM, -ESHUTDOWN   the caller cannot wait, see weft_await()
  *   -EDEADLK    a task joins itself
  *
  * Context:       as weft_await(). May suspend.
@@ -323,8 +326,8 @@ WEFT_API bool weft_self_is_pinned(void);
  * cleanup that must wait. */
 #define WEFT_SHIELD WEFT__MODE_BLOCK(WEFT__MODE_SHIELD, WEFT__CAT(weft__mode_, __COUNTER__))
 
-/* Nothing inside is made to yield for its budget. Aborts, deadlines and tokens end waits as
- * ever. */
+/* Nothing inside is made to yield for its budget. Aborts, deadlines and tokens end waits as ever,
+ * and a task that goes on to wait after -ECANCELED yields all the same. */
 #define WEFT_UNCONSTRAINED                                                                         \
     WEFT__MODE_BLOCK(WEFT__MODE_UNCONSTRAINED, WEFT__CAT(weft__mode_, __COUNTER__))
 
