@@ -817,8 +817,10 @@ static weft_case select_beside(struct probe p[2], int (*select)(weft_case *cases
     probe_init(&p[1]);
     probe_set(&p[1], 1);
     weft_case c[] = {weft_case_future(&p[0].future), weft_case_future(&p[1].future)};
-    while (p[0].waker == NULL) /* it is not always polled first */
+    while (p[0].waker == NULL) { /* it is not always polled first */
+        c[1] = weft_case_future(&p[1].future);
         CHECK_EQ(select(c, 2), 1);
+    }
     return c[0];
 }
 

@@ -195,7 +195,9 @@ static void zero_during_a_forced_yield_counts(struct test_env *env)
     (void)env;
 }
 
-TEST_MAIN(IN_TASK(zero_during_a_forced_yield_counts), IN_TASK(wait_returns_when_all_are_done),
-          PLAIN(misuse_is_reported), IN_TASK(blocking_wait_is_misuse_in_a_task),
-          IN_TASK(waiter_that_gives_up_leaves), PLAIN(threads_without_a_runtime),
-          IN_TASK(memory_may_be_freed_by_who_waited))
+/* One thread runs both tasks there: else the zero could be over before the call. */
+TEST_MAIN(IN_TASK_ON(zero_during_a_forced_yield_counts, TEST_CT),
+          IN_TASK_ON(zero_during_a_forced_yield_counts, TEST_MT1),
+          IN_TASK(wait_returns_when_all_are_done), PLAIN(misuse_is_reported),
+          IN_TASK(blocking_wait_is_misuse_in_a_task), IN_TASK(waiter_that_gives_up_leaves),
+          PLAIN(threads_without_a_runtime), IN_TASK(memory_may_be_freed_by_who_waited))
