@@ -157,7 +157,8 @@ WEFT_API WEFT_MUST_CHECK int weft_broadcast_resubscribe(weft_broadcast_receiver 
  *   elem       borrowed for the call; elem_bytes are written to it when 0 is returned
  *   ret_lost   may be NULL. How many items were lost; written when -EOVERFLOW is returned
  *
- * Returns 0 with an item; otherwise elem is left alone, and it is
+ * Returns 0 with an item; otherwise elem is left alone, but for what a clone function that failed
+ * has written there, and it is
  *   -EOVERFLOW   items were overwritten before they were read. The next receive goes on with the
  *                oldest that is kept
  *   -EPIPE       no sender is left, and all has been read

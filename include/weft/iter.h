@@ -54,7 +54,8 @@ typedef struct weft_iter weft_iter;
  * poll_next tries to produce an item. 1: it was written to `item`; 0: the end, and so from then on;
  * a negative errno: an error; WEFT_PENDING: the waker will be woken. Only after WEFT_PENDING is
  * anything registered. `item` is the same memory in all polls of one wait, until one of them is
- * ready, or cancel.
+ * ready, or cancel; but a wait that a select has left pending may be followed by another one
+ * without a cancel, and then it is other memory.
  *
  * cancel undoes the registration of a pending poll. No item is lost by it: the next poll starts
  * anew. It may be called when nothing is registered.
@@ -252,8 +253,8 @@ typedef struct weft_chunk {
 WEFT_API void weft_chunk_fini(weft_chunk *c);
 
 /* Groups of `max` items; the last may be smaller. Items: a weft_chunk. An error comes after what
- * was collected before it. -ENOMEM when a group could not be begun: nothing is lost, ask again. 0
- * is misuse. */
+ * was collected before it. Memory for `max` items is taken when a group is begun; -ENOMEM when
+ * there is none: nothing is lost, ask again. 0 is misuse. */
 WEFT_API weft_iter *weft_iter_chunks(weft_iter *it, size_t max);
 /* The same, but a group is handed out, full or not, once duration_ns have passed since its first
  * item. A duration of 0 is misuse. */
@@ -261,7 +262,7 @@ WEFT_API weft_iter *weft_iter_chunks_timeout(weft_iter *it, size_t max, uint64_t
 /* From one item to the next at least period_ns pass; what comes earlier is not asked for. */
 WEFT_API weft_iter *weft_iter_throttle(weft_iter *it, uint64_t period_ns);
 /* When nothing comes for duration_ns, the error -ETIME comes: once, and again only after something
- * else has. The repeating form says so each time the duration has passed. */
+ * else has. The repeating form says so each time the duration has passed; there 0 is misuse. */
 WEFT_API weft_iter *weft_iter_timeout(weft_iter *it, uint64_t duration_ns);
 WEFT_API weft_iter *weft_iter_timeout_repeating(weft_iter *it, uint64_t duration_ns);
 

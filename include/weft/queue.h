@@ -89,7 +89,8 @@ WEFT_API WEFT_MUST_CHECK int weft_queue_send(weft_queue *q, const void *elem);
  * waits. There the value is promised to the first receiver that waits; should that one give up at
  * this moment, it goes to the next one, or to the next that comes. */
 WEFT_API WEFT_MUST_CHECK int weft_queue_try_send(weft_queue *q, const void *elem);
-/* The same as weft_queue_send() for plain threads: it blocks the thread. -EPERM inside a task. */
+/* The same as weft_queue_send() for plain threads: it blocks the thread. -EPERM inside a task;
+ * -ENOMEM. */
 WEFT_API WEFT_MUST_CHECK int weft_queue_blocking_send(weft_queue *q, const void *elem);
 
 /*
@@ -134,7 +135,8 @@ WEFT_API bool weft_case_queue_was_sent(const weft_case *c);
 WEFT_API WEFT_MUST_CHECK int weft_queue_recv(weft_queue *q, void *elem);
 /* The same without waiting: -EAGAIN when there is no value that is not promised. */
 WEFT_API WEFT_MUST_CHECK int weft_queue_try_recv(weft_queue *q, void *elem);
-/* The same as weft_queue_recv() for plain threads: it blocks the thread. -EPERM inside a task. */
+/* The same as weft_queue_recv() for plain threads: it blocks the thread. -EPERM inside a task;
+ * -ENOMEM. */
 WEFT_API WEFT_MUST_CHECK int weft_queue_blocking_recv(weft_queue *q, void *elem);
 
 /* The same as a future. q and elem must outlive it; cancelling loses nothing. */

@@ -65,10 +65,11 @@ struct weft_case {
 /*
  * A future of the caller's, borrowed as long as the case is used. It is polled as any other, but
  * not cancelled: neither when another case wins, nor when the task is aborted. Then c.rc is
- * WEFT_PENDING, and the future may be registered with what it waits for. Before its memory goes,
- * and before the task ends, it is to be selected or awaited again until it completes, or given to
- * weft_case_cancel() (in a WEFT_DEFER, if the task may panic or be unwound). Once it has completed,
- * further selects leave the case alone.
+ * WEFT_PENDING, and the future may be registered with what it waits for: what that assigns to it
+ * meanwhile (a permit, a slot, a turn) nobody else gets until it is polled or cancelled. Before its
+ * memory goes, and before the task ends, it is to be selected or awaited again until it completes,
+ * or given to weft_case_cancel() (in a WEFT_DEFER, if the task may panic or be unwound). Once it
+ * has completed, further selects leave the case alone, and its memory may go.
  */
 WEFT_API weft_case weft_case_future(weft_future *f);
 

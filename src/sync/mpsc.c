@@ -357,5 +357,5 @@ size_t weft_mpsc_weak_weak_count(const weft_mpsc_weak_sender *weak)
 
 bool weft_mpsc_sender_is_same(const weft_mpsc_sender *a, const weft_mpsc_sender *b)
 {
-    return a == b;
+    return a && a == b;
 }

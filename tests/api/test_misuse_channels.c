@@ -295,6 +295,9 @@ static void mpsc(struct test_env *env)
     EXPECT_EQ(weft_mpsc_create(SIZE_MAX / 8, 2, NULL, &tx, &rx), -ENOMEM);
     EXPECT(tx == NULL && rx == NULL);
     CHECK_EQ(weft_mpsc_create(sizeof(int), 2, NULL, &tx, &rx), 0);
+    EXPECT(!weft_mpsc_sender_is_same(NULL, NULL));
+    EXPECT(!weft_mpsc_sender_is_same(tx, NULL));
+    EXPECT(weft_mpsc_sender_is_same(tx, tx));
     REFUSED("weft_mpsc_send", weft_mpsc_send(NULL, &v));
     REFUSED("weft_mpsc_send", weft_mpsc_send(tx, NULL));
     REFUSED("weft_mpsc_try_send", weft_mpsc_try_send(NULL, &v));
