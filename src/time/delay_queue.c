@@ -301,10 +301,10 @@ void weft_delay_queue_clear(weft_delay_queue *q)
     q->heap.last_id = full.last_id; /* spent keys stay spent */
     change_end(&c);
     drop_items(q, &full);
-    /* The capacity comes back, unless somebody has put items in meanwhile. */
+    /* The capacity comes back, also beneath what has been put in meanwhile. */
     weft__lock_acquire(&q->lock);
-    if (q->heap.block.memory == NULL)
-        (void)weft__delay_heap_swap_block(&q->heap, &full.block); /* an empty one fits */
+    if (q->heap.block.cap < full.block.cap)
+        (void)weft__delay_heap_swap_block(&q->heap, &full.block); /* else it keeps what it has */
     weft__lock_release(&q->lock);
     weft__free(full.block.memory);
 }

@@ -554,6 +554,34 @@ static void fill(weft_delay_queue *q, int count)
 }
 
 /* Each is delivered once or destroyed once. */
+static weft_delay_queue *refilled;
+
+static void put_another_in(void *item)
+{
+    (void)item;
+    (void)insert(refilled, 2, WEFT_MS);
+}
+
+/* Also when there is something in it again before all was destroyed. */
+static void a_clear_keeps_the_capacity(struct test_env *env)
+{
+    (void)env;
+    weft_delay_queue *q;
+    weft_delay_entry e;
+    CHECK_EQ(weft_delay_queue_create(sizeof(int), put_another_in, &q), 0);
+    refilled = q;
+    CHECK_EQ(weft_delay_queue_reserve(q, 1000), 0);
+    size_t capacity = weft_delay_queue_capacity(q);
+    (void)insert(q, 1, WEFT_SEC);
+    weft_delay_queue_clear(q);
+    CHECK_EQ(weft_delay_queue_capacity(q), capacity);
+    CHECK_EQ(weft_delay_queue_len(q), 1);
+    int item = 0;
+    CHECK_EQ(weft_delay_queue_next(q, &item, &e), 0);
+    CHECK_EQ(item, 2);
+    weft_delay_queue_unref(q);
+}
+
 static void items_are_destroyed_once(struct test_env *env)
 {
     void *item;
@@ -829,8 +857,8 @@ TEST_MAIN(CT(dq_01_earliest_first_at_the_deadline), CT(dq_01_past_deadlines_at_o
           IN_BODY(dq_04_from_another_thread), CT(dq_05_peek_len_and_capacity),
           CT(dq_06_removing_the_last_wakes_with_none), CT(dq_07_an_old_queue_works),
           CT(several_wait_in_turn), CT(who_leaves_hands_on), CT(an_aborted_leader_loses_no_item),
-          IN_TASK(items_are_destroyed_once), IN_TASK(bad_arguments),
-          IN_TASK(no_item_leaves_without_a_place), IN_TASK(a_queue_that_is_null),
-          PLAIN(outside_a_runtime_is_misuse), ON_MAIN_ON(a_plain_thread_waits, TEST_MT1),
-          ON_MAIN_ON(a_plain_thread_waits, TEST_MT4), ON_MAIN(after_the_end_of_its_runtime),
-          IN_TASK(a_crowd_loses_nothing))
+          IN_TASK(items_are_destroyed_once), IN_TASK(a_clear_keeps_the_capacity),
+          IN_TASK(bad_arguments), IN_TASK(no_item_leaves_without_a_place),
+          IN_TASK(a_queue_that_is_null), PLAIN(outside_a_runtime_is_misuse),
+          ON_MAIN_ON(a_plain_thread_waits, TEST_MT1), ON_MAIN_ON(a_plain_thread_waits, TEST_MT4),
+          ON_MAIN(after_the_end_of_its_runtime), IN_TASK(a_crowd_loses_nothing))
