@@ -139,8 +139,8 @@ WEFT_API size_t weft_join_set_len(weft_join_set *set);
  *
  *   ret_outcome   its outcome, with its id; NULL: the outcome is dropped, see weft_join()
  *
- * Returns 0; -ENOENT when the set is empty, also when it becomes so during the call. Otherwise
- * nothing was taken:
+ * Returns 0; -ENOENT when the set is empty, also when it becomes so during the call and is so still
+ * when the caller goes on. Otherwise nothing was taken:
  *   -ECANCELED, -ETIMEDOUT, -EPERM   as weft_await()
  *
  * Context:       as weft_await(). May suspend. Spends the task's budget.
@@ -178,9 +178,10 @@ WEFT_API weft_case weft_case_join_set_join_next(weft_join_set *set, weft_outcome
  * Returns how many there were; the set is empty. Otherwise nothing was taken:
  *   -ENOSPC                          there are more than values_max
  *   -EDEADLK                         the calling task is one of them (logged)
- *   -ECANCELED, -ETIMEDOUT, -EPERM   as weft_await()
+ *   -ECANCELED, -ETIMEDOUT, -EPERM   as weft_await(); -EPERM (logged) also on a thread that is just
+ *                                    inside weft_enter(), and could not panic
  *
- * Context:       as weft_await(). May suspend.
+ * Context:       tasks, bodies of weft_block_on(), blocking jobs. May suspend.
  * Cancellation:  safe; calling again continues.
  */
 WEFT_API WEFT_MUST_CHECK long weft_join_set_join_all(weft_join_set *set, void **ret_values,
@@ -194,8 +195,13 @@ WEFT_API void weft_join_set_abort_all(weft_join_set *set);
  * Aborts all tasks, also those that are spawned during the call, waits until they have ended, and
  * drops their outcomes.
  *
- * Returns 0, and the set is empty. -ECANCELED, -ETIMEDOUT, -EPERM as weft_await(): the tasks are
- * aborted, but may be in the set. Context: as weft_await(). May suspend.
+ * Returns 0, and the set is empty. Otherwise the tasks are aborted, but may be in the set:
+ *   -ECANCELED, -ETIMEDOUT, -EPERM   as weft_await()
+ *   -EDEADLK                         the caller is one of them, and no abort ends its wait: a
+ *                                    blocking job, or inside WEFT_SHIELD or weft_block_in_place()
+ *                                    (logged)
+ *
+ * Context: as weft_await(). May suspend.
  */
 WEFT_API WEFT_MUST_CHECK int weft_join_set_shutdown(weft_join_set *set);
 

@@ -128,9 +128,11 @@ static int begin(weft_join_all_future *j, weft_waker *waker)
     if (j->tasks == NULL && j->count > 0)
         return no_handles(calls[j->mode], NULL);
     const struct weft__task *self = weft__task_of_waker(waker);
-    for (size_t i = 0; i < j->count; i++)
-        if (weft__task_address(j->tasks[i]) == self && task_of(j->tasks[i]) != NULL)
+    for (size_t i = 0; i < j->count; i++) {
+        const struct weft__task *t = task_of(j->tasks[i]);
+        if (t != NULL && (t == self || weft__task_stands_here(t)))
             return joins_itself(calls[j->mode], NULL);
+    }
     j->phase = j->mode == MODE_ALL ? PHASE_DRAIN : PHASE_WATCH;
     return 0;
 }
@@ -216,7 +218,7 @@ static int check(const char *call, weft_task *const *tasks, size_t count, const 
         if (t == NULL)
             return weft__misuse(call, -EINVAL, "a handle is NULL, or was joined or detached before",
                                 caller);
-        if (t == weft__task_current())
+        if (t == weft__task_current() || weft__task_stands_here(t))
             return joins_itself(call, caller);
     }
     return 0;

@@ -432,9 +432,7 @@ int weft_join_map_shutdown(weft_join_map *map)
     if (weft__members_are_inherited(&map->members, "weft_join_map_shutdown", WEFT__CALLER))
         return -EPERM;
     weft__members_abort_all(&map->members);
-    int rc = weft__wait_begin("weft_join_map_shutdown", WEFT__CALLER);
-    if (rc == 0)
-        rc = weft__members_wait(&map->members, false);
+    int rc = weft__members_wait_for_ends(&map->members, "weft_join_map_shutdown", WEFT__CALLER);
     if (rc == 0)
         detach_all(map);
     return rc;

@@ -291,9 +291,11 @@ static int wait_for_all(weft_join_queue *q)
 static bool has_caller(const weft_join_queue *q)
 {
     const struct weft__task *self = weft__task_current();
-    for (size_t i = 0; i < q->count; i++)
-        if (weft__task_address(*slot(q, i)) == self)
+    for (size_t i = 0; i < q->count; i++) {
+        const struct weft__task *t = weft__task_address(*slot(q, i));
+        if (t == self || weft__task_stands_here(t))
             return true;
+    }
     return false;
 }
 

@@ -457,7 +457,8 @@ bool weft__can_wait_for_ends(void)
 bool weft__can_wait_for_end_of(const weft_task *task, const struct weft__core *core)
 {
     const struct weft__task *self = weft__wait_task();
-    if (self == NULL || weft__task_address(task) == self || weft__core_is_ancestral(core))
+    const struct weft__task *t = weft__task_address(task);
+    if (self == NULL || t == self || weft__task_stands_here(t) || weft__core_is_ancestral(core))
         return false;
     if (core->home == 0 || self->core == core)
         return true;
@@ -534,33 +535,50 @@ bool weft__members_abort_and_wait(struct weft__members *g)
     return true;
 }
 
+static bool list_has_caller(const struct weft__node *list)
+{
+    const struct weft__task *self = weft__task_current();
+    for (const struct weft__node *n = list->next; n != list; n = n->next) {
+        const struct weft__task *t =
+            weft__task_address(WEFT__CONTAINER_OF(n, const struct weft__member, node)->task);
+        if (t == self || weft__task_stands_here(t))
+            return true;
+    }
+    return false;
+}
+
+bool weft__members_has_caller(struct weft__members *g)
+{
+    weft__lock_acquire(&g->lock);
+    /* Those whose key was used again as well: their end is waited for. */
+    bool has_caller = list_has_caller(&g->running) || list_has_caller(&g->awaited);
+    weft__lock_release(&g->lock);
+    return has_caller;
+}
+
+int weft__members_wait_for_ends(struct weft__members *g, const char *call, const void *caller)
+{
+    int rc = weft__wait_begin(call, caller);
+    if (rc == 0 && weft__members_has_caller(g))
+        rc = weft__misuse(call, -EDEADLK,
+                          "the caller, which the abort does not end, is one of them", caller);
+    return rc < 0 ? rc : weft__members_wait(g, false);
+}
+
 int weft__members_shutdown(struct weft__members *g, const char *call, const void *caller)
 {
     if (weft__members_are_inherited(g, call, caller))
         return -EPERM;
     begin_to_end(g);
     WEFT_DEFER(stop_ending, g);
-    int rc = weft__wait_begin(call, caller);
+    int rc = weft__members_wait_for_ends(g, call, caller);
     while (rc == 0) {
-        rc = weft__members_wait(g, false);
-        if (rc < 0)
-            break;
         detach(g, true);
         if (weft__members_len(g) == 0)
             break;
+        rc = weft__members_wait(g, false);
     }
     return rc;
-}
-
-bool weft__members_has_caller(struct weft__members *g)
-{
-    const struct weft__task *self = weft__task_current();
-    bool has_caller = false;
-    weft__lock_acquire(&g->lock);
-    for (struct weft__node *n = g->running.next; n != &g->running && !has_caller; n = n->next)
-        has_caller = weft__task_address(member_of(n)->task) == self;
-    weft__lock_release(&g->lock);
-    return has_caller;
 }
 
 void weft__members_release(struct weft__members *g)

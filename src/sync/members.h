@@ -143,8 +143,10 @@ bool weft__members_abort_and_wait(struct weft__members *g);
 /* Aborts all, waits for them, and drops their outcomes: 0, and there is none left; or what a wait
  * ends with. */
 int weft__members_shutdown(struct weft__members *g, const char *call, const void *caller);
-/* True when the calling task is a member. */
+/* True when the calling task is a member, which it may be in weft_block_in_place(). */
 bool weft__members_has_caller(struct weft__members *g);
+/* For a shutdown: waits until none is RUNNING or AWAITED. -EDEADLK when the caller is one. */
+int weft__members_wait_for_ends(struct weft__members *g, const char *call, const void *caller);
 /* Destroys a group: aborts, waits, and calls finish(g), which is to do so again, give up what is
  * left, and release g. As a cleanup, if the caller is unwound while it waits. */
 void weft__members_destroy(struct weft__members *g, void (*finish)(void *group));

@@ -43,16 +43,6 @@ static WEFT__COLD int never_ends(void)
                         NULL);
 }
 
-/* In weft_block_in_place(), whose caller cannot end before. Not for a task of another runtime, or
- * of a set, that is driven in there: what drives them may end before it does. */
-static bool stands_in(const struct weft__task *t)
-{
-    const struct weft__ctx *c = weft__ctx_now();
-    return c != NULL && t == c->in_place_task &&
-           (c->current == NULL || c->current->kind == WEFT__TASK_BODY ||
-            c->current->kind == WEFT__TASK_THREAD);
-}
-
 /* ---- the wait ---- */
 
 static void join_cancel(weft_future *f)
@@ -72,7 +62,7 @@ static int join_poll(weft_future *f, weft_waker *waker)
     struct weft__task *t = weft__task_of_handle(j->task);
     if (t == NULL)
         return -EINVAL;
-    if (WEFT__UNLIKELY(t == weft__task_of_waker(waker) || stands_in(t)))
+    if (WEFT__UNLIKELY(t == weft__task_of_waker(waker) || weft__task_stands_here(t)))
         return joins_itself(NULL);
     j->is_pending = weft__task_set_joiner(t, waker);
     if (!j->is_pending)
@@ -154,7 +144,7 @@ int weft_join(weft_task *task, weft_outcome *ret_outcome)
     if (rc < 0)
         return rc;
     if (!(weft__a64_load_acquire(&t->state) & WEFT__TASK_DONE)) {
-        if (stands_in(t))
+        if (weft__task_stands_here(t))
             return joins_itself(WEFT__CALLER);
         rc = wait_until_done(task, t, self ? self : weft__wait_task());
         if (rc < 0)

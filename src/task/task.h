@@ -383,6 +383,16 @@ static inline struct weft__task *weft__task_current(void)
     struct weft__ctx *c = weft__ctx_now();
     return c ? c->current : NULL;
 }
+/* t called weft_block_in_place() and cannot end before the caller, which is inside, does. Not for a
+ * task of another runtime, or of a set, that is driven in there: what drives them may end before it
+ * does. */
+static inline bool weft__task_stands_here(const struct weft__task *t)
+{
+    const struct weft__ctx *c = weft__ctx_now();
+    return c && WEFT__UNLIKELY(c->in_place_task == t) &&
+           (c->current == NULL || c->current->kind == WEFT__TASK_BODY ||
+            c->current->kind == WEFT__TASK_THREAD);
+}
 static inline struct weft__core *weft__core_current(void)
 {
     struct weft__ctx *c = weft__ctx_now();

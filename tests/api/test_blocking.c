@@ -3,6 +3,7 @@
 #include "sync.h"
 
 #include <weft/select.h>
+#include <weft/join_all.h>
 
 #include <errno.h>
 #include <pthread.h>
@@ -603,6 +604,28 @@ static void *join_caller(void *arg)
     test_log_clear();
     EXPECT_EQ(weft_join(atomic_load(self), NULL), -EDEADLK);
     EXPECT_LOGGED("weft_join: a task joins itself");
+    weft_task *caller = atomic_load(self);
+    EXPECT_EQ(weft_join_all(&caller, 1, NULL), -EDEADLK);
+    EXPECT_LOGGED("weft_join_all: a task joins itself");
+    EXPECT_EQ(weft_race(&caller, 1, NULL), -EDEADLK);
+    EXPECT_LOGGED("weft_race: a task joins itself");
+    return arg;
+}
+
+static void *join_caller_by_futures(void *arg)
+{
+    _Atomic(weft_task *) *self = arg;
+    weft_join_future j;
+    weft_join_all_future all;
+    CHECK_SOON(atomic_load(self) != NULL);
+    test_log_clear();
+    weft_join_future_init(&j, atomic_load(self));
+    EXPECT_EQ(weft_await(&j.future), -EDEADLK);
+    EXPECT_LOGGED("weft_join: a task joins itself");
+    weft_task *caller = atomic_load(self);
+    weft_join_all_future_init(&all, &caller, 1, NULL);
+    EXPECT_EQ(weft_await(&all.future), -EDEADLK);
+    EXPECT_LOGGED("weft_join_all: a task joins itself");
     return arg;
 }
 
@@ -664,6 +687,7 @@ static void *call_join_in_place(void *arg)
 {
     void *v;
     CHECK_EQ(weft_block_in_place(join_caller, arg, &v), 0);
+    CHECK_EQ(weft_block_in_place(join_caller_by_futures, arg, &v), 0);
     return v;
 }
 
