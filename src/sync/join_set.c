@@ -185,16 +185,21 @@ int weft_join_set_blocking_join_next(weft_join_set *set, weft_outcome *ret_outco
 
 /* ---- all of them ---- */
 
-/* A member has failed: ends the others, and raises its panic, or one in its place. */
-static WEFT__NORETURN void fail(weft_join_set *set)
+static void free_outcome(void *o)
+{
+    weft_outcome_fini(o);
+}
+
+/* m has failed, and is the caller's: ends the others, and raises its panic, or one in its place. */
+static WEFT__NORETURN void fail(weft_join_set *set, struct weft__member *m)
 {
     struct weft__members *g = &set->members;
     weft_outcome o = {.kind = WEFT_OUTCOME_CANCELLED};
-    (void)weft__members_abort_and_wait(g);                 /* true: we have waited before */
-    struct weft__member *m = weft__members_take_failed(g); /* it is still the first of them */
-    int rc = m ? join_taken(m, &o) : 0;
+    WEFT_DEFER(free_outcome, &o); /* when the wait is unwound */
+    int rc = join_taken(m, &o);
     WEFT_DEBUG_ASSERT(rc == 0); /* it has ended */
     (void)rc;
+    (void)weft__members_abort_and_wait(g); /* true: we have waited before */
     weft__members_detach_all(g);
     weft__member_raise("weft_join_set_join_all", &o);
 }
@@ -222,9 +227,13 @@ long weft_join_set_join_all(weft_join_set *set, void **ret_values, size_t values
         if (rc < 0)
             return rc;
         count = weft__members_take_all(g, ret_values ? values_max : SIZE_MAX, &all);
-        if (count == -ECHILD)
-            fail(set);
-    } while (count == -EAGAIN); /* somebody has spawned one meanwhile */
+        if (count == -ECHILD) {
+            struct weft__member *failed = weft__members_take_failed(g);
+            if (failed)
+                fail(set, failed);
+            count = -EAGAIN; /* somebody else has joined it meanwhile */
+        }
+    } while (count == -EAGAIN); /* or has spawned one */
     for (long i = 0; i < count; i++) {
         struct weft__node *n = weft__list_pop_front(&all);
         weft_outcome o;

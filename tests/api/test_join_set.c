@@ -1044,6 +1044,125 @@ static void misuse_by_a_member(struct test_env *env)
     weft_join_set_destroy(set);
 }
 
+/* ---- members whose wait the abort does not end ---- */
+
+static void *shut_own_set_down(void *set)
+{
+    test_log_clear();
+    EXPECT_EQ(weft_join_set_shutdown(set), -EDEADLK);
+    EXPECT_LOGGED("weft_join_set_shutdown");
+    return NULL;
+}
+
+static void *shut_own_set_down_shielded(void *set)
+{
+    WEFT_SHIELD(void)
+        shut_own_set_down(set);
+    return NULL;
+}
+
+static void *shut_own_set_down_in_place(void *set)
+{
+    CHECK_EQ(weft_block_in_place(shut_own_set_down, set, NULL), 0);
+    return NULL;
+}
+
+static void a_member_that_goes_on_cannot_shut_its_set_down(struct test_env *env)
+{
+    weft_outcome o;
+    weft_join_set *set = set_create();
+    CHECK_EQ(weft_join_set_spawn(set, shut_own_set_down_shielded, set, NULL), 0);
+    CHECK_EQ(weft_join_set_join_next(set, NULL), 0);
+    CHECK_EQ(weft_join_set_spawn_blocking(set, NULL, shut_own_set_down, set, NULL), 0);
+    CHECK_EQ(weft_join_set_join_next(set, NULL), 0);
+    CHECK_EQ(weft_join_set_spawn(set, test_forever, NULL, NULL), 0);
+    CHECK_EQ(weft_join_set_spawn_blocking(set, NULL, shut_own_set_down, set, NULL), 0);
+    for (int i = 0; i < 2; i++) /* the other one was aborted all the same */
+        CHECK_EQ(weft_join_set_join_next(set, &o), 0);
+    if (env->flavour != TEST_CT) {
+        CHECK_EQ(weft_join_set_spawn(set, shut_own_set_down_in_place, set, NULL), 0);
+        CHECK_EQ(weft_join_set_join_next(set, NULL), 0);
+    }
+    weft_join_set_destroy(set);
+}
+
+/* In place, the body of another runtime stands in for the member. */
+static void *destroy_in_body(void *set)
+{
+    weft_join_set_destroy(set);
+    return NULL;
+}
+
+static void *run_in_place(void *set)
+{
+    weft_runtime *other = test_runtime_create(TEST_MT1);
+    CHECK_EQ(weft_block_on(other, destroy_in_body, set, NULL), 0);
+    CHECK_EQ(weft_runtime_destroy(other), 0);
+    return NULL;
+}
+
+static void *destroy_own_set_in_place(void *set)
+{
+    CHECK_EQ(weft_block_in_place(run_in_place, set, NULL), 0);
+    return NULL;
+}
+
+static void a_member_destroys_its_set_in_place(struct test_env *env)
+{
+    (void)env;
+    weft_join_set *set = set_create();
+    weft_abort_handle *h;
+    CHECK_EQ(weft_join_set_spawn(set, destroy_own_set_in_place, set, &h), 0);
+    wait_for_ends(&h, 1);
+    weft_abort_handle_unref(h);
+}
+
+/* ---- a failure has one who raises it ---- */
+
+struct rivals {
+    weft_join_set *set;
+    struct gate end;
+    atomic_bool is_aborted;
+};
+
+static void *end_at_the_gate(void *arg)
+{
+    struct rivals *r = arg;
+    CHECK_EQ(weft_sleep(WEFT_NEVER), -ECANCELED);
+    atomic_store(&r->is_aborted, true);
+    WEFT_SHIELD
+        CHECK_EQ(gate_wait(&r->end), 0);
+    return NULL;
+}
+
+static void *join_all_rival(void *arg)
+{
+    struct rivals *r = arg;
+    (void)!weft_join_set_join_all(r->set, NULL, 0);
+    return NULL;
+}
+
+static void a_failure_is_not_joined_by_another_meanwhile(struct test_env *env)
+{
+    (void)env;
+    struct rivals r = {.set = set_create()};
+    weft_outcome o;
+    gate_init(&r.end);
+    CHECK_EQ(weft_join_set_spawn(r.set, end_at_the_gate, &r, NULL), 0);
+    CHECK_EQ(weft_sleep(WEFT_MS), 0); /* it runs */
+    CHECK_EQ(weft_join_set_spawn(r.set, panic_now, NULL, NULL), 0);
+    weft_task *t = SPAWN(join_all_rival, &r);
+    CHECK_SOON(atomic_load(&r.is_aborted)); /* the others are waited for */
+    CHECK_EQ(weft_join_set_try_join_next(r.set, NULL), -EAGAIN);
+    gate_open(&r.end);
+    CHECK_EQ(weft_join(t, &o), 0);
+    CHECK_EQ(o.kind, WEFT_OUTCOME_PANICKED);
+    CHECK(strstr(weft_panic_message(o.panic), "was cancelled") == NULL);
+    weft_outcome_fini(&o);
+    weft_join_set_destroy(r.set);
+    gate_fini(&r.end);
+}
+
 static void misuse_is_reported(struct test_env *env)
 {
     (void)env;
@@ -1061,7 +1180,10 @@ static void misuse_is_reported(struct test_env *env)
     weft_join_set_destroy(set);
 }
 
-TEST_MAIN(IN_TASK(js_01_len_counts_what_was_not_taken), IN_TASK(js_02_in_the_order_of_their_ends),
+TEST_MAIN(IN_TASK(a_member_that_goes_on_cannot_shut_its_set_down),
+          IN_TASK_ON(a_member_destroys_its_set_in_place, TEST_MT4),
+          IN_TASK(a_failure_is_not_joined_by_another_meanwhile),
+          IN_TASK(js_01_len_counts_what_was_not_taken), IN_TASK(js_02_in_the_order_of_their_ends),
           IN_BODY(js_02_join_next_waits), IN_TASK(js_02_many_may_wait),
           IN_TASK(js_03_detach_all_lets_them_run), IN_BODY(js_04_destroying_aborts_and_waits),
           IN_TASK(js_04_an_aborted_or_panicking_owner_waits_too),
