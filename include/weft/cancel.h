@@ -20,6 +20,7 @@
 
 #include <weft/base.h>
 #include <weft/future.h>
+#include <weft/panic.h>
 #include <weft/select.h>
 
 WEFT_BEGIN_DECLS
@@ -129,19 +130,21 @@ WEFT_API void weft_cancel_scope_leave(weft_cancel_scope *s);
 /* True when a wait returned -ECANCELED because of this scope. Stays readable after it was left. */
 WEFT_API bool weft_cancel_scope_is_cancelled(const weft_cancel_scope *s);
 
-/* Cancels a token when the block is left, unless disarmed: `WEFT_CANCEL_ON_RELEASE(g, token);` The
- * token is borrowed. */
+/* Cancels a token when the block is left, also when the task panics or is unwound, see WEFT_DEFER,
+ * unless disarmed: `WEFT_CANCEL_ON_RELEASE(g, token);` The token is borrowed. */
 typedef struct weft_cancel_guard {
     weft_cancel_token *token;
 } weft_cancel_guard;
 #define WEFT_CANCEL_ON_RELEASE(guard, t)                                                           \
-    weft_cancel_guard guard __attribute__((cleanup(weft_cancel_guard_release), unused)) = {t}
+    weft_cancel_guard guard = {t};                                                                 \
+    WEFT_DEFER(weft__cancel_guard_at_end, &guard)
 /* Cancels what the guard still holds. NULL does nothing. */
 WEFT_API void weft_cancel_guard_release(weft_cancel_guard *g);
 /* Takes the token back; the guard does nothing any more. NULL for NULL (logged). */
 WEFT_API weft_cancel_token *weft_cancel_guard_disarm(weft_cancel_guard *g);
 
-/* Behind the macro. */
+/* Behind the macros. */
+WEFT_API void weft__cancel_guard_at_end(void *guard);
 static inline weft_cancel_scope *weft__cancel_scope_start(weft_cancel_scope *s,
                                                           weft_cancel_token *token)
 {

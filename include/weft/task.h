@@ -206,17 +206,19 @@ WEFT_API void weft_task_detach(weft_task *task);
  * end. */
 WEFT_API void weft_task_abort_detach(weft_task *task);
 
-/* Holds a handle and aborts its task when the block is left, unless disarmed:
- * `WEFT_ABORT_ON_RELEASE(g, task);` */
+/* Holds a handle and aborts its task when the block is left, also when the caller panics or is
+ * unwound, see WEFT_DEFER, unless disarmed: `WEFT_ABORT_ON_RELEASE(g, task);` */
 typedef struct weft_task_guard {
     weft_task *task;
 } weft_task_guard;
 #define WEFT_ABORT_ON_RELEASE(guard, t)                                                            \
-    weft_task_guard guard __attribute__((cleanup(weft_task_guard_release), unused)) = {t}
+    weft_task_guard guard = {t};                                                                   \
+    WEFT_DEFER(weft__task_guard_at_end, &guard)
 /* Aborts and detaches what the guard still holds. NULL does nothing. */
 WEFT_API void weft_task_guard_release(weft_task_guard *g);
 /* Takes the handle back; the guard does nothing any more. NULL for NULL (logged). */
 WEFT_API weft_task *weft_task_guard_disarm(weft_task_guard *g);
+WEFT_API void weft__task_guard_at_end(void *guard); /* behind the macro */
 
 /*
  * Asks a task to end. It does not wait for that. Before its first run: the body never runs.

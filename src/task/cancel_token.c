@@ -275,6 +275,11 @@ void weft_cancel_guard_release(weft_cancel_guard *g)
     g->token = NULL;
 }
 
+void weft__cancel_guard_at_end(void *guard)
+{
+    weft_cancel_guard_release(guard);
+}
+
 weft_cancel_token *weft_cancel_guard_disarm(weft_cancel_guard *g)
 {
     if (weft__is_null("weft_cancel_guard_disarm", g, WEFT__CALLER))

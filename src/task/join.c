@@ -199,6 +199,11 @@ void weft_task_guard_release(weft_task_guard *g)
     weft_task_abort_detach(task);
 }
 
+void weft__task_guard_at_end(void *guard)
+{
+    weft_task_guard_release(guard);
+}
+
 weft_task *weft_task_guard_disarm(weft_task_guard *g)
 {
     if (weft__is_null("weft_task_guard_disarm", g, WEFT__CALLER))

@@ -411,6 +411,24 @@ static void ab_12_guard_aborts_on_release(struct test_env *env)
     started_fini(&s);
 }
 
+static void *panic_with_a_guard(void *arg)
+{
+    struct started *s = arg;
+    WEFT_ABORT_ON_RELEASE(guard, SPAWN(wait_at_gate, s));
+    CHECK_EQ(gate_wait(&s->has_started), 0);
+    weft_panic("out of the block");
+}
+
+static void a_guard_aborts_when_its_task_panics(struct test_env *env)
+{
+    struct started s;
+    (void)env;
+    started_init(&s);
+    CHECK_EQ(test_join_kind(SPAWN(panic_with_a_guard, &s)), WEFT_OUTCOME_PANICKED);
+    CHECK_SOON(atomic_load(&s.cleaned) == 2);
+    started_fini(&s);
+}
+
 static void ab_12_guard_disarmed_does_not(struct test_env *env)
 {
     struct started s;
@@ -627,19 +645,22 @@ static void value_returned_after_cancel_is_dropped(struct test_env *env)
     weft_outcome_fini(&out);
 }
 
-TEST_MAIN(
-    IN_TASK(ab_01_parked_task_cleans_up), ON_MAIN_ON(ab_02_never_run_drops_its_argument, TEST_CT),
-    IN_TASK(ab_02_body_or_drop_but_never_both),
-    IN_TASK_ON(ab_03_no_effect_without_a_wait, TEST_MT4),
-    IN_TASK(ab_03_abort_of_itself_without_a_wait), IN_TASK(ab_04_from_a_foreign_thread),
-    IN_TASK(ab_06_abort_then_release_still_cancels),
-    IN_TASK(ab_07_panic_in_cleanup_of_a_released_task),
-    IN_TASK(ab_08_panic_in_cleanup_is_what_join_reports),
-    IN_TASK(ab_09_idempotent_and_does_not_wait), IN_TASK(ab_10_blocking_job_that_has_started),
-    PLAIN(ab_10_blocking_job_still_queued), IN_TASK(ab_11_abort_handle_outlives_the_join_handle),
-    ON_MAIN(ab_11_abort_handle_outlives_the_runtime), IN_TASK(ab_11_abort_handle_keeps_no_result),
-    IN_TASK(ab_12_guard_aborts_on_release), IN_TASK(ab_12_guard_released_by_hand),
-    IN_TASK(ab_12_guard_disarmed_does_not), IN_TASK(ab_12_guard_may_abort_directly),
-    IN_TASK(ab_13_task_id_is_readable_in_cleanup), IN_TASK(ab_15_aborted_waiter_leaves_the_queue),
-    IN_TASK(ab_15_assigned_permit_is_passed_on), IN_TASK(aborted_task_that_goes_on_waiting_yields),
-    IN_TASK(value_returned_after_cancel_is_dropped))
+TEST_MAIN(IN_TASK(a_guard_aborts_when_its_task_panics), IN_TASK(ab_01_parked_task_cleans_up),
+          ON_MAIN_ON(ab_02_never_run_drops_its_argument, TEST_CT),
+          IN_TASK(ab_02_body_or_drop_but_never_both),
+          IN_TASK_ON(ab_03_no_effect_without_a_wait, TEST_MT4),
+          IN_TASK(ab_03_abort_of_itself_without_a_wait), IN_TASK(ab_04_from_a_foreign_thread),
+          IN_TASK(ab_06_abort_then_release_still_cancels),
+          IN_TASK(ab_07_panic_in_cleanup_of_a_released_task),
+          IN_TASK(ab_08_panic_in_cleanup_is_what_join_reports),
+          IN_TASK(ab_09_idempotent_and_does_not_wait), IN_TASK(ab_10_blocking_job_that_has_started),
+          PLAIN(ab_10_blocking_job_still_queued),
+          IN_TASK(ab_11_abort_handle_outlives_the_join_handle),
+          ON_MAIN(ab_11_abort_handle_outlives_the_runtime),
+          IN_TASK(ab_11_abort_handle_keeps_no_result), IN_TASK(ab_12_guard_aborts_on_release),
+          IN_TASK(ab_12_guard_released_by_hand), IN_TASK(ab_12_guard_disarmed_does_not),
+          IN_TASK(ab_12_guard_may_abort_directly), IN_TASK(ab_13_task_id_is_readable_in_cleanup),
+          IN_TASK(ab_15_aborted_waiter_leaves_the_queue),
+          IN_TASK(ab_15_assigned_permit_is_passed_on),
+          IN_TASK(aborted_task_that_goes_on_waiting_yields),
+          IN_TASK(value_returned_after_cancel_is_dropped))

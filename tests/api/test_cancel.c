@@ -345,6 +345,35 @@ static void ct_10_references_are_the_same_token(struct test_env *env)
     weft_cancel_token_unref(same);
 }
 
+static void *leave_by(void *arg)
+{
+    weft_cancel_token **token = arg;
+    WEFT_CANCEL_ON_RELEASE(g, token[0]);
+    if (token[1])
+        weft_panic("out of the block");
+    (void)weft_sleep(WEFT_NEVER);
+    return NULL;
+}
+
+static void a_guard_cancels_when_its_task_ends_early(struct test_env *env)
+{
+    (void)env;
+    weft_spawn_options unwinds = {.on_abort = WEFT_ON_ABORT_UNWIND};
+    for (int panics = 0; panics < 2; panics++) {
+        weft_cancel_token *token[] = {token_new(), NULL};
+        token[1] = panics ? token[0] : NULL;
+        weft_task *t;
+        CHECK_EQ(weft_spawn_with(&unwinds, leave_by, token, &t), 0);
+        if (!panics) {
+            CHECK_SOON(test_waits(NULL, t));
+            CHECK_EQ(weft_abort(t), 0);
+        }
+        CHECK_EQ(test_join_kind(t), panics ? WEFT_OUTCOME_PANICKED : WEFT_OUTCOME_CANCELLED);
+        CHECK(weft_cancel_token_is_cancelled(token[0]));
+        weft_cancel_token_unref(token[0]);
+    }
+}
+
 static void ct_11_guard_cancels_unless_disarmed(struct test_env *env)
 {
     (void)env;
@@ -561,7 +590,8 @@ static void misuse(struct test_env *env)
     weft_cancel_token_unref(token);
 }
 
-TEST_MAIN(IN_TASK(ct_01_cancel_wakes_all_and_stays), IN_TASK(ct_02_descendants_and_no_others),
+TEST_MAIN(IN_TASK(a_guard_cancels_when_its_task_ends_early),
+          IN_TASK(ct_01_cancel_wakes_all_and_stays), IN_TASK(ct_02_descendants_and_no_others),
           IN_TASK(ct_03_a_child_leaves_its_parent_live),
           IN_TASK(ct_04_child_of_a_cancelled_one_is_born_cancelled),
           IN_TASK(ct_05_grandchildren_outlive_the_one_between),
