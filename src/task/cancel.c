@@ -115,12 +115,12 @@ void weft__cancel_scopes_forget(struct weft__locals *l)
 
 bool weft__cancel_check_now(struct weft__task *self)
 {
+    bool is_cancelled = false;
+    /* All of them: an inner token is often a child of an outer one, and cancelled with it. */
     for (weft_cancel_scope *s = self->locals->cancel; s; s = state_of(s)->visible_outer)
-        if (weft__cancel_token_is_cancelled(s->token)) {
-            s->cancelled = true;
-            return true;
-        }
-    return false;
+        if (weft__cancel_token_is_cancelled(s->token))
+            s->cancelled = is_cancelled = true;
+    return is_cancelled;
 }
 
 bool weft__cancel_check(struct weft__task *self)
@@ -131,10 +131,8 @@ bool weft__cancel_check(struct weft__task *self)
         struct scope_state *state = state_of(s);
         if (state->is_watching)
             continue; /* queued, or cancelled since: then the task was woken and looks again */
-        if (!weft__cancel_token_watch(s->token, &state->waiter, weft__task_waker(self))) {
-            s->cancelled = true;
-            return true;
-        }
+        if (!weft__cancel_token_watch(s->token, &state->waiter, weft__task_waker(self)))
+            return weft__cancel_check_now(self); /* it is */
         state->is_watching = true;
         self->locals->armed_scopes++;
     }

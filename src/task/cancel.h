@@ -9,7 +9,8 @@
 #include <weft/cancel.h>
 
 /* In a wait that is pending, and in one that begins: true when a token around it is cancelled; then
- * the scope is marked. Otherwise the next cancel will wake the task. With locals->cancel set. */
+ * each scope whose token is gets marked. Otherwise the next cancel will wake the task. With
+ * locals->cancel set. */
 bool weft__cancel_check(struct weft__task *self);
 /* The same without the promise of a wake. */
 bool weft__cancel_check_now(struct weft__task *self);

@@ -425,6 +425,39 @@ static void scopes_nest_and_any_token_will_do(struct test_env *env)
     weft_cancel_token_unref(inner);
 }
 
+static int wait_in_a_child_scope(void *child)
+{
+    int rc = 0;
+    WEFT_CANCEL_SCOPE(child)
+        rc = weft_sleep(WEFT_NEVER);
+    CHECK_EQ(rc, -ECANCELED);
+    return 7;
+}
+
+/* The token of the scope inside is cancelled with that of the one outside. */
+static void the_scope_outside_knows_that_it_was_cancelled(struct test_env *env)
+{
+    (void)env;
+    weft_cancel_token *token = token_new(), *child;
+    int rc = 0;
+    CHECK_EQ(weft_cancel_token_child(token, &child), 0);
+    weft_task *t = SPAWN(cancel_soon, token);
+    CHECK_EQ(weft_run_until_cancelled(token, wait_in_a_child_scope, child, &rc), -ECANCELED);
+    CHECK_EQ(rc, 0);
+    (void)test_join_value(t);
+    weft_cancel_token_unref(child);
+    weft_cancel_token_unref(token);
+    /* the one inside alone: the one outside was not */
+    token = token_new();
+    CHECK_EQ(weft_cancel_token_child(token, &child), 0);
+    t = SPAWN(cancel_soon, child);
+    CHECK_EQ(weft_run_until_cancelled(token, wait_in_a_child_scope, child, &rc), 0);
+    CHECK_EQ(rc, 7);
+    (void)test_join_value(t);
+    weft_cancel_token_unref(child);
+    weft_cancel_token_unref(token);
+}
+
 static void a_shield_hides_the_scopes_outside_only(struct test_env *env)
 {
     (void)env;
@@ -590,7 +623,8 @@ static void misuse(struct test_env *env)
     weft_cancel_token_unref(token);
 }
 
-TEST_MAIN(IN_TASK(a_guard_cancels_when_its_task_ends_early),
+TEST_MAIN(IN_TASK(the_scope_outside_knows_that_it_was_cancelled),
+          IN_TASK(a_guard_cancels_when_its_task_ends_early),
           IN_TASK(ct_01_cancel_wakes_all_and_stays), IN_TASK(ct_02_descendants_and_no_others),
           IN_TASK(ct_03_a_child_leaves_its_parent_live),
           IN_TASK(ct_04_child_of_a_cancelled_one_is_born_cancelled),
