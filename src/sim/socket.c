@@ -686,6 +686,8 @@ int weft__sim_setsockopt(int fd, int level, int name, const void *value, socklen
         return f == NULL ? -EBADF : -ENOTSOCK;
     if (len > sizeof(f->options->value) || len < shortest_option(level, name))
         return -EINVAL;
+    if (value == NULL && len > 0)
+        return -EFAULT;
     int rc = refuse_option(f, level, name, value, len);
     if (rc < 0)
         return rc;

@@ -474,6 +474,13 @@ void weft__sim_side_drained(struct weft__sim *s, struct weft__sim_conn *c, unsig
         weft__sim_file_edge(s, side->sock);
 }
 
+/* The server gives up a connection that nobody has accepted: what comes later is reset. */
+static void forget_unaccepted(struct weft__sim_conn *c)
+{
+    c->side[1].is_open = false;
+    free_stalled(&c->side[1]);
+}
+
 /* One more than was asked for: what Linux makes of a backlog. */
 static bool is_full(const struct weft__sim_file *listener)
 {
@@ -529,14 +536,14 @@ static bool arrive_handshaken(struct weft__sim *s, struct weft__sim_event *e)
     struct weft__sim_conn *c = e->conn;
     struct weft__sim_file *l = weft__sim_listener_of(s, (const struct sockaddr *)&c->side[1].addr);
     if (l == NULL) {
-        c->side[1].is_open = false;
+        forget_unaccepted(c);
         answer(s, c, 1, WEFT__SIM_RST, 0);
         return false;
     }
     if (is_full(l)) {
         if (try_later(s, e, SYN_ACK_RETRIES))
             return true;
-        c->side[1].is_open = false; /* forgotten: what comes later is reset */
+        forget_unaccepted(c);
         return false;
     }
     c->next = NULL;
@@ -622,7 +629,7 @@ static void give_up(struct weft__sim *s, const struct weft__sim_event *e)
         abandon(s, c, e->side);
         break;
     case WEFT__SIM_HANDSHAKEN:
-        c->side[1].is_open = false; /* as if it had never been: what comes later is reset */
+        forget_unaccepted(c);
         break;
     default:
         break;

@@ -764,6 +764,7 @@ static void refuse_options(void)
     EXPECT_EQ(set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, 32768), -EINVAL);
     EXPECT_EQ(set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, 128), -EINVAL);
     EXPECT_EQ(set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, 127), 0);
+    EXPECT_EQ(weft__sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, NULL, sizeof(int)), -EFAULT);
     /* Buffers are as large as may be, and hold something. */
     EXPECT_EQ(set_int(fd, SOL_SOCKET, SO_SNDBUF, INT_MAX), 0);
     int most = get_int(fd, SOL_SOCKET, SO_SNDBUF);
