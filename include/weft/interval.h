@@ -82,7 +82,7 @@ WEFT_API uint64_t weft_interval_next(const weft_interval *i);
  *
  * Returns 0, or no tick was taken, and it is
  *   -ECANCELED, -ETIMEDOUT, -EPERM   as weft_await()
- *   -ESHUTDOWN  the runtime of the interval is shut down
+ *   -ESHUTDOWN  the runtime of the interval is shut down, and no tick was due
  *   -EINVAL     the interval was ended
  *
  * Context:       as weft_await(). May suspend.

@@ -8,7 +8,9 @@
  *   Handles:   NULL gives -EINVAL, one that was closed -EBADF (unless its slot has been used again
  *              127 times since, or the runtime that it was made in and its other handles are gone),
  *              both with a line in the log. Closing while other tasks are inside calls is allowed:
- *              calls that wait return -EBADF at once, the others finish.
+ *              calls that wait return -EBADF at once, the others finish. Nothing else closes one:
+ *              not the end of the task that has it, aborted or not (WEFT_DEFER does), nor that of
+ *              its runtime.
  *   Waits:     what "may suspend" returns, besides its own errors,
  *                -ECANCELED  the calling task was aborted
  *                -ETIMEDOUT  a timeout scope around the call expired
@@ -347,10 +349,11 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_peer_addr(weft_tcp *conn, weft_addr *ret_a
 /* Takes the pending error: *ret_error is 0 or a negative errno. WEFT_READY_ERROR is over. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_take_error(weft_tcp *conn, int *ret_error);
 
-/* TCP_NODELAY: small writes go out at once. */
+/* TCP_NODELAY: small writes go out at once. Off unless set, as the system has it. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_nodelay(weft_tcp *conn, bool *ret_on);
 WEFT_API int weft_tcp_set_nodelay(weft_tcp *conn, bool on);
-/* SO_KEEPALIVE. idle, interval (whole seconds, in ns; rounded up) and count may be 0: unchanged. */
+/* SO_KEEPALIVE, off unless set. idle, interval (whole seconds, in ns; rounded up) and count may be
+ * 0: unchanged. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_keepalive(weft_tcp *conn, bool *ret_on);
 WEFT_API int weft_tcp_set_keepalive(weft_tcp *conn, bool on, uint64_t idle_ns, uint64_t interval_ns,
                                     unsigned count);

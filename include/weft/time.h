@@ -63,7 +63,7 @@ typedef struct weft_timer {
 
 /* Returns 0; or t is as one that was ended, and it is -EPERM outside a runtime or with time
  * switched off, -ESHUTDOWN; -EINVAL for NULL (logged). Never suspends. What follows reports NULL on
- * the log, does nothing, and answers as for a timer that was ended. */
+ * the log, does nothing, and answers as for a timer that never began. */
 WEFT_API WEFT_MUST_CHECK int weft_timer_init(weft_timer *t, uint64_t deadline_ns);
 /* Moves the deadline: later, earlier, into the past; before the first wait, during it, or after it
  * fired. Whoever waits then waits for the new one. By the owner of t. */
