@@ -11,7 +11,12 @@
  * Common to all functions: a handle that was closed gives -EBADF (found with high probability: its
  * slot must have been used again 127 times since to be mistaken; not after the runtime that it was
  * made in and its other handles are gone), NULL gives -EINVAL, both with a line in the log. Closing
- * while another task waits ends that wait with -EBADF.
+ * while another task waits ends that wait with -EBADF. Nothing else closes one, not the end of its
+ * runtime either.
+ *
+ * In a forked child what its parent has registered cannot be waited for: -EPERM with a line in the
+ * log. What need not wait acts on the open file, which both share. Closing and releasing concern
+ * the child's descriptor alone.
  */
 #ifndef WEFT_IO_H
 #define WEFT_IO_H

@@ -20,6 +20,10 @@
  *              turn.
  *   Threads:   any number of tasks on any threads may use a handle at the same time. One may read
  *              while another writes; two that read, or write, take turns by calls.
+ *   Fork:      in a forked child a handle of its parent's cannot be waited for: -EPERM with a line
+ *              in the log. What need not wait acts on the connection, which both share: bytes,
+ *              shutdown, options. Closing, and taking the descriptor out, concern the child's copy
+ *              alone.
  *   Options:   getters and setters never suspend, may be called from any thread, and return 0 or an
  *              errno of getsockopt(2) or setsockopt(2).
  */
