@@ -236,6 +236,8 @@ WEFT_API int weft_tcp_close(weft_tcp *conn);
  *
  * Returns the number of bytes; 0 when the peer has ended its side, or len is 0; or
  *   -ECONNRESET, -ETIMEDOUT (keepalive, also without a scope), ...   the connection is broken
+ * The system tells why a connection broke once, to whichever call comes first: when a write, in
+ * another task maybe, was told, a read returns 0, though the peer did not end its side.
  * May suspend. Cancellation: safe, nothing was read.
  */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_tcp_read(weft_tcp *conn, void *buf, size_t len);
