@@ -154,6 +154,10 @@ int weft__thread_trace(int thread_id, uint64_t timeout_ns, struct weft__trace *r
     ret->count = 0;
     if (weft__on_valgrind())
         return -EOPNOTSUPP; /* it would complain of the thread afterwards: see valgrind.h */
+    if (weft__sys_thread_is_interruptible(thread_id, &ret->frame[0])) {
+        ret->count = 1;
+        return -EINTR;
+    }
     weft__lock_acquire(&request.lock);
     int rc = weft__sys_signal_take(SIGURG, on_urgent);
     if (rc == 0)

@@ -30,7 +30,8 @@ void weft__fiber_trace(const struct weft__stack *s, struct weft__trace *ret);
 /*
  * Of a thread of this process that is not the caller, if it answers within timeout_ns. One at a
  * time: a second caller waits for the first. 0; -ETIMEDOUT; -ESRCH; -EBUSY, when the program has
- * a handler of its own for SIGURG; -EOPNOTSUPP on valgrind.
+ * a handler of its own for SIGURG; -EOPNOTSUPP on valgrind; -EINTR when the thread waits in a call
+ * that a signal would end, as a sleep: it is not asked, and *ret has the place of the call alone.
  */
 int weft__thread_trace(int thread_id, uint64_t timeout_ns, struct weft__trace *ret);
 /* The calling thread may be asked; unless SIGURG is the program's. */

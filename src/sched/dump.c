@@ -242,14 +242,17 @@ static WEFT__NOINLINE void trace_running(struct dump *d, struct weft__task *t, i
     }
     char line[96];
     int rc = weft__thread_trace(weft__worker_thread_id(w), ANSWER_NS, ret);
-    /* relaxed: the answer orders it */
-    if (rc == 0 && weft__a64_load_relaxed(&w->tick) == tick)
+    /* relaxed: the answer orders it; what was looked at without one is a guess, and may be old */
+    bool has_moved = weft__a64_load_relaxed(&w->tick) != tick;
+    if (rc == 0 && !has_moved)
         return;
-    ret->count = 0;
-    if (rc == 0 || rc == -ESRCH)
+    if (rc != -EINTR || has_moved)
+        ret->count = 0;
+    if (rc == 0 || rc == -ESRCH || (rc == -EINTR && has_moved))
         return;
     int n = snprintf(line, sizeof line - 1, "    (%s)",
                      rc == -EBUSY        ? "no call chain: SIGURG is the program's"
+                     : rc == -EINTR      ? "no call chain: a signal would end the call it is in"
                      : rc == -EOPNOTSUPP ? "no call chain: valgrind runs the program"
                                          : "no call chain: its thread does not answer");
     put_line(d, line, (size_t)n);

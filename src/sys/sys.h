@@ -127,6 +127,9 @@ uint64_t weft__sys_cpu_clock_ns(int clock); /* 0 when the thread has ended */
 /* True when the thread sleeps in the kernel: neither running nor waiting for a CPU. True too when
  * that cannot be found out (no /proc). */
 bool weft__sys_thread_is_asleep(int thread_id);
+/* True when the thread waits in a system call that ends with EINTR when a handler has run, also one
+ * that asks for calls to go on; *ret_pc is the place. False too when that cannot be found out. */
+bool weft__sys_thread_is_interruptible(int thread_id, void **ret_pc);
 
 /* How much later than asked for the kernel may end a sleep of the calling thread, so that several
  * end at once; 0 in set: what the thread began with. Negative where that is refused. */

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -17,6 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef SYS_epoll_pwait2
+#define SYS_epoll_pwait2 441 /* the same on every architecture */
+#endif
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
@@ -240,6 +244,39 @@ bool weft__sys_thread_is_asleep(int thread_id)
     /* "tid (name) state ...": the name may hold anything, also a parenthesis. */
     const char *end = strrchr(text, ')');
     return end == NULL || end[1] != ' ' || end[2] != 'R';
+}
+
+/* signal(7): "never restarted after being interrupted by a signal handler". Not those that are so
+ * only with a time limit: of a futex libc takes care, and of sockets the number does not tell. */
+static bool is_never_restarted(long call)
+{
+    static const long calls[] = {
+        SYS_nanosleep,    SYS_clock_nanosleep, SYS_ppoll,           SYS_pselect6,   SYS_epoll_pwait,
+        SYS_epoll_pwait2, SYS_msgrcv,          SYS_msgsnd,          SYS_semop,      SYS_semtimedop,
+        SYS_io_getevents, SYS_rt_sigsuspend,   SYS_rt_sigtimedwait,
+#ifdef SYS_poll /* the older architectures have these as well */
+        SYS_poll,         SYS_select,          SYS_pause,           SYS_epoll_wait,
+#endif
+    };
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+        if (calls[i] == call)
+            return true;
+    return false;
+}
+
+bool weft__sys_thread_is_interruptible(int thread_id, void **ret_pc)
+{
+    char path[64], text[256];
+    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", thread_id);
+    if (weft__sys_read_file(path, text, sizeof(text)) <= 0)
+        return false;
+    /* "number six-arguments sp pc", or "running", or "-1 sp pc" of a thread stopped elsewhere. */
+    char *end, *last = strrchr(text, ' ');
+    long call = strtol(text, &end, 10);
+    if (end == text || last == NULL || !is_never_restarted(call))
+        return false;
+    *ret_pc = (void *)(uintptr_t)strtoull(last, NULL, 16);
+    return true;
 }
 
 /* ---- fork ---- */

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 /* ---- reading a dump ---- */
@@ -423,12 +424,17 @@ struct blocks {
     atomic_bool may_end;
 };
 
+/* In a call that goes on when a signal was handled. */
 static KEPT void block_thread(struct blocks *b)
 {
-    struct timespec ts = {0, 1000000};
+    const struct itimerspec often = {{0, 1000000}, {0, 1000000}};
+    uint64_t count;
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    EXPECT_EQ(timerfd_settime(fd, 0, &often, NULL), 0);
     atomic_store(&b->has_begun, true);
     while (!atomic_load(&b->may_end))
-        (void)nanosleep(&ts, NULL); /* the fault under test */
+        EXPECT_EQ(read(fd, &count, sizeof count), (int)sizeof count);
+    EXPECT_EQ(close(fd), 0);
     NO_TAIL_CALL;
 }
 
@@ -562,6 +568,37 @@ static void a_program_that_uses_the_signal_keeps_it(struct test_env *env)
     EXPECT(now.sa_handler == of_the_program);
     atomic_store(&b.may_end, true);
     CHECK_EQ(test_join_kind_polling(task), WEFT_OUTCOME_VALUE);
+    test_log_clear();
+}
+
+/* A call that a signal ends even where its handler says that calls go on. */
+static void *sleep_on_the_thread(void *arg)
+{
+    struct blocks *b = arg;
+    const struct timespec half = {0, 500 * 1000 * 1000};
+    atomic_store(&b->has_begun, true);
+    EXPECT_EQ(nanosleep(&half, NULL), 0);
+    return NULL;
+}
+
+static void a_sleep_on_a_thread_is_not_cut_short(struct test_env *env)
+{
+    struct blocks b = {false, false};
+    if (test_is_under("aarch64"))
+        return; /* the emulator's calls are what the kernel tells */
+    weft_task *task = SPAWN_ON(env->handle, sleep_on_the_thread, &b);
+    CHECK_SOON(atomic_load(&b.has_begun));
+    for (int i = 0; i < 50; i++)
+        test_pause();
+    char *text = test_dump(env->handle);
+    const char *entry = entry_of(text, weft_task_id(task));
+    CHECK(entry != NULL);
+    EXPECT(strstr(entry, "runs on worker") != NULL);
+    if (!test_is_under("memcheck"))
+        EXPECT(strstr(entry, "a signal would end") != NULL);
+    free(text);
+    CHECK_EQ(test_join_kind_polling(task), WEFT_OUTCOME_VALUE);
+    EXPECT_EQ(test_log_count("is stuck for"), 1); /* which asks as well */
     test_log_clear();
 }
 
@@ -712,5 +749,6 @@ TEST_MAIN(IN_TASK(dm_01_every_live_task_once_with_its_chain), IN_TASK(lines_alon
           PLAIN(a_local_task_that_runs_shows_its_chain_to_other_threads),
           ON_MAIN_ON(dumps_while_threads_take_turns_at_driving, TEST_CT),
           ON_MAIN_ON(a_program_that_uses_the_signal_keeps_it, TEST_MT4),
+          ON_MAIN_ON(a_sleep_on_a_thread_is_not_cut_short, TEST_MT4),
           ON_MAIN_ON(reports_show_the_chain, TEST_MT4), ON_MAIN(a_signal_dumps_all_runtimes),
           PLAIN(what_is_refused_on_a_signal))

@@ -8,7 +8,10 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <setjmp.h>
@@ -25,6 +28,7 @@ struct asked {
     int id;          /* written by the thread, before ready */
     int ready, over; /* flags, atomic */
     bool blocks;     /* the signal */
+    bool sleeps;
 };
 
 static void *be_asked(void *arg)
@@ -36,8 +40,10 @@ static void *be_asked(void *arg)
     pthread_sigmask(a->blocks ? SIG_BLOCK : SIG_UNBLOCK, &urgent, NULL);
     a->id = weft__sys_thread_id();
     __atomic_store_n(&a->ready, 1, __ATOMIC_RELEASE);
+    if (a->sleeps)
+        assert_int_equal(usleep(300000), 0);
     while (!__atomic_load_n(&a->over, __ATOMIC_ACQUIRE))
-        usleep(1000);
+        sched_yield();
     return NULL;
 }
 
@@ -64,6 +70,23 @@ static void a_thread_answers(void **state)
     for (int i = 0; i < 3; i++)
         assert_int_equal(weft__thread_trace(a.id, SOON, &t), 0);
     assert_true(t.count <= WEFT__TRACE_FRAMES);
+    stop(&a);
+}
+
+static void one_that_sleeps_is_let_sleep(void **state)
+{
+    (void)state;
+    const char *under = getenv("WEFT_TEST_UNDER");
+    if (under != NULL && strcmp(under, "aarch64") == 0)
+        skip(); /* the emulator's calls are what the kernel tells */
+    struct asked a = {.sleeps = true};
+    struct weft__trace t;
+    start(&a);
+    while (!weft__sys_thread_is_asleep(a.id))
+        sched_yield();
+    assert_int_equal(weft__thread_trace(a.id, SOON, &t), -EINTR);
+    assert_int_equal(t.count, 1);
+    assert_non_null(t.frame[0]);
     stop(&a);
 }
 
@@ -133,6 +156,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_thread_answers),
+        cmocka_unit_test(one_that_sleeps_is_let_sleep),
         cmocka_unit_test(one_that_blocks_the_signal_is_given_up),
         cmocka_unit_test(one_that_has_ended_is_told),
         cmocka_unit_test(a_signal_that_nobody_asked_for_is_no_answer),
