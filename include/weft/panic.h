@@ -53,8 +53,8 @@ WEFT_API const char *weft_panic_message(const weft_panic_info *info);
 WEFT_API const weft_site *weft_panic_site(const weft_panic_info *info);
 /* Which task panicked; 0 for the body of weft_block_on(). */
 WEFT_API uint64_t weft_panic_task_id(const weft_panic_info *info);
-/* Return addresses from the panic outwards; *ret_frames lives as long as info; NULL: not wanted.
- * Returns their number: 0 where libc has no backtrace(), as musl. */
+/* Return addresses from the call of weft_panic() outwards; *ret_frames lives as long as info; NULL:
+ * not wanted. Returns their number: 0 where libc has no backtrace(), as musl. */
 WEFT_API size_t weft_panic_backtrace(const weft_panic_info *info, void *const **ret_frames);
 /*
  * Takes the payload. 0, and *ret_payload is the caller's, without its drop function; -ENOENT when

@@ -41,7 +41,8 @@ const char *weft__task_label(const struct weft__task *t, char *buf, size_t cap)
 
 /* ---- raising ---- */
 
-static weft_panic_info *info_create(const weft_site *site)
+/* caller: where the frames begin */
+static weft_panic_info *info_create(const weft_site *site, const void *caller)
 {
     weft_panic_info *info = weft__calloc(1, sizeof *info);
     if (info == NULL)
@@ -55,7 +56,13 @@ static weft_panic_info *info_create(const weft_site *site)
         if (t->cold)
             memcpy(info->task_name, t->cold->name, sizeof info->task_name);
     }
-    info->frame_count = weft__sys_backtrace(info->frames, WEFT__PANIC_FRAMES);
+    size_t n = weft__sys_backtrace(info->frames, WEFT__PANIC_FRAMES), ours = 0;
+    while (ours < n && info->frames[ours] != caller)
+        ours++;
+    if (ours == n)
+        ours = 0;
+    info->frame_count = n - ours;
+    memmove(info->frames, info->frames + ours, info->frame_count * sizeof info->frames[0]);
     return info;
 }
 
@@ -87,9 +94,10 @@ static WEFT__NORETURN void raise_panic(weft_panic_info *info)
     longjmp(b->env, 1);
 }
 
-static weft_panic_info *info_create_with(const weft_site *site, const char *fmt, va_list ap)
+static weft_panic_info *info_create_with(const weft_site *site, const void *caller, const char *fmt,
+                                         va_list ap)
 {
-    weft_panic_info *info = info_create(site);
+    weft_panic_info *info = info_create(site, caller);
     if (!info->is_static)
         (void)vsnprintf(info->message, sizeof info->message, fmt, ap);
     return info;
@@ -99,7 +107,7 @@ weft_panic_info *weft__panic_create(const weft_site *site, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    weft_panic_info *info = info_create_with(site, fmt, ap);
+    weft_panic_info *info = info_create_with(site, __builtin_return_address(0), fmt, ap);
     va_end(ap);
     return info;
 }
@@ -108,14 +116,14 @@ void weft__panic_at(const weft_site *site, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    weft_panic_info *info = info_create_with(site, fmt, ap);
+    weft_panic_info *info = info_create_with(site, __builtin_return_address(0), fmt, ap);
     va_end(ap);
     raise_panic(info);
 }
 
 void weft__panic_payload_at(const weft_site *site, void *payload, void (*drop)(void *payload))
 {
-    weft_panic_info *info = info_create(site);
+    weft_panic_info *info = info_create(site, __builtin_return_address(0));
     if (info->is_static) {
         if (drop)
             drop(payload); /* there is no record to carry it */
@@ -188,17 +196,21 @@ void weft_panic_free(weft_panic_info *info)
     weft__free(info);
 }
 
+#define FRAMES_REPORTED 8
+
 void weft__panic_report(const weft_panic_info *info, const char *what)
 {
     const weft_site *site = info->site;
-    char frames[24 * 8 + 1] = "";
-    size_t used = 0;
-    for (size_t i = 0; i < info->frame_count && i < 8; i++)
-        used += (size_t)snprintf(frames + used, sizeof frames - used, " %p", info->frames[i]);
-    weft__log(WEFT_LOG_ERROR, "panic %s: task %llu%s%s%s: %s%s (at %s:%d in %s; backtrace%s)", what,
+    weft__log(WEFT_LOG_ERROR, "panic %s: task %llu%s%s%s: %s%s (at %s:%d in %s)%s", what,
               (unsigned long long)info->task_id, info->task_name[0] ? " \"" : "", info->task_name,
               info->task_name[0] ? "\"" : "", info->has_payload ? "(payload)" : "", info->message,
-              site ? site->file : "?", site ? site->line : 0, site ? site->func : "?", frames);
+              site ? site->file : "?", site ? site->line : 0, site ? site->func : "?",
+              info->frame_count > 0 ? ":" : "");
+    for (size_t i = 0; i < info->frame_count && i < FRAMES_REPORTED; i++) {
+        char name[120];
+        (void)weft__sys_symbol(info->frames[i], name, sizeof name);
+        weft__log(WEFT_LOG_ERROR, "    #%zu %s", i, name);
+    }
 }
 
 void weft__panic_unhandled(struct weft__core *core, const weft_panic_info *info, const char *what)

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define WATCHDOG_S 60
-#define LOG_LINES 512
+#define LOG_LINES 2048
 #define LOG_BYTES 400
 
 /* One test at a time: what it recorded, and its watchdog. */
