@@ -90,7 +90,8 @@ typedef struct weft_spawn_options {
  * Returns 0, or nothing was taken and it is
  *   -EPERM      the caller is in no runtime (not a task, not inside weft_enter()) and none was
  *               named; or in a forked child it is the parent's
- *   -ENOMEM     out of memory
+ *   -ENOMEM     out of memory. (The stack is taken when the task runs first: without memory for it
+ *               the task is cancelled then, and the log says so)
  *   -EINVAL     fn is NULL, or an option is out of range
  * On a runtime that is shutting down the call succeeds, and the task is cancelled without having
  * run.
@@ -144,8 +145,8 @@ WEFT_API WEFT_MUST_CHECK int weft__spawn_blocking_at(const weft_spawn_options *o
 enum weft_outcome_kind {
     WEFT_OUTCOME_VALUE,    /* the body returned: value is what it returned, the caller's now */
     WEFT_OUTCOME_PANICKED, /* panic is set, the caller's now */
-    /* aborted before it ran, while it waited, or by shutdown; or there was no memory for its stack,
-     * and the log says so */
+    /* aborted before it ran, while it waited, or by shutdown; or, when it was to run first, there
+     * was no memory for its stack (logged) */
     WEFT_OUTCOME_CANCELLED,
 };
 
