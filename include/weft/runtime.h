@@ -316,7 +316,7 @@ WEFT_API int weft_metrics_get(weft_handle *h, weft_metrics *ret_metrics);
  * Writes what every task of a runtime is doing to fd, as text:
  *
  *     task 17 "session" (fiber) waits for 1200 ms on mpsc recv, spawned at main.c:40 in serve
- *         #0 weft__wait_for+0x9c (libweft.so.0+0x1f29c)
+ *         #0 libweft.so.0+0x1f29c
  *         #1 weft_mpsc_recv+0x5a (libweft.so.0+0x2318a)
  *         #2 server+0x1187
  *     task 18 (fiber) waits for 1200 ms on mpsc recv, spawned at main.c:40 in serve
