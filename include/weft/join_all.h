@@ -51,7 +51,7 @@ enum weft_await_flags {
 WEFT_API WEFT_MUST_CHECK int weft_await_all(weft_case *cases, size_t count);
 /* The same, or returns the first error, as soon as there is one. */
 WEFT_API WEFT_MUST_CHECK int weft_await_all_ok(weft_case *cases, size_t count);
-/* The same with flags of enum weft_await_flags. */
+/* The same with flags of enum weft_await_flags; -EINVAL (logged) also for others. */
 WEFT_API WEFT_MUST_CHECK int weft_await_all_with(unsigned flags, weft_case *cases, size_t count);
 
 /* The same as a future. */

@@ -28,14 +28,22 @@ static int poll_cases(weft_await_all_future *a, weft_waker *waker)
     return is_pending ? WEFT_PENDING : 0;
 }
 
+static int begin(const char *call, unsigned flags, weft_case *cases, size_t count,
+                 const void *caller)
+{
+    if (flags & ~(unsigned)(WEFT_AWAIT_OK | WEFT_AWAIT_BIASED))
+        return weft__misuse(call, -EINVAL, "unknown flags", caller);
+    return weft__cases_begin(call, cases, count, caller);
+}
+
 static int await_all_poll(weft_future *f, weft_waker *waker)
 {
     weft_await_all_future *a = WEFT__CONTAINER_OF(f, weft_await_all_future, future);
     if (!a->is_begun) {
-        a->is_begun = true;
-        int rc = weft__cases_begin("weft_await_all", a->cases, a->count, NULL);
+        int rc = begin("weft_await_all", a->flags, a->cases, a->count, NULL);
         if (rc < 0)
             return rc;
+        a->is_begun = true;
     }
     struct weft__cases_guard guard;
     struct weft__locals *l = weft__cases_guard_enter(&guard, a->cases, a->count);
@@ -67,9 +75,7 @@ void weft_await_all_future_init(weft_await_all_future *a, unsigned flags, weft_c
 static int await_here(const char *call, unsigned flags, weft_case *cases, size_t count,
                       const void *caller)
 {
-    int rc = flags & ~(unsigned)(WEFT_AWAIT_OK | WEFT_AWAIT_BIASED)
-                 ? weft__misuse(call, -EINVAL, "unknown flags", caller)
-                 : weft__cases_begin(call, cases, count, caller);
+    int rc = begin(call, flags, cases, count, caller);
     if (rc == 0)
         rc = weft__wait_begin(call, caller);
     if (rc < 0)

@@ -418,6 +418,10 @@ static void misuse_is_reported(struct test_env *env)
     weft_case c = weft_case_future(NULL);
     CHECK_EQ(weft_await_all(&c, 1), -EINVAL);
     EXPECT_LOGGED("weft_await_all");
+    weft_await_all_future f;
+    weft_await_all_future_init(&f, 1u << 9, &c, 0);
+    CHECK_EQ(weft_await(&f.future), -EINVAL);
+    EXPECT_LOGGED("unknown flags");
 }
 
 TEST_MAIN(IN_TASK(jo_01_await_all_returns_every_result),
