@@ -182,7 +182,7 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_local_addr(weft_tcp_listener *l,
  * descriptors within half a second. NULL does nothing. 0, or -EBADF. Any thread; never suspends. */
 WEFT_API int weft_tcp_listener_close(weft_tcp_listener *l);
 /* Adopts a listening stream socket; taken when 0 is returned. Errors and context as
- * weft_tcp_from_fd(). */
+ * weft_tcp_from_fd(), and -EPROTOTYPE when it does not listen. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_from_fd(int fd, weft_tcp_listener **ret_listener);
 /* As weft_tcp_into_fd(). */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_into_fd(weft_tcp_listener *l, int *ret_fd);
@@ -348,8 +348,8 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_into_fd(weft_tcp *conn, int *ret_fd);
 
 /* ---- options ---- */
 
-/* -ENOTCONN for the peer of a connection that was reset; -EAFNOSUPPORT for an adopted socket of
- * another family. The latter also of weft_tcp_listener_local_addr(). */
+/* -ENOTCONN for the peer of a connection that was reset, or has ended on both sides; -EAFNOSUPPORT
+ * for an adopted socket of another family. The latter also of weft_tcp_listener_local_addr(). */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_local_addr(weft_tcp *conn, weft_addr *ret_addr);
 WEFT_API WEFT_MUST_CHECK int weft_tcp_peer_addr(weft_tcp *conn, weft_addr *ret_addr);
 /* Takes the pending error: *ret_error is 0 or a negative errno. WEFT_READY_ERROR is over. */
