@@ -116,14 +116,17 @@ void weft__mpsc_queue_leave_block(struct weft__mpsc_queue *q);
 
 /* The oldest of the elements that look() has seen; where it lies. It lies there until the reader
  * says that it is done(). */
-static inline char *weft__mpsc_queue_first(struct weft__mpsc_queue *q)
+static inline char *weft__mpsc_queue_slot(const struct weft__mpsc_queue *q)
 {
-    uint64_t next = q->next;
-    if (q->ring == NULL && (next & q->mask) == 0 && next != 0)
-        weft__mpsc_queue_leave_block(q);
-    char *slot = q->read_base + (next & q->mask) * q->elem_bytes;
+    char *slot = q->read_base + (q->next & q->mask) * q->elem_bytes;
     WEFT__MODEL_READ_BYTES(slot, q->elem_bytes);
     return slot;
+}
+static inline char *weft__mpsc_queue_first(struct weft__mpsc_queue *q)
+{
+    if (q->ring == NULL && (q->next & q->mask) == 0 && q->next != 0)
+        weft__mpsc_queue_leave_block(q);
+    return weft__mpsc_queue_slot(q);
 }
 
 /* Up to limit of them, likewise; fewer at the end of the ring or of a block. */

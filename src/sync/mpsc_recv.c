@@ -13,31 +13,43 @@
 
 /* ---- one step ---- */
 
-static WEFT__NOINLINE void hand_slots_on(struct weft__mpsc *ch)
+/* 0, for last calls. */
+static WEFT__NOINLINE int hand_slots_on(struct weft__mpsc *ch)
 {
     if (weft__mpsc_is_ancestors(ch))
-        return;
+        return 0;
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&ch->q.lock);
     weft__mpsc_assign(ch, &wakes);
     weft__lock_release(&ch->q.lock);
     weft__wake_list_flush(&wakes);
+    return 0;
 }
 
-/* Slots have become free. seq_cst, after the store in done(): see the top of mpsc.h */
-static inline void tell_of_slots(struct weft__mpsc *ch)
+/* Slots have become free. 0. */
+static inline int tell_of_slots(struct weft__mpsc *ch)
 {
-    if (WEFT__UNLIKELY(weft__a32_load_seq_cst(&ch->slots_wanted)))
-        hand_slots_on(ch);
+    /* seq_cst, after the store in done(): see the top of mpsc.h */
+    return WEFT__UNLIKELY(weft__a32_load_seq_cst(&ch->slots_wanted)) ? hand_slots_on(ch) : 0;
 }
 
-/* Takes one element, that look() has seen. */
-static inline void take_one(struct weft__mpsc *ch, void *ret_elem)
+static WEFT__NOINLINE int take_any(struct weft__mpsc *ch, void *ret_elem)
+{
+    weft__mpsc_copy(&ch->q, ret_elem, weft__mpsc_queue_first(&ch->q), 1);
+    weft__mpsc_queue_done(&ch->q, 1);
+    return tell_of_slots(ch);
+}
+
+/* Takes one element, that look() has seen. 0. All calls are last ones, so that it costs no frame
+ * where it is a last one itself; those of a word from a ring are none. */
+static inline int take_one(struct weft__mpsc *ch, void *ret_elem)
 {
     struct weft__mpsc_queue *q = &ch->q;
-    weft__mpsc_copy(q, ret_elem, weft__mpsc_queue_first(q), 1);
+    if (WEFT__UNLIKELY(q->ring == NULL || q->elem_bytes != sizeof(uint64_t)))
+        return take_any(ch, ret_elem);
+    memcpy(ret_elem, weft__mpsc_queue_slot(q), sizeof(uint64_t));
     weft__mpsc_queue_done(q, 1);
-    tell_of_slots(ch);
+    return tell_of_slots(ch);
 }
 
 /* Takes up to limit elements, at least one, that look() has seen. */
@@ -53,7 +65,7 @@ static inline size_t take(struct weft__mpsc *ch, char *ret_elems, size_t limit)
         weft__mpsc_queue_done(q, count);
         taken += count;
     } while (taken < limit && weft__mpsc_queue_look(q));
-    tell_of_slots(ch);
+    (void)tell_of_slots(ch); /* it is always 0 */
     return taken;
 }
 
@@ -235,23 +247,29 @@ static WEFT__NOINLINE int recv_later(struct weft__mpsc *ch, void *ret_elem, stru
     } else if (ch->q.next == ch->q.batch_end) {
         return -EPIPE;
     }
-    take_one(ch, ret_elem);
-    return 0;
+    return take_one(ch, ret_elem);
+}
+
+static inline int recv_one(struct weft__mpsc *ch, void *ret_elem, struct weft__task *self)
+{
+    return WEFT__LIKELY(weft__mpsc_queue_look(&ch->q)) ? take_one(ch, ret_elem)
+                                                       : recv_later(ch, ret_elem, self);
+}
+
+static WEFT__NOINLINE int recv_slowly(weft_mpsc_receiver *rx, void *ret_elem, const void *caller)
+{
+    int rc = check("weft_mpsc_recv", rx, ret_elem, 1, caller);
+    if (rc == 0)
+        rc = weft__wait_begin_slow("weft_mpsc_recv", caller);
+    return rc < 0 ? rc : recv_one(weft__mpsc_of_rx(rx), ret_elem, weft__task_current());
 }
 
 int weft_mpsc_recv(weft_mpsc_receiver *rx, void *ret_elem)
 {
-    int rc = check("weft_mpsc_recv", rx, ret_elem, 1, WEFT__CALLER);
     struct weft__task *self = weft__task_current();
-    if (rc == 0)
-        rc = weft__wait_begin_of(self, "weft_mpsc_recv", WEFT__CALLER);
-    if (rc < 0)
-        return rc;
-    struct weft__mpsc *ch = weft__mpsc_of_rx(rx);
-    if (!weft__mpsc_queue_look(&ch->q))
-        return recv_later(ch, ret_elem, self);
-    take_one(ch, ret_elem);
-    return 0;
+    if (WEFT__UNLIKELY(rx == NULL || ret_elem == NULL || !weft__wait_begins(self)))
+        return recv_slowly(rx, ret_elem, WEFT__CALLER);
+    return recv_one(weft__mpsc_of_rx(rx), ret_elem, self);
 }
 
 int weft_mpsc_try_recv(weft_mpsc_receiver *rx, void *ret_elem)

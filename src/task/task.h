@@ -505,18 +505,23 @@ void weft__waker_wake_release(weft_waker *w);
  * -ETIMEDOUT (the budget was used up, the task yielded, and a deadline had passed).
  */
 int weft__wait_begin_slow(const char *call, const void *caller);
-/* t: weft__task_current(). */
-static inline int weft__wait_begin_of(struct weft__task *t, const char *call, const void *caller)
+/* t: weft__task_current(). Inline: a task about which nothing is unusual. False: not begun, and
+ * weft__wait_begin_slow() has to. */
+static inline bool weft__wait_begins(struct weft__task *t)
 {
-    /* Inline: a task about which nothing is unusual. In a forked child the budget is used up.
-     * relaxed: an abort that arrives this moment is as good as one that arrives after the wait. */
+    /* In a forked child the budget is used up. relaxed: an abort that arrives this moment is as
+     * good as one that arrives after the wait. */
     if (WEFT__UNLIKELY(
             t == NULL || t->kind == WEFT__TASK_FUTURE || t->budget <= 1 ||
             (weft__a64_load_relaxed(&t->state) & (WEFT__TASK_ABORT | WEFT__TASK_UNWIND)) ||
             t->locals->no_wait_depth || t->locals->cancel != NULL))
-        return weft__wait_begin_slow(call, caller);
+        return false;
     t->budget--;
-    return 0;
+    return true;
+}
+static inline int weft__wait_begin_of(struct weft__task *t, const char *call, const void *caller)
+{
+    return WEFT__LIKELY(weft__wait_begins(t)) ? 0 : weft__wait_begin_slow(call, caller);
 }
 static inline int weft__wait_begin(const char *call, const void *caller)
 {
