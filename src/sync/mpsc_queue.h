@@ -99,6 +99,16 @@ static inline void weft__mpsc_queue_push(struct weft__mpsc_queue *q, const void 
     weft__a64_store_release(&q->tail, tail + 1);
 }
 
+/* The same for a word to a ring, which is most of what is sent. */
+static inline void weft__mpsc_queue_push_word(struct weft__mpsc_queue *q, const void *word)
+{
+    uint64_t tail = weft__a64_load_relaxed(&q->tail); /* written under the lock */
+    char *slot = q->write_base + (tail & q->mask) * sizeof(uint64_t);
+    WEFT__MODEL_WRITE_BYTES(slot, sizeof(uint64_t));
+    memcpy(slot, word, sizeof(uint64_t));
+    weft__a64_store_release(&q->tail, tail + 1); /* as in push */
+}
+
 /* ---- the reader ---- */
 
 /* True when there is something to read. */

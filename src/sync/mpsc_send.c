@@ -39,14 +39,29 @@ static inline int send_now(struct weft__mpsc *ch, const void *elem, struct weft_
     return 0;
 }
 
-static int try_send(struct weft__mpsc *ch, const void *elem)
+/* Under the lock, which it gives up. */
+static int try_send_locked(struct weft__mpsc *ch, const void *elem)
 {
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
-    weft__lock_acquire(&ch->q.lock);
     int rc = send_now(ch, elem, &wakes);
     weft__lock_release(&ch->q.lock);
     weft__wake_list_flush(&wakes);
     return rc;
+}
+
+static int try_send(struct weft__mpsc *ch, const void *elem)
+{
+    weft__lock_acquire(&ch->q.lock);
+    return try_send_locked(ch, elem);
+}
+
+/* Under the lock: a word for a ring that has room, as last looked at, and nobody waits. */
+static inline bool is_plain(const struct weft__mpsc *ch)
+{
+    return weft__waitq_is_empty(&ch->receiving) && ch->q.ring != NULL &&
+           ch->q.elem_bytes == sizeof(uint64_t) &&
+           weft__a32_load_relaxed(&ch->flags) == 0 && /* written under the lock */
+           weft__waitq_is_empty(&ch->wanting) && weft__mpsc_room(ch) != 0;
 }
 
 /* Slots were reserved for the caller: they become a permit. */
@@ -216,22 +231,52 @@ void weft_mpsc_send_future_init(weft_mpsc_send_future *f, weft_mpsc_sender *tx, 
     w->elem = elem;
 }
 
-static WEFT__NOINLINE int send_later(weft_mpsc_sender *tx, const void *elem)
+static WEFT__NOINLINE int send_later(struct weft__mpsc *ch, const void *elem)
 {
-    weft_mpsc_send_future f;
-    weft_mpsc_send_future_init(&f, tx, elem);
-    return weft__wait_for(&f.future);
+    struct weft__mpsc_want w;
+    want_init(&w, &send_ops, ch, 1);
+    w.elem = elem;
+    return weft__wait_for(&w.future);
 }
 
-int weft_mpsc_send(weft_mpsc_sender *tx, const void *elem)
+/* Under the lock, which it gives up. */
+static WEFT__NOINLINE int send_locked(struct weft__mpsc *ch, const void *elem)
 {
-    int rc = check_send("weft_mpsc_send", tx, elem, WEFT__CALLER);
+    int rc = try_send_locked(ch, elem);
+    return WEFT__LIKELY(rc != -EAGAIN) ? rc : send_later(ch, elem);
+}
+
+static WEFT__NOINLINE int send_contended(struct weft__mpsc *ch, const void *elem)
+{
+    weft__lock_acquire_late(&ch->q.lock);
+    return send_locked(ch, elem);
+}
+
+static WEFT__NOINLINE int send_slowly(weft_mpsc_sender *tx, const void *elem, const void *caller)
+{
+    int rc = check_send("weft_mpsc_send", tx, elem, caller);
     if (rc == 0)
-        rc = weft__wait_begin("weft_mpsc_send", WEFT__CALLER);
+        rc = weft__wait_begin_slow("weft_mpsc_send", caller);
     if (rc < 0)
         return rc;
-    rc = try_send(weft__mpsc_of_tx(tx), elem);
-    return WEFT__LIKELY(rc != -EAGAIN) ? rc : send_later(tx, elem);
+    weft__lock_acquire(&weft__mpsc_of_tx(tx)->q.lock);
+    return send_locked(weft__mpsc_of_tx(tx), elem);
+}
+
+/* Its calls are last ones, so that it has no frame. */
+int weft_mpsc_send(weft_mpsc_sender *tx, const void *elem)
+{
+    struct weft__mpsc *ch = weft__mpsc_of_tx(tx);
+    if (WEFT__UNLIKELY(ch == NULL || elem == NULL || weft__mpsc_is_ancestors(ch) ||
+                       !weft__wait_begins(weft__task_current())))
+        return send_slowly(tx, elem, WEFT__CALLER);
+    if (WEFT__UNLIKELY(!weft__lock_try_acquire(&ch->q.lock)))
+        return send_contended(ch, elem);
+    if (!is_plain(ch))
+        return send_locked(ch, elem);
+    weft__mpsc_queue_push_word(&ch->q, elem);
+    weft__lock_release(&ch->q.lock);
+    return 0;
 }
 
 int weft_mpsc_try_send(weft_mpsc_sender *tx, const void *elem)

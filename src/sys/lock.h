@@ -148,6 +148,13 @@ static inline bool weft__lock_try_acquire(struct weft__lock *l)
     return true;
 }
 
+/* After try_acquire has failed: what acquire does then. */
+static inline void weft__lock_acquire_late(struct weft__lock *l)
+{
+    weft__lock_slow(l);
+    weft__lock_count_add(1);
+}
+
 static inline void weft__lock_release(struct weft__lock *l)
 {
     uint32_t mark = weft__lock_mark(l);
