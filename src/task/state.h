@@ -8,7 +8,20 @@
 #include "task/task.h"
 
 /* Wake: true when the caller must enqueue the task, weft__task_schedule(). */
-WEFT_MUST_CHECK bool weft__task_set_notified(struct weft__task *t);
+WEFT_MUST_CHECK static inline bool weft__task_set_notified(struct weft__task *t)
+{
+    uint64_t s = weft__a64_load_relaxed(&t->state), next;
+    do {
+        if (s & WEFT__TASK_DONE)
+            return false;
+        next = s & WEFT__TASK_PARKED ? s & ~WEFT__TASK_PARKED : s | WEFT__TASK_NOTIFIED;
+        /* release publishes what happened before the wake to the task's acquire in clear_notified
+         * or confirm_parked. The exchange is made even when NOTIFIED is set already: a mere load
+         * could be satisfied before our earlier stores are visible, while the task clears the bit
+         * and looks: a lost wake-up. */
+    } while (!weft__a64_cas_weak_acq_rel(&t->state, &s, next));
+    return s & WEFT__TASK_PARKED;
+}
 /* The same, and gives a reference of `unit` up. When true is returned the task is alive by the
  * runtime's reference. */
 WEFT_MUST_CHECK bool weft__task_set_notified_release(struct weft__task *t, uint64_t unit);
