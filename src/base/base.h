@@ -114,6 +114,14 @@ static inline size_t weft__printed(int n, size_t cap)
     return (size_t)n < cap ? (size_t)n : cap - 1;
 }
 
+/* Of a call by which a public function goes on in another one: its result. It is a call then, not a
+ * jump, so that the public one stands in the chains of dumps. */
+static inline int weft__stay_for(int rc)
+{
+    __asm__ volatile("" : "+r"(rc));
+    return rc;
+}
+
 /* Saturating: a deadline beyond the end of time is the end of time, WEFT_NEVER. */
 static inline uint64_t weft__add_sat(uint64_t a, uint64_t b)
 {

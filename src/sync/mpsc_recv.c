@@ -252,8 +252,9 @@ static WEFT__NOINLINE int recv_later(struct weft__mpsc *ch, void *ret_elem, stru
 
 static inline int recv_one(struct weft__mpsc *ch, void *ret_elem, struct weft__task *self)
 {
-    return WEFT__LIKELY(weft__mpsc_queue_look(&ch->q)) ? take_one(ch, ret_elem)
-                                                       : recv_later(ch, ret_elem, self);
+    if (WEFT__LIKELY(weft__mpsc_queue_look(&ch->q)))
+        return take_one(ch, ret_elem);
+    return weft__stay_for(recv_later(ch, ret_elem, self));
 }
 
 static WEFT__NOINLINE int recv_slowly(weft_mpsc_receiver *rx, void *ret_elem, const void *caller)
@@ -268,7 +269,7 @@ int weft_mpsc_recv(weft_mpsc_receiver *rx, void *ret_elem)
 {
     struct weft__task *self = weft__task_current();
     if (WEFT__UNLIKELY(rx == NULL || ret_elem == NULL || !weft__wait_begins(self)))
-        return recv_slowly(rx, ret_elem, WEFT__CALLER);
+        return weft__stay_for(recv_slowly(rx, ret_elem, WEFT__CALLER));
     return recv_one(weft__mpsc_of_rx(rx), ret_elem, self);
 }
 

@@ -263,17 +263,17 @@ static WEFT__NOINLINE int send_slowly(weft_mpsc_sender *tx, const void *elem, co
     return send_locked(weft__mpsc_of_tx(tx), elem);
 }
 
-/* Its calls are last ones, so that it has no frame. */
+/* Nothing is needed after a call, so no register is kept. */
 int weft_mpsc_send(weft_mpsc_sender *tx, const void *elem)
 {
     struct weft__mpsc *ch = weft__mpsc_of_tx(tx);
     if (WEFT__UNLIKELY(ch == NULL || elem == NULL || weft__mpsc_is_ancestors(ch) ||
                        !weft__wait_begins(weft__task_current())))
-        return send_slowly(tx, elem, WEFT__CALLER);
+        return weft__stay_for(send_slowly(tx, elem, WEFT__CALLER));
     if (WEFT__UNLIKELY(!weft__lock_try_acquire(&ch->q.lock)))
-        return send_contended(ch, elem);
+        return weft__stay_for(send_contended(ch, elem));
     if (!is_plain(ch))
-        return send_locked(ch, elem);
+        return weft__stay_for(send_locked(ch, elem));
     weft__mpsc_queue_push_word(&ch->q, elem);
     weft__lock_release(&ch->q.lock);
     return 0;

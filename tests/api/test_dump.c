@@ -171,6 +171,56 @@ static void dm_01_every_live_task_once_with_its_chain(struct test_env *env)
     gate_fini(&gate);
 }
 
+static KEPT void *call_recv(void *arg)
+{
+    uint64_t v;
+    CHECK_EQ(weft_mpsc_recv(arg, &v), -ECANCELED);
+    NO_TAIL_CALL;
+    return arg;
+}
+
+static KEPT void *call_send(void *arg)
+{
+    uint64_t v = 1;
+    CHECK_EQ(weft_mpsc_send(arg, &v), -ECANCELED);
+    NO_TAIL_CALL;
+    return arg;
+}
+
+/* By its name, where the loader knows it, users know what their task is in. */
+static void calls_of_weft_stand_in_the_chain(struct test_env *env)
+{
+    weft_mpsc_sender *tx, *full;
+    weft_mpsc_receiver *rx, *unread;
+    uint64_t v = 1;
+    int count;
+    /* Else the code of a function may be longer than FUNCTION_BYTES. */
+    bool is_bare = HAS_CHAINS && !test_is_under("address") && !test_is_under("thread");
+    (void)env;
+    CHECK_EQ(weft_mpsc_create(sizeof v, 1, NULL, &tx, &rx), 0);
+    CHECK_EQ(weft_mpsc_create(sizeof v, 1, NULL, &full, &unread), 0);
+    CHECK_EQ(weft_mpsc_send(full, &v), 0);
+    weft_task *receives = SPAWN(call_recv, rx), *sends = SPAWN(call_send, full);
+    CHECK_SOON(test_waits(NULL, receives) && test_waits(NULL, sends));
+    char *text = dump_with(NULL, NULL, &count);
+    const char *entry = entry_of(text, weft_task_id(receives));
+    int public = depth_of(text, entry, (const void *)(uintptr_t)weft_mpsc_recv);
+    int ours = depth_of(text, entry, (const void *)(uintptr_t)call_recv);
+    EXPECT(!is_bare || (public > 0 && ours == public + 1));
+    entry = entry_of(text, weft_task_id(sends));
+    public = depth_of(text, entry, (const void *)(uintptr_t)weft_mpsc_send);
+    ours = depth_of(text, entry, (const void *)(uintptr_t)call_send);
+    EXPECT(!is_bare || (public > 0 && ours == public + 1));
+    free(text);
+    CHECK_EQ(weft_abort(receives) + weft_abort(sends), 0);
+    CHECK_EQ(test_join_kind(receives), WEFT_OUTCOME_CANCELLED);
+    CHECK_EQ(test_join_kind(sends), WEFT_OUTCOME_CANCELLED);
+    weft_mpsc_sender_unref(tx);
+    weft_mpsc_sender_unref(full);
+    weft_mpsc_receiver_unref(rx);
+    weft_mpsc_receiver_unref(unread);
+}
+
 /* Megabytes for a reader that never comes: one second is waited in all, not one for each piece. */
 static void a_reader_that_never_comes_is_given_up(struct test_env *env)
 {
@@ -737,7 +787,8 @@ static void what_is_refused_on_a_signal(struct test_env *env)
     test_log_clear();
 }
 
-TEST_MAIN(IN_TASK(dm_01_every_live_task_once_with_its_chain), IN_TASK(lines_alone_when_asked),
+TEST_MAIN(IN_TASK(dm_01_every_live_task_once_with_its_chain),
+          IN_TASK(calls_of_weft_stand_in_the_chain), IN_TASK(lines_alone_when_asked),
           IN_TASK_ON(a_reader_that_never_comes_is_given_up, TEST_MT1),
           IN_TASK_ON(the_waiting_time_is_told, TEST_CT),
           IN_TASK(dm_02_a_watchdog_sees_the_wait_it_is_stuck_in),
