@@ -5,6 +5,7 @@
 #include <weft/clock.h>
 #include <weft/interval.h>
 #include <weft/local.h>
+#include <weft/mpsc.h>
 
 #include <dlfcn.h>
 #include <errno.h>

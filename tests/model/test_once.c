@@ -300,7 +300,7 @@ static void free_at_zero(void)
     weft_wait_group_wait_future f;
     weft_wait_group_wait_future_init(&f, group);
     if (f.future.ops->poll(&f.future, waits_waker()) == WEFT_PENDING)
-        while (weft__a64_load_acquire((weft__a64 *)group) != 0)
+        while (weft_wait_group_count(group) != 0)
             model_give_way();
     weft__free(group);
 }
