@@ -13,8 +13,9 @@
  * waiter which it cannot give back; if it gives up before it has seen it, it is told afterwards:
  * is_sent. A task that waits in weft_queue_send() is told by its return, also when it is to be
  * unwound: then its next wait unwinds it. An offer that is withdrawn leaves a promise that cannot
- * be kept; the receiver then waits on, at the head of the line. Only try_send(), which cannot wait,
- * puts a value into the ring of a rendezvous queue: when a receiver waits, to which it is promised.
+ * be kept; the receiver then waits on, at its former place in the line. Only try_send(), which
+ * cannot wait, puts a value into the ring of a rendezvous queue: when a receiver waits, to which it
+ * is promised.
  *
  * Closing ends all promises: senders fail, and whoever looks first takes what is left.
  *
@@ -44,6 +45,7 @@ struct weft_queue {
     size_t offers;         /* senders that wait in a rendezvous queue */
     size_t promised_items; /* receivers that were woken and have not looked yet */
     size_t promised_slots; /* senders likewise */
+    uint64_t tickets;      /* given to receivers, in the order in which they came */
 };
 
 /* How a wait ended. */
@@ -63,6 +65,7 @@ struct recv_wait {
     weft_queue *q; /* likewise */
     void *elem;
     struct weft__waiter waiter;
+    uint64_t ticket; /* by the queue; 0: it has not waited yet */
 };
 
 _Static_assert(sizeof(struct send_wait) <= sizeof(((weft_queue_send_future *)0)->opaque),
@@ -414,6 +417,24 @@ static struct recv_wait *recv_wait_of(weft_future *f)
     return (void *)WEFT__CONTAINER_OF(f, weft_queue_recv_future, future)->opaque;
 }
 
+/* In line, in the order of coming. Who waits anew was promised an offer that was withdrawn, and so
+ * were those that wait before it. */
+static void wait_to_recv(struct recv_wait *r, weft_waker *waker)
+{
+    weft_queue *q = r->q;
+    bool is_new = r->ticket == 0;
+    if (is_new)
+        r->ticket = ++q->tickets;
+    if (is_new || weft__waiter_is_queued(&r->waiter)) {
+        weft__waitq_wait(&q->receivers, &r->waiter, waker);
+        return;
+    }
+    struct weft__waiter *behind = q->receivers.first;
+    while (behind && WEFT__CONTAINER_OF(behind, struct recv_wait, waiter)->ticket < r->ticket)
+        behind = behind->next;
+    weft__waitq_insert(&q->receivers, &r->waiter, behind, waker);
+}
+
 static int recv_poll(weft_future *f, weft_waker *waker)
 {
     struct recv_wait *r = recv_wait_of(f);
@@ -428,10 +449,7 @@ static int recv_poll(weft_future *f, weft_waker *waker)
     q->promised_items -= is_promised;
     int rc = get(q, r->elem, is_promised, &wakes);
     if (rc == -EAGAIN) {
-        if (is_promised) /* by an offer that was withdrawn: its place was the first */
-            weft__waitq_push_front(&q->receivers, &r->waiter, waker);
-        else
-            weft__waitq_wait(&q->receivers, &r->waiter, waker);
+        wait_to_recv(r, waker);
         rc = WEFT_PENDING;
     }
     unlock_and_wake(q, &wakes);
@@ -462,6 +480,7 @@ void weft_queue_recv_future_init(weft_queue_recv_future *f, weft_queue *q, void 
     struct recv_wait *r = recv_wait_of(&f->future);
     r->q = rc == -EINVAL ? NULL : q;
     r->elem = elem;
+    r->ticket = 0;
     weft__waiter_init(&r->waiter);
 }
 

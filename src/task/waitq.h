@@ -172,19 +172,24 @@ static inline void weft__waitq_push_back(struct weft__waitq *q, struct weft__wai
     weft__a32_store_relaxed(&w->state, WEFT__WAITER_QUEUED); /* its readers hold the lock */
 }
 
-static inline void weft__waitq_push_front(struct weft__waitq *q, struct weft__waiter *w,
-                                          weft_waker *waker)
+/* Before another one that is queued. NULL: at the end. */
+static inline void weft__waitq_insert(struct weft__waitq *q, struct weft__waiter *w,
+                                      struct weft__waiter *before, weft_waker *waker)
 {
+    if (before == NULL) {
+        weft__waitq_push_back(q, w, waker);
+        return;
+    }
     WEFT__MODEL_WRITE(q);
     WEFT__MODEL_WRITE(&w->waker);
     w->waker = waker;
-    w->prev = NULL;
-    w->next = q->first;
-    if (q->first)
-        q->first->prev = w;
+    w->prev = before->prev;
+    w->next = before;
+    if (before->prev)
+        before->prev->next = w;
     else
-        q->last = w;
-    q->first = w;
+        q->first = w;
+    before->prev = w;
     weft__a32_store_relaxed(&w->state, WEFT__WAITER_QUEUED); /* its readers hold the lock */
 }
 

@@ -508,6 +508,28 @@ static void mq_09_a_receiver_keeps_its_place(struct test_env *env)
     weft_queue_unref(q);
 }
 
+/* Each is promised an offer that is withdrawn before it looks. */
+static void receivers_keep_their_places_among_themselves(struct test_env *env)
+{
+    (void)env;
+    weft_queue *q = make(0);
+    struct one r[3], s;
+    for (int i = 0; i < 3; i++)
+        start(&r[i], q, recv_one, 0);
+    int v = 1;
+    weft_case c[] = {weft_case_queue_send(q, &v), weft_case_queue_send(q, &v),
+                     weft_case_queue_send(q, &v)};
+    CHECK_EQ(weft_try_select(c, 3), -EAGAIN);
+    for (int i = 0; i < 3; i++) {
+        start(&s, q, send_one, 10 + i);
+        (void)test_join_value(s.task);
+        CHECK_SOON(weft_task_is_finished(r[i].task));
+        CHECK_EQ(r[i].v, 10 + i);
+        (void)test_join_value(r[i].task);
+    }
+    weft_queue_unref(q);
+}
+
 /* On one thread: the value has been taken, and the sender is aborted before it runs. */
 static void mq_10_a_value_that_was_taken_is_sent(struct test_env *env)
 {
@@ -904,6 +926,7 @@ TEST_MAIN(PLAIN(mq_01_values_come_out_in_order), IN_TASK(mq_01_each_value_goes_t
           IN_TASK_ON(mq_09_a_send_given_up_passes_the_slot_on, TEST_CT),
           IN_TASK(mq_09_an_offer_withdrawn_is_not_received),
           IN_TASK_ON(mq_09_a_receiver_keeps_its_place, TEST_CT),
+          IN_TASK_ON(receivers_keep_their_places_among_themselves, TEST_CT),
           IN_TASK_ON(mq_10_a_value_that_was_taken_is_sent, TEST_CT),
           IN_TASK(mq_10_no_value_is_lost_or_doubled_by_deadlines),
           IN_TASK(mq_10_a_send_that_loses_a_select_knows),

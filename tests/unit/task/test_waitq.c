@@ -89,8 +89,8 @@ static void ends_are_in_order(void **state)
         weft__waiter_init(&w[i]);
     weft__waitq_push_back(&q, &w[0], waker(0));
     weft__waitq_push_back(&q, &w[1], waker(1));
-    weft__waitq_push_front(&q, &w[2], waker(2));
-    weft__waitq_push_back(&q, &w[3], waker(3));
+    weft__waitq_insert(&q, &w[2], &w[0], waker(2));
+    weft__waitq_insert(&q, &w[3], NULL, waker(3));
     assert_int_equal(check_queue(&q), TASKS);
     weft__waitq_end(&q, q.first, WEFT__WAITER_ENDED, &woken);
     assert_int_equal(check_queue(&q), 3);
