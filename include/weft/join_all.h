@@ -5,8 +5,8 @@
  * weft_await_all_ok() until one has failed. For the first that completes use weft_select().
  *
  * Of tasks: weft_join_all(); weft_join_all_ok(), which aborts the others when one has failed;
- * weft_race(), which aborts the others when one has ended. All three return when every task has
- * ended, so nothing runs on that points into the caller's frame.
+ * weft_race(), which aborts the others when one has ended. All three succeed when every task has
+ * ended, so nothing runs on then that points into the caller's frame.
  *
  * In a forked child a task of its parent's does not end: waiting for it returns -EPERM with a line
  * in the log.
@@ -89,12 +89,14 @@ WEFT_API WEFT_MUST_CHECK int weft_join_all(weft_task *const *tasks, size_t count
 
 /* The same, but as soon as one has panicked or was cancelled the others are aborted.
  *
- *   ret_failed   the index of that one; left alone when none did. May be NULL */
+ *   ret_failed   the index of that one; left alone when none did. May be NULL. In a call that
+ *                continues one which was given up it may be one that was aborted then */
 WEFT_API WEFT_MUST_CHECK int weft_join_all_ok(weft_task *const *tasks, size_t count,
                                               weft_outcome *ret_outcomes, size_t *ret_failed);
 
 /* The same, but as soon as one has ended, in whatever way, the others are aborted. Returns the
- * index of that one instead; -EINVAL also when count is 0. */
+ * index of that one instead, or of another in a call that continues one which was given up; -EINVAL
+ * also when count is 0. */
 WEFT_API WEFT_MUST_CHECK int weft_race(weft_task *const *tasks, size_t count,
                                        weft_outcome *ret_outcomes);
 
