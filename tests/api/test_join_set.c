@@ -1046,8 +1046,12 @@ static void misuse_by_a_member(struct test_env *env)
 
 /* ---- members whose wait the abort does not end ---- */
 
+static atomic_size_t members_spawned;
+
 static void *shut_own_set_down(void *set)
 {
+    /* A job may run before it is in the set. */
+    CHECK_SOON(weft_join_set_len(set) == atomic_load(&members_spawned));
     test_log_clear();
     EXPECT_EQ(weft_join_set_shutdown(set), -EDEADLK);
     EXPECT_LOGGED("weft_join_set_shutdown");
@@ -1071,14 +1075,17 @@ static void a_member_that_goes_on_cannot_shut_its_set_down(struct test_env *env)
 {
     weft_outcome o;
     weft_join_set *set = set_create();
+    atomic_store(&members_spawned, 1);
     CHECK_EQ(weft_join_set_spawn(set, shut_own_set_down_shielded, set, NULL), 0);
     CHECK_EQ(weft_join_set_join_next(set, NULL), 0);
     CHECK_EQ(weft_join_set_spawn_blocking(set, NULL, shut_own_set_down, set, NULL), 0);
     CHECK_EQ(weft_join_set_join_next(set, NULL), 0);
+    atomic_store(&members_spawned, 2);
     CHECK_EQ(weft_join_set_spawn(set, test_forever, NULL, NULL), 0);
     CHECK_EQ(weft_join_set_spawn_blocking(set, NULL, shut_own_set_down, set, NULL), 0);
     for (int i = 0; i < 2; i++) /* the other one was aborted all the same */
         CHECK_EQ(weft_join_set_join_next(set, &o), 0);
+    atomic_store(&members_spawned, 1);
     if (env->flavour != TEST_CT) {
         CHECK_EQ(weft_join_set_spawn(set, shut_own_set_down_in_place, set, NULL), 0);
         CHECK_EQ(weft_join_set_join_next(set, NULL), 0);

@@ -429,10 +429,9 @@ static void the_last_reference_is_given_up_meanwhile(struct test_env *env)
     wait_for_the_moment(true);
 }
 
-/* One thread runs both tasks: elsewhere the moment could be over before the call. */
+/* One thread runs both tasks there: else the moment could be over before the call. */
 TEST_MAIN(IN_TASK_ON(a_moment_during_a_forced_yield_counts, TEST_CT),
-          IN_TASK_ON(a_moment_during_a_forced_yield_counts, TEST_MT1),
-          IN_TASK_ON(the_last_reference_is_given_up_meanwhile, TEST_MT1),
+          IN_TASK_ON(the_last_reference_is_given_up_meanwhile, TEST_CT),
           IN_TASK(tt_01_closed_and_empty), IN_BODY(tt_02_close_and_reopen),
           IN_TASK(tt_03_once_is_enough), IN_TASK(tt_04_empty_for_a_moment),
           IN_TASK(tt_05_tokens_count_and_all_waiters_are_released),

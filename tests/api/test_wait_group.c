@@ -181,7 +181,7 @@ static void *wait_with_some_budget(void *arg)
 
 static void zero_during_a_forced_yield_counts(struct test_env *env)
 {
-    /* one of these calls is the one that has no budget left */
+    /* On one worker, so the other one runs meanwhile in the round that has no budget left only. */
     for (int spent = 0; spent < 200; spent++) {
         struct gap g = {.wg = WEFT_WAIT_GROUP_INIT};
         CHECK_EQ(weft_wait_group_add(&g.wg, 1), 0);
@@ -195,9 +195,8 @@ static void zero_during_a_forced_yield_counts(struct test_env *env)
     (void)env;
 }
 
-/* One thread runs both tasks there: else the zero could be over before the call. */
+/* One thread runs both tasks there: else the moment could be over before the call. */
 TEST_MAIN(IN_TASK_ON(zero_during_a_forced_yield_counts, TEST_CT),
-          IN_TASK_ON(zero_during_a_forced_yield_counts, TEST_MT1),
           IN_TASK(wait_returns_when_all_are_done), PLAIN(misuse_is_reported),
           IN_TASK(blocking_wait_is_misuse_in_a_task), IN_TASK(waiter_that_gives_up_leaves),
           PLAIN(threads_without_a_runtime), IN_TASK(memory_may_be_freed_by_who_waited))
