@@ -1,6 +1,8 @@
 #include "sched/local.h"
 
 #include "task/panic.h"
+#include "task/slab.h"
+#include "task/timeout.h"
 #include "task/waitq.h"
 
 #include <errno.h>
@@ -132,6 +134,29 @@ static void leave_clock(struct weft__local *l)
     weft__aptr_store_relaxed(&l->follows, NULL);
 }
 
+struct shift {
+    uint64_t from_ns, to_ns;
+};
+
+/* The scopes that a task of the set stands in. At home, so that none of them runs. */
+static void shift_scopes(struct weft__task *t, void *arg)
+{
+    const struct shift *shift = arg;
+    /* relaxed: tasks of a set run, and end, on this thread. Of one that has ended, or of a future,
+     * which keeps none between its polls, the locals are another's by now. */
+    uint64_t state = weft__a64_load_relaxed(&t->state);
+    if (t->kind == WEFT__TASK_FIBER && !(state & WEFT__TASK_DONE) && t->locals != NULL)
+        weft__timeouts_shift(t->locals, shift->from_ns, shift->to_ns);
+}
+
+/* All that waits in the set goes by another time from here on; what was left is left still. */
+static void shift_times(struct weft__local *l, uint64_t from_ns, uint64_t to_ns)
+{
+    struct shift shift = {from_ns, to_ns};
+    weft__timers_shift(&worker_of(l)->timers, from_ns, to_ns);
+    weft__slab_walk(l->sched.core.slab, shift_scopes, &shift);
+}
+
 /* The clock of a set is that of the runtime in which it is driven, the system's outside of any.
  * `task` drives it. */
 static void follow_clock(struct weft__local *l, struct weft__task *task)
@@ -154,7 +179,7 @@ static void follow_clock(struct weft__local *l, struct weft__task *task)
     /* Of one runtime time only goes on. That of another one is another time, unless both have that
      * of the system. */
     if (id != l->clock_of && !(was_systems && is_systems))
-        weft__timers_shift(&worker_of(l)->timers, before_ns, weft__clock_now(clock));
+        shift_times(l, before_ns, weft__clock_now(clock));
     l->clock_of = id;
 }
 

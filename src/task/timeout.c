@@ -118,6 +118,15 @@ void weft__timeouts_drop(struct weft__locals *l, weft_timeout *until)
     l->timeout = NULL;
 }
 
+void weft__timeouts_shift(struct weft__locals *l, uint64_t from_ns, uint64_t to_ns)
+{
+    for (weft_timeout *t = l->timeout_top; t; t = t->outer) {
+        uint64_t left_ns = t->deadline_ns > from_ns ? t->deadline_ns - from_ns : 0;
+        if (t->deadline_ns != WEFT_NEVER)
+            t->deadline_ns = weft__add_sat(to_ns, left_ns);
+    }
+}
+
 uint32_t weft__timeouts_armed(const weft_timeout *innermost)
 {
     uint32_t n = 0;

@@ -20,6 +20,10 @@ void weft__timeouts_drop(struct weft__locals *l, weft_timeout *until);
  * next. */
 void weft__timeouts_forget(struct weft__locals *l);
 
+/* The clock that they go by was set from from_ns to to_ns: what was left of each is left still.
+ * Their timers are not touched. */
+void weft__timeouts_shift(struct weft__locals *l, uint64_t from_ns, uint64_t to_ns);
+
 /* How many of these scopes, and of those around them, are armed. */
 uint32_t weft__timeouts_armed(const weft_timeout *innermost);
 

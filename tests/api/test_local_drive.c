@@ -957,6 +957,53 @@ static void *drive_on_a_paused_clock(void *arg)
     return run_until(o->set, join_on_a_paused_clock, o->task);
 }
 
+/* In scopes that were entered on one clock, armed and not. */
+static void *time_out_on_two_clocks(void *arg)
+{
+    (void)arg;
+    WEFT_TIMEOUT_AS(outer, 10 * WEFT_SEC) {
+        WEFT_TIMEOUT(WEFT_NEVER)
+            CHECK_EQ(weft_sleep(WEFT_SEC), 0); /* the set is taken to the other clock meanwhile */
+        uint64_t start_ns = weft_now(), left_ns = weft_timeout_remaining();
+        EXPECT(left_ns > 8 * WEFT_SEC && left_ns <= 9 * WEFT_SEC);
+        EXPECT_EQ(weft_yield(), 0); /* looks at the clock */
+        WEFT_TIMEOUT_AS(inner, WEFT_SEC) {
+            EXPECT_EQ(weft_sleep(5 * WEFT_SEC), -ETIMEDOUT);
+            EXPECT(weft_timeout_is_expired(&inner)); /* the earlier one */
+        }
+        EXPECT_EQ(weft_sleep(20 * WEFT_SEC), -ETIMEDOUT);
+        EXPECT(weft_timeout_is_expired(&outer));
+        EXPECT_EQ(weft_now() - start_ns, left_ns);
+    }
+    return NULL;
+}
+
+static void *join_on_a_clock_far_ahead(void *arg)
+{
+    EXPECT(test_join_value(arg) == NULL);
+    return NULL;
+}
+
+static void *drive_on_a_clock_far_ahead(void *arg)
+{
+    struct on_two_clocks *o = arg;
+    CHECK_EQ(weft_clock_pause(), 0);
+    CHECK_EQ(weft_clock_advance(1000000 * WEFT_SEC), 0);
+    return run_until(o->set, join_on_a_clock_far_ahead, o->task);
+}
+
+static void timeout_scopes_go_on_on_another_clock(struct test_env *env)
+{
+    (void)env;
+    weft_runtime *rt = test_runtime_create(TEST_CT);
+    struct on_two_clocks o = {.set = set_create()};
+    o.task = spawn_on(o.set, time_out_on_two_clocks, NULL);
+    EXPECT_EQ(run_until(o.set, yield_twice, &o), &o); /* on the system's clock */
+    EXPECT(test_block_on(rt, drive_on_a_clock_far_ahead, &o) == NULL);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    set_destroy(o.set);
+}
+
 static void an_interval_goes_on_on_another_clock(struct test_env *env)
 {
     (void)env;
@@ -1188,6 +1235,7 @@ TEST_MAIN(IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
           PLAIN(on_a_paused_clock_local_tasks_sleep_for_hours),
           PLAIN(a_local_task_sleeps_while_the_clock_is_stopped),
           PLAIN(a_set_sees_the_time_of_who_drives_it), PLAIN(an_interval_goes_on_on_another_clock),
+          PLAIN(timeout_scopes_go_on_on_another_clock),
           PLAIN(on_a_paused_clock_a_task_that_ignores_it_is_unwound),
           IN_BODY(local_tasks_of_every_class_run), IN_BODY(misuse_is_reported),
           PLAIN(misuse_is_reported), PLAIN(a_guard_is_entered_once_at_a_time),
