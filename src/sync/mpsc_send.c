@@ -55,13 +55,16 @@ static int try_send(struct weft__mpsc *ch, const void *elem)
     return try_send_locked(ch, elem);
 }
 
-/* Under the lock: a word for a ring that has room, as last looked at, and nobody waits. */
-static inline bool is_plain(const struct weft__mpsc *ch)
+/* Under the lock: sends a word to a ring that has room, as last looked at, when nobody waits. */
+static inline bool send_plainly(struct weft__mpsc *ch, const void *elem)
 {
-    return weft__waitq_is_empty(&ch->receiving) && ch->q.ring != NULL &&
-           ch->q.elem_bytes == sizeof(uint64_t) &&
-           weft__a32_load_relaxed(&ch->flags) == 0 && /* written under the lock */
-           weft__waitq_is_empty(&ch->wanting) && weft__mpsc_room(ch) != 0;
+    bool is_plain = weft__waitq_is_empty(&ch->receiving) && ch->q.ring != NULL &&
+                    ch->q.elem_bytes == sizeof(uint64_t) &&
+                    weft__a32_load_relaxed(&ch->flags) == 0 && /* written under the lock */
+                    weft__waitq_is_empty(&ch->wanting) && weft__mpsc_room(ch) != 0;
+    if (is_plain)
+        weft__mpsc_queue_push_word(&ch->q, elem);
+    return is_plain;
 }
 
 /* Slots were reserved for the caller: they become a permit. */
@@ -272,9 +275,8 @@ int weft_mpsc_send(weft_mpsc_sender *tx, const void *elem)
         return weft__stay_for(send_slowly(tx, elem, WEFT__CALLER));
     if (WEFT__UNLIKELY(!weft__lock_try_acquire(&ch->q.lock)))
         return weft__stay_for(send_contended(ch, elem));
-    if (!is_plain(ch))
+    if (!send_plainly(ch, elem))
         return weft__stay_for(send_locked(ch, elem));
-    weft__mpsc_queue_push_word(&ch->q, elem);
     weft__lock_release(&ch->q.lock);
     return 0;
 }

@@ -151,6 +151,20 @@ static void send_three(void)
     send_once(3, waits_await);
 }
 
+/* As weft_mpsc_send() to a ring of words that has room. */
+static void send_plain_words(void)
+{
+    struct weft__mpsc *ch = weft__mpsc_of_tx(tx);
+    for (int serial = 1; serial <= 2; serial++) {
+        long v = 10 * ((long)model_self() + 1) + serial;
+        weft__lock_acquire(&ch->q.lock);
+        bool is_sent = send_plainly(ch, &v);
+        weft__lock_release(&ch->q.lock);
+        sent += is_sent;
+    }
+    MODEL_CHECK(sent > 0);
+}
+
 static void send_one_and_go(void)
 {
     send_one();
@@ -276,13 +290,18 @@ static void receive_three(void)
 }
 
 /* Without the lock, as long as something is there. */
-static void receive_three_trying_first(void)
+static void try_three_times(void)
 {
     for (int tries = 0; tries < 3 && received < 3; tries++) {
         long v = 0;
         if (weft_mpsc_try_recv(rx, &v) == 0)
             note(v);
     }
+}
+
+static void receive_three_trying_first(void)
+{
+    try_three_times();
     while (received < 3)
         receive_one();
 }
@@ -407,6 +426,7 @@ PASSES(a_slot_is_handed_on, init_1, all_slots_are_there, send_two, receive_one)
 PASSES(two_senders, init_1, all_slots_are_there, send_one, send_one, receive_two)
 PASSES(unbounded, init_unbounded, each_once_and_sender, send_three, receive_three)
 PASSES(trying_first, init_2, all_slots_are_there, send_three, receive_three_trying_first)
+PASSES(plain_words, init_2, each_once_and_sender, send_plain_words, try_three_times)
 PASSES(trying_first_unbounded, init_unbounded, each_once_and_sender, send_three,
        receive_three_trying_first)
 PASSES(two_senders_unbounded, init_unbounded, each_once_and_sender, send_two, send_one,
@@ -510,6 +530,7 @@ int main(void)
         cmocka_unit_test(two_senders),
         cmocka_unit_test(unbounded),
         cmocka_unit_test(trying_first),
+        cmocka_unit_test(plain_words),
         cmocka_unit_test(trying_first_unbounded),
         cmocka_unit_test(two_senders_unbounded),
         cmocka_unit_test(recv_many),
