@@ -391,6 +391,55 @@ static void the_seat_is_not_left_empty(void **state)
     model_passes(&late);
 }
 
+/* ---- what the driver keeps for who polls: from one to the next ---- */
+
+static bool has_slept;
+
+static void init_signalled(void)
+{
+    init_driver_with(WORKERS);
+    is_signalled = true;
+    has_slept = false;
+}
+static void look_once(void)
+{
+    (void)weft__worker_look(weft__sched_worker(&sched, 0));
+}
+static bool never(void *arg)
+{
+    (void)arg;
+    return false;
+}
+static void sleep_once(void)
+{
+    struct weft__worker *w = weft__sched_worker(&sched, 1);
+    weft__worker_sleep(w, never, NULL);
+    stop_searching(w, false);
+    has_slept = true;
+}
+static bool sleeps_or_has_slept(void *arg)
+{
+    const struct weft__worker *w = arg;
+    return has_slept || atomic_load_explicit(&w->sleep.v, memory_order_relaxed) != WEFT__AWAKE;
+}
+/* Nothing of what the one who looks has done happens before. */
+static void wake_who_sleeps(void)
+{
+    struct weft__worker *w = weft__sched_worker(&sched, 1);
+    model_wait(sleeps_or_has_slept, w, "the worker to sleep");
+    is_signalled = true;
+    weft__sched_wake_worker(w);
+}
+static void who_sits_down_sees_what_was_left_there(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "idle: one looks at the driver, one sleeps in it",
+                                   .init = init_signalled,
+                                   .thread = {look_once, sleep_once, wake_who_sleeps},
+                                   .check = driver_is_left};
+    model_passes(&m);
+}
+
 /* ---- a substitute that is on its way out of service when it is needed again ---- */
 
 static bool task_ran(void *arg)
@@ -575,6 +624,7 @@ int main(void)
         cmocka_unit_test(a_timer_of_an_extra_worker_is_seen_to_by_others),
         cmocka_unit_test(a_worker_that_is_counted_is_there),
         cmocka_unit_test(the_seat_is_not_left_empty),
+        cmocka_unit_test(who_sits_down_sees_what_was_left_there),
         cmocka_unit_test(a_substitute_stays_when_it_is_needed_again),
         cmocka_unit_test(a_substitute_leaves_when_it_is_not_needed),
         cmocka_unit_test(the_last_end_is_heard_of),
