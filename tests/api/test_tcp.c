@@ -621,12 +621,15 @@ static void urgent_data_is_over_once_read_past(struct test_env *env)
         CHECK_EQ(weft_tcp_read(conn, buf, sizeof(buf)), 2);
         EXPECT(times_ready(conn, WEFT_READY_PRIORITY) <= 1);
     }
-    /* In the stream: told once, and its mark hides nothing. */
+    /* In the stream: told once for each arrival, of which there may be one yet, and its mark hides
+     * nothing. */
     CHECK_EQ(weft_tcp_setsockopt(conn, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on)), 0);
     socks_raw_write(fd, "ab", 2);
     CHECK_EQ(send(fd, "!", 1, MSG_OOB), 1);
     socks_raw_write(fd, "cd", 2);
-    EXPECT_EQ(times_ready(conn, WEFT_READY_PRIORITY), 1);
+    CHECK_EQ(weft_sleep(5 * WEFT_MS), 0);
+    int times = times_ready(conn, WEFT_READY_PRIORITY);
+    EXPECT(times == 1 || times == 2);
     CHECK_EQ(weft_tcp_read(conn, buf, sizeof(buf)), 2);
     for (int got = 0; got < 3;) {
         ssize_t n = weft_tcp_read(conn, buf + got, sizeof(buf) - (size_t)got);
