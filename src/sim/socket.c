@@ -703,7 +703,8 @@ int weft__sim_setsockopt(int fd, int level, int name, const void *value, socklen
     }
     o->len = len;
     memset(o->value, 0, sizeof(o->value));
-    memcpy(o->value, value, len);
+    if (len > 0)
+        memcpy(o->value, value, len);
     if (level == SOL_SOCKET && (name == SO_SNDBUF || name == SO_RCVBUF)) {
         int bytes;
         memcpy(&bytes, value, sizeof(bytes));
