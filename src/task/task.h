@@ -293,7 +293,7 @@ struct weft__core {
     bool watches_tasks;
     bool needs_cold; /* every task has its rarely used parts */
     bool has_time;
-    unsigned processors; /* its threads may run on; 1: none lingers, see sys/linger.h */
+    unsigned processors; /* its threads may run on; below 2 none lingers, see sys/linger.h */
     char name[32];
     struct weft__clock clock;
 
