@@ -98,6 +98,7 @@ struct weft__worker {
     uint64_t serial; /* on a seeded runtime: of the task that runs, or ran last */
     /* sleeps no longer than this; WEFT_NEVER but in a shutdown that drives */
     uint64_t wake_at_ns;
+    struct weft__linger gathering; /* whether tasks from outside come several at once */
     bool is_searching;
     bool is_forked; /* in a forked child: where the parent's tasks end */
 

@@ -420,6 +420,41 @@ static struct weft__task *search(struct weft__worker *w)
     return NULL;
 }
 
+/*
+ * What a thread outside sends task by task is waited for, as long as more keeps coming, and taken
+ * together: singly, each would cost the queue's lock and its line, and hold up who sends the next.
+ * Looks lie twice as far apart each time, 6 us in all. Where nothing more came it is left out more
+ * and more often, as lingering is: most tasks from outside come alone.
+ */
+#ifdef WEFT_MODEL
+static void gather(struct weft__worker *w)
+{
+    (void)w; /* changes nothing but how much the next step finds */
+}
+#else
+#define GATHER_LEN 64
+#define GATHER_PAUSES 8
+#define GATHER_PAUSES_MAX 128
+
+static void gather(struct weft__worker *w)
+{
+    const struct weft__inject *q = &w->sched->inject;
+    size_t len = weft__inject_len(q);
+    if (len == 0 || len >= GATHER_LEN || !weft__linger_is_due(&w->gathering))
+        return;
+    size_t first = len;
+    for (int pauses = GATHER_PAUSES; pauses <= GATHER_PAUSES_MAX; pauses *= 2) {
+        for (int i = 0; i < pauses; i++)
+            weft__cpu_relax();
+        size_t before = len;
+        len = weft__inject_len(q);
+        if (len <= before || len >= GATHER_LEN)
+            break;
+    }
+    weft__linger_learn(&w->gathering, len <= first);
+}
+#endif
+
 /* Where events are due, as they are after a fork. The ends of bodies, hooks and destructors look
  * for themselves; here comes one that was forked beside those, in the log's function for one. */
 static void end_if_child(const struct weft__worker *w)
@@ -453,8 +488,10 @@ static struct weft__task *find(struct weft__worker *w)
         w->until_events = w->sched->event_interval;
     }
     t = weft__worker_pick(w);
-    if (t == NULL)
+    if (t == NULL) {
+        gather(w);
         t = weft__worker_take_global(w);
+    }
     if (t == NULL && w->until_events != w->sched->event_interval) {
         /* Run dry: look before searching, since what an event wakes here is warm here. */
         w->until_events = w->sched->event_interval;
