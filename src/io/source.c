@@ -2,14 +2,14 @@
  * Sources: opening and closing, delivery of events. See source.h for who keeps what alive, and
  * wait.c for who waits.
  *
- * Wakers are collected under a source's lock, each with a reference, and woken after it is
- * released: a wake may run code that closes this very source. Lock order: a source's lock is never
+ * Tasks are claimed under a source's lock and queued after it is released: one on another core
+ * would find it held. Lock order: a source's lock is never
  * held while the driver's is taken.
  */
 #include "io/source.h"
 
 #include "io/epoll.h"
-#include "task/task.h"
+#include "task/waitq.h"
 
 #include <errno.h>
 
@@ -22,18 +22,18 @@
 #define BATCH 16
 
 struct wake_batch {
-    weft_waker *waker[BATCH];
+    struct weft__wake_list tasks;
     int count;
 };
 
-/* Lock held. Takes w out of the queue and tells it how. After the store of the state w may be gone:
- * its task may be running for another reason. */
+/* Lock held. Takes w out of the queue and tells it how. The order is that of waitq.h: the task is
+ * claimed first, as w, and the task, may be gone after the store of the state. Who finds no state
+ * yet looks again under the lock before it waits on. */
 static void collect(struct wake_batch *b, struct weft__io_wait *w, uint32_t state, int result)
 {
-    weft_waker *waker = w->waker;
-    weft__waker_hold(waker);
-    b->waker[b->count++] = waker;
     weft__list_remove(&w->node);
+    b->count++;
+    (void)weft__wake_list_claim(&b->tasks, w->waker); /* or it will look by itself */
     w->result = result;
     /* release pairs with the acquire in poll and cancel: the node is ours no more. */
     weft__a32_store_release(&w->state, state);
@@ -41,15 +41,14 @@ static void collect(struct wake_batch *b, struct weft__io_wait *w, uint32_t stat
 
 static void wake(struct wake_batch *b)
 {
-    for (int i = 0; i < b->count; i++)
-        weft__waker_wake_release(b->waker[i]);
+    weft__wake_list_flush(&b->tasks);
     b->count = 0;
 }
 
 /* Ends all waits with `result`. Each keeps its pin until its task has looked. */
 static void end_waiters(struct weft__source *s, int result)
 {
-    struct wake_batch b = {.count = 0};
+    struct wake_batch b = {WEFT__WAKE_LIST_INIT, 0};
     bool more;
     do {
         weft__lock_acquire(&s->lock);
@@ -102,7 +101,7 @@ static bool collect_next(struct weft__source *s, uint32_t generation, uint64_t i
 
 void weft__source_deliver(struct weft__source *s, uint32_t generation, uint64_t in, uint64_t out)
 {
-    struct wake_batch b = {.count = 0};
+    struct wake_batch b = {WEFT__WAKE_LIST_INIT, 0};
     weft__lock_acquire(&s->lock);
     /* A descriptor that was closed may still have had an event in the batch, and one that lives on
      * in a forked child or in a duplicate goes on reporting. relaxed: slots are opened under the

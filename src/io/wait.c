@@ -5,7 +5,7 @@
 #include "io/source.h"
 
 #include "io/epoll.h"
-#include "task/task.h"
+#include "task/await.h"
 
 #include <errno.h>
 
@@ -215,23 +215,49 @@ void weft__io_wait_init(struct weft__io_wait *w, struct weft__source *source, ui
     w->held = false;
 }
 
-static void abandon_unwound(void *arg)
+/* It is not over yet, or not as usual; a thread waits, or a child is refused. */
+static WEFT__COLD int wait_as_future(struct weft__io_wait *w)
 {
-    weft__io_wait_abandon(arg);
+    int rc = weft__wait_for(&w->future);
+    if (rc > 0)
+        return 0;             /* the hold is the caller's again */
+    weft__io_wait_abandon(w); /* refused: it has not been polled */
+    return rc;
 }
 
+static WEFT__COLD int wait_stopped(struct weft__io_wait *w, struct weft__task *self, int why)
+{
+    weft__io_wait_abandon(w);
+    return weft__wait_stopped(self, why);
+}
+
+static bool is_ready(uint64_t bits)
+{
+    return bits != 0 && (bits & WEFT__READY_SHUTDOWN) == 0;
+}
+
+/* As weft__wait_for() the future, but what happens nearly always it does by itself: nothing is
+ * ready, an edge comes, and it is what the caller waits for. */
 int weft__source_wait(struct weft__source *s, uint32_t generation, uint32_t interest)
 {
+    struct weft__task *self = weft__task_current();
     struct weft__io_wait w;
     weft__io_wait_init(&w, s, generation, interest);
     w.held = true;
-    int rc;
-    {
-        /* An abort that unwinds, before the first poll or after, does not come back here. */
-        WEFT_DEFER(abandon_unwound, &w);
-        rc = weft__wait_for(&w.future);
-        if (rc > 0)
-            w.held = false; /* the caller's again */
-    }
-    return rc > 0 ? 0 : rc;
+    if (WEFT__UNLIKELY(self == NULL || weft__source_is_ancestral(s)))
+        return wait_as_future(&w);
+    weft__lock_acquire(&s->lock);
+    int rc = queue(&w, weft__task_waker(self));
+    weft__lock_release(&s->lock);
+    if (WEFT__UNLIKELY(rc != WEFT_PENDING))
+        return wait_as_future(&w);
+    drop_hold(&w); /* as in wait_poll() */
+    int why = weft__wait_pending(self, w.future.ops);
+    if (WEFT__UNLIKELY(why != 0))
+        return wait_stopped(&w, self, why);
+    /* acquire pairs with collect */
+    if (WEFT__UNLIKELY(weft__a32_load_acquire(&w.state) != WEFT__IO_WAIT_WOKEN ||
+                       is_closed(s, generation) || !is_ready(weft__source_ready_to(s, interest))))
+        return wait_as_future(&w);
+    return 0; /* with the hold that the wake has taken */
 }
