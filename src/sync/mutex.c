@@ -1,5 +1,7 @@
 #include "sync/mutex.h"
 
+#include "task/await.h"
+
 /* ---- waiting for it ---- */
 
 /* Under the lock, by one who is not queued yet: takes the mutex, or says that there is a queue to
@@ -20,15 +22,28 @@ static bool take_or_announce(struct weft__mutex *m)
     }
 }
 
+/* For the first time. False: it has the mutex. */
+static inline bool lock_or_queue(struct weft__mutex_wait *w, weft_waker *waker)
+{
+    struct weft__mutex *m = w->mutex;
+    weft__lock_acquire(&m->lock);
+    bool must_wait = !take_or_announce(m);
+    if (must_wait)
+        weft__waitq_push_back(&m->waiters, &w->waiter, waker);
+    weft__lock_release(&m->lock);
+    return must_wait;
+}
+
 static int wait_poll(weft_future *f, weft_waker *waker)
 {
     struct weft__mutex_wait *w = WEFT__CONTAINER_OF(f, struct weft__mutex_wait, future);
     struct weft__mutex *m = w->mutex;
     if (weft__waiter_result(&w->waiter))
         return 0;
+    if (weft__waiter_is_idle(&w->waiter)) /* nobody else knows it yet */
+        return lock_or_queue(w, waker) ? WEFT_PENDING : 0;
     weft__lock_acquire(&m->lock);
-    bool must_wait = !(weft__waiter_is_idle(&w->waiter) && take_or_announce(m)) &&
-                     weft__waiter_must_wait(&m->waiters, &w->waiter, waker);
+    bool must_wait = weft__waiter_must_wait(&m->waiters, &w->waiter, waker);
     weft__lock_release(&m->lock);
     return must_wait ? WEFT_PENDING : 0;
 }
@@ -113,11 +128,23 @@ void weft_mutex_init(weft_mutex *m)
     *m = (weft_mutex)WEFT_MUTEX_INIT;
 }
 
+/* As weft__wait_for() the future, but what happens nearly always it does by itself: the mutex is
+ * handed over. */
 static WEFT__NOINLINE int lock_slow(struct weft__mutex *m)
 {
+    struct weft__task *self = weft__task_current();
     struct weft__mutex_wait w;
     weft__mutex_wait_init(&w, m);
-    return weft__wait_for(&w.future);
+    if (WEFT__UNLIKELY(self == NULL))
+        return weft__wait_for(&w.future); /* a thread waits */
+    if (!lock_or_queue(&w, weft__task_waker(self)))
+        return 0;
+    int why = weft__wait_pending(self, &wait_ops);
+    if (WEFT__UNLIKELY(why != 0)) {
+        wait_cancel(&w.future);
+        return weft__wait_stopped(self, why);
+    }
+    return WEFT__LIKELY(weft__waiter_result(&w.waiter)) ? 0 : weft__wait_for(&w.future);
 }
 
 int weft_mutex_lock(weft_mutex *mutex)

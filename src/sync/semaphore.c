@@ -1,5 +1,7 @@
 #include "sync/semaphore.h"
 
+#include "task/await.h"
+
 #include <weft/semaphore.h>
 
 _Static_assert(sizeof(struct weft__sem) <= sizeof(weft_semaphore), "weft_semaphore is too small");
@@ -106,18 +108,30 @@ static int result_of(const struct weft__sem_wait *w)
     }
 }
 
+/* For the first time. 0, -EPIPE or WEFT_PENDING. */
+static inline int take_or_queue(struct weft__sem_wait *w, weft_waker *waker)
+{
+    struct weft__sem *s = w->sem;
+    weft__lock_acquire(&s->lock);
+    int rc = take_or_announce(s, w->count, w->limits);
+    if (rc == WEFT_PENDING)
+        weft__waitq_push_back(&s->waiters, &w->waiter, waker);
+    weft__lock_release(&s->lock);
+    return rc;
+}
+
 int weft__sem_poll(struct weft__sem_wait *w, weft_waker *waker)
 {
     struct weft__sem *s = w->sem;
     int rc = result_of(w);
     if (rc != WEFT_PENDING)
         return rc;
+    if (weft__waiter_is_idle(&w->waiter)) /* nobody else knows it yet */
+        return take_or_queue(w, waker);
     weft__lock_acquire(&s->lock);
-    if (weft__waiter_is_idle(&w->waiter))
-        rc = take_or_announce(s, w->count, w->limits);
-    bool must_wait = rc == WEFT_PENDING && weft__waiter_must_wait(&s->waiters, &w->waiter, waker);
+    bool must_wait = weft__waiter_must_wait(&s->waiters, &w->waiter, waker);
     weft__lock_release(&s->lock);
-    return rc == WEFT_PENDING && !must_wait ? result_of(w) : rc;
+    return must_wait ? WEFT_PENDING : result_of(w);
 }
 
 void weft__sem_cancel(struct weft__sem_wait *w)
@@ -191,11 +205,25 @@ int weft_semaphore_init(weft_semaphore *s, size_t permits)
     return 0;
 }
 
+/* As weft__wait_for() the future, but what happens nearly always it does by itself: the permits are
+ * handed over. */
 static WEFT__NOINLINE int acquire_slow(weft_semaphore *s, size_t n)
 {
+    struct weft__task *self = weft__task_current();
     struct acquire_future f;
     acquire_init(&f, s, n);
-    return weft__wait_for(&f.future);
+    if (WEFT__UNLIKELY(self == NULL))
+        return weft__wait_for(&f.future); /* a thread waits */
+    int rc = take_or_queue(&f.wait, weft__task_waker(self));
+    if (rc != WEFT_PENDING)
+        return rc;
+    int why = weft__wait_pending(self, &acquire_ops);
+    if (WEFT__UNLIKELY(why != 0)) {
+        weft__sem_cancel(&f.wait);
+        return weft__wait_stopped(self, why);
+    }
+    rc = result_of(&f.wait);
+    return WEFT__LIKELY(rc != WEFT_PENDING) ? rc : weft__wait_for(&f.future);
 }
 
 static inline int acquire(const char *call, weft_semaphore *s, size_t n, const void *caller)
