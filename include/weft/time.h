@@ -118,11 +118,11 @@ typedef struct weft_timeout {
                            *weft__p_##name = weft__timeout_start(&name, (duration_ns));            \
          !weft__p_##name->left; weft_timeout_leave(&name))
 
-/* Opens a scope that ends duration_ns from now, or at deadline_ns. t stays where it is until it is
- * left, in reverse order. A panic or an unwinding abort leaves it. A body, or a callback, that
- * returns without leaving it is reported; if a wait inside has armed the scope, whose memory is
- * gone by then, the process ends. In a place where nothing can wait it has no effect. Never
- * suspends. */
+/* Opens a scope that ends duration_ns from now, or at deadline_ns. From now: 3 us later at most,
+ * where that is 100 us or more, and never sooner. t stays where it is until it is left, in reverse
+ * order. A panic or an unwinding abort leaves it. A body, or a callback, that returns without
+ * leaving it is reported; if a wait inside has armed the scope, whose memory is gone by then, the
+ * process ends. In a place where nothing can wait it has no effect. Never suspends. */
 WEFT_API void weft_timeout_enter(weft_timeout *t, uint64_t duration_ns);
 WEFT_API void weft_timeout_enter_until(weft_timeout *t, uint64_t deadline_ns);
 /* Closes it. Idempotent. Never suspends. */

@@ -11,6 +11,7 @@ void weft__clock_init(struct weft__clock *c, bool is_paused)
     c->resumed_ns = 0;
     c->followers = c->next = NULL;
     c->process = weft__sys_process();
+    c->may_count = weft__ticker_is_possible();
     weft__a32_store_relaxed(&c->state, is_paused ? WEFT__CLOCK_PAUSED : WEFT__CLOCK_SYSTEM);
 }
 

@@ -22,6 +22,7 @@
 
 #include "sys/lock.h"
 #include "sys/sys.h"
+#include "sys/ticker.h"
 
 /* Where a clock begins that is paused from the start: the same in each run, and late enough that
  * "an hour ago" is a time. */
@@ -37,6 +38,7 @@ struct weft__clock {
     struct weft__clock *followers; /* of this one */
     struct weft__clock *next;      /* of those that follow the same; under the lock of that */
     uint32_t process;              /* that made it, as weft__sys_process() */
+    bool may_count;                /* weft__ticker_is_possible(); fixed */
 };
 
 /* Times for dumps: 32 bits in units of 2^20 ns, about a millisecond; differences up to 26 days. */
@@ -56,6 +58,19 @@ static inline uint64_t weft__clock_now(struct weft__clock *c)
      * return a time later than the one at which the clock was stopped meanwhile, and be shown an
      * earlier one next. relaxed: all else is read under the lock. */
     uint64_t now_ns = weft__sys_now_ns();
+    if (WEFT__LIKELY(weft__a32_load_relaxed(&c->state) == WEFT__CLOCK_SYSTEM))
+        return now_ns;
+    return weft__clock_adjusted(c);
+}
+
+/* The same for the beginning of what has a deadline: three microseconds later at most, and for less
+ * than half. k: of the calling thread. */
+static inline uint64_t weft__clock_about(struct weft__clock *c, struct weft__ticker *k)
+{
+    if (WEFT__UNLIKELY(!c->may_count))
+        return weft__clock_now(c);
+    /* in this order, as above */
+    uint64_t now_ns = weft__ticker_now(k);
     if (WEFT__LIKELY(weft__a32_load_relaxed(&c->state) == WEFT__CLOCK_SYSTEM))
         return now_ns;
     return weft__clock_adjusted(c);

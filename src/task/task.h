@@ -343,6 +343,7 @@ struct weft__ctx {
     struct weft__locals locals; /* cleanups and boundaries outside a task */
     bool in_hook;               /* inside a hook: nothing may wait */
     struct weft__linger luck;   /* of its waits as a plain thread */
+    struct weft__ticker ticker;
     /* In a hook: the innermost of those that were entered around it, which it does not leave. */
     weft_enter_guard *hook_guards;
     uint64_t *rng;    /* state of weft__random_next(): the worker's, or own_rng */
@@ -404,6 +405,16 @@ static inline uint64_t weft__now(void)
 {
     struct weft__core *core = weft__core_current();
     return core ? weft__clock_now(&core->clock) : weft__sys_now_ns();
+}
+
+/* The same for what begins now and lasts that long: three microseconds later at most, where that
+ * does not tell, and for less than half. */
+static inline uint64_t weft__now_for(uint64_t duration_ns)
+{
+    struct weft__ctx *c = weft__ctx_now();
+    if (WEFT__UNLIKELY(duration_ns < 100 * WEFT_US || c == NULL || c->core == NULL))
+        return weft__now();
+    return weft__clock_about(&c->core->clock, &c->ticker);
 }
 
 /* Makes `core` what the thread is in, and `local` where its local tasks go, until the guard is

@@ -67,7 +67,7 @@ void weft_timeout_enter_until(weft_timeout *t, uint64_t deadline_ns)
 
 void weft_timeout_enter(weft_timeout *t, uint64_t duration_ns)
 {
-    if (WEFT__UNLIKELY(!enter(t, weft__add_sat(weft__now(), duration_ns))))
+    if (WEFT__UNLIKELY(!enter(t, weft__add_sat(weft__now_for(duration_ns), duration_ns))))
         report_no_time("weft_timeout_enter", WEFT__CALLER);
 }
 
@@ -105,7 +105,8 @@ uint64_t weft_timeout_remaining(void)
     struct weft__locals *l = weft__locals_now();
     if (l->timeout == NULL || l->timeout->deadline_ns == WEFT_NEVER)
         return WEFT_NEVER;
-    uint64_t now_ns = weft__now();
+    /* As the scope was entered: never more than its duration. */
+    uint64_t now_ns = weft__now_for(WEFT_NEVER);
     return l->timeout->deadline_ns > now_ns ? l->timeout->deadline_ns - now_ns : 0;
 }
 

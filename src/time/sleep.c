@@ -72,13 +72,13 @@ static int sleep_until(const char *call, uint64_t now_ns, uint64_t deadline_ns, 
 
 int weft_sleep(uint64_t duration_ns)
 {
-    uint64_t now_ns = weft__now();
+    uint64_t now_ns = weft__now_for(duration_ns);
     return sleep_until("weft_sleep", now_ns, weft__add_sat(now_ns, duration_ns), 0, WEFT__CALLER);
 }
 
 int weft_sleep_slack(uint64_t duration_ns, uint64_t slack_ns)
 {
-    uint64_t now_ns = weft__now();
+    uint64_t now_ns = weft__now_for(duration_ns);
     return sleep_until("weft_sleep_slack", now_ns, weft__add_sat(now_ns, duration_ns), slack_ns,
                        WEFT__CALLER);
 }

@@ -509,6 +509,27 @@ out:
     return 2;
 }
 
+/* Entered often enough for the beginning to be counted rather than read: it is never taken for an
+ * earlier moment, nor for one that would leave more than the duration. */
+static void timeouts_entered_at_once_are_never_early(struct test_env *env)
+{
+    (void)env;
+    for (int round = 0; round < 5; round++) {
+        uint64_t until = weft_now() + 3 * WEFT_MS;
+        while (weft_now() < until) {
+            WEFT_TIMEOUT(WEFT_MS)
+                CHECK(weft_timeout_remaining() <= WEFT_MS);
+        }
+        uint64_t start = weft_now();
+        WEFT_TIMEOUT(200 * WEFT_US)
+            CHECK_EQ(weft_sleep(WEFT_SEC), -ETIMEDOUT);
+        CHECK(weft_now() - start >= 200 * WEFT_US);
+        start = weft_now();
+        CHECK_EQ(weft_sleep(200 * WEFT_US), 0);
+        CHECK(weft_now() - start >= 200 * WEFT_US);
+    }
+}
+
 static void timeout_may_be_left_by_return_break_and_goto(struct test_env *env)
 {
     (void)env;
@@ -634,6 +655,7 @@ TEST_MAIN(IN_TASK(sl_01_never_early), IN_TASK(sl_01_futures_are_never_early),
           IN_TASK(to_04_busy_body_cannot_hide_the_deadline),
           IN_TASK(a_deadline_that_passed_in_a_computation_ends_the_next_wait),
           IN_TASK(nested_timeouts_the_earliest_wins),
+          IN_TASK(timeouts_entered_at_once_are_never_early),
           IN_TASK(timeout_may_be_left_by_return_break_and_goto),
           IN_TASK(timeout_covers_the_sum_of_waits), IN_TASK(join_may_time_out_and_go_on),
           IN_TASK(abort_inside_a_timeout_is_an_abort), PLAIN(timeout_outside_tasks_has_no_effect),
