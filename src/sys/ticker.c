@@ -24,6 +24,13 @@ static uint64_t show(const struct weft__ticker *k, uint64_t passed, uint64_t ns)
     return counted_ns > ns && counted_ns - ns <= WEFT__TICKER_AHEAD_NS ? counted_ns : ns;
 }
 
+void weft__ticker_mistake(struct weft__ticker *k)
+{
+    k->mistakes = k->right < WEFT__TICKER_RIGHT ? k->mistakes + 1 : 1;
+    k->right = 0;
+    k->span = 0;
+}
+
 void weft__ticker_learn(struct weft__ticker *k, uint64_t ticks, uint64_t ns)
 {
     if (k->mistakes >= WEFT__TICKER_MISTAKES_MAX)
@@ -36,8 +43,7 @@ void weft__ticker_learn(struct weft__ticker *k, uint64_t ticks, uint64_t ns)
     if (!is_first && passed_ns <= WEFT__TICKER_LEARN_MAX_NS && passed != 0) {
         uint64_t scale = (passed_ns << 32) / passed;
         if (contradicts(scale, k->scale)) {
-            k->mistakes = k->right < WEFT__TICKER_RIGHT ? k->mistakes + 1 : 1;
-            k->right = 0;
+            weft__ticker_mistake(k);
             scale = 0;
         } else {
             k->right += k->right < WEFT__TICKER_RIGHT;
@@ -54,7 +60,7 @@ void weft__ticker_learn(struct weft__ticker *k, uint64_t ticks, uint64_t ns)
 #if WEFT__HAS_COUNTER
 
 /* Between the two readings of the counter around one of the clock. More: something came in between,
- * and nobody knows when the clock was read. */
+ * and nobody knows when the clock was read; or it is slow, as under valgrind. */
 #define APART_MAX 1024
 #define INVARIANT_TSC (1u << 8) /* of EDX, leaf 0x80000007 */
 
@@ -83,8 +89,10 @@ uint64_t weft__ticker_read(struct weft__ticker *k)
     uint64_t before = __builtin_ia32_rdtsc();
     uint64_t now_ns = weft__sys_now_ns();
     uint64_t apart = __builtin_ia32_rdtsc() - before;
-    if (apart >= APART_MAX)
+    if (apart >= APART_MAX) {
+        weft__ticker_mistake(k);
         return now_ns;
+    }
     weft__ticker_learn(k, before + apart / 2, now_ns);
     return k->ns == now_ns ? k->shown_ns : now_ns;
 }

@@ -4,9 +4,10 @@
  * To read CLOCK_MONOTONIC takes 23 ns, two thirds of all that a timeout costs around something that
  * is ready; the counter of x86-64 takes 9. A thread that needs the time often reads the clock once
  * in two milliseconds, and counts on from there. How fast the counter runs it learns from those
- * readings; one that contradicts what was known is a mistake, as where a virtual machine has moved,
- * and after some of them the thread keeps to the clock. So it need not be known how processors and
- * hypervisors keep their counters: what follows from one is wrong for two milliseconds at most.
+ * readings; one that contradicts what was known, as where a virtual machine has moved, or that took
+ * too long, is a mistake, and after some of them the thread keeps to the clock. So it need not be
+ * known how processors and hypervisors keep their counters: what follows from one that is wrong
+ * lasts for two milliseconds.
  *
  * On other processors, where the counter says that it does not run evenly, and where the clock is
  * not the system's, the clock is read each time.
@@ -51,6 +52,8 @@ bool weft__ticker_is_possible(void);
 
 /* The clock showed `ns` when the counter showed `ticks`. The pure part. */
 void weft__ticker_learn(struct weft__ticker *k, uint64_t ticks, uint64_t ns);
+/* A reading that says nothing. */
+void weft__ticker_mistake(struct weft__ticker *k);
 
 /* Reads the clock, and learns. */
 uint64_t weft__ticker_read(struct weft__ticker *k);

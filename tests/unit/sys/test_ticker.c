@@ -139,6 +139,22 @@ static void mistakes_far_apart_do_not(void **state)
     }
 }
 
+/* Nothing is counted on after it, until the next reading. */
+static void a_reading_that_took_long_is_a_mistake(void **state)
+{
+    (void)state;
+    struct weft__ticker k = learnt(2000);
+    uint64_t ns = k.ns + 2 * WEFT_MS;
+    weft__ticker_mistake(&k);
+    assert_int_equal(counted(&k, k.ns + 1000, 2000), 0);
+    learn_at(&k, ns, 2000);
+    assert_in_range(counted(&k, ns + 1000, 2000), ns + 900, ns + 1001);
+    for (int i = 1; i < WEFT__TICKER_MISTAKES_MAX; i++)
+        weft__ticker_mistake(&k);
+    learn_at(&k, ns + 2 * WEFT_MS, 2000);
+    assert_int_equal(k.span, 0);
+}
+
 /* What was counted too far is kept, if it is little, and given up if it is much. */
 static void it_stands_still_rather_than_go_back(void **state)
 {
@@ -180,6 +196,7 @@ int main(void)
         cmocka_unit_test(another_rate_is_a_mistake),
         cmocka_unit_test(mistakes_in_a_row_end_it),
         cmocka_unit_test(mistakes_far_apart_do_not),
+        cmocka_unit_test(a_reading_that_took_long_is_a_mistake),
         cmocka_unit_test(it_stands_still_rather_than_go_back),
         cmocka_unit_test(it_is_the_clock_or_a_little_later),
     };
