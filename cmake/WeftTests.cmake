@@ -527,13 +527,17 @@ endforeach()
 # The debugger's commands, on a program with optimizations and its debug information. The tools would
 # stand between gdb and the program.
 if(NOT WEFT_TEST_UNDER)
-    add_executable(gdb_parked ${tests_dir}/gdb/parked.c)
-    weft_test_common(gdb_parked)
-    target_compile_options(gdb_parked PRIVATE -O2 -g)
+    foreach(way "" _shared)
+        set(target gdb_parked${way})
+        add_executable(${target} ${tests_dir}/gdb/parked.c)
+        weft_test_common(${target})
+        target_compile_options(${target} PRIVATE -O2 -g)
+        weft_script_test(NAME api.gdb${way} LABEL api
+            COMMAND ${Python3_EXECUTABLE} ${tests_dir}/gdb/test_gdb.py $<TARGET_FILE:${target}>
+                    ${PROJECT_SOURCE_DIR}/tools/weft-gdb.py)
+    endforeach()
     target_link_libraries(gdb_parked PRIVATE weft_static)
-    weft_script_test(NAME api.gdb LABEL api
-        COMMAND ${Python3_EXECUTABLE} ${tests_dir}/gdb/test_gdb.py $<TARGET_FILE:gdb_parked>
-                ${PROJECT_SOURCE_DIR}/tools/weft-gdb.py)
+    target_link_libraries(gdb_parked_shared PRIVATE weft)
 endif()
 
 # Calls that fail, see tools/sweep-faults: those that have found a bug, and samples.

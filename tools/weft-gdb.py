@@ -5,10 +5,14 @@
     weft tasks          a line a task: id, name, what it is doing, where it was spawned
     weft bt ID          the call chain of a task
     weft bt all         of every task
+    weft bt -v ...      the same, with the frames inside weft; else those that a public call leads
+                        to, and those below the task's function, are counted in one line
     weft task ID        the commands that walk frames (bt, frame 2, up, info locals) see this task's
                         chain, below one frame of the selected thread; `weft task` alone: no longer
+    weft fold on|off    whether gdb's own bt leaves out the frames inside weft too; -no-filters
+                        shows them
 
-The library must have its debug information (any build type but Release has it).
+The library must have its debug information (any build type but Release has it). gdb 11 or later.
 
 How: the tasks of a runtime stand in slabs, and the state word of a free slot counts no references.
 A parked fiber has its registers on its stack, where the switch put them. An unwinder that is
@@ -19,7 +23,11 @@ The process may be broken: what cannot be read is said to be so where it would s
 is shown.
 """
 
+import os.path
+import re
+
 import gdb
+import gdb.FrameDecorator
 import gdb.unwinder
 
 # Bits of the state word: src/task/task.h, whose macros are not in the debug information.
@@ -265,43 +273,192 @@ UNWINDER = FiberUnwinder()
 gdb.unwinder.register_unwinder(None, UNWINDER, replace=True)
 
 
-def print_frames(frame):
-    level = 0
-    while frame is not None and level < FRAMES_MAX:
-        place = frame.find_sal()
-        where = ""
-        if place.symtab is not None:
-            where = " at %s:%d" % (place.symtab.filename, place.line)
+# ---- which frames are whose ----
+
+USERS, WEFTS, SYSTEMS = range(3)
+
+# Objects whose frames say nothing of themselves: whoever called them counts.
+SYSTEM_OBJECT = re.compile(r"/(libc|ld|libpthread|lib[alt]san|libubsan)(-\d[\d.]*)?\.so[^/]*$|"
+                           r"/ld-(linux|musl)-[^/]*$")
+WEFT_OBJECT = re.compile(r"/libweft\.so[^/]*$")
+
+
+class Owners:
+    """Tells by the file of a function, not by its name: a function of the program's may be called
+    weft_anything, and those inside weft are called as they like."""
+
+    def __init__(self):
+        self.known = {}
+        # The folders of weft's sources: of one that is linked to a plugin too.
+        folders = {os.path.dirname(os.path.dirname(os.path.normpath(each.symtab.fullname())))
+                   for each in gdb.lookup_static_symbols("weft__runtimes") if each.symtab}
+        self.sources = tuple(each + os.sep for each in folders if os.path.dirname(each) != each)
+
+    def of(self, frame):
+        function = frame.function()
+        key = (frame.pc(), function.symtab.filename if function and function.symtab else None,
+               frame.name())
+        if key not in self.known:
+            self.known[key] = self.look(frame.pc(), function, frame.name() or "")
+        return self.known[key]
+
+    def look(self, pc, function, name):
+        library = gdb.solib_name(pc) or ""
+        if WEFT_OBJECT.search(library):
+            return WEFTS
+        if function is not None and function.symtab is not None:
+            path = os.path.normpath(function.symtab.fullname())
+            if path.startswith(self.sources):
+                return WEFTS
+            # Functions of a public header lie in the program.
+            if re.search(r"/weft/\w+\.h$", path) and name.startswith("weft_"):
+                return WEFTS
+        elif name.startswith("weft__"):
+            return WEFTS  # of the assembler
+        return SYSTEMS if SYSTEM_OBJECT.search(library) else USERS
+
+
+def folded(frames, owner_of):
+    """Pairs of a frame to show, and the count of those left out before it, which it called. Of a run
+    of weft's frames the outermost is shown, which the program called; of the last run, whose caller
+    is nobody, none: (None, count). Frames of weft's alone are shown."""
+    wefts, systems, has_users = [], [], False
+    for frame in frames:
+        owner = owner_of(frame)
+        if owner == WEFTS:
+            wefts += systems + [frame]
+            systems = []
+        elif owner == SYSTEMS:
+            systems.append(frame)
         else:
-            library = gdb.solib_name(frame.pc())
-            where = " from %s" % library if library else ""
-        print("    #%-2d %#x in %s%s" % (level, frame.pc(), frame.name() or "??", where))
-        try:
-            frame = frame.older()
-        except gdb.error as error:
-            print("    (%s)" % error)
-            break
-        level += 1
+            if wefts:
+                yield wefts[-1], len(wefts) - 1
+            for one in systems + [frame]:
+                yield one, 0
+            wefts, systems, has_users = [], [], True
+    if not has_users:
+        for one in wefts + systems:
+            yield one, 0
+    elif wefts:
+        yield None, len(wefts) + len(systems)
+    else:
+        for one in systems:
+            yield one, 0
 
 
-def print_thread(thread_id):
+def count_text(count):
+    return "%d frame%s of weft" % (count, "" if count == 1 else "s")
+
+
+def called_as(frame):
+    """The public function that the program called, where the frame is of one that it ended in (a
+    tail call leaves no frame): by the call instruction. "" when that says nothing."""
+    try:
+        caller = frame.older()
+        if caller is None or frame.type() != gdb.NORMAL_FRAME:
+            return ""
+        pc = caller.pc()
+        code = bytes(gdb.selected_inferior().read_memory(pc - 6, 6))
+        target = None
+        if caller.architecture().name() == "aarch64":
+            word = int.from_bytes(code[2:], "little")
+            if word >> 26 == 0x25:  # bl
+                target = pc - 4 + 4 * ((word & 0x3FFFFFF) - ((word & 0x2000000) << 1))
+        elif code[1] == 0xE8:  # call
+            target = pc + int.from_bytes(code[2:], "little", signed=True)
+        elif code[:2] == b"\xff\x15":  # call *offset(%rip), without a PLT
+            slot = pc + int.from_bytes(code[2:], "little", signed=True)
+            target = int.from_bytes(bytes(gdb.selected_inferior().read_memory(slot, 8)), "little")
+        if target is None:
+            return ""
+        said = gdb.execute("info symbol %#x" % target, to_string=True)
+        match = re.match(r"(weft_[a-z]\w*)(@plt)? in section", said)
+        return match.group(1) if match and match.group(1) != frame.name() else ""
+    except BROKEN:
+        return ""
+
+
+class Frames:
+    """Of a chain, innermost first, up to the end or where it is broken: then `error` says why."""
+
+    def __init__(self, frame):
+        self.frame = frame
+        self.error = None
+
+    def __iter__(self):
+        frame = self.frame
+        for _ in range(FRAMES_MAX):
+            if frame is None:
+                return
+            yield frame
+            try:
+                frame = frame.older()
+            except gdb.error as error:
+                self.error = error
+                return
+
+
+def print_frame(frame, called):
+    place = frame.find_sal()
+    where = ""
+    if place.symtab is not None:
+        where = " at %s:%d" % (place.symtab.filename, place.line)
+    else:
+        library = gdb.solib_name(frame.pc())
+        where = " from %s" % library if library else ""
+    name = frame.name() or "??"
+    if called:
+        name = "%s (now %s)" % (called, name)
+    # The number is the one by which gdb knows it, after `weft task`.
+    print("    #%-2d %#x in %s%s" % (frame.level(), frame.pc(), name, where))
+
+
+class Printer:
+    """Prints chains, one command's."""
+
+    def __init__(self, is_whole):
+        self.is_whole = is_whole
+        self.owners = Owners()
+        self.has_folded = False
+
+    def print(self, frame):
+        frames = Frames(frame)
+        if self.is_whole:
+            for one in frames:
+                print_frame(one, "")
+        else:
+            self.print_folded(frames)
+        if frames.error is not None:
+            print("    (%s)" % frames.error)
+
+    def print_folded(self, frames):
+        for one, count in folded(frames, self.owners.of):
+            if count:
+                hint = "" if self.has_folded else "; 'weft bt -v' shows them"
+                print("    (%s%s)" % (count_text(count), hint))
+                self.has_folded = True
+            if one is not None:
+                print_frame(one, called_as(one) if self.owners.of(one) == WEFTS else "")
+
+
+def print_thread(thread_id, printer):
     before = gdb.selected_thread()
     for thread in gdb.selected_inferior().threads():
         if thread.ptid[1] == thread_id:
             try:
                 thread.switch()
-                print_frames(gdb.newest_frame())
+                printer.print(gdb.newest_frame())
             finally:
                 before.switch()
             return
     print("    (its thread %d is not known here: gdb may be in another pid namespace)" % thread_id)
 
 
-def print_chain(task):
+def print_chain(task, printer):
     before = UNWINDER.chosen
     try:
         if UNWINDER.choose(task):
-            print_frames(gdb.newest_frame().older())
+            printer.print(gdb.newest_frame().older())
             return
         worker = task.worker()
         if worker is None:
@@ -309,7 +466,7 @@ def print_chain(task):
         if int(task.runtime.value["is_simulated"]):
             print("    (its thread is simulated)")
         else:
-            print_thread(atomic(worker["thread_id"]))
+            print_thread(atomic(worker["thread_id"]), printer)
     except BROKEN as error:
         print("    (no call chain: %s)" % error)
     finally:
@@ -354,19 +511,23 @@ def find(argument):
 
 
 class WeftBt(gdb.Command):
-    """Prints the call chain of a task: weft bt ID, or of every one: weft bt all."""
+    """Prints the call chain of a task: weft bt [-v] ID, or of every one: weft bt [-v] all.
+
+Of the frames inside weft it shows the public call that the task is in, and counts the others; with
+-v it shows them all. Numbers are those of gdb's frame command after `weft task ID`."""
 
     def __init__(self):
         super().__init__("weft bt", gdb.COMMAND_STACK)
 
     def invoke(self, argument, from_tty):
-        if argument.strip() == "all":
-            tasks = all_tasks()
-        else:
-            tasks = [find(argument.strip())]
-        for task in tasks:
+        words = gdb.string_to_argv(argument)
+        printer = Printer(is_whole=any(word in ("-v", "/v") for word in words))
+        words = [word for word in words if word not in ("-v", "/v")]
+        if len(words) != 1:
+            raise gdb.GdbError("weft: weft bt [-v] ID, or weft bt [-v] all")
+        for task in all_tasks() if words[0] == "all" else [find(words[0])]:
             print(task.line())
-            print_chain(task)
+            print_chain(task, printer)
 
 
 class WeftTask(gdb.Command):
@@ -386,7 +547,65 @@ class WeftTask(gdb.Command):
         print(task.line())
 
 
+class FoldedFrame(gdb.FrameDecorator.FrameDecorator):
+    """A frame in gdb's bt, with what is left out before it."""
+
+    def __init__(self, base, count, called):
+        super().__init__(base)
+        self.base = base
+        self.count = count
+        self.called = called
+
+    def function(self):
+        name = super().function()
+        if isinstance(name, int):
+            name = self.base.inferior_frame().name() or "??"
+        if self.called:
+            name = "%s (now %s)" % (self.called, name)
+        return "%s [and %s]" % (name, count_text(self.count)) if self.count else name
+
+
+class FoldFilter:
+    """Leaves out of gdb's bt what weft bt leaves out."""
+
+    def __init__(self):
+        self.name = "weft"
+        self.priority = 100
+        self.enabled = False
+        gdb.frame_filters[self.name] = self
+
+    def filter(self, frames):
+        owners = Owners()
+        for one, count in folded(frames, lambda each: owners.of(each.inferior_frame())):
+            if one is None:
+                continue  # below the function of a task or thread
+            frame = one.inferior_frame()
+            called = called_as(frame) if owners.of(frame) == WEFTS else ""
+            yield FoldedFrame(one, count, called) if count or called else one
+
+
+FOLD = FoldFilter()
+
+
+class WeftFold(gdb.Command):
+    """Whether gdb's bt leaves out the frames inside weft: weft fold on, weft fold off.
+
+bt -no-filters shows them all the same."""
+
+    def __init__(self):
+        super().__init__("weft fold", gdb.COMMAND_STACK)
+
+    def invoke(self, argument, from_tty):
+        if argument.strip() not in ("on", "off"):
+            raise gdb.GdbError("weft: weft fold on, or weft fold off")
+        FOLD.enabled = argument.strip() == "on"
+
+    def complete(self, text, word):
+        return [each for each in ("on", "off") if each.startswith(text)]
+
+
 Weft()
 WeftTasks()
 WeftBt()
 WeftTask()
+WeftFold()

@@ -43,6 +43,30 @@ static KEPT void *sleeper(void *arg)
     return arg;
 }
 
+/* Functions of the program's may be called as weft's are. */
+static KEPT int weft__of_mine(void)
+{
+    int rc = weft_notify_wait(&never);
+    NO_TAIL_CALL;
+    return rc;
+}
+
+static KEPT int weft_of_mine(void *arg, void **ret_value)
+{
+    int rc = weft__of_mine();
+    *ret_value = arg;
+    return rc;
+}
+
+/* Waits in a function that weft calls. */
+static KEPT void *initialiser(void *arg)
+{
+    static weft_once once = WEFT_ONCE_INIT;
+    int rc = weft_once_get_or_init(&once, weft_of_mine, arg, &arg);
+    NO_TAIL_CALL;
+    return rc < 0 ? NULL : arg;
+}
+
 /* Woken, and not yet on: the one worker has run() to do. */
 static KEPT void *waker_upper(void *arg)
 {
@@ -101,10 +125,13 @@ static int run(void *arg)
     if (weft_spawn_with(&named, sleeper, NULL, NULL) < 0 ||
         weft_spawn_future(NULL, &future, NULL) < 0)
         return 1;
+    named = (weft_spawn_options){.name = "initialiser"};
+    if (weft_spawn_with(&named, initialiser, NULL, NULL) < 0)
+        return 1;
     named = (weft_spawn_options){.name = "runnable"};
     if (weft_spawn_with(&named, waker_upper, NULL, NULL) < 0)
         return 1;
-    while (count_waiting() < count + 3)
+    while (count_waiting() < count + 4)
         if (weft_sleep(WEFT_MS) < 0)
             return 1;
     weft_notify_one(&soon);

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """test_gdb.py PROGRAM SCRIPT: the gdb commands on a live process and on a core file of it.
 
-PROGRAM is tests/gdb/parked.c, SCRIPT tools/weft-gdb.py. Prints what differs; exit status 1 then.
+PROGRAM is tests/gdb/parked.c, linked to either library, SCRIPT tools/weft-gdb.py. Prints what
+differs; exit status 1 then.
 """
 
 import os
@@ -31,16 +32,17 @@ def gdb(arguments, commands):
 
 
 def entry(output, pattern):
-    """The line of a task that matches, and its chain: the names of the functions, innermost first."""
+    """The line of a task that matches, and its chain: the names of the functions, innermost first,
+    and "(N)" for those left out."""
     lines = output.splitlines()
     for i, line in enumerate(lines):
         if line.startswith("task ") and re.search(pattern, line):
             chain = []
             for below in lines[i + 1:]:
-                match = re.match(r"    #\d+ +0x[0-9a-f]+ in (\S+)", below)
+                match = re.match(r"    (?:#\d+ +0x[0-9a-f]+ in (\S+)|\((\d+) frames? of weft)", below)
                 if not match:
                     break
-                chain.append(match.group(1))
+                chain.append(match.group(1) or "(%s)" % match.group(2))
             return line, chain
     return None, []
 
@@ -77,6 +79,28 @@ def check_chains(output, where, innermost):
         check(follows(chain, [innermost, "run"]), "%s: the chain of who runs" % where, output)
 
 
+def is_folded(chain, names):
+    """The names, where "()" is any count of frames, are the chain."""
+    return [re.sub(r"^\(\d+\)$", "()", name) for name in chain] == names
+
+
+def check_folded(output, where, running):
+    check(is_folded(entry(output, r'"the first"')[1],
+                    ["()", "weft_notify_wait", "third", "second", "first", "()"]),
+          "%s: the frames of the program and the call it waits in" % where, output)
+    check(is_folded(entry(output, r'"initialiser"')[1],
+                    ["()", "weft_notify_wait", "weft__of_mine", "weft_of_mine", "()",
+                     "weft_once_get_or_init", "initialiser", "()"]),
+          "%s: frames between the program's are folded, its own called weft_ are not" % where, output)
+    # Also where it has ended in a call of another function.
+    check(is_folded(entry(output, r'"sleeper"')[1], ["()", "weft_sleep", "sleeper", "()"]),
+          "%s: the call stands there by the name that the program knows" % where, output)
+    if "ld-musl" not in output:
+        chain = entry(output, r"runs on worker")[1]
+        check(is_folded(chain[-3:], [running, "run", "()"]), "%s: one that runs" % where, output)
+    check(output.count("shows them") == 1, "%s: how to see them all is said once" % where, output)
+
+
 def core_pattern():
     with open("/proc/sys/kernel/core_pattern", encoding="utf-8") as file:
         return file.read().strip()
@@ -99,12 +123,15 @@ def main(program, script):
     with tempfile.TemporaryDirectory() as folder:
         live = gdb(["--args", program, "3"],
                    ["break stop_here", "run", "source " + script, "weft tasks",
-                    "echo ==== all\\n", "weft bt all",
+                    "echo ==== all\\n", "weft bt -v all",
+                    "echo ==== folded\\n", "weft bt all",
                     "echo ==== one\\n", "python FIRST = min(t.id for t in all_tasks() if t.name() == 'the first')",
                     "python gdb.execute('weft bt %d' % FIRST)",
                     "echo ==== chosen\\n", "python gdb.execute('weft task %d' % FIRST)",
-                    "bt", "weft task", "echo ==== back\\n", "bt 2",
-                    "echo ==== wrong\\n", "weft bt 99999999", "weft bt x",
+                    "bt", "echo ==== filtered\\n", "weft fold on", "bt", "frame function third",
+                    "echo ==== unfiltered\\n", "bt -no-filters", "weft fold off", "bt", "weft fold x",
+                    "weft task", "echo ==== back\\n", "bt 2",
+                    "echo ==== wrong\\n", "weft bt 99999999", "weft bt x", "weft bt /v", "weft bt 1 2",
                     # Memory that makes no sense: the site of one, the context of another, the list.
                     "python SLEEPER = next(t for t in all_tasks() if t.name() == 'sleeper')",
                     "python OTHER = next(t for t in all_tasks() if t.id == FIRST)",
@@ -118,15 +145,28 @@ def main(program, script):
         part = dict(zip(parts[1::2], parts[2::2]))
         check_tasks(parts[0], "live", True)
         check_chains(part.get("all", ""), "live", "stop_here")
+        check_folded(part.get("folded", ""), "live", "stop_here")
         one = part.get("one", "")
         check(follows(entry(one, r'"the first"')[1], ["third", "second", "first"]), "weft bt ID", live)
         check(len(re.findall(r"^task ", one, re.M)) == 1, "weft bt ID shows one task", one)
         chosen = part.get("chosen", "")
         check(re.search(r"in third \(depth=(?:depth@entry=)?101\).*in second \(depth=(?:depth@entry=)?100\)", chosen, re.S) is not None,
               "bt of a chosen task shows arguments", chosen)
+        filtered = part.get("filtered", "")
+        levels = dict((name, int(level)) for level, name in re.findall(
+            r"^#(\d+) +(?:0x[0-9a-f]+ in )?(\w+)", filtered.split("\n#0", 1)[-1], re.M))
+        check("weft_notify_wait [and" in filtered and "weft__wait_for" not in filtered and
+              "fiber_main" not in filtered, "weft fold on: bt leaves out frames inside weft", filtered)
+        check(levels.get("third", -1) == levels.get("weft_notify_wait", -1) + 1 and
+              "#%d " % levels.get("third", -1) in one, "frames keep their numbers", filtered + one)
+        unfiltered = part.get("unfiltered", "")
+        check(len(re.findall(r" weft__wait_for ", unfiltered)) == 2 and
+              len(re.findall(r" fiber_main ", unfiltered)) == 2, "weft fold off", unfiltered)
+        check("weft fold on, or" in unfiltered, "weft fold x is refused", unfiltered)
         check("third" not in part.get("back", "third"), "bt is the thread's again", live)
         wrong = part.get("wrong", "")
-        check("no task 99999999 lives" in wrong and "is no id of a task" in wrong,
+        check("no task 99999999 lives" in wrong and "is no id of a task" in wrong and
+              wrong.count("or weft bt [-v] all") == 2,
               "wrong ids are named", wrong)
 
         broken = part.get("broken", "")
@@ -146,10 +186,12 @@ def main(program, script):
         if core is None:
             print("not on a core: the kernel hands cores to %s" % core_pattern())
             return 1 if failures else 0
-        post = gdb([program, core], ["source " + script, "weft tasks", "echo ==== all\\n", "weft bt all"])
-        parts = post.split("==== all\n")
+        post = gdb([program, core], ["source " + script, "weft tasks", "echo ==== all\\n", "weft bt -v all",
+                                     "echo ==== folded\\n", "weft bt all"])
+        parts = re.split(r"==== \w+\n", post)
         check_tasks(parts[0], "core", True)
-        check_chains(parts[-1], "core", "__GI_abort")
+        check_chains(parts[1], "core", "__GI_abort")
+        check_folded(parts[-1], "core", "__GI_abort")
     print("%d failures" % len(failures))
     return 1 if failures else 0
 
