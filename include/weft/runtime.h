@@ -332,11 +332,11 @@ WEFT_API int weft_metrics_get(weft_handle *h, weft_metrics *ret_metrics);
  * The tasks go on meanwhile: one that waits is held for the few microseconds in which its chain is
  * read, and one that runs is asked for its chain by a signal to its worker, SIGURG, unless the
  * program has a handler for that. One in a system call that every signal ends (a sleep, poll(),
- * ...) is not asked: the place of the call is told instead. Other calls go on after the signal, but
- * those with a time limit (SO_RCVTIMEO) may fail with EINTR; calls of weft do not. One that does
- * not answer in 50 ms is said not to. On valgrind, whose idea of where a thread stands a signal
- * spoils, none is asked. Tasks that begin or end meanwhile may be in it or not; each of the others
- * is in it once.
+ * ...) is not asked: the place of the call is told, and that this is all that is known. Other calls
+ * go on after the signal, but those with a time limit (SO_RCVTIMEO) may fail with EINTR; calls of
+ * weft do not. One that does not answer in 50 ms is said not to. On valgrind, whose idea of where a
+ * thread stands a signal spoils, none is asked. Tasks that begin or end meanwhile may be in it or
+ * not; each of the others is in it once.
  *
  *   h       whose tasks; NULL: those of the caller's runtime
  *   fd      written to with the thread blocked until it takes all; one that is non-blocking, and

@@ -251,8 +251,8 @@ static WEFT__NOINLINE void trace_running(struct dump *d, struct weft__task *t, i
     if (rc == 0 || rc == -ESRCH || (rc == -EINTR && has_moved))
         return;
     int n = snprintf(line, sizeof line - 1, "    (%s)",
-                     rc == -EBUSY        ? "no call chain: SIGURG is the program's"
-                     : rc == -EINTR      ? "no call chain: a signal would end the call it is in"
+                     rc == -EBUSY   ? "no call chain: SIGURG is the program's"
+                     : rc == -EINTR ? "only the place of the call is known: a signal would end it"
                      : rc == -EOPNOTSUPP ? "no call chain: valgrind runs the program"
                                          : "no call chain: its thread does not answer");
     put_line(d, line, (size_t)n);
