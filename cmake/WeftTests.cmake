@@ -540,6 +540,27 @@ if(NOT WEFT_TEST_UNDER)
     target_link_libraries(gdb_parked_shared PRIVATE weft)
 endif()
 
+# Names of functions in reports, in programs linked in several ways.
+if(NOT WEFT_TEST_UNDER)
+    add_library(weft_test_named SHARED ${tests_dir}/names/library.c)
+    weft_test_common(weft_test_named)
+    set(programs "")
+    foreach(way pie no_pie stripped shared)
+        set(target named_${way})
+        add_executable(${target} ${tests_dir}/names/named.c)
+        weft_test_common(${target})
+        target_link_libraries(${target} PRIVATE
+            weft_test_named $<IF:$<STREQUAL:${way},shared>,weft,weft_static>)
+        list(APPEND programs $<TARGET_FILE:${target}>)
+    endforeach()
+    target_compile_options(named_no_pie PRIVATE -fno-pie)
+    target_link_options(named_no_pie PRIVATE -no-pie)
+    target_link_options(named_stripped PRIVATE -s)
+    weft_script_test(NAME api.names LABEL api
+        COMMAND ${Python3_EXECUTABLE} ${tests_dir}/names/test_names.py
+                $<TARGET_FILE:weft_test_named> ${programs})
+endif()
+
 # Calls that fail, see tools/sweep-faults: those that have found a bug, and samples.
 if(NOT WEFT_TEST_UNDER OR WEFT_TEST_UNDER STREQUAL "address")
     set(sweep ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tools/sweep-faults ${PROJECT_BINARY_DIR})

@@ -316,18 +316,20 @@ WEFT_API int weft_metrics_get(weft_handle *h, weft_metrics *ret_metrics);
  * Writes what every task of a runtime is doing to fd, as text:
  *
  *     task 17 "session" (fiber) waits for 1200 ms on mpsc recv, spawned at main.c:40 in serve
- *         #0 libweft.so.0+0x1f29c
+ *         #0 weft__sched_park+0x234 (libweft.so.0+0x1f29c)
  *         #1 weft_mpsc_recv+0x5a (libweft.so.0+0x2318a)
- *         #2 server+0x1187
+ *         #2 next_order+0x17 (server+0x1187)
  *     task 18 (fiber) waits for 1200 ms on mpsc recv, spawned at main.c:40 in serve
  *         as task 17
  *     task 19 (fiber, background) runs on worker 1, spawned at main.c:52 in main
  *         #0 ...
  *
  * The waiting time is as exact as its worker looks at the clock, mostly to a millisecond or two.
- * Under the line stands the call chain of a fiber, innermost call first; addr2line and gdb know the
- * places without a name. Two of one chain refer to the first. Of a future there is no chain, of
- * threads (blocking jobs, bodies of weft_block_on() on their caller's thread) neither.
+ * Under the line stands the call chain of a fiber, innermost call first. Functions that are static
+ * or hidden are named where the file of the program or library is there, as it was loaded, and not
+ * stripped; it is read for that. addr2line and gdb take the place in brackets, or without a name.
+ * Two of one chain refer to the first. Of a future there is no chain, of threads (blocking jobs,
+ * bodies of weft_block_on() on their caller's thread) neither.
  *
  * The tasks go on meanwhile: one that waits is held for the few microseconds in which its chain is
  * read, and one that runs is asked for its chain by a signal to its worker, SIGURG, unless the

@@ -48,6 +48,7 @@ struct dump {
     bool is_log;
     enum weft_log_level level;
     struct cache *cache;
+    struct weft__names *names;
     size_t buffered;
     bool is_refused; /* the descriptor has not taken something: it gets no more */
     weft_dump_options options;
@@ -157,13 +158,13 @@ static uint64_t mix(uint64_t x)
 static const char *symbol(struct dump *d, const void *address, char *buf)
 {
     if (d->cache == NULL) {
-        (void)weft__sys_symbol(address, buf, SYMBOL_BYTES);
+        (void)weft__names_symbol(d->names, address, buf, SYMBOL_BYTES);
         return buf;
     }
     struct symbol *s = &d->cache->symbol[mix((uintptr_t)address) % SYMBOLS];
     if (s->address != address) {
         s->address = address;
-        (void)weft__sys_symbol(address, s->name, sizeof s->name);
+        (void)weft__names_symbol(d->names, address, s->name, sizeof s->name);
     }
     return s->name;
 }
@@ -286,9 +287,11 @@ static void dump_one(struct weft__task *t, void *arg)
 
 int64_t weft__sched_dump(struct weft__sched *s, int fd, const weft_dump_options *options)
 {
+    struct weft__names names = {NULL};
     struct dump d = {.sched = s,
                      .now_ns = weft__clock_now(&s->core.clock),
                      .fd = fd,
+                     .names = &names,
                      .cache = weft__calloc(1, sizeof *d.cache)};
     if (options)
         d.options = *options;
@@ -296,12 +299,17 @@ int64_t weft__sched_dump(struct weft__sched *s, int fd, const weft_dump_options 
     if (d.cache)
         flush(&d);
     weft__free(d.cache);
+    weft__names_forget(&names);
     return d.count;
 }
 
-void weft__dump_log(enum weft_log_level level, struct weft__sched *s, struct weft__task *t)
+void weft__dump_log(enum weft_log_level level, struct weft__sched *s, struct weft__task *t,
+                    struct weft__names *names)
 {
-    struct dump d = {
-        .sched = s, .now_ns = weft__clock_now(&s->core.clock), .is_log = true, .level = level};
+    struct dump d = {.sched = s,
+                     .now_ns = weft__clock_now(&s->core.clock),
+                     .is_log = true,
+                     .level = level,
+                     .names = names};
     dump_one(t, &d);
 }

@@ -29,7 +29,7 @@
 struct survey {
     struct weft__sched *sched;
     size_t waiting, runnable, reachable;
-    bool print;
+    struct weft__names *print; /* for names of addresses; NULL: nothing is written */
 };
 
 static void survey_one(struct weft__task *t, void *arg)
@@ -39,7 +39,7 @@ static void survey_one(struct weft__task *t, void *arg)
     if (state & WEFT__TASK_DONE)
         return;
     if (v->print) {
-        weft__dump_log(WEFT_LOG_ERROR, v->sched, t);
+        weft__dump_log(WEFT_LOG_ERROR, v->sched, t, v->print);
         return;
     }
     if (!(state & WEFT__TASK_PARKED))
@@ -78,6 +78,7 @@ void weft__sched_check_deadlock(struct weft__sched *s)
     }
     if (runs == s->deadlock_reported_at || weft__sched_is_quiescent(s))
         return;
+    struct weft__names names = {NULL};
     struct survey v = {.sched = s};
     weft__slab_walk(s->core.slab, survey_one, &v);
     if (v.runnable || v.reachable || v.waiting == 0)
@@ -89,8 +90,9 @@ void weft__sched_check_deadlock(struct weft__sched *s)
         "thread inside a runtime is left that could wake one:",
         v.waiting, s->core.name);
     weft__callback_returned(&s->core);
-    v.print = true;
+    v.print = &names;
     weft__slab_walk(s->core.slab, survey_one, &v);
+    weft__names_forget(&names);
 }
 
 /* ---- stuck workers ---- */
@@ -112,6 +114,7 @@ static struct weft__task *stuck_task(struct weft__worker *w, uint64_t tick)
 
 static void report(struct weft__sched *s, struct weft__worker *w, uint64_t tick, uint64_t age_ns)
 {
+    struct weft__names names = {NULL};
     struct weft__task *t = stuck_task(w, tick);
     if (t == NULL)
         return;
@@ -120,7 +123,8 @@ static void report(struct weft__sched *s, struct weft__worker *w, uint64_t tick,
               "waiting; other tasks go on beside it:",
               w->index, (unsigned long long)(age_ns / WEFT_MS));
     weft__callback_returned(&s->core);
-    weft__dump_log(WEFT_LOG_WARN, s, t);
+    weft__dump_log(WEFT_LOG_WARN, s, t, &names);
+    weft__names_forget(&names);
     weft__a64_add_relaxed(&s->stuck_reports, 1);
     weft__task_unref(t);
 }

@@ -20,6 +20,7 @@
 #include "sched/runq.h"
 #include "sys/linger.h"
 #include "sys/lock.h"
+#include "sys/names.h"
 #include "task/slab.h"
 #include "task/state.h"
 #include "task/task.h"
@@ -397,6 +398,7 @@ void weft__sched_check_deadlock(struct weft__sched *s);
 /* What weft_dump_with() writes; returns how many tasks. */
 int64_t weft__sched_dump(struct weft__sched *s, int fd, const weft_dump_options *options);
 /* The same for one task, on which the caller holds a reference, to the log. */
-void weft__dump_log(enum weft_log_level level, struct weft__sched *s, struct weft__task *t);
+void weft__dump_log(enum weft_log_level level, struct weft__sched *s, struct weft__task *t,
+                    struct weft__names *names);
 
 #endif

@@ -253,6 +253,18 @@ int weft__sys_interface_index(const char *name, uint32_t *ret)
     return 0;
 }
 
+int weft__sys_open_to_read(const char *path)
+{
+    return RETRY(weft__sys_table.open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+}
+
+ssize_t weft__sys_pread(int fd, void *buf, size_t len, uint64_t at)
+{
+    if (at > INT64_MAX - len || (uint64_t)(off_t)at != at)
+        return 0; /* no file is that long */
+    return RETRY(weft__sys_table.pread(fd, buf, len, (off_t)at));
+}
+
 ssize_t weft__sys_read_file(const char *path, char *buf, size_t cap)
 {
     if (cap == 0)

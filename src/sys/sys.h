@@ -161,9 +161,14 @@ void weft__sys_signal_unblock(int signo);
 int weft__sys_signal_thread(int thread_id, int signo); /* -ESRCH: it has ended */
 
 /* "function+0x1f (libx.so+0x12ab)" for a return address; "libx.so+0x12ab" where the loader knows no
- * name; the bare number at worst. Returns its length, at most cap - 1. */
+ * name; the bare number at worst. The second number is the one that addr2line takes. Returns its
+ * length, at most cap - 1. See also names.h. */
 size_t weft__sys_symbol(const void *return_address, char *buf, size_t cap);
 
+/* For reading alone; does not block for a file that is none. */
+int weft__sys_open_to_read(const char *path);
+/* At a place of a file, wherever it is read otherwise; 0 at the end. */
+ssize_t weft__sys_pread(int fd, void *buf, size_t len, uint64_t at);
 /* Whole contents of a small file into buf, NUL-terminated; length or error. */
 ssize_t weft__sys_read_file(const char *path, char *buf, size_t cap);
 

@@ -77,6 +77,7 @@ struct weft__sys_table weft__sys_table = {
     .close = close,
     .fcntl = real_fcntl,
     .read = read,
+    .pread = pread,
     .write = write,
     .readv = readv,
     .writev = writev,

@@ -45,6 +45,7 @@ struct weft__sys_table {
     int (*close)(int fd);
     int (*fcntl)(int fd, int cmd, int arg);
     ssize_t (*read)(int fd, void *buf, size_t len);
+    ssize_t (*pread)(int fd, void *buf, size_t len, off_t offset);
     ssize_t (*write)(int fd, const void *buf, size_t len);
     ssize_t (*readv)(int fd, const struct iovec *iov, int count);
     ssize_t (*writev)(int fd, const struct iovec *iov, int count);

@@ -1,5 +1,6 @@
 #include "task/panic.h"
 
+#include "sys/names.h"
 #include "sys/sys.h"
 #include "task/cancel.h"
 #include "task/ending.h"
@@ -197,20 +198,25 @@ void weft_panic_free(weft_panic_info *info)
 }
 
 #define FRAMES_REPORTED 8
+#define FRAME_BYTES 120 /* of a name */
 
 void weft__panic_report(const weft_panic_info *info, const char *what)
 {
     const weft_site *site = info->site;
+    /* All of them first: the user's function that the log has may end the task. */
+    size_t count = info->frame_count < FRAMES_REPORTED ? info->frame_count : FRAMES_REPORTED;
+    char name[FRAMES_REPORTED][FRAME_BYTES];
+    struct weft__names names = {NULL};
+    for (size_t i = 0; i < count; i++)
+        (void)weft__names_symbol(&names, info->frames[i], name[i], sizeof name[i]);
+    weft__names_forget(&names);
     weft__log(WEFT_LOG_ERROR, "panic %s: task %llu%s%s%s: %s%s (at %s:%d in %s)%s", what,
               (unsigned long long)info->task_id, info->task_name[0] ? " \"" : "", info->task_name,
               info->task_name[0] ? "\"" : "", info->has_payload ? "(payload)" : "", info->message,
               site ? site->file : "?", site ? site->line : 0, site ? site->func : "?",
               info->frame_count > 0 ? ":" : "");
-    for (size_t i = 0; i < info->frame_count && i < FRAMES_REPORTED; i++) {
-        char name[120];
-        (void)weft__sys_symbol(info->frames[i], name, sizeof name);
-        weft__log(WEFT_LOG_ERROR, "    #%zu %s", i, name);
-    }
+    for (size_t i = 0; i < count; i++)
+        weft__log(WEFT_LOG_ERROR, "    #%zu %s", i, name[i]);
 }
 
 void weft__panic_unhandled(struct weft__core *core, const weft_panic_info *info, const char *what)

@@ -24,7 +24,7 @@ extern struct weft__sys_table weft__sys_table __attribute__((weak));
     X(alloc) X(mmap) X(munmap) X(mprotect) X(madvise) X(mincore) X(thread) X(futex_wait)          \
     X(prctl) X(affinity) X(getrandom) X(sigaltstack) X(epoll_create) X(epoll_add)                 \
     X(epoll_wait) X(epoll_pwait2) X(eventfd) X(event_read) X(event_write) X(open) X(close)        \
-    X(getfl) X(setfl) X(read) X(write) X(readv) X(writev) X(socket) X(bind) X(listen)             \
+    X(getfl) X(setfl) X(read) X(pread) X(write) X(readv) X(writev) X(socket) X(bind) X(listen)    \
     X(accept) X(connect) X(recv) X(send) X(sendmsg) X(shutdown) X(getsockopt)                     \
     X(setsockopt) X(getsockname) X(getpeername)
 /* clang-format on */
@@ -422,6 +422,14 @@ static ssize_t fault_read(int fd, void *buf, size_t len)
     return done(fd, n, s);
 }
 
+static ssize_t fault_pread(int fd, void *buf, size_t len, off_t offset)
+{
+    bool s;
+    if (transfer_fails(KIND_pread, fd, &s))
+        return -1;
+    return real.pread(fd, buf, cut(len, s), offset);
+}
+
 static ssize_t fault_write(int fd, const void *buf, size_t len)
 {
     bool s;
@@ -658,6 +666,7 @@ static void replace_all(void)
     t->close = fault_close;
     t->fcntl = fault_fcntl;
     t->read = fault_read;
+    t->pread = fault_pread;
     t->write = fault_write;
     t->readv = fault_readv;
     t->writev = fault_writev;
