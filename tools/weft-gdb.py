@@ -295,26 +295,29 @@ class Owners:
         self.sources = tuple(each + os.sep for each in folders if os.path.dirname(each) != each)
 
     def of(self, frame):
-        function = frame.function()
-        key = (frame.pc(), function.symtab.filename if function and function.symtab else None,
-               frame.name())
+        key = (frame.pc(), frame.name())
         if key not in self.known:
-            self.known[key] = self.look(frame.pc(), function, frame.name() or "")
+            self.known[key] = self.look(frame)
         return self.known[key]
 
-    def look(self, pc, function, name):
-        library = gdb.solib_name(pc) or ""
+    def look(self, frame):
+        library = gdb.solib_name(frame.pc()) or ""
         if WEFT_OBJECT.search(library):
             return WEFTS
-        if function is not None and function.symtab is not None:
-            path = os.path.normpath(function.symtab.fullname())
+        name = frame.name() or ""
+        # Of a function in assembly there is but the file of its lines. Of others that may be the
+        # file of what is inlined.
+        symbol = frame.function()
+        symtab = symbol.symtab if symbol is not None else frame.find_sal().symtab
+        if symtab is not None:
+            path = os.path.normpath(symtab.fullname())
             if path.startswith(self.sources):
                 return WEFTS
             # Functions of a public header lie in the program.
             if re.search(r"/weft/\w+\.h$", path) and name.startswith("weft_"):
                 return WEFTS
         elif name.startswith("weft__"):
-            return WEFTS  # of the assembler
+            return WEFTS  # of the assembler, without its lines
         return SYSTEMS if SYSTEM_OBJECT.search(library) else USERS
 
 
