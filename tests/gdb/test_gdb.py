@@ -156,7 +156,8 @@ def main(program, script):
         levels = dict((name, int(level)) for level, name in re.findall(
             r"^#(\d+) +(?:0x[0-9a-f]+ in )?(\w+)", filtered.split("\n#0", 1)[-1], re.M))
         check(re.search(r"weft_notify_wait (\(now \w+\) )?\[and", filtered) is not None and
-              "weft__wait_for" not in filtered and "fiber_main" not in filtered, "weft fold on: bt leaves out frames inside weft", filtered)
+              "weft__wait_for" not in filtered and "fiber_main" not in filtered,
+              "weft fold on: bt leaves out frames inside weft", filtered)
         check(levels.get("third", -1) == levels.get("weft_notify_wait", -1) + 1 and
               "#%d " % levels.get("third", -1) in one, "frames keep their numbers", filtered + one)
         unfiltered = part.get("unfiltered", "")
