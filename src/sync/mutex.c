@@ -153,7 +153,7 @@ int weft_mutex_lock(weft_mutex *mutex)
     if (WEFT__UNLIKELY(rc < 0))
         return rc;
     struct weft__mutex *m = weft__mutex_of(mutex);
-    return WEFT__LIKELY(weft__mutex_try(m)) ? 0 : lock_slow(m);
+    return WEFT__LIKELY(weft__mutex_try(m)) ? 0 : weft__stay_for(lock_slow(m));
 }
 
 int weft_mutex_try_lock(weft_mutex *m)

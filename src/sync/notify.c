@@ -263,7 +263,7 @@ int weft_notify_wait(weft_notify *notify)
     int rc = weft__wait_begin("weft_notify_wait", WEFT__CALLER);
     if (rc < 0)
         return rc;
-    return was_called(n, calls) || take_remembered(n) ? 0 : wait_slow(n, calls);
+    return was_called(n, calls) || take_remembered(n) ? 0 : weft__stay_for(wait_slow(n, calls));
 }
 
 int weft_notify_try_wait(weft_notify *n)

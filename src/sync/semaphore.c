@@ -234,7 +234,7 @@ static inline int acquire(const char *call, weft_semaphore *s, size_t n, const v
     if (WEFT__UNLIKELY(n > WEFT_SEMAPHORE_MAX))
         return weft__misuse(call, -EINVAL, too_many, caller);
     rc = try_some(s, n);
-    return WEFT__LIKELY(rc != -EAGAIN) ? rc : acquire_slow(s, n);
+    return WEFT__LIKELY(rc != -EAGAIN) ? rc : weft__stay_for(acquire_slow(s, n));
 }
 
 static int try_acquire(const char *call, weft_semaphore *s, size_t n, const void *caller)

@@ -252,7 +252,7 @@ int weft_await(weft_future *f)
     int rc = weft__wait_begin("weft_await", WEFT__CALLER);
     if (rc < 0)
         return rc;
-    return weft__wait_for(f);
+    return weft__stay_for(weft__wait_for(f));
 }
 
 static int invalid_poll(weft_future *f, weft_waker *waker)

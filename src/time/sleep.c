@@ -73,19 +73,21 @@ static int sleep_until(const char *call, uint64_t now_ns, uint64_t deadline_ns, 
 int weft_sleep(uint64_t duration_ns)
 {
     uint64_t now_ns = weft__now_for(duration_ns);
-    return sleep_until("weft_sleep", now_ns, weft__add_sat(now_ns, duration_ns), 0, WEFT__CALLER);
+    return weft__stay_for(
+        sleep_until("weft_sleep", now_ns, weft__add_sat(now_ns, duration_ns), 0, WEFT__CALLER));
 }
 
 int weft_sleep_slack(uint64_t duration_ns, uint64_t slack_ns)
 {
     uint64_t now_ns = weft__now_for(duration_ns);
-    return sleep_until("weft_sleep_slack", now_ns, weft__add_sat(now_ns, duration_ns), slack_ns,
-                       WEFT__CALLER);
+    return weft__stay_for(sleep_until("weft_sleep_slack", now_ns,
+                                      weft__add_sat(now_ns, duration_ns), slack_ns, WEFT__CALLER));
 }
 
 int weft_sleep_until(uint64_t deadline_ns)
 {
-    return sleep_until("weft_sleep_until", weft__now(), deadline_ns, 0, WEFT__CALLER);
+    return weft__stay_for(
+        sleep_until("weft_sleep_until", weft__now(), deadline_ns, 0, WEFT__CALLER));
 }
 
 /* ---- timers as futures ---- */
