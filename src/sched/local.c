@@ -316,8 +316,8 @@ static void park_plainly(struct weft__task *self, uint64_t deadline_ns)
 }
 
 /* By a driver whose sets have nothing to run. Those that it has moved away from it drives no
- * more. */
-static void park_listening(struct weft__task *self, uint64_t deadline_ns)
+ * more. False: there is something by now, or a timer is due. */
+static bool park_listening(struct weft__task *self, uint64_t deadline_ns)
 {
     struct weft__clock *clock = &self->core->clock; /* that of its sets, too */
     bool has_work = false;
@@ -332,10 +332,12 @@ static void park_listening(struct weft__task *self, uint64_t deadline_ns)
         if (next_ns < deadline_ns)
             deadline_ns = next_ns;
     }
-    if (!has_work && (deadline_ns == WEFT_NEVER || deadline_ns > weft__clock_now(clock)))
+    bool parks = !has_work && (deadline_ns == WEFT_NEVER || deadline_ns > weft__clock_now(clock));
+    if (parks)
         park_plainly(self, deadline_ns);
     for (struct weft__driving *d = innermost(self); d; d = outer(d))
         stop_listening(d->set, self);
+    return parks;
 }
 
 /* The others of the driver's runtime have a turn, sockets and timers included. */
@@ -347,6 +349,15 @@ static void give_turn(struct weft__task *self)
     self->core->ops->yield(self);
 }
 
+/* It does not leave its worker, as others that park do, as long as its budget lasts. */
+static void go_on(struct weft__task *self)
+{
+    if (self->budget > 1)
+        self->budget--;
+    else
+        give_turn(self);
+}
+
 void weft__local_park_until(struct weft__task *self, uint64_t deadline_ns)
 {
     while (!must_end(self)) {
@@ -355,16 +366,12 @@ void weft__local_park_until(struct weft__task *self, uint64_t deadline_ns)
         if (must_end(self))
             return;
         if (is_notified(self)) {
-            /* What it waits for may have come. It does not leave its worker, as others that park
-             * do, as long as its budget lasts. */
-            if (self->budget > 1)
-                self->budget--;
-            else
-                give_turn(self);
+            go_on(self); /* what it waits for may have come */
             return;
         }
         if (!more) {
-            park_listening(self, deadline_ns);
+            if (!park_listening(self, deadline_ns))
+                go_on(self); /* what is due each time it looks keeps the others waiting no longer */
             return;
         }
         give_turn(self);

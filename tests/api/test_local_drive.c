@@ -623,6 +623,53 @@ static void wakes_for_nothing_keep_nobody_from_running(struct test_env *env)
     gate_fini(&p.gate);
 }
 
+/* ---- timers that are due whenever the driver looks ---- */
+
+static int pending_for_a_while(weft_future *f, weft_waker *waker)
+{
+    (void)f;
+    (void)waker;
+    uint64_t until_ns = weft_now() + 20 * WEFT_US;
+    while (weft_now() < until_ns)
+        continue;
+    return WEFT_PENDING;
+}
+
+static void *set_has_run(void *arg)
+{
+    atomic_store((atomic_bool *)arg, true);
+    return NULL;
+}
+
+/* Waits for what is due by the time that it waits, until the flag is set. */
+static void *wait_for_what_is_due(void *arg)
+{
+    static const weft_future_ops ops = {pending_for_a_while, never_pending, "a while"};
+    weft_future f = {&ops};
+    weft_case c[] = {weft_case_sleep(5 * WEFT_US), weft_case_future(&f)};
+    for (int i = 0; i < 4000 && !atomic_load((atomic_bool *)arg); i++)
+        CHECK_EQ(weft_select_biased(c, 2), 0);
+    EXPECT(atomic_load((atomic_bool *)arg));
+    return NULL;
+}
+
+static void *busy_body(void *arg)
+{
+    weft_task *other;
+    CHECK_EQ(weft_spawn(set_has_run, arg, &other), 0);
+    (void)join_body(spawn_local(wait_for_what_is_due, arg));
+    return join_body(other);
+}
+
+static void timers_that_are_due_keep_nobody_from_running(struct test_env *env)
+{
+    (void)env;
+    atomic_bool has_run = false;
+    weft_local_set *set = set_create();
+    EXPECT_EQ(run_until(set, busy_body, &has_run), NULL);
+    set_destroy(set);
+}
+
 /* ---- a driver that is moved to another thread ---- */
 
 struct mover {
@@ -1228,6 +1275,7 @@ TEST_MAIN(IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
           IN_TASK(a_pinned_task_drives), ON_MAIN(a_body_leaves_the_runtime_of_its_thread),
           IN_BODY(wakes_for_nothing_keep_nobody_from_running),
           PLAIN(wakes_for_nothing_keep_nobody_from_running),
+          IN_BODY(timers_that_are_due_keep_nobody_from_running),
           PLAIN(a_driver_that_has_moved_is_told_so),
           PLAIN(a_driver_that_has_moved_drives_another_set),
           PLAIN(a_set_goes_whose_task_drives_another),
