@@ -68,8 +68,11 @@ struct weft_case {
  * WEFT_PENDING, and the future may be registered with what it waits for: what that assigns to it
  * meanwhile (a permit, a slot, a turn) nobody else gets until it is polled or cancelled. Before its
  * memory goes, and before the task ends, it is to be selected or awaited again until it completes,
- * or given to weft_case_cancel() (in a WEFT_DEFER, if the task may panic or be unwound). Once it
- * has completed, further selects leave the case alone, and its memory may go.
+ * or given to weft_case_cancel() (in a WEFT_DEFER, if the task may panic or be unwound). Where
+ * no task, job or body waits (a thread inside weft_enter(), weft_block_in_place(), or no runtime),
+ * by this same case, or a copy in its place: it refers to what the thread waited as, and so to the
+ * runtime, until then. Once it has completed, further selects leave the case alone, and its memory
+ * may go.
  */
 WEFT_API weft_case weft_case_future(weft_future *f);
 

@@ -46,9 +46,10 @@ weft_case weft_case_else(void)
     return case_of_kind(WEFT__CASE_ELSE);
 }
 
-/* What a thread waits as ends with the wait, or when the thread leaves the runtime. A future of the
- * caller's that is left pending may have its waker longer than that: the case, in arg[1], keeps it
- * until the future has another one (NULL: none). */
+/* What a plain thread waits as ends with the wait, or when the thread leaves the runtime. A future
+ * of the caller's that is left pending may have its waker longer than that: the case, in arg[1],
+ * keeps it until the future has another one (NULL: none). Not so of tasks, jobs and bodies, which
+ * end after their selects: another case, or an await, may complete what they leave pending. */
 static WEFT__NOINLINE void change_waker(weft_case *c, weft_waker *waker)
 {
     weft_waker *former = c->arg[1].ptr;
@@ -63,7 +64,7 @@ static WEFT__NOINLINE void change_waker(weft_case *c, weft_waker *waker)
 
 static inline void keep_waker(weft_case *c, weft_waker *waker)
 {
-    bool is_threads = waker && weft__task_of_waker(waker)->kind > WEFT__TASK_FUTURE;
+    bool is_threads = waker && weft__task_of_waker(waker)->kind == WEFT__TASK_THREAD;
     if (c->kind == WEFT__CASE_BORROWED && WEFT__UNLIKELY(is_threads || c->arg[1].ptr))
         change_waker(c, is_threads ? waker : NULL);
 }

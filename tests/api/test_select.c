@@ -891,6 +891,25 @@ static void a_pending_waker_outlives_the_runtime(struct test_env *env)
     CHECK_EQ(p[0].cancels, 1);
 }
 
+/* As a case says of its own: selected again or awaited, by whatever means, until it completes. */
+static void *await_what_is_left(void *arg)
+{
+    struct probe p[2];
+    (void)select_beside(p, weft_select);
+    probe_set(&p[0], 3);
+    CHECK_EQ(weft_await(&p[0].future), 3);
+    return arg;
+}
+
+/* The harness has the runtime's descriptors closed in the end, which are its last memory. */
+static void awaiting_what_a_body_has_left_pending_leaves_nothing(struct test_env *env)
+{
+    (void)await_what_is_left(env);
+    weft_task *job;
+    CHECK_EQ(weft_spawn_blocking(await_what_is_left, env, &job), 0);
+    CHECK_EQ(test_join_kind(job), WEFT_OUTCOME_VALUE);
+}
+
 static void *release_from_thread(void *arg)
 {
     (void)weft_sleep(WEFT_MS);
@@ -1191,6 +1210,7 @@ TEST_MAIN(IN_TASK(sel_01_one_wins_and_the_losers_are_cancelled),
           ON_MAIN_ON(a_thread_without_a_runtime_blocks, TEST_MT1), IN_TASK(misuse_is_reported),
           PLAIN(what_a_thread_leaves_pending_keeps_its_waker),
           PLAIN(a_pending_waker_outlives_the_runtime),
+          IN_BODY(awaiting_what_a_body_has_left_pending_leaves_nothing),
           IN_TASK(a_case_that_is_left_alone_needs_no_future),
           IN_TASK(a_try_finds_what_is_ready_without_a_budget),
           IN_TASK(a_try_of_what_is_always_ready_ends), IN_TASK(a_start_that_fails_is_a_result),
