@@ -145,11 +145,13 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_listen_addr(const weft_tcp_listen_options 
  * Accepts a connection.
  *
  * Returns 0 with the connection, or an error of the wait. Connections that the peer gave up before
- * they were accepted are skipped. When descriptors or memory run out (EMFILE, ENFILE, ENOBUFS,
- * ENOMEM) the listener tries again every 10 to 500 ms, with one line in the log, until it succeeds;
- * or, with options.report_exhaustion and where time is switched off, the error is returned: try
- * again later. -ENOMEM, and -ENOSPC (fs.epoll.max_user_watches), are returned also when the
- * connection was accepted but could not be kept, which closes it.
+ * they were accepted are skipped. When descriptors, memory or epoll's watches run out (EMFILE,
+ * ENFILE, ENOBUFS, ENOMEM; ENOSPC: fs.epoll.max_user_watches) the listener tries again every 10 to
+ * 500 ms, with one line in the log, until it succeeds; or, with options.report_exhaustion and where
+ * time is switched off, the error is returned: try again later. The connection waits meanwhile, in
+ * the kernel's queue, or in the listener if the want was met after it had left that; it is closed
+ * with the listener if nobody has accepted it by then. (Tasks that meet ENOMEM or ENOSPC on one
+ * listener at the same moment, on several workers, may lose all but one of theirs.)
  * -EPERM outside a runtime, or with I/O switched off (both logged): it stays in the queue.
  *
  * May suspend. Cancellation: safe: no connection is lost, the next accept gets it.
@@ -164,10 +166,9 @@ WEFT_API WEFT_MUST_CHECK int weft_tcp_accept_from(weft_tcp_listener *l, weft_tcp
 /* Without waiting: -EAGAIN when there is none; exhaustion is returned always. Any thread of a
  * runtime; never suspends. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn);
-/* weft_tcp_accept() as a future, and as a case of a select: when descriptors or memory run out it
- * stays pending and tries again by itself, likewise. l and ret_conn are borrowed until it has
- * completed or was cancelled; a connection is accepted by a poll that returns 0, and by nothing
- * else. */
+/* weft_tcp_accept() as a future, and as a case of a select: on exhaustion it stays pending and
+ * tries again by itself, likewise. l and ret_conn are borrowed until it has completed or was
+ * cancelled; a connection is accepted by a poll that returns 0, and by nothing else. */
 typedef struct weft_tcp_accept_future {
     weft_future future;
     void *opaque[13];

@@ -179,6 +179,7 @@ int weft__source_open_on(struct weft__driver *d, int fd, enum weft__source_kind 
     note_ops(kind, ops);
     s->is_finished = false;
     weft__a32_store_relaxed(&s->in_exhaustion, 0);
+    weft__a32_store_relaxed(&s->kept_fd, 0);
     /* relaxed: see weft__driver_shutdown */
     bool is_shut = weft__a32_load_relaxed(&d->is_shut) != 0;
     uint64_t word = is_shut                   ? WEFT__READY_SHUTDOWN
@@ -274,6 +275,15 @@ static bool deregister(struct weft__source *s, int fd)
     return false;
 }
 
+/* A connection of a listener's that nobody was given. Nobody else uses the source any more. */
+static void close_kept(struct weft__source *s)
+{
+    uint32_t kept = weft__a32_load_relaxed(&s->kept_fd);
+    weft__a32_store_relaxed(&s->kept_fd, 0);
+    if (kept != 0)
+        (void)weft__sys_close((int)(kept - 1)); /* the peer sees an end */
+}
+
 /*
  * In a forked child: closes its copy of an ancestor's descriptor. Of the source nothing else is
  * looked at. Its lock and the driver's may be held for ever, by threads that are not here; holds
@@ -286,6 +296,7 @@ static void close_copy(struct weft__source *s)
     s->fd = -1;
     if (fd >= 0 && !weft__source_has_flag(s, WEFT__SOURCE_BORROWED))
         (void)weft__sys_close(fd); /* the connection is the parent's still */
+    close_kept(s);
 }
 
 void weft__source_finish(struct weft__source *s)
@@ -300,6 +311,7 @@ void weft__source_finish(struct weft__source *s)
     /* A borrowed one was deregistered when it was closed. */
     if (fd >= 0 && !weft__source_has_flag(s, WEFT__SOURCE_BORROWED) && deregister(s, fd))
         (void)weft__sys_close(fd); /* what was written is the kernel's to deliver */
+    close_kept(s);
     weft__lock_acquire(&s->lock);
     s->is_finished = true;
     bool last = s->pins == 0;
@@ -353,6 +365,7 @@ static int release_copy(struct weft__source *s, const void *handle, int *ret_fd)
         return rc;
     *ret_fd = s->fd;
     s->fd = -1;
+    close_kept(s);
     return 0;
 }
 

@@ -104,6 +104,8 @@ struct weft__source {
     weft__a32 flags; /* the halves: set under lock, cleared by who closes them; bare TCP: cleared by
                       * who sets an option; the rest: fixed */
     weft__a32 in_exhaustion; /* listener: the log line of this episode has been written */
+    weft__a32 kept_fd;       /* listener: of a connection that was accepted and found no place, plus
+                              * one; 0: none. Written by who has a hold; closed with the listener */
     uint8_t kind;            /* enum weft__source_kind; set before anybody knows the source */
     bool is_finished;        /* the descriptor has been given up; under lock */
 } WEFT__ALIGNED(WEFT__SOURCE_ALIGN);

@@ -3,8 +3,11 @@
  *
  * When accept() fails because descriptors or memory ran out, the connection stays in the kernel's
  * queue and its edge has been consumed: epoll would not report it again. So the listener stays
- * ready, and a timer tries again.
+ * ready, and a timer tries again. A connection that was accepted and then finds no memory for its
+ * source, or no room in epoll, is kept with the listener, as if it were in that queue still: the
+ * next try is its, whoever makes it.
  */
+#include "io/epoll.h"
 #include "net/addr.h"
 #include "net/lookup.h"
 #include "net/tcp.h"
@@ -111,11 +114,12 @@ int weft_tcp_listen_addr(const weft_tcp_listen_options *options, const weft_addr
 
 struct accepted {
     struct weft__source *source; /* the listener */
-    const char *call;            /* of the user's, for the log */
+    uint32_t generation;
+    const char *call; /* of the user's, for the log */
     const void *caller;
     struct weft__driver *driver; /* of the runtime that the caller is in at that moment */
-    uint32_t flags;              /* what the connection has of the listener */
     weft_addr peer;
+    struct weft__source *conn; /* the result */
 };
 
 /* Errors of a connection that is gone already, and by Linux those of the network under it: the next
@@ -137,6 +141,61 @@ static bool is_of_the_connection(int rc)
     }
 }
 
+static bool is_exhaustion(ssize_t rc)
+{
+    return rc == -EMFILE || rc == -ENFILE || rc == -ENOBUFS || rc == -ENOMEM || rc == -ENOSPC;
+}
+
+/* Keeps a connection that found no place, for the next try. False when it may not be. */
+static bool keep(struct accepted *a, int fd)
+{
+    struct weft__source *s = a->source;
+    if (weft__source_is_ancestral(s)) /* its lock may be held for ever */
+        return false;
+    /* Room for one is enough but for tasks that accept at the same moment on several workers. */
+    uint32_t none = 0;
+    if (!weft__a32_cas_acq_rel(&s->kept_fd, &none, (uint32_t)fd + 1)) /* see take_kept */
+        return false;
+    /* As an edge: others may have found the kernel's queue empty meanwhile. */
+    weft__source_deliver(s, a->generation, WEFT__READY_READ, 0);
+    return true;
+}
+
+/* The connection that was kept; negative: there is none. */
+static int take_kept(struct accepted *a)
+{
+    struct weft__source *s = a->source;
+    if (weft__source_is_ancestral(s))
+        return -EAGAIN; /* the parent will take it */
+    /* acq_rel pairs with itself and with keep(): who finds nothing here has loaded the readiness
+     * before the edge of what is kept later, and will not clear that. */
+    uint32_t kept = weft__a32_swap_acq_rel(&s->kept_fd, 0);
+    if (kept == 0)
+        return -EAGAIN;
+    int fd = (int)(kept - 1);
+    a->peer = (weft_addr){.len = sizeof(a->peer.sa)};
+    int rc = weft__sys_getpeername(fd, &a->peer.sa.any, &a->peer.len);
+    if (rc == 0)
+        return fd;
+    (void)weft__sys_close(fd); /* reset meanwhile: to be skipped, as in the kernel's queue */
+    return rc;
+}
+
+static int take_queued(struct accepted *a, int listening_fd)
+{
+    int rc;
+    do {
+        a->peer = (weft_addr){.len = sizeof(a->peer.sa)};
+        rc = weft__sys_accept(listening_fd, &a->peer.sa.any, &a->peer.len);
+    } while (is_of_the_connection(rc)); /* ends: each took one off the queue */
+    /* An episode of exhaustion ends when nobody is left in the queue. Ended by the first success, a
+     * server at its limit would log each time somebody hangs up. */
+    if (rc == -EAGAIN && weft__a32_load_relaxed(&a->source->in_exhaustion))
+        weft__a32_store_relaxed(&a->source->in_exhaustion, 0);
+    return rc;
+}
+
+/* 0, with the connection in arg. */
 static ssize_t call_accept(int fd, void *arg)
 {
     struct accepted *a = arg;
@@ -145,22 +204,17 @@ static ssize_t call_accept(int fd, void *arg)
     int rc = weft__source_driver(a->call, a->caller, &a->driver);
     if (rc < 0)
         return rc;
-    do {
-        a->peer = (weft_addr){.len = sizeof(a->peer.sa)};
-        rc = weft__sys_accept(fd, &a->peer.sa.any, &a->peer.len);
-    } while (is_of_the_connection(rc)); /* ends: each took one off the queue */
+    int conn = take_kept(a);
+    if (conn < 0)
+        conn = take_queued(a, fd);
+    if (conn < 0)
+        return conn;
     /* After the call: a ULP of the listener is its connections' too. */
-    a->flags = weft__a32_load_relaxed(&a->source->flags) & WEFT__SOURCE_BARE_TCP;
-    /* An episode of exhaustion ends when nobody is left in the queue. Ended by the first success, a
-     * server at its limit would log each time somebody hangs up. */
-    if (rc == -EAGAIN && weft__a32_load_relaxed(&a->source->in_exhaustion))
-        weft__a32_store_relaxed(&a->source->in_exhaustion, 0);
+    uint32_t flags = weft__a32_load_relaxed(&a->source->flags) & WEFT__SOURCE_BARE_TCP;
+    rc = weft__source_open_on(a->driver, conn, WEFT__SOURCE_TCP, flags, &weft__tcp_ops, &a->conn);
+    if (rc < 0 && !(is_exhaustion(rc) && keep(a, conn)))
+        (void)weft__sys_close(conn); /* the peer sees a reset or an end */
     return rc;
-}
-
-static bool is_exhaustion(ssize_t rc)
-{
-    return rc == -EMFILE || rc == -ENFILE || rc == -ENOBUFS || rc == -ENOMEM;
 }
 
 static const char *exhaustion_text(ssize_t rc)
@@ -170,8 +224,10 @@ static const char *exhaustion_text(ssize_t rc)
         return "the process has no descriptors left (EMFILE)";
     case ENFILE:
         return "the system has no descriptors left (ENFILE)";
+    case ENOSPC:
+        return "epoll may watch no more descriptors (ENOSPC, fs.epoll.max_user_watches)";
     default:
-        return "the kernel has no memory left (ENOBUFS, ENOMEM)";
+        return "there is no memory left (ENOBUFS, ENOMEM)";
     }
 }
 
@@ -212,18 +268,6 @@ static int back_off(struct weft__source *s, uint32_t generation, ssize_t why, ui
     return rc;
 }
 
-static int wrap(const struct accepted *a, int fd, weft_tcp **ret)
-{
-    struct weft__source *s;
-    int rc = weft__source_open_on(a->driver, fd, WEFT__SOURCE_TCP, a->flags, &weft__tcp_ops, &s);
-    if (rc < 0) {
-        (void)weft__sys_close(fd); /* the peer sees a reset or an end */
-        return rc;
-    }
-    *ret = weft__source_handle(s);
-    return 0;
-}
-
 static int accept_one(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *ret_peer,
                       const char *call, const void *caller)
 {
@@ -242,6 +286,7 @@ static int accept_one(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *ret_
     if (rc < 0)
         return rc;
     a.source = s;
+    a.generation = generation;
     uint64_t sleep_ns = RETRY_MIN_NS;
     ssize_t n;
     for (;;) {
@@ -259,12 +304,11 @@ static int accept_one(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *ret_
     weft__source_unhold(s);
     if (n < 0)
         return (int)n;
-    rc = wrap(&a, (int)n, ret_conn);
+    *ret_conn = weft__source_handle(a.conn);
     /* Adopted listeners may be of another family, whose addresses do not even fit. */
-    if (rc == 0 && ret_peer != NULL &&
-        weft_addr_from_sockaddr(&a.peer.sa.any, a.peer.len, ret_peer) < 0)
+    if (ret_peer != NULL && weft_addr_from_sockaddr(&a.peer.sa.any, a.peer.len, ret_peer) < 0)
         *ret_peer = (weft_addr){.len = 0};
-    return rc;
+    return 0;
 }
 
 int weft_tcp_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
@@ -278,18 +322,21 @@ int weft_tcp_accept_from(weft_tcp_listener *l, weft_tcp **ret_conn, weft_addr *r
 }
 
 /* One try, on a listener that the caller holds. ret_is_exhausted: it failed for want of descriptors
- * or memory, and the connection is in the kernel's queue still. */
-static int try_held(struct weft__source *s, weft_tcp **ret_conn, const char *call,
-                    const void *caller, bool *ret_is_exhausted)
+ * or memory, and the connection is in the kernel's queue still, or kept. */
+static int try_held(struct weft__source *s, uint32_t generation, weft_tcp **ret_conn,
+                    const char *call, const void *caller, bool *ret_is_exhausted)
 {
-    struct accepted a = {.source = s, .call = call, .caller = caller};
+    struct accepted a = {.source = s, .generation = generation, .call = call, .caller = caller};
     *ret_is_exhausted = false;
     int rc = weft__source_driver(call, caller, &a.driver);
     if (rc < 0)
         return rc;
     ssize_t n = weft__source_try_io_held(s, WEFT__IN, call_accept, &a, 0);
     *ret_is_exhausted = is_exhaustion(n);
-    return n < 0 ? (int)n : wrap(&a, (int)n, ret_conn);
+    if (n < 0)
+        return (int)n;
+    *ret_conn = weft__source_handle(a.conn);
+    return 0;
 }
 
 int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
@@ -304,7 +351,7 @@ int weft_tcp_try_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
     if (rc < 0)
         return rc;
     bool is_exhausted;
-    rc = try_held(s, ret_conn, call, caller, &is_exhausted);
+    rc = try_held(s, generation, ret_conn, call, caller, &is_exhausted);
     weft__source_unhold(s);
     return rc;
 }
@@ -425,7 +472,8 @@ static int accept_poll(weft_future *f, weft_waker *waker)
         if (rc < 0)
             return rc; /* WEFT_PENDING too */
         bool is_exhausted;
-        rc = try_held(a->source, a->ret_conn, future_call, WEFT__CALLER, &is_exhausted);
+        rc = try_held(a->source, a->generation, a->ret_conn, future_call, WEFT__CALLER,
+                      &is_exhausted);
         if (rc != -EAGAIN && !is_exhausted) {
             weft__source_unhold(a->source);
             return rc;

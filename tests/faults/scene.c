@@ -12,11 +12,12 @@ bool scene_came(long rc, long expected, const char *text, const char *file, int 
     return rc == expected;
 }
 
-/* The other side may have closed the connection, or never have got it: it ends, or is reset. */
+/* The other side may have closed the connection, or never have got it: it ends, or is reset; or a
+ * scene's own limit, since what has run out for good keeps it waiting. */
 bool scene_came_over(long rc, long expected, const char *text, const char *file, int line)
 {
-    if (faults_was_reached() &&
-        (rc == 0 || rc == -ENODATA || rc == -EPIPE || rc == -ECONNRESET || rc == -ECONNREFUSED))
+    if (faults_was_reached() && (rc == 0 || rc == -ENODATA || rc == -EPIPE || rc == -ECONNRESET ||
+                                 rc == -ECONNREFUSED || rc == -ETIMEDOUT))
         return rc == expected;
     return scene_came(rc, expected, text, file, line);
 }

@@ -761,6 +761,15 @@ void faults_check_failed(void)
     _exit(FAULTS_CHECK_FAILED);
 }
 
+void faults_tried_again(const char *line)
+{
+    if (!is_active || is_strict || !faults_was_reached() || !the_fault.is_lasting)
+        return;
+    (void)fprintf(stderr, "%s:%d: failed: for good: %s\n", __FILE__, __LINE__, line);
+    (void)fflush(NULL);
+    _exit(FAULTS_CHECK_FAILED);
+}
+
 long faults_allocated(void)
 {
     return atomic_load(&allocated);

@@ -45,6 +45,10 @@ bool faults_explain(long rc);
 /* By the harness, when a check has failed; does not return if that is to be expected. */
 void faults_check_failed(void);
 
+/* By the harness: weft will try again until it succeeds, says its log. Where what has run out stays
+ * so that is all that may come of it, and this does not return. */
+void faults_tried_again(const char *line);
+
 /* What weft has allocated, and mapped, and not given back. 0 without WEFT_FAULT. */
 long faults_allocated(void);
 long faults_mapped_bytes(void);

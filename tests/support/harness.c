@@ -59,6 +59,8 @@ static void keep_line(enum weft_log_level level, const char *line, void *arg)
     pthread_mutex_unlock(&the.lock);
     if (environment.is_verbose)
         (void)fprintf(stderr, "weft: %s\n", line);
+    if (strstr(line, "trying again until it succeeds") != NULL)
+        faults_tried_again(line);
 }
 
 unsigned test_log_count(const char *part)

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct weft__sys_table real;
@@ -163,22 +164,201 @@ static void a_listener_may_report_it_instead(struct test_env *env)
     CHECK_EQ(weft_tcp_listener_close(l), 0);
 }
 
-/* A connection that cannot be registered is closed: its peer sees an end. */
-static void an_accepted_connection_that_cannot_be_registered(struct test_env *env)
+/* ---- connections that were accepted and find no place ---- */
+
+static void peer_sees_an_end(int fd)
+{
+    char c;
+    CHECK(read(fd, &c, 1) <= 0);
+    close(fd);
+}
+
+/* That it is this connection, and that it works. */
+static void close_after_a_byte(weft_tcp *conn, int fd)
+{
+    char sent = 'k', got = 0;
+    CHECK_EQ(write(fd, &sent, 1), 1);
+    CHECK_EQ(weft_tcp_read(conn, &got, 1), 1);
+    CHECK_EQ(got, sent);
+    CHECK_EQ(weft_tcp_close(conn), 0);
+    close(fd);
+}
+
+static int await_accept(weft_tcp_listener *l, weft_tcp **ret_conn)
+{
+    weft_tcp_accept_future f;
+    weft_tcp_accept_future_init(&f, l, ret_conn);
+    return weft_await(&f.future);
+}
+
+static int (*const accepts[])(weft_tcp_listener *l, weft_tcp **ret_conn) = {weft_tcp_accept,
+                                                                            await_accept};
+
+/* The same want as where the kernel says it, waited out in the same way. */
+static void a_connection_that_cannot_be_registered_is_waited_out(struct test_env *env)
+{
+    static const struct {
+        int error;
+        const char *said;
+    } all[] = {{ENOSPC, "max_user_watches"}, {ENOMEM, "ENOMEM"}};
+    (void)env;
+    for (size_t i = 0; i < 4; i++) {
+        uint16_t port;
+        weft_tcp_listener *l = socks_listen(&port);
+        weft_tcp *conn = NULL;
+        int fd = socks_raw_connect(port);
+        int e = all[i / 2].error;
+        test_log_clear();
+        ERRORS(e, e, e);
+        weft__sys_table.epoll_ctl = failing_epoll_ctl;
+        int rc = accepts[i % 2](l, &conn);
+        back_to_normal();
+        CHECK_EQ(rc, 0);
+        CHECK_EQ(calls, 4);
+        CHECK_EQ(test_log_count(all[i / 2].said), 1); /* one line an episode */
+        close_after_a_byte(conn, fd);
+        CHECK_EQ(weft_tcp_listener_close(l), 0);
+    }
+}
+
+static void one_that_cannot_be_registered_may_be_reported_and_is_kept(struct test_env *env)
+{
+    (void)env;
+    weft_tcp_listen_options o = {.report_exhaustion = true};
+    weft_tcp_listener *l;
+    weft_tcp *conn = NULL;
+    weft_addr addr, peer, local = {.len = sizeof(local.sa)};
+    CHECK_EQ(weft_tcp_listen_with(&o, "127.0.0.1:0", &l), 0);
+    CHECK_EQ(weft_tcp_listener_local_addr(l, &addr), 0);
+    int fd = socks_raw_connect(weft_addr_port(&addr));
+    ERRORS(ENOSPC, ENOMEM, ENOSPC, ENOMEM);
+    weft__sys_table.epoll_ctl = failing_epoll_ctl;
+    CHECK_EQ(weft_tcp_accept(l, &conn), -ENOSPC);
+    CHECK_EQ(weft_tcp_try_accept(l, &conn), -ENOMEM);
+    CHECK_EQ(await_accept(l, &conn), -ENOSPC);
+    CHECK_EQ(weft_tcp_accept(l, &conn), -ENOMEM);
+    CHECK(conn == NULL);
+    CHECK_EQ(weft_tcp_accept_from(l, &conn, &peer), 0);
+    back_to_normal();
+    CHECK_EQ(getsockname(fd, &local.sa.any, &local.len), 0);
+    CHECK(weft_addr_is_equal(&peer, &local));
+    close_after_a_byte(conn, fd);
+    CHECK_EQ(weft_tcp_listener_close(l), 0);
+}
+
+/* Who gave up while it was tried again loses nothing: the next accept gets it. */
+static void giving_up_leaves_it_to_the_next_accept(struct test_env *env)
+{
+    (void)env;
+    for (size_t i = 0; i < 2; i++) {
+        uint16_t port;
+        weft_tcp_listener *l = socks_listen(&port);
+        weft_tcp *conn = NULL;
+        int rc = 0;
+        int fd = socks_raw_connect(port);
+        ERRORS(ENOSPC, ENOSPC, ENOSPC, ENOSPC, ENOSPC, ENOSPC, ENOSPC, ENOSPC);
+        weft__sys_table.epoll_ctl = failing_epoll_ctl;
+        WEFT_TIMEOUT(25 * WEFT_MS)
+            rc = accepts[i](l, &conn);
+        back_to_normal();
+        CHECK_EQ(rc, -ETIMEDOUT);
+        CHECK(calls > 0);
+        CHECK(conn == NULL);
+        CHECK_EQ(accepts[i](l, &conn), 0);
+        close_after_a_byte(conn, fd);
+        CHECK_EQ(weft_tcp_listener_close(l), 0);
+    }
+}
+
+static weft_tcp_listener *listener_with_one_kept(int *ret_fd)
+{
+    uint16_t port;
+    weft_tcp_listener *l = socks_listen(&port);
+    weft_tcp *conn = NULL;
+    *ret_fd = socks_raw_connect(port);
+    ERRORS(ENOSPC);
+    weft__sys_table.epoll_ctl = failing_epoll_ctl;
+    CHECK_EQ(weft_tcp_try_accept(l, &conn), -ENOSPC);
+    back_to_normal();
+    return l;
+}
+
+static void what_is_kept_ends_with_the_listener(struct test_env *env)
+{
+    (void)env;
+    int fd, listening;
+    weft_tcp_listener *l = listener_with_one_kept(&fd);
+    CHECK_EQ(weft_tcp_listener_close(l), 0);
+    peer_sees_an_end(fd);
+    l = listener_with_one_kept(&fd);
+    CHECK_EQ(weft_tcp_listener_into_fd(l, &listening), 0);
+    peer_sees_an_end(fd);
+    close(listening);
+}
+
+static void a_forked_child_closes_its_copy_alone(struct test_env *env)
+{
+    (void)env;
+    int fd, status;
+    weft_tcp *conn;
+    weft_tcp_listener *l = listener_with_one_kept(&fd);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(weft_tcp_listener_close(l) == 0 && weft_tcp_try_accept(l, &conn) == -EBADF ? 0 : 1);
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    CHECK_EQ(weft_tcp_accept(l, &conn), 0);
+    close_after_a_byte(conn, fd);
+    CHECK_EQ(weft_tcp_listener_close(l), 0);
+}
+
+/* As with those that are reset in the kernel's queue. */
+static void one_that_is_reset_meanwhile_is_skipped(struct test_env *env)
+{
+    (void)env;
+    int fd;
+    weft_addr addr;
+    weft_tcp *conn;
+    weft_tcp_listener *l = listener_with_one_kept(&fd);
+    CHECK_EQ(weft_tcp_listener_local_addr(l, &addr), 0);
+    socks_raw_reset(fd);
+    fd = socks_raw_connect(weft_addr_port(&addr));
+    CHECK_EQ(weft_tcp_accept(l, &conn), 0);
+    close_after_a_byte(conn, fd);
+    CHECK_EQ(weft_tcp_listener_close(l), 0);
+}
+
+static weft_tcp_listener *tried_inside;
+
+/* While the first connection is refused another accept meets the same. */
+static int refusing_two(int epfd, int op, int fd, struct epoll_event *event)
+{
+    weft_tcp *conn;
+    if (!fails_now())
+        return real.epoll_ctl(epfd, op, fd, event);
+    if (calls == 1)
+        CHECK_EQ(weft_tcp_try_accept(tried_inside, &conn), -ENOSPC);
+    errno = ENOSPC;
+    return -1;
+}
+
+/* There is room for one: a second is closed. */
+static void of_two_at_once_one_is_kept(struct test_env *env)
 {
     (void)env;
     uint16_t port;
     weft_tcp_listener *l = socks_listen(&port);
     weft_tcp *conn = NULL;
-    char c;
-    int fd = socks_raw_connect(port);
-    ERRORS(ENOSPC);
-    weft__sys_table.epoll_ctl = failing_epoll_ctl;
-    CHECK_EQ(weft_tcp_accept(l, &conn), -ENOSPC);
+    int first = socks_raw_connect(port), second = socks_raw_connect(port);
+    tried_inside = l;
+    ERRORS(ENOSPC, ENOSPC);
+    weft__sys_table.epoll_ctl = refusing_two;
+    CHECK_EQ(weft_tcp_try_accept(l, &conn), -ENOSPC);
     back_to_normal();
-    CHECK(conn == NULL);
-    CHECK(read(fd, &c, 1) <= 0);
-    close(fd);
+    CHECK_EQ(calls, 2);
+    peer_sees_an_end(first);
+    CHECK_EQ(weft_tcp_accept(l, &conn), 0);
+    close_after_a_byte(conn, second);
     CHECK_EQ(weft_tcp_listener_close(l), 0);
 }
 
@@ -348,7 +528,13 @@ static void errors_that_no_other_address_would_mend(struct test_env *env)
 TEST_MAIN(IN_TASK_ON(errors_of_a_connection_are_passed_over, TEST_CT),
           IN_TASK_ON(accepting_waits_for_what_is_exhausted, TEST_CT),
           IN_TASK_ON(a_listener_may_report_it_instead, TEST_CT),
-          IN_TASK_ON(an_accepted_connection_that_cannot_be_registered, TEST_CT),
+          IN_TASK_ON(a_connection_that_cannot_be_registered_is_waited_out, TEST_CT),
+          IN_TASK_ON(one_that_cannot_be_registered_may_be_reported_and_is_kept, TEST_CT),
+          IN_TASK_ON(giving_up_leaves_it_to_the_next_accept, TEST_CT),
+          IN_TASK_ON(what_is_kept_ends_with_the_listener, TEST_CT),
+          IN_TASK_ON(a_forked_child_closes_its_copy_alone, TEST_CT),
+          IN_TASK_ON(one_that_is_reset_meanwhile_is_skipped, TEST_CT),
+          IN_TASK_ON(of_two_at_once_one_is_kept, TEST_CT),
           IN_TASK_ON(listening_fails_at_each_option, TEST_CT), IN_TASK_ON(connecting, TEST_CT),
           IN_TASK_ON(nobody_is_connected_to_himself, TEST_CT),
           IN_TASK_ON(errors_that_no_other_address_would_mend, TEST_CT))
