@@ -45,7 +45,7 @@ typedef struct weft_scope_options {
  */
 #define WEFT_SCOPE(name) WEFT_SCOPE_WITH(name, NULL, NULL)
 /* The same; *ret_rc, an int that outlives the block, receives what weft_scope_leave() returns. A
- * panic of a child is then reported on the log and counts as the error -EOWNERDEAD. */
+ * panic of a child is then reported on the log, at once, and counts as the error -EOWNERDEAD. */
 #define WEFT_SCOPE_INTO(name, ret_rc) WEFT_SCOPE_WITH(name, NULL, (ret_rc))
 /* WEFT_SCOPE_WITH(name, options, ret_rc): both, with options (borrowed; NULL: none); ret_rc may be
  * NULL. */

@@ -52,7 +52,7 @@ struct weft__scope {
     weft_cancel_scope *tokens;        /* around the scope */
     struct weft__locals *owner;       /* who opened it */
     weft_cleanup cleanup;             /* the owner's, when it panics or is unwound */
-    int *ret_rc;                      /* of the block form */
+    int *ret_rc;                      /* of the block form; fixed before the first child */
     int result;                       /* once left */
     uint32_t process;                 /* that opened it, as weft__sys_process() */
     bool keeps_going, is_open;

@@ -111,6 +111,14 @@ static void child_ended(struct weft__end_hook *hook, struct weft__task *t)
             error = (int)(intptr_t)t->result.value;
     }
     t->outcome = WEFT__OUTCOME_TAKEN; /* the body's wrapper has dropped a value */
+    bool is_panic = info != NULL;
+    if (s->ret_rc != NULL && is_panic) {
+        /* Nobody will be given it. Now, since the block may be left when the program ends; and
+         * before the owner can know of it. */
+        WEFT_NO_WAIT /* the task is done: a destructor of the payload has nothing to park */
+            weft__scope_discard_panic(info);
+        info = NULL;
+    }
     struct weft__wake_list wakes = WEFT__WAKE_LIST_INIT;
     weft__lock_acquire(&s->lock);
     if (c->task) {
@@ -120,7 +128,7 @@ static void child_ended(struct weft__end_hook *hook, struct weft__task *t)
         c->is_ended = true; /* the spawner has it in hand */
     }
     if (error < 0)
-        fail_locked(s, error, info != NULL, &wakes);
+        fail_locked(s, error, is_panic, &wakes);
     if (info && s->panic == NULL) {
         s->panic = info;
         info = NULL;
@@ -128,7 +136,7 @@ static void child_ended(struct weft__end_hook *hook, struct weft__task *t)
     leave_locked(s, &wakes);
     weft__lock_release(&s->lock);
     weft__wake_list_flush(&wakes);
-    WEFT_NO_WAIT /* the task is done: a destructor of the payload has nothing to park */
+    WEFT_NO_WAIT /* as above */
         weft__scope_discard_panic(info);
     weft__task_drop_handle(t);
 }

@@ -382,6 +382,24 @@ static void *let_it_through(void *arg)
     return NULL;
 }
 
+/* A server's scope is left when the server stops: too late to hear of a panic. */
+static void a_panic_that_only_counts_is_reported_at_once(struct test_env *env)
+{
+    (void)env;
+    const weft_scope_options all = {.keeps_going = true};
+    int rc = 0;
+    test_log_clear();
+    WEFT_SCOPE_WITH(s, &all, &rc) {
+        for (unsigned i = 1; i <= 3; i++) {
+            CHECK_EQ(weft_scope_spawn(s, panic_now, NULL), 0);
+            CHECK_EQ(weft_scope_wait(s), -EOWNERDEAD);
+            CHECK_EQ(test_log_count("panic in a child of a scope"), i);
+        }
+    }
+    CHECK_EQ(rc, -EOWNERDEAD);
+    CHECK_EQ(test_log_count("panic in a child of a scope"), 3);
+}
+
 static void sco_06_a_childs_panic_is_raised_in_the_parent(struct test_env *env)
 {
     (void)env;
@@ -899,6 +917,7 @@ TEST_MAIN(
     IN_TASK(sco_05_the_first_error_aborts_the_siblings),
     IN_BODY(sco_05_the_first_error_aborts_the_siblings),
     IN_TASK(sco_05_a_failed_scope_takes_no_more_children), IN_TASK(sco_05_keeps_going_when_told_to),
+    IN_TASK(a_panic_that_only_counts_is_reported_at_once),
     IN_TASK(sco_06_a_childs_panic_is_raised_in_the_parent), IN_TASK(sco_06_or_handed_out),
     IN_TASK(sco_06_a_panic_counts_after_a_cancel), IN_TASK(sco_07_at_most_so_many_at_a_time),
     IN_TASK(sco_07_waiting_for_a_turn_can_be_given_up), IN_TASK(sco_07_for_each_concurrent),
