@@ -106,7 +106,7 @@ WEFT_API WEFT_MUST_CHECK int weft_run_until_cancelled(weft_cancel_token *token,
 typedef struct weft_cancel_scope {
     struct weft_cancel_scope *outer;
     weft_cancel_token *token;
-    bool cancelled; /* a wait inside returned -ECANCELED, and this scope's token was cancelled */
+    bool cancelled; /* see weft_cancel_scope_is_cancelled() */
     bool left;
     bool entered;
     void *opaque[8];
@@ -127,8 +127,9 @@ typedef struct weft_cancel_scope {
 WEFT_API void weft_cancel_scope_enter(weft_cancel_scope *s, weft_cancel_token *token);
 /* Closes it. Idempotent. */
 WEFT_API void weft_cancel_scope_leave(weft_cancel_scope *s);
-/* True when a wait inside returned -ECANCELED and this scope's token was cancelled then. Stays
- * readable after it was left. */
+/* True when a wait inside returned -ECANCELED because of a token, and this scope's was cancelled
+ * then; an abort of the task comes first, and says nothing of tokens. Stays readable after it was
+ * left. */
 WEFT_API bool weft_cancel_scope_is_cancelled(const weft_cancel_scope *s);
 
 /* Cancels a token when the block is left, also when the task panics or is unwound, see WEFT_DEFER,

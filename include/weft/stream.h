@@ -29,9 +29,9 @@
  *             -EPERM      nothing here can wait, see weft_await()
  *             -EINVAL     a NULL stream, or NULL bytes with a length
  *   Budget:   each call on a connection or descriptor costs some, see weft_consume_budget(). Of a
- *             stream of your own each call that is made by a loop, a reader or a writer object or a
- *             copy does, so that one that never waits lets others have their turn, and hears of
- *             aborts; weft_stream_read() and its like only hand the call on.
+ *             stream of your own each read and write that is made by a loop, a reader or a writer
+ *             object or a copy does, so that one that never waits lets others have their turn, and
+ *             hears of aborts; weft_stream_read() and its like only hand the call on.
  */
 #ifndef WEFT_STREAM_H
 #define WEFT_STREAM_H

@@ -129,8 +129,8 @@ WEFT_API void weft_timeout_enter_until(weft_timeout *t, uint64_t deadline_ns);
 WEFT_API void weft_timeout_leave(weft_timeout *t);
 /* True when a wait returned -ETIMEDOUT because of this scope. Stays readable after it was left. */
 WEFT_API bool weft_timeout_is_expired(const weft_timeout *t);
-/* How long until the earliest deadline around the caller; WEFT_NEVER without one. Never
- * suspends. */
+/* How long until the earliest deadline around the caller, or 3 us less at most; WEFT_NEVER without
+ * one. Never suspends. */
 WEFT_API uint64_t weft_timeout_remaining(void);
 
 /* Behind the macro. */
