@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -362,6 +363,58 @@ static void of_two_at_once_one_is_kept(struct test_env *env)
     CHECK_EQ(weft_tcp_listener_close(l), 0);
 }
 
+static atomic_uint adds;
+
+static int refusing_every_third(int epfd, int op, int fd, struct epoll_event *event)
+{
+    if (op == EPOLL_CTL_ADD && atomic_fetch_add(&adds, 1) % 3 == 0) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return real.epoll_ctl(epfd, op, fd, event);
+}
+
+static void *accept_and_close(void *arg)
+{
+    weft_tcp *conn;
+    int rc;
+    while ((rc = weft_tcp_accept(arg, &conn)) == 0)
+        CHECK_EQ(weft_tcp_close(conn), 0);
+    CHECK_EQ(rc, -ECANCELED);
+    return NULL;
+}
+
+/* What one of them keeps another may take, and what nobody tries any more is not left lying. */
+static void many_who_accept_leave_none_behind(struct test_env *env)
+{
+    (void)env;
+    weft_task *t[4];
+    uint16_t port;
+    weft_tcp_listener *l = socks_listen(&port);
+    ERRORS(0);
+    weft__sys_table.epoll_ctl = refusing_every_third;
+    for (int i = 0; i < 4; i++)
+        t[i] = SPAWN(accept_and_close, l);
+    for (int i = 0; i < 40; i++) {
+        int fds[3];
+        for (int k = 0; k < 3; k++)
+            fds[k] = socks_raw_connect(port);
+        if (i % 10 == 5) { /* one may have had it in hand */
+            CHECK_EQ(weft_abort(t[i / 10]), 0);
+            (void)test_join_kind(t[i / 10]);
+            t[i / 10] = SPAWN(accept_and_close, l);
+        }
+        for (int k = 0; k < 3; k++)
+            peer_sees_an_end(fds[k]); /* and does not wait for ever */
+    }
+    for (int i = 0; i < 4; i++) {
+        CHECK_EQ(weft_abort(t[i]), 0);
+        (void)test_join_kind(t[i]);
+    }
+    back_to_normal();
+    CHECK_EQ(weft_tcp_listener_close(l), 0);
+}
+
 /* ---- listening ---- */
 
 static void listening_fails_at_each_option(struct test_env *env)
@@ -535,6 +588,7 @@ TEST_MAIN(IN_TASK_ON(errors_of_a_connection_are_passed_over, TEST_CT),
           IN_TASK_ON(a_forked_child_closes_its_copy_alone, TEST_CT),
           IN_TASK_ON(one_that_is_reset_meanwhile_is_skipped, TEST_CT),
           IN_TASK_ON(of_two_at_once_one_is_kept, TEST_CT),
+          IN_TASK_ON(many_who_accept_leave_none_behind, TEST_MT4),
           IN_TASK_ON(listening_fails_at_each_option, TEST_CT), IN_TASK_ON(connecting, TEST_CT),
           IN_TASK_ON(nobody_is_connected_to_himself, TEST_CT),
           IN_TASK_ON(errors_that_no_other_address_would_mend, TEST_CT))
