@@ -244,7 +244,7 @@ int weft__source_wait(struct weft__source *s, uint32_t generation, uint32_t inte
     struct weft__io_wait w;
     weft__io_wait_init(&w, s, generation, interest);
     w.held = true;
-    if (WEFT__UNLIKELY(self == NULL || weft__source_is_ancestral(s)))
+    if (WEFT__UNLIKELY(!weft__waits_by_itself(self) || weft__source_is_ancestral(s)))
         return wait_as_future(&w);
     weft__lock_acquire(&s->lock);
     int rc = queue(&w, weft__task_waker(self));

@@ -229,7 +229,7 @@ static WEFT__COLD int wait_stopped(struct recv_wait *w, struct weft__mpsc *ch,
 static WEFT__NOINLINE int recv_later(struct weft__mpsc *ch, void *ret_elem, struct weft__task *self)
 {
     struct recv_wait w;
-    if (WEFT__UNLIKELY(self == NULL || weft__mpsc_is_ancestors(ch))) {
+    if (WEFT__UNLIKELY(!weft__waits_by_itself(self) || weft__mpsc_is_ancestors(ch))) {
         weft__waiter_init(&w.waiter);
         return wait_as_future(&w, ch, ret_elem);
     }

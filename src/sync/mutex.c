@@ -135,8 +135,8 @@ static WEFT__NOINLINE int lock_slow(struct weft__mutex *m)
     struct weft__task *self = weft__task_current();
     struct weft__mutex_wait w;
     weft__mutex_wait_init(&w, m);
-    if (WEFT__UNLIKELY(self == NULL))
-        return weft__wait_for(&w.future); /* a thread waits */
+    if (WEFT__UNLIKELY(!weft__waits_by_itself(self)))
+        return weft__wait_for(&w.future);
     if (!lock_or_queue(&w, weft__task_waker(self)))
         return 0;
     int why = weft__wait_pending(self, &wait_ops);

@@ -212,8 +212,8 @@ static WEFT__NOINLINE int acquire_slow(weft_semaphore *s, size_t n)
     struct weft__task *self = weft__task_current();
     struct acquire_future f;
     acquire_init(&f, s, n);
-    if (WEFT__UNLIKELY(self == NULL))
-        return weft__wait_for(&f.future); /* a thread waits */
+    if (WEFT__UNLIKELY(!weft__waits_by_itself(self)))
+        return weft__wait_for(&f.future);
     int rc = take_or_queue(&f.wait, weft__task_waker(self));
     if (rc != WEFT_PENDING)
         return rc;

@@ -67,6 +67,13 @@ static inline int weft__wait_woken(struct weft__task *t, uint64_t s)
     return weft__drive_error(t);
 }
 
+/* A task waits by itself. Not a thread that is none (NULL); nor in a forked child, of whichever
+ * kind, which weft__wait_for() refuses. */
+static inline bool weft__waits_by_itself(const struct weft__task *self)
+{
+    return self != NULL && !weft__sys_is_forked_child();
+}
+
 /* t has looked, in vain, and will be woken. 0: it looks again. Else the wait is over: it takes back
  * what it has registered, and passes this to weft__wait_stopped(). */
 static inline int weft__wait_pending(struct weft__task *t, const weft_future_ops *what)

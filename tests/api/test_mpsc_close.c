@@ -162,7 +162,7 @@ static void mp_10_the_receiver_goes(struct test_env *env)
 
 /* ---- MP-11: destructors ---- */
 
-static void panic_at_three(void *elem)
+static void panic_at_third(void *elem)
 {
     count_drop(elem);
     if (*(long *)elem == 3)
@@ -173,7 +173,7 @@ static void mp_11_a_panic_in_drop_spares_the_others(struct test_env *env)
 {
     (void)env;
     for (size_t capacity = 0; capacity <= 8; capacity += 8) {
-        struct ends e = make_with(capacity, panic_at_three);
+        struct ends e = make_with(capacity, panic_at_third);
         fill(e.tx, 0, 6);
         test_log_clear();
         give_up(e);

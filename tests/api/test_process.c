@@ -5,9 +5,12 @@
 #include "program.h"
 
 #include <weft/cancel.h>
+#include <weft/io.h>
 #include <weft/local.h>
+#include <weft/mpsc.h>
 #include <weft/mutex.h>
 #include <weft/net.h>
+#include <weft/semaphore.h>
 
 #include <errno.h>
 #include <signal.h>
@@ -43,6 +46,9 @@ static void runtime_of_the_parent_is_refused_in_a_child(struct test_env *env)
 }
 
 static weft_mutex is_free, is_locked;
+static weft_semaphore no_permits = WEFT_SEMAPHORE_INIT(0);
+static weft_mpsc_receiver *nothing_comes;
+static weft_fd *nothing_to_read;
 
 /* By a task, in a child: nothing that may wait goes on, and nothing else runs. */
 static int wait_in_child(bool has_handlers)
@@ -54,6 +60,14 @@ static int wait_in_child(bool has_handlers)
         return 2;
     if (weft_mutex_lock(&is_locked) != -EPERM)
         return 3;
+    char c;
+    void *elem;
+    if (weft_semaphore_acquire(&no_permits) != -EPERM)
+        return 5;
+    if (weft_mpsc_recv(nothing_comes, &elem) != -EPERM)
+        return 6;
+    if (weft_fd_read(nothing_to_read, &c, 1) != -EPERM)
+        return 7;
     for (int i = 0; i < 1000; i++) {
         int rc = weft_mutex_lock(&is_free);
         if (rc == 0 && !has_handlers) /* for a while */
@@ -66,7 +80,12 @@ static int wait_in_child(bool has_handlers)
 
 static void *fork_inside(void *arg)
 {
+    int fds[2];
+    weft_mpsc_sender *tx;
     CHECK_EQ(weft_mutex_lock(&is_locked), 0);
+    CHECK_EQ(weft_mpsc_create(sizeof(void *), 1, NULL, &tx, &nothing_comes), 0);
+    CHECK_EQ(pipe(fds), 0);
+    CHECK_EQ(weft_fd_open(fds[0], 0, &nothing_to_read), 0);
     pid_t pid = fork();
     if (pid == 0)
         _exit(wait_in_child(true));
@@ -76,6 +95,11 @@ static void *fork_inside(void *arg)
         _exit(wait_in_child(false));
     CHECK_EQ(program_status(pid), 0);
     CHECK_EQ(weft_sleep(WEFT_MS), 0); /* the parent goes on */
+    weft_fd_close(nothing_to_read);
+    close(fds[0]);
+    close(fds[1]);
+    weft_mpsc_receiver_unref(nothing_comes);
+    weft_mpsc_sender_unref(tx);
     weft_mutex_unlock(&is_locked);
     return arg;
 }
