@@ -3,8 +3,7 @@
  * wait.c for who waits.
  *
  * Tasks are claimed under a source's lock and queued after it is released: one on another core
- * would find it held. Lock order: a source's lock is never
- * held while the driver's is taken.
+ * would find it held. Lock order: a source's lock is never held while the driver's is taken.
  */
 #include "io/source.h"
 

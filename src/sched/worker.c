@@ -423,8 +423,9 @@ static struct weft__task *search(struct weft__worker *w)
 /*
  * What a thread outside sends task by task is waited for, as long as more keeps coming, and taken
  * together: singly, each would cost the queue's lock and its line, and hold up who sends the next.
- * Looks lie twice as far apart each time, 6 us in all. Where nothing more came it is left out more
- * and more often, as lingering is: most tasks from outside come alone.
+ * Looks lie twice as far apart each time: 248 pauses in all, 6 us where one takes 25 ns. Where
+ * nothing more came it is left out more and more often, as lingering is: most tasks from outside
+ * come alone.
  */
 #ifdef WEFT_MODEL
 static void gather(struct weft__worker *w)

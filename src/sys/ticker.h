@@ -27,6 +27,8 @@
 #endif
 
 #define WEFT__TICKER_SPAN_NS 2000000 /* counted on after a reading */
+/* Between two readings that teach the rate: nearer they are too coarse, farther apart the machine
+ * may have slept. */
 #define WEFT__TICKER_LEARN_NS 1000000
 #define WEFT__TICKER_LEARN_MAX_NS 1000000000
 #define WEFT__TICKER_MISTAKES_MAX 8 /* without so many that were right in between */
@@ -47,7 +49,8 @@ struct weft__ticker {
     unsigned right; /* since the last of them */
 };
 
-/* Whether a ticker may be used at all. Constant, once a thread has no simulated clock. */
+/* Whether what is made now may use one: the counter runs evenly, and the clock of this process has
+ * never been replaced, by a simulation or a test. */
 bool weft__ticker_is_possible(void);
 
 /* The clock showed `ns` when the counter showed `ticks`. The pure part. */
