@@ -7,6 +7,7 @@
  */
 #include "sync/mpsc.h"
 #include "task/await.h"
+#include "task/case.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -125,6 +126,15 @@ static bool is_ready(struct recv_wait *w, weft_waker *waker)
     return !weft__waiter_must_wait(&ch->receiving, &w->waiter, waker);
 }
 
+/* Usually w has not been queued yet, as in a select over channels that are ready, or a sender has
+ * ended the wait: nobody else touches w then. And there is an element, unless another call has
+ * taken it. */
+static inline bool is_at_hand(struct recv_wait *w)
+{
+    return (weft__waiter_is_idle(&w->waiter) || weft__waiter_result(&w->waiter)) &&
+           weft__mpsc_queue_look(&w->ch->q);
+}
+
 static int recv_poll(weft_future *f, weft_waker *waker)
 {
     struct recv_wait *w = wait_of(f);
@@ -133,11 +143,7 @@ static int recv_poll(weft_future *f, weft_waker *waker)
         return -EINVAL;
     if (w->limit == 0)
         return 0;
-    /* Usually w has not been queued yet, as in a select over channels that are ready, or a sender
-     * has ended the wait: nobody else touches w then. And there is an element, unless another call
-     * has taken it. */
-    if (!((weft__waiter_is_idle(&w->waiter) || weft__waiter_result(&w->waiter)) &&
-          weft__mpsc_queue_look(&ch->q))) {
+    if (!is_at_hand(w)) {
         if (weft__mpsc_is_inherited(ch, f->ops->name, NULL))
             return -EPERM;
         weft__lock_acquire(&ch->q.lock);
@@ -150,10 +156,18 @@ static int recv_poll(weft_future *f, weft_waker *waker)
     return ch->q.next != ch->q.batch_end ? (int)take(ch, w->ret_elems, w->limit) : -EPIPE;
 }
 
-static int recv_one_poll(weft_future *f, weft_waker *waker)
+static WEFT__NOINLINE int recv_one_slowly(weft_future *f, weft_waker *waker)
 {
     int rc = recv_poll(f, waker);
     return rc == 1 ? 0 : rc;
+}
+
+static int recv_one_poll(weft_future *f, weft_waker *waker)
+{
+    struct recv_wait *w = wait_of(f);
+    if (WEFT__LIKELY(w->ch != NULL) && is_at_hand(w))
+        return take_one(w->ch, w->ret_elems);
+    return recv_one_slowly(f, waker);
 }
 
 static void recv_cancel(weft_future *f)
@@ -321,9 +335,17 @@ int weft_mpsc_blocking_recv_many(weft_mpsc_receiver *rx, void *ret_elems, size_t
     return weft__wait_blocking("weft_mpsc_blocking_recv_many", &f.future, WEFT__CALLER);
 }
 
+/* What is there needs no future. */
 static int start_recv(weft_case *c)
 {
-    weft_mpsc_recv_future_init(weft_case_storage(c), c->arg[0].ptr, c->arg[1].ptr);
+    weft_mpsc_receiver *rx = c->arg[0].ptr;
+    void *ret_elem = c->arg[1].ptr;
+    if (WEFT__LIKELY(rx != NULL && ret_elem != NULL) &&
+        weft__mpsc_queue_look(&weft__mpsc_of_rx(rx)->q)) {
+        (void)take_one(weft__mpsc_of_rx(rx), ret_elem); /* it is always 0 */
+        return WEFT__CASE_READY;
+    }
+    weft_mpsc_recv_future_init(weft_case_storage(c), rx, ret_elem);
     return 0;
 }
 

@@ -130,7 +130,9 @@ bool weft__case_poll(weft_case *c, weft_waker *waker)
     bool must_start = c->kind == WEFT__CASE_STARTED && c->state == WEFT__CASE_IDLE;
     c->state = WEFT__CASE_SPENT;
     int rc = must_start ? c->start(c) : 0;
-    if (rc == 0) {
+    if (rc == WEFT__CASE_READY) {
+        rc = 0;
+    } else if (rc == 0) {
         weft_future *f = future_of(c);
         rc = f->ops->poll(f, waker);
         if (rc == WEFT_PENDING) {

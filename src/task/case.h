@@ -9,6 +9,8 @@
 
 #include <weft/select.h>
 
+#include <limits.h>
+
 enum weft__case_kind {
     WEFT__CASE_BORROWED, /* arg[0] is the caller's future */
     WEFT__CASE_STARTED,  /* start() makes the future in storage */
@@ -22,6 +24,9 @@ enum weft__case_state {
      * cancelled if one of them panics. */
     WEFT__CASE_SPENT,
 };
+
+/* From a start() of weft's own: the case is ready, with 0, and needs no future. */
+#define WEFT__CASE_READY INT_MAX
 
 /* The start() of a select that is a case: arg holds its cases, and how many. */
 int weft__case_start_select(weft_case *c);

@@ -38,11 +38,10 @@ static size_t random_below(size_t count)
 }
 
 /* The index of the case that won, WEFT_PENDING, or -ENOENT. */
-static int poll_cases(weft_select_future *s, weft_waker *waker)
+static inline int poll_cases(weft_case *cases, size_t count, bool is_biased, bool was_pending,
+                             weft_waker *waker)
 {
-    weft_case *cases = s->cases;
-    size_t count = s->count;
-    size_t at = s->is_biased || count < 2 ? 0 : random_below(count);
+    size_t at = is_biased || count < 2 ? 0 : random_below(count);
     bool is_pending = false;
     for (size_t i = 0; i < count; i++, at = at + 1 < count ? at + 1 : 0) {
         weft_case *c = &cases[at];
@@ -51,18 +50,34 @@ static int poll_cases(weft_select_future *s, weft_waker *waker)
         if (!weft__case_poll(c, waker)) {
             is_pending = true;
         } else if (case_matches(c)) {
-            if (is_pending || s->was_pending) /* else none holds anything */
+            if (is_pending || was_pending) /* else none holds anything */
                 weft__cases_end(cases, count);
             return (int)at;
         }
     }
-    s->was_pending = is_pending;
     if (is_pending)
         return WEFT_PENDING;
     for (size_t i = 0; i < count; i++)
         if (cases[i].kind == WEFT__CASE_ELSE && !cases[i].disabled)
             return (int)i;
     return -ENOENT;
+}
+
+static WEFT__NOINLINE int none_matches(const void *caller)
+{
+    return weft__misuse("weft_select", -ENOENT,
+                        "every case is disabled or did not match, and there is no else", caller);
+}
+
+/* was_pending: a look before this one was, so that some cases may hold something. */
+static WEFT__NOINLINE int look(weft_case *cases, size_t count, bool is_biased, bool was_pending,
+                               weft_waker *waker, const void *caller)
+{
+    struct weft__cases_guard guard;
+    struct weft__locals *l = weft__cases_guard_enter(&guard, cases, count);
+    int rc = poll_cases(cases, count, is_biased, was_pending, waker);
+    weft__cases_guard_leave(&guard, l);
+    return WEFT__LIKELY(rc != -ENOENT) ? rc : none_matches(caller);
 }
 
 /* ---- as a future ---- */
@@ -76,14 +91,8 @@ static int select_poll(weft_future *f, weft_waker *waker)
         if (rc < 0)
             return rc;
     }
-    struct weft__cases_guard guard;
-    struct weft__locals *l = weft__cases_guard_enter(&guard, s->cases, s->count);
-    int rc = poll_cases(s, waker);
-    weft__cases_guard_leave(&guard, l);
-    if (WEFT__UNLIKELY(rc == -ENOENT))
-        return weft__misuse("weft_select", rc,
-                            "every case is disabled or did not match, and there is no else",
-                            s->caller);
+    int rc = look(s->cases, s->count, s->is_biased, s->was_pending, waker, s->caller);
+    s->was_pending = rc == WEFT_PENDING;
     return rc;
 }
 
@@ -145,18 +154,45 @@ weft_case weft_case_select_biased(weft_case *cases, size_t count)
 
 /* ---- waiting ---- */
 
-static int select_here(const char *call, weft_case *cases, size_t count, bool is_biased,
-                       const void *caller)
+/* Of a thread, or in a forked child, which is refused. */
+static WEFT__COLD int select_as_future(weft_case *cases, size_t count, bool is_biased,
+                                       const void *caller)
+{
+    weft_select_future s;
+    future_init(&s, cases, count, is_biased, caller);
+    s.is_begun = true;
+    return weft__wait_for(&s.future);
+}
+
+/* Nothing was ready at the first look. */
+static WEFT__NOINLINE int select_later(weft_case *cases, size_t count, bool is_biased,
+                                       struct weft__task *t, const void *caller)
+{
+    for (;;) {
+        int why = weft__wait_pending(t, &select_ops);
+        if (WEFT__UNLIKELY(why != 0)) {
+            weft__cases_cancel(cases, count);
+            return weft__wait_stopped(t, why);
+        }
+        int rc = look(cases, count, is_biased, true, weft__task_waker(t), caller);
+        if (rc != WEFT_PENDING)
+            return rc;
+    }
+}
+
+static inline int select_here(const char *call, weft_case *cases, size_t count, bool is_biased,
+                              const void *caller)
 {
     int rc = weft__cases_begin(call, cases, count, caller);
     if (rc == 0)
         rc = weft__wait_begin(call, caller);
     if (WEFT__UNLIKELY(rc < 0))
         return rc;
-    weft_select_future s;
-    future_init(&s, cases, count, is_biased, caller);
-    s.is_begun = true;
-    return weft__wait_for(&s.future);
+    struct weft__task *t = weft__task_current();
+    if (WEFT__UNLIKELY(!weft__waits_by_itself(t)))
+        return select_as_future(cases, count, is_biased, caller);
+    rc = look(cases, count, is_biased, false, weft__task_waker(t), caller);
+    return rc != WEFT_PENDING ? rc : select_later(cases, count, is_biased, t, caller);
 }
 
 int weft_select(weft_case *cases, size_t count)
