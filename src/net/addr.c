@@ -97,16 +97,15 @@ static int parse_scope(const char *text, uint32_t *ret)
 static int parse_v6(char *host, uint16_t port, weft_addr *ret)
 {
     uint32_t scope = 0;
-    char *percent = strchr(host, '%');
-    if (percent != NULL) {
-        *percent = '\0';
-        int rc = parse_scope(percent + 1, &scope);
-        if (rc < 0)
-            return rc;
-    }
     struct in6_addr ip;
+    char *percent = strchr(host, '%');
+    if (percent != NULL)
+        *percent = '\0';
     if (inet_pton(AF_INET6, host, &ip) != 1)
         return -EINVAL;
+    int rc = percent != NULL ? parse_scope(percent + 1, &scope) : 0;
+    if (rc < 0)
+        return rc;
     *ret = (weft_addr){.len = sizeof(struct sockaddr_in6)};
     ret->sa.v6.sin6_family = AF_INET6;
     ret->sa.v6.sin6_addr = ip;

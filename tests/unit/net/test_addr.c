@@ -89,6 +89,9 @@ static void bad_addresses_are_refused_and_nothing_is_written(void **state)
         "[12345::]:1",
         "1.2.3.4:5:6",
         "[::1] :1",
+        "[no-address%no-such-if]:1",
+        "[127.0.0.1%no-such-if]:1",
+        "[%0]:1",
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         weft_addr a, before;
