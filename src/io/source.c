@@ -159,6 +159,16 @@ const struct weft__source_ops *weft__source_ops_of(const weft_stream *s)
     return NULL;
 }
 
+/* Who has kept a stream past the close may be looking: he finds functions in every slot, those of a
+ * closed stream where a listener is; and nothing is written where the next source is of the same
+ * kind. */
+static void set_stream_ops(struct weft__source *s, const struct weft__source_ops *ops)
+{
+    const weft_stream_ops *stream_ops = ops != NULL ? &ops->stream : weft__stream_closed()->ops;
+    if (s->stream.ops != stream_ops)
+        s->stream.ops = stream_ops;
+}
+
 /* ---- opening and closing ---- */
 
 int weft__source_open_on(struct weft__driver *d, int fd, enum weft__source_kind kind,
@@ -174,7 +184,7 @@ int weft__source_open_on(struct weft__driver *d, int fd, enum weft__source_kind 
     s->fd = fd;
     s->kind = kind;
     weft__a32_store_relaxed(&s->flags, flags); /* published as the word below */
-    s->stream.ops = ops == NULL ? NULL : &ops->stream;
+    set_stream_ops(s, ops);
     note_ops(kind, ops);
     s->is_finished = false;
     weft__a32_store_relaxed(&s->in_exhaustion, 0);

@@ -52,6 +52,9 @@ weft_stream *weft__stream_closed(void)
     return &closed;
 }
 
+/* The functions are looked up once a call: those of a stream that was kept past its close change
+ * when the next source takes the slot, and what one kind has another lacks. */
+
 static bool args_are_bad(const weft_stream *s, const void *buf, size_t len)
 {
     return s == NULL || s->ops == NULL || (buf == NULL && len > 0);
@@ -64,14 +67,16 @@ ssize_t weft_stream_read(weft_stream *s, void *buf, size_t len)
 {
     if (args_are_bad(s, buf, len))
         return REPORT_BAD_ARGS("weft_stream_read");
-    return s->ops->read != NULL ? s->ops->read(s, buf, len) : -ENOTSUP;
+    const weft_stream_ops *ops = s->ops;
+    return ops->read != NULL ? ops->read(s, buf, len) : -ENOTSUP;
 }
 
 ssize_t weft_stream_write(weft_stream *s, const void *buf, size_t len)
 {
     if (args_are_bad(s, buf, len))
         return REPORT_BAD_ARGS("weft_stream_write");
-    return s->ops->write != NULL ? s->ops->write(s, buf, len) : -ENOTSUP;
+    const weft_stream_ops *ops = s->ops;
+    return ops->write != NULL ? ops->write(s, buf, len) : -ENOTSUP;
 }
 
 static bool vector_is_bad(const weft_stream *s, const struct iovec *iov, int count)
@@ -97,28 +102,31 @@ ssize_t weft_stream_readv(weft_stream *s, const struct iovec *iov, int count)
 {
     if (vector_is_bad(s, iov, count))
         return REPORT_BAD_ARGS("weft_stream_readv");
-    if (s->ops->readv != NULL)
-        return s->ops->readv(s, iov, count);
+    const weft_stream_ops *ops = s->ops;
+    if (ops->readv != NULL)
+        return ops->readv(s, iov, count);
     struct iovec one = first_not_empty(iov, count);
-    return s->ops->read != NULL ? s->ops->read(s, one.iov_base, one.iov_len) : -ENOTSUP;
+    return ops->read != NULL ? ops->read(s, one.iov_base, one.iov_len) : -ENOTSUP;
 }
 
 ssize_t weft_stream_writev(weft_stream *s, const struct iovec *iov, int count)
 {
     if (vector_is_bad(s, iov, count))
         return REPORT_BAD_ARGS("weft_stream_writev");
-    if (s->ops->writev != NULL)
-        return s->ops->writev(s, iov, count);
+    const weft_stream_ops *ops = s->ops;
+    if (ops->writev != NULL)
+        return ops->writev(s, iov, count);
     struct iovec one = first_not_empty(iov, count);
-    return s->ops->write != NULL ? s->ops->write(s, one.iov_base, one.iov_len) : -ENOTSUP;
+    return ops->write != NULL ? ops->write(s, one.iov_base, one.iov_len) : -ENOTSUP;
 }
 
 int weft_stream_flush(weft_stream *s)
 {
     if (args_are_bad(s, NULL, 0))
         return REPORT_BAD_ARGS("weft_stream_flush");
-    if (s->ops->flush != NULL)
-        return s->ops->flush(s);
+    const weft_stream_ops *ops = s->ops;
+    if (ops->flush != NULL)
+        return ops->flush(s);
     struct weft__source_ref r;
     bool is_source = weft__source_ops_of(s) != NULL;
     /* Which keeps nothing back, but may be closed. */
@@ -131,13 +139,15 @@ int weft_stream_shutdown(weft_stream *s)
 {
     if (args_are_bad(s, NULL, 0))
         return REPORT_BAD_ARGS("weft_stream_shutdown");
-    return s->ops->shutdown != NULL ? s->ops->shutdown(s) : -ENOTSUP;
+    const weft_stream_ops *ops = s->ops;
+    return ops->shutdown != NULL ? ops->shutdown(s) : -ENOTSUP;
 }
 
 void weft_stream_close(weft_stream *s)
 {
-    if (s != NULL && s->ops != NULL && s->ops->close != NULL)
-        s->ops->close(s);
+    const weft_stream_ops *ops = s != NULL ? s->ops : NULL;
+    if (ops != NULL && ops->close != NULL)
+        ops->close(s);
 }
 
 /* ---- what a stream stands for ---- */
@@ -145,8 +155,9 @@ void weft_stream_close(weft_stream *s)
 struct weft__stream_target weft__stream_resolve(weft_stream *s)
 {
     const struct weft__source_ops *ops = weft__source_ops_of(s);
-    if (ops == NULL)
-        return (struct weft__stream_target){.stream = s};
+    if (ops == NULL) /* in the slot of a listener it will be another's: the one of closed handles */
+        return (struct weft__stream_target){.stream =
+                                                s->ops == &closed_ops ? weft__stream_closed() : s};
     struct weft__stream_target t = {.ops = ops};
     if (!weft__source_refer(WEFT__CONTAINER_OF(s, struct weft__source, stream), &t.ref))
         return (struct weft__stream_target){.stream = weft__stream_closed()};

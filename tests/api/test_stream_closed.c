@@ -385,6 +385,38 @@ static void a_reader_knows_its_stream_however_often_the_slot_is_used(struct test
     close(fd[1]);
 }
 
+/* Listeners are no streams, but their slots may have been. */
+static void a_stream_whose_slot_a_listener_has_is_closed(struct test_env *env)
+{
+    int fd[2];
+    weft_fd *w;
+    weft_tcp_listener *l;
+    weft_bufreader *r;
+    char buf[8];
+    struct iovec iov = {buf, sizeof(buf)};
+    (void)env;
+    CHECK_EQ(pipe2(fd, O_NONBLOCK | O_CLOEXEC), 0);
+    CHECK_EQ(weft_fd_open(fd[0], 0, &w), 0);
+    weft_stream *stream = weft_fd_stream(w);
+    CHECK_EQ(weft_fd_close(w), 0);
+    CHECK_EQ(weft_tcp_listen("127.0.0.1:0", &l), 0);
+    EXPECT_EQ(weft_stream_read(stream, buf, sizeof(buf)), -EBADF);
+    EXPECT_EQ(weft_stream_writev(stream, &iov, 1), -EBADF);
+    EXPECT_EQ(weft_stream_shutdown(stream), -EBADF);
+    EXPECT_EQ(weft_write_all(stream, buf, sizeof(buf), NULL), -EBADF);
+    CHECK_EQ(weft_bufreader_create(stream, 0, &r), 0);
+    weft_stream_close(stream); /* not the listener */
+    CHECK_EQ(weft_tcp_listener_close(l), 0);
+    CHECK_EQ(weft_fd_open(fd[0], 0, &w), 0);
+    EXPECT(weft_fd_stream(w) == stream); /* the same slot */
+    CHECK_EQ(write(fd[1], "secret", 6), 6);
+    EXPECT_EQ(weft_bufreader_read(r, buf, sizeof(buf)), -EBADF);
+    weft_bufreader_destroy(r);
+    CHECK_EQ(weft_fd_close(w), 0);
+    close(fd[0]);
+    close(fd[1]);
+}
+
 TEST_MAIN(IN_TASK(a_copy_from_what_is_closed_meanwhile),
           IN_TASK(a_copy_to_what_is_closed_meanwhile),
           IN_TASK(a_copy_both_ways_with_what_is_closed_meanwhile),
@@ -393,4 +425,5 @@ TEST_MAIN(IN_TASK(a_copy_from_what_is_closed_meanwhile),
           IN_TASK_ON(loops_over_what_is_closed_meanwhile, TEST_CT),
           IN_TASK_ON(a_stream_closed_under_a_call_is_nobodys, TEST_CT),
           IN_TASK_ON(a_reader_knows_its_stream_however_often_the_slot_is_used, TEST_CT),
+          IN_TASK_ON(a_stream_whose_slot_a_listener_has_is_closed, TEST_CT),
           IN_TASK(a_stream_with_borrowed_functions_is_the_users))
