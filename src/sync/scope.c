@@ -103,6 +103,16 @@ static int note_cause(const struct weft__scope *s, int rc)
 
 /* ---- opening and closing ---- */
 
+static int result_set(weft_scope *scope, int rc)
+{
+    struct weft__scope *s = weft__scope_of(scope);
+    scope->left = true;
+    s->result = rc;
+    if (s->ret_rc)
+        *s->ret_rc = rc;
+    return rc;
+}
+
 /* By a forked child, on its way out of the body it was forked in. The children are not there, and
  * who had the lock need not be. */
 static int leave_to_parent(weft_scope *scope)
@@ -113,9 +123,7 @@ static int leave_to_parent(weft_scope *scope)
     if (*top == &s->cleanup)
         *top = s->cleanup.below;
     s->is_open = false;
-    s->result = -EPERM;
-    scope->left = true;
-    return -EPERM;
+    return result_set(scope, -EPERM);
 }
 
 /* A cleanup of the owner, which panics or is unwound. */
@@ -214,15 +222,14 @@ int weft_scope_leave(weft_scope *scope, weft_panic_info **ret_panic)
     s->is_open = false;
     pop_cleanup(s, WEFT__CALLER);
     weft__scope_free_children(s);
-    s->result = s->error < 0 ? note_cause(s, s->error) : rc;
-    scope->left = true;
+    rc = result_set(scope, s->error < 0 ? note_cause(s, s->error) : rc);
     weft_panic_info *info = s->panic;
     s->panic = NULL;
     if (ret_panic)
         *ret_panic = info;
     else
         weft__scope_discard_panic(info);
-    return s->result;
+    return rc;
 }
 
 weft_scope *weft__scope_start(weft_scope *scope, const weft_scope_options *options, int *ret_rc)
@@ -243,11 +250,7 @@ void weft__scope_block_leave(weft_scope *scope)
         scope->left = true; /* it could not be entered */
         return;
     }
-    if (s->ret_rc) {
-        *s->ret_rc = weft_scope_leave(scope, NULL);
-        return;
-    }
-    weft_panic_info *info;
+    weft_panic_info *info; /* there is none with ret_rc: it counts as an error, and was reported */
     (void)weft_scope_leave(scope, &info); /* failures other than a panic have no place to go */
     if (info)
         weft_panic_resume(info);

@@ -430,6 +430,21 @@ static void sco_06_or_handed_out(struct test_env *env)
     EXPECT_LOGGED("a child");
 }
 
+static void a_block_left_by_the_function_hands_its_result_out(struct test_env *env)
+{
+    (void)env;
+    int rc = 1;
+    WEFT_SCOPE_INTO(s, &rc) {
+        CHECK_EQ(weft_scope_go(s, fail_with, (void *)(intptr_t)-EIO), 0);
+        CHECK_EQ(weft_scope_leave(s, NULL), -EIO);
+    }
+    CHECK_EQ(rc, -EIO);
+    rc = 1;
+    WEFT_SCOPE_INTO(t, &rc)
+        CHECK_EQ(weft_scope_leave(t, NULL), 0);
+    CHECK_EQ(rc, 0);
+}
+
 static int begin_and_fail_when_aborted(void *arg)
 {
     atomic_fetch_add((atomic_int *)arg, 1);
@@ -919,6 +934,7 @@ TEST_MAIN(
     IN_TASK(sco_05_a_failed_scope_takes_no_more_children), IN_TASK(sco_05_keeps_going_when_told_to),
     IN_TASK(a_panic_that_only_counts_is_reported_at_once),
     IN_TASK(sco_06_a_childs_panic_is_raised_in_the_parent), IN_TASK(sco_06_or_handed_out),
+    IN_TASK(a_block_left_by_the_function_hands_its_result_out),
     IN_TASK(sco_06_a_panic_counts_after_a_cancel), IN_TASK(sco_07_at_most_so_many_at_a_time),
     IN_TASK(sco_07_waiting_for_a_turn_can_be_given_up), IN_TASK(sco_07_for_each_concurrent),
     IN_TASK(sco_08_arguments_and_results_are_dropped_once),
