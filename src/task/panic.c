@@ -312,7 +312,8 @@ static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool le
     bool was_panicking = l->is_panicking;
     struct weft_task_local_binding *bindings = l->bindings;
     b.no_wait_depth = l->no_wait_depth;
-    uint16_t shield = l->shield_depth, unconstrained = l->unconstrained_depth;
+    b.unconstrained_depth = l->unconstrained_depth;
+    uint16_t shield = l->shield_depth;
     uint32_t pins = l->pin_depth, looks_left = l->looks_left;
     l->boundary = &b;
     bool ok = call_inside(&b, fn, arg);
@@ -329,7 +330,7 @@ static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool le
     l->bindings = bindings;
     l->shield_depth = shield;
     l->no_wait_depth = b.no_wait_depth;
-    l->unconstrained_depth = unconstrained;
+    l->unconstrained_depth = b.unconstrained_depth;
     l->looks_left = looks_left;
     if (WEFT__UNLIKELY(l->pin_depth != pins))
         weft__pin_set_depth(l, pins);
@@ -393,9 +394,11 @@ weft_panic_info *weft__run_cleanups(struct weft__locals *l, weft_cleanup *mark)
     struct weft_timeout *timeout = l->timeout;
     struct weft_cancel_scope *cancel = l->cancel;
     l->shield_depth++;
-    uint16_t no_wait = l->no_wait_depth;
+    uint16_t no_wait = l->no_wait_depth, unconstrained = l->unconstrained_depth;
     uint32_t looks_left = l->looks_left;
-    l->no_wait_depth = l->boundary ? l->boundary->no_wait_depth : 0; /* of blocks around them */
+    /* of blocks around them */
+    l->no_wait_depth = l->boundary ? l->boundary->no_wait_depth : 0;
+    l->unconstrained_depth = l->boundary ? l->boundary->unconstrained_depth : 0;
     l->looks_left = 0;
     while (l->cleanups != mark && l->cleanups != NULL) {
         weft_cleanup *c = l->cleanups;
@@ -414,6 +417,7 @@ weft_panic_info *weft__run_cleanups(struct weft__locals *l, weft_cleanup *mark)
             weft_panic_free(info);
     }
     l->no_wait_depth = no_wait;
+    l->unconstrained_depth = unconstrained;
     l->looks_left = looks_left;
     l->shield_depth--;
     l->timeout = timeout;

@@ -112,9 +112,9 @@ struct weft__boundary {
     struct weft_cancel_scope *cancel_top, *cancel;
     weft_enter_guard *guards; /* of the thread; a task enters none */
     struct weft__boundary *outer;
-    weft_panic_info *panic; /* what arrived here */
-    uint16_t no_wait_depth; /* of blocks around the call */
-    bool lets_unwind;       /* an unwinding abort goes through: nothing but weft is in between */
+    weft_panic_info *panic;                      /* what arrived here */
+    uint16_t no_wait_depth, unconstrained_depth; /* of blocks around the call */
+    bool lets_unwind; /* an unwinding abort goes through: nothing but weft is in between */
 };
 
 /* What a task does beside waiting: it drives a local set (sched/local.c), whose tasks run on its

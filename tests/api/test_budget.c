@@ -110,6 +110,33 @@ static void co_02_unconstrained_is_never_made_to_yield(struct test_env *env)
     sema_fini(&sema);
 }
 
+static void take_all(void *sema)
+{
+    for (int i = 0; i < READY; i++)
+        EXPECT_EQ(sema_acquire(sema), 0);
+}
+
+static void *panic_unconstrained(void *sema)
+{
+    WEFT_DEFER(take_all, sema);
+    WEFT_UNCONSTRAINED
+        weft_panic("in the block");
+    return NULL;
+}
+
+/* A cleanup that was registered outside the block is constrained, also when it runs because of a
+ * panic inside. */
+static void a_cleanup_outside_the_block_yields(struct test_env *env)
+{
+    struct sema sema;
+    sema_init(&sema, READY);
+    CHECK_EQ(weft_yield(), 0);
+    uint64_t before = test_forced_yields(env);
+    CHECK_EQ(test_join_kind(SPAWN(panic_unconstrained, &sema)), WEFT_OUTCOME_PANICKED);
+    CHECK(test_forced_yields(env) > before);
+    sema_fini(&sema);
+}
+
 /* It does not yield, but it ends. */
 static void co_02_a_deadline_ends_an_unconstrained_loop(struct test_env *env)
 {
@@ -584,6 +611,7 @@ static void yd_05_yielded_tasks_run_while_their_worker_is_blocked(struct test_en
 
 TEST_MAIN(IN_TASK(co_01_draining_ready_items_yields),
           IN_TASK(co_02_unconstrained_is_never_made_to_yield),
+          IN_TASK(a_cleanup_outside_the_block_yields),
           IN_TASK(co_02_a_deadline_ends_an_unconstrained_loop),
           IN_TASK(co_03_consume_budget_yields_when_none_is_left),
           IN_TASK(co_04_budget_is_restored_for_each_run),
