@@ -63,7 +63,8 @@ WEFT_API WEFT_MUST_CHECK int weft_cancel_token_blocking_wait(weft_cancel_token *
 
 /* The wait as a future, with result 0; -EINVAL, logged by the init, when token is NULL. token is
  * borrowed until the future has completed or was cancelled; with the owned form the future has a
- * reference until then. */
+ * reference until then, so it is to be cancelled also when weft_await() fails, which may have
+ * refused to begin. Cancelling it more than once, or when it has completed, is fine. */
 typedef struct weft_cancel_token_future {
     weft_future future;
     void *opaque[7];

@@ -182,7 +182,8 @@ void weft__cancel_token_unwatch(struct weft_cancel_token *token, struct weft__wa
 
 struct token_future {
     weft_future future;
-    struct weft_cancel_token *token; /* NULL: misuse, reported when it was initialised */
+    /* NULL: misuse, reported when it was initialised; or the reference was given up */
+    struct weft_cancel_token *token;
     struct weft__waiter waiter;
     bool is_owner; /* of a reference to token */
 };
@@ -191,9 +192,10 @@ _Static_assert(sizeof(struct token_future) <= sizeof(weft_cancel_token_future),
 
 static void future_end(struct token_future *t)
 {
-    if (t->is_owner)
-        weft_cancel_token_unref(t->token);
-    t->is_owner = false;
+    if (!t->is_owner)
+        return;
+    weft_cancel_token_unref(t->token);
+    t->token = NULL;
 }
 
 static int future_poll(weft_future *f, weft_waker *waker)
@@ -214,7 +216,7 @@ static void future_cancel(weft_future *f)
 {
     struct token_future *t = (struct token_future *)f;
     if (WEFT__UNLIKELY(t->token == NULL))
-        return; /* misuse, and not polled */
+        return; /* misuse, and not polled; or over */
     weft__cancel_token_unwatch(t->token, &t->waiter);
     future_end(t);
 }

@@ -311,6 +311,29 @@ static void ct_09_a_wait_can_be_abandoned(struct test_env *env)
     CHECK_EQ(weft_await(&f.future), 0);
 }
 
+/* An await that fails may have refused to begin, or have cancelled the future: the owner of the
+ * reference need not know. */
+static void what_owns_a_token_is_given_up_in_any_case(struct test_env *env)
+{
+    (void)env;
+    weft_cancel_token *token = token_new(), *around = token_new();
+    weft_cancel_token_future f;
+    weft_cancel_token_future_init_owned(&f, token);
+    weft_cancel_token_unref(token);
+    WEFT_TIMEOUT(WEFT_MS)
+        CHECK_EQ(weft_await(&f.future), -ETIMEDOUT); /* the last reference went */
+    weft_future_cancel(&f.future);
+    token = token_new();
+    weft_cancel_token_future_init_owned(&f, token);
+    weft_cancel_token_unref(token);
+    weft_cancel_token_cancel(around);
+    WEFT_CANCEL_SCOPE(around)
+        CHECK_EQ(weft_await(&f.future), -ECANCELED); /* not begun */
+    weft_future_cancel(&f.future);
+    weft_future_cancel(&f.future);
+    weft_cancel_token_unref(around);
+}
+
 static void *wait_and_be_aborted(void *arg)
 {
     EXPECT_EQ(weft_cancel_token_wait(arg), -ECANCELED);
@@ -631,8 +654,9 @@ TEST_MAIN(IN_TASK(the_scope_outside_knows_that_it_was_cancelled),
           IN_TASK(ct_05_grandchildren_outlive_the_one_between),
           IN_TASK(ct_06_released_in_any_order), IN_TASK(ct_07_run_until_cancelled),
           IN_BODY(ct_07_run_until_cancelled), IN_TASK(ct_08_the_body_is_looked_at_first),
-          IN_TASK(waiting_for_no_token), IN_TASK(ct_09_a_wait_can_be_abandoned),
-          IN_TASK(ct_09_an_abort_abandons_it), IN_TASK(ct_10_references_are_the_same_token),
+          IN_TASK(waiting_for_no_token), IN_TASK(what_owns_a_token_is_given_up_in_any_case),
+          IN_TASK(ct_09_a_wait_can_be_abandoned), IN_TASK(ct_09_an_abort_abandons_it),
+          IN_TASK(ct_10_references_are_the_same_token),
           IN_TASK(ct_11_guard_cancels_unless_disarmed), IN_TASK(scopes_nest_and_any_token_will_do),
           IN_BODY(scopes_nest_and_any_token_will_do),
           IN_TASK(a_shield_hides_the_scopes_outside_only), IN_TASK(the_outcome_stays_the_bodys),
