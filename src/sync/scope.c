@@ -83,14 +83,10 @@ static void cancel_and_wait(weft_scope *scope)
 static int note_cause(const struct weft__scope *s, int rc)
 {
     struct weft__core *core = weft__core_waiting();
-    if (rc == -ETIMEDOUT && core && s->deadline_ns <= weft__clock_now(&core->clock)) {
-        weft_timeout *cause = NULL;
+    if (rc == -ETIMEDOUT && core)
         for (weft_timeout *t = s->owner->timeout_top; t; t = t->outer)
-            if (t->deadline_ns == s->deadline_ns)
-                cause = t; /* of equals the outer one, as always */
-        if (cause)
-            cause->expired = true;
-    }
+            if (t == s->timeout && t->deadline_ns <= weft__clock_now(&core->clock))
+                t->expired = true;
     if (rc != -ECANCELED)
         return rc;
     weft_cancel_scope *c = s->tokens;
@@ -165,6 +161,8 @@ int weft_scope_enter(weft_scope *scope, const weft_scope_options *options)
     weft__list_init(&s->free);
     s->at_most = options && options->at_most ? options->at_most : SIZE_MAX;
     s->keeps_going = options && options->keeps_going;
+    s->timeout = l->timeout;
+    s->set = t->core->home ? t->core : NULL;
     s->deadline_ns = l->timeout ? l->timeout->deadline_ns : WEFT_NEVER;
     s->tokens = l->cancel;
     s->owner = l;

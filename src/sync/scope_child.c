@@ -185,10 +185,10 @@ static void *child_body(void *arg)
         weft__end_hook_of(weft__aptr_load_relaxed(&weft__task_current()->join_waker));
     struct weft__scope_child *c = WEFT__CONTAINER_OF(hook, struct weft__scope_child, hook);
     const struct weft__scope *s = c->scope;
-    if (s->deadline_ns == WEFT_NEVER)
+    if (c->deadline_ns == WEFT_NEVER)
         return call_under_tokens(c, s->tokens, arg);
     weft_timeout t;
-    weft__timeout_enter_until(&t, s->deadline_ns);
+    weft__timeout_enter_until(&t, c->deadline_ns);
     void *value = call_under_tokens(c, s->tokens, arg);
     weft_timeout_leave(&t);
     return value;
@@ -256,6 +256,15 @@ static int take_turn(struct weft__scope *s, const char *call, const void *caller
     return weft__wait_for(&w.future);
 }
 
+/* Under the lock, by who spawns. A local set may have come to be driven on another clock, and the
+ * deadline with it: its tasks look, which run on the thread where that happens. */
+static uint64_t deadline_around(struct weft__scope *s)
+{
+    if (s->set != NULL && s->timeout != NULL && weft__core_waiting() == s->set)
+        s->deadline_ns = s->timeout->deadline_ns;
+    return s->deadline_ns;
+}
+
 /* After the spawn: the child is known by its task, NULL when it could not be spawned. It may have
  * ended since, and the scope been cancelled. */
 static void child_settle(struct weft__scope *s, struct weft__scope_child *c,
@@ -285,9 +294,11 @@ static int spawn_child(struct weft__scope *s, enum weft__task_kind kind,
         return rc;
     weft__lock_acquire(&s->lock);
     struct weft__scope_child *c = child_take(s);
+    uint64_t deadline_ns = deadline_around(s);
     weft__lock_release(&s->lock);
     if (c == NULL)
         return -ENOMEM;
+    c->deadline_ns = deadline_ns;
     c->hook.fn = child_ended;
     c->fn = body->fn;
     c->go = body->go;

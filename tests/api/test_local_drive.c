@@ -13,6 +13,7 @@
 #include <weft/interval.h>
 #include <weft/mutex.h>
 #include <weft/net.h>
+#include <weft/scope.h>
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -1025,6 +1026,42 @@ static void *time_out_on_two_clocks(void *arg)
     return NULL;
 }
 
+static int sleep_a_second(void *arg)
+{
+    (void)arg;
+    return weft_sleep(WEFT_SEC);
+}
+
+static int sleep_a_minute(void *arg)
+{
+    (void)arg;
+    return weft_sleep(60 * WEFT_SEC);
+}
+
+/* A scope of tasks that was opened on one clock: children that come later, in the runtime and in
+ * the set, have what is left of the deadline around it. */
+static void *have_children_on_two_clocks(void *arg)
+{
+    weft_spawn_options in_set = {.local_set = ((struct on_two_clocks *)arg)->set};
+    WEFT_TIMEOUT_AS(t, 10 * WEFT_SEC) {
+        weft_scope s;
+        CHECK_EQ(weft_scope_enter(&s, NULL), 0);
+        CHECK_EQ(weft_sleep(WEFT_SEC), 0); /* the set is taken to the other clock meanwhile */
+        CHECK_EQ(weft_scope_go(&s, sleep_a_second, NULL), 0);
+        CHECK_EQ(weft_scope_go_with(&s, &in_set, sleep_a_second, NULL), 0);
+        EXPECT_EQ(weft_scope_wait(&s), 0);
+        uint64_t start_ns = weft_now(), left_ns = weft_timeout_remaining();
+        EXPECT(left_ns > 7 * WEFT_SEC && left_ns <= 8 * WEFT_SEC);
+        CHECK_EQ(weft_scope_go(&s, sleep_a_minute, NULL), 0);
+        WEFT_SHIELD
+            EXPECT_EQ(weft_sleep(20 * WEFT_SEC), 0); /* the child has noticed, and not we */
+        EXPECT(weft_now() - start_ns >= 20 * WEFT_SEC);
+        EXPECT_EQ(weft_scope_leave(&s, NULL), -ETIMEDOUT);
+        EXPECT(weft_timeout_is_expired(&t));
+    }
+    return NULL;
+}
+
 static void *join_on_a_clock_far_ahead(void *arg)
 {
     EXPECT(test_join_value(arg) == NULL);
@@ -1045,6 +1082,18 @@ static void timeout_scopes_go_on_on_another_clock(struct test_env *env)
     weft_runtime *rt = test_runtime_create(TEST_CT);
     struct on_two_clocks o = {.set = set_create()};
     o.task = spawn_on(o.set, time_out_on_two_clocks, NULL);
+    EXPECT_EQ(run_until(o.set, yield_twice, &o), &o); /* on the system's clock */
+    EXPECT(test_block_on(rt, drive_on_a_clock_far_ahead, &o) == NULL);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    set_destroy(o.set);
+}
+
+static void scopes_of_tasks_go_on_on_another_clock(struct test_env *env)
+{
+    (void)env;
+    weft_runtime *rt = test_runtime_create(TEST_CT);
+    struct on_two_clocks o = {.set = set_create()};
+    o.task = spawn_on(o.set, have_children_on_two_clocks, &o);
     EXPECT_EQ(run_until(o.set, yield_twice, &o), &o); /* on the system's clock */
     EXPECT(test_block_on(rt, drive_on_a_clock_far_ahead, &o) == NULL);
     CHECK_EQ(weft_runtime_destroy(rt), 0);
@@ -1260,32 +1309,30 @@ static void futures_are_local_tasks_too(struct test_env *env)
     set_destroy(set);
 }
 
-TEST_MAIN(IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
-          IN_BODY(co_06_the_body_shares_the_budget_of_its_driver),
-          IN_BODY(co_06_neither_starves_the_other), PLAIN(co_06_neither_starves_the_other),
-          IN_BODY(up_02_the_set_shuts_down_on_an_unhandled_panic),
-          IN_BODY(up_02_by_default_the_others_go_on),
-          IN_BODY_ON(a_driver_whose_set_is_shut_gets_its_mutex_back, TEST_CT),
-          IN_BODY(a_panic_of_the_body_is_its_outcome), PLAIN(a_panic_of_the_body_is_its_outcome),
-          IN_BODY_ON(the_driver_is_aborted, TEST_CT), IN_BODY_ON(the_driver_is_unwound, TEST_CT),
-          IN_BODY(a_deadline_ends_the_wait), IN_BODY_ON(two_tasks_drive_one_set, TEST_CT),
-          ON_MAIN_ON(a_thread_inside_a_runtime_drives, TEST_MT1),
-          ON_MAIN(a_body_that_does_not_drive_its_runtime_drives_a_set),
-          IN_TASK(a_blocking_job_drives), IN_TASK_ON(a_thread_blocked_in_place_drives, TEST_MT4),
-          IN_TASK(a_pinned_task_drives), ON_MAIN(a_body_leaves_the_runtime_of_its_thread),
-          IN_BODY(wakes_for_nothing_keep_nobody_from_running),
-          PLAIN(wakes_for_nothing_keep_nobody_from_running),
-          IN_BODY(timers_that_are_due_keep_nobody_from_running),
-          PLAIN(a_driver_that_has_moved_is_told_so),
-          PLAIN(a_driver_that_has_moved_drives_another_set),
-          PLAIN(a_set_goes_whose_task_drives_another),
-          IN_BODY(a_set_goes_whose_task_drives_another),
-          PLAIN(on_a_paused_clock_local_tasks_sleep_for_hours),
-          PLAIN(a_local_task_sleeps_while_the_clock_is_stopped),
-          PLAIN(a_set_sees_the_time_of_who_drives_it), PLAIN(an_interval_goes_on_on_another_clock),
-          PLAIN(timeout_scopes_go_on_on_another_clock),
-          PLAIN(on_a_paused_clock_a_task_that_ignores_it_is_unwound),
-          IN_BODY(local_tasks_of_every_class_run), IN_BODY(misuse_is_reported),
-          PLAIN(misuse_is_reported), PLAIN(a_guard_is_entered_once_at_a_time),
-          PLAIN(settings_out_of_range_are_refused), IN_TASK(a_task_of_many_threads_has_no_home),
-          IN_BODY(futures_are_local_tasks_too))
+TEST_MAIN(
+    IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
+    IN_BODY(co_06_the_body_shares_the_budget_of_its_driver),
+    IN_BODY(co_06_neither_starves_the_other), PLAIN(co_06_neither_starves_the_other),
+    IN_BODY(up_02_the_set_shuts_down_on_an_unhandled_panic),
+    IN_BODY(up_02_by_default_the_others_go_on),
+    IN_BODY_ON(a_driver_whose_set_is_shut_gets_its_mutex_back, TEST_CT),
+    IN_BODY(a_panic_of_the_body_is_its_outcome), PLAIN(a_panic_of_the_body_is_its_outcome),
+    IN_BODY_ON(the_driver_is_aborted, TEST_CT), IN_BODY_ON(the_driver_is_unwound, TEST_CT),
+    IN_BODY(a_deadline_ends_the_wait), IN_BODY_ON(two_tasks_drive_one_set, TEST_CT),
+    ON_MAIN_ON(a_thread_inside_a_runtime_drives, TEST_MT1),
+    ON_MAIN(a_body_that_does_not_drive_its_runtime_drives_a_set), IN_TASK(a_blocking_job_drives),
+    IN_TASK_ON(a_thread_blocked_in_place_drives, TEST_MT4), IN_TASK(a_pinned_task_drives),
+    ON_MAIN(a_body_leaves_the_runtime_of_its_thread),
+    IN_BODY(wakes_for_nothing_keep_nobody_from_running),
+    PLAIN(wakes_for_nothing_keep_nobody_from_running),
+    IN_BODY(timers_that_are_due_keep_nobody_from_running),
+    PLAIN(a_driver_that_has_moved_is_told_so), PLAIN(a_driver_that_has_moved_drives_another_set),
+    PLAIN(a_set_goes_whose_task_drives_another), IN_BODY(a_set_goes_whose_task_drives_another),
+    PLAIN(on_a_paused_clock_local_tasks_sleep_for_hours),
+    PLAIN(a_local_task_sleeps_while_the_clock_is_stopped),
+    PLAIN(a_set_sees_the_time_of_who_drives_it), PLAIN(an_interval_goes_on_on_another_clock),
+    PLAIN(timeout_scopes_go_on_on_another_clock), PLAIN(scopes_of_tasks_go_on_on_another_clock),
+    PLAIN(on_a_paused_clock_a_task_that_ignores_it_is_unwound),
+    IN_BODY(local_tasks_of_every_class_run), IN_BODY(misuse_is_reported), PLAIN(misuse_is_reported),
+    PLAIN(a_guard_is_entered_once_at_a_time), PLAIN(settings_out_of_range_are_refused),
+    IN_TASK(a_task_of_many_threads_has_no_home), IN_BODY(futures_are_local_tasks_too))
