@@ -68,7 +68,7 @@ static void cancel_and_wait(weft_scope *scope)
     struct weft__scope *s = weft__scope_of(scope);
     weft_scope_cancel(scope);
     struct weft__locals *l = weft__locals_now();
-    uint16_t no_wait = l->no_wait_depth;
+    uint32_t no_wait = l->no_wait_depth;
     l->no_wait_depth = 0;
     WEFT_SHIELD
         while (!is_idle_now(s)) {

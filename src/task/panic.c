@@ -313,7 +313,7 @@ static weft_panic_info *call_contained(void (*fn)(void *arg), void *arg, bool le
     struct weft_task_local_binding *bindings = l->bindings;
     b.no_wait_depth = l->no_wait_depth;
     b.unconstrained_depth = l->unconstrained_depth;
-    uint16_t shield = l->shield_depth;
+    uint32_t shield = l->shield_depth;
     uint32_t pins = l->pin_depth, looks_left = l->looks_left;
     l->boundary = &b;
     bool ok = call_inside(&b, fn, arg);
@@ -394,7 +394,7 @@ weft_panic_info *weft__run_cleanups(struct weft__locals *l, weft_cleanup *mark)
     struct weft_timeout *timeout = l->timeout;
     struct weft_cancel_scope *cancel = l->cancel;
     l->shield_depth++;
-    uint16_t no_wait = l->no_wait_depth, unconstrained = l->unconstrained_depth;
+    uint32_t no_wait = l->no_wait_depth, unconstrained = l->unconstrained_depth;
     uint32_t looks_left = l->looks_left;
     /* of blocks around them */
     l->no_wait_depth = l->boundary ? l->boundary->no_wait_depth : 0;

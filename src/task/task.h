@@ -113,7 +113,7 @@ struct weft__boundary {
     weft_enter_guard *guards; /* of the thread; a task enters none */
     struct weft__boundary *outer;
     weft_panic_info *panic;                      /* what arrived here */
-    uint16_t no_wait_depth, unconstrained_depth; /* of blocks around the call */
+    uint32_t no_wait_depth, unconstrained_depth; /* of blocks around the call */
     bool lets_unwind; /* an unwinding abort goes through: nothing but weft is in between */
 };
 
@@ -138,7 +138,7 @@ struct weft__locals {
     struct weft_timeout *timeout;
     struct weft_cancel_scope *cancel; /* innermost cancellation scope, of the same */
     struct weft__drive *drive;        /* innermost; NULL for all but a few */
-    uint16_t shield_depth, no_wait_depth, unconstrained_depth;
+    uint32_t shield_depth, no_wait_depth, unconstrained_depth;
 
     /* ---- the rest ---- */
     weft_cleanup *cleanups;

@@ -602,7 +602,52 @@ static void handlers_of_a_panic_that_ends_in_no_wait_may_not_wait(struct test_en
     trace_fini(&t);
 }
 
-TEST_MAIN(IN_TASK(handlers_run_last_to_first_however_the_block_is_left),
+/* ---- more blocks inside one another than 16 bits count ---- */
+
+#define DEEP 65536
+
+static int wait_deep_in_shields(unsigned depth)
+{
+    int rc = 0;
+    WEFT_SHIELD
+        rc = depth > 1 ? wait_deep_in_shields(depth - 1) : weft_yield();
+    return rc;
+}
+
+static int wait_deep_in_no_wait(unsigned depth)
+{
+    int rc = 0;
+    WEFT_NO_WAIT
+        rc = depth > 1 ? wait_deep_in_no_wait(depth - 1) : weft_yield();
+    return rc;
+}
+
+static void *be_aborted_deep_inside(void *arg)
+{
+    (void)arg;
+    EXPECT_EQ(wait_deep_in_no_wait(DEEP), -EPERM);
+    while (!weft_self_is_aborted())
+        (void)weft_yield(); /* 0 until it is */
+    EXPECT_EQ(wait_deep_in_shields(DEEP), 0);
+    EXPECT_EQ(weft_yield(), -ECANCELED);
+    return NULL;
+}
+
+static void blocks_nest_as_deep_as_the_stack(struct test_env *env)
+{
+    (void)env;
+    weft_task *t;
+    CHECK_EQ(weft_spawn_with(&(weft_spawn_options){.stack_bytes = (size_t)128 << 20},
+                             be_aborted_deep_inside, NULL, &t),
+             0);
+    CHECK_SOON(test_log_count("inside WEFT_NO_WAIT") == 1);
+    EXPECT_LOGGED("inside WEFT_NO_WAIT");
+    CHECK_EQ(weft_abort(t), 0);
+    CHECK_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
+}
+
+TEST_MAIN(IN_TASK(blocks_nest_as_deep_as_the_stack),
+          IN_TASK(handlers_run_last_to_first_however_the_block_is_left),
           IN_TASK(panic_runs_handlers_which_may_wait),
           IN_TASK(panic_in_a_handler_goes_on_with_the_next),
           IN_TASK(panic_leaves_shields_and_timeouts),
