@@ -188,6 +188,8 @@ int weft__member_find_core(const char *call, enum weft_member_kind kind,
 {
     bool has_body = fn != NULL;
     if (kind == WEFT_MEMBER_FUTURE) {
+        if (weft__spawn_check_future(call, o, site) < 0)
+            return -EINVAL;
         const weft_future *f = arg;
         has_body = f && f->ops && f->ops->poll && f->ops->cancel;
     }

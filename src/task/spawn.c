@@ -475,7 +475,7 @@ WEFT__NOINLINE int weft__spawn_at(const weft_spawn_options *options, weft_task_f
 }
 
 /* A copy of less would be called through what is not there. */
-static int check_future(const char *call, const weft_spawn_options *o, const weft_site *site)
+int weft__spawn_check_future(const char *call, const weft_spawn_options *o, const weft_site *site)
 {
     if (o == NULL || o->arg_bytes == 0 || o->arg_bytes >= sizeof(weft_future))
         return 0;
@@ -486,7 +486,7 @@ int weft__spawn_future_at(const weft_spawn_options *options, weft_future *f, wef
                           const weft_site *site)
 {
     struct weft__core *core;
-    if (check_future("weft_spawn_future", options, site) < 0)
+    if (weft__spawn_check_future("weft_spawn_future", options, site) < 0)
         return -EINVAL;
     bool has_body = f && f->ops && f->ops->poll && f->ops->cancel;
     int rc = weft__spawn_core("weft_spawn_future", options, has_body, f, site, &core);
@@ -538,7 +538,7 @@ int weft__spawn_local_future_at(const weft_spawn_options *options, weft_future *
                                 weft_task **ret_task, const weft_site *site)
 {
     struct weft__core *core;
-    if (check_future("weft_spawn_local_future", options, site) < 0)
+    if (weft__spawn_check_future("weft_spawn_local_future", options, site) < 0)
         return -EINVAL;
     bool has_body = f && f->ops && f->ops->poll && f->ops->cancel;
     int rc = weft__spawn_local_core("weft_spawn_local_future", options, has_body, f, site, &core);

@@ -46,6 +46,8 @@ int weft__spawn_core(const char *call, const weft_spawn_options *o, bool has_bod
  * runtime; at home on the calling thread. */
 int weft__spawn_local_core(const char *call, const weft_spawn_options *o, bool has_body,
                            const void *arg, const weft_site *site, struct weft__core **ret);
+/* Of a future, in front of them: what is copied is one at least. 0; -EINVAL, reported. */
+int weft__spawn_check_future(const char *call, const weft_spawn_options *o, const weft_site *site);
 /* The body of a weft_block_on() that is a fiber: a task without an id. */
 int weft__task_spawn_root(struct weft__core *core, weft_task_fn fn, void *arg, weft_task **ret_task,
                           const weft_site *site);

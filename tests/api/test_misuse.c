@@ -3,8 +3,12 @@
 #include "sync.h"
 
 #include <weft/join_all.h>
+#include <weft/join_map.h>
+#include <weft/join_queue.h>
+#include <weft/join_set.h>
 #include <weft/local.h>
 #include <weft/select.h>
+#include <weft/task_tracker.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -109,6 +113,37 @@ static void bad_spawns(struct test_env *env)
     EXPECT_EQ(weft_spawn_local_future(&o, &f, &t), -EINVAL);
     EXPECT_LOGGED("weft_spawn_local_future");
     EXPECT(t == (weft_task *)env); /* left alone */
+}
+
+/* What spawns into a set, a map, a queue or a tracker looks as closely. */
+static void a_copied_future_that_is_none(struct test_env *env)
+{
+    static const weft_future_ops ops = {poll_never, cancel_nothing, "never polled"};
+    weft_future f = {&ops};
+    weft_spawn_options o = {.arg_bytes = sizeof f - 1};
+    weft_join_map_options map_options = {.key_bytes = sizeof(int)};
+    int key = 1;
+    weft_join_set *set;
+    weft_join_map *map;
+    weft_join_queue *queue;
+    weft_task_tracker *tracker;
+    (void)env;
+    CHECK_EQ(weft_join_set_create(&set), 0);
+    CHECK_EQ(weft_join_map_create(&map_options, &map), 0);
+    CHECK_EQ(weft_join_queue_create(&queue), 0);
+    CHECK_EQ(weft_task_tracker_create(&tracker), 0);
+    CHECK_EQ(weft_join_set_spawn_future(set, &o, &f, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_join_set_spawn: options.arg_bytes");
+    CHECK_EQ(weft_join_map_spawn_future(map, &key, &o, &f, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_join_map_spawn: options.arg_bytes");
+    CHECK_EQ(weft_join_queue_spawn_future(queue, &o, &f, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_join_queue_spawn: options.arg_bytes");
+    CHECK_EQ(weft_task_tracker_spawn_future(tracker, &o, &f, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_task_tracker_spawn: options.arg_bytes");
+    weft_join_set_destroy(set);
+    weft_join_map_destroy(map);
+    weft_join_queue_destroy(queue);
+    weft_task_tracker_unref(tracker);
 }
 
 static void spent_handles(struct test_env *env)
@@ -418,10 +453,11 @@ static void version_is_what_the_headers_say(struct test_env *env)
     CHECK_EQ(strcmp(weft_version(), text), 0);
 }
 
-TEST_MAIN(PLAIN(null_handles), IN_TASK(bad_spawns), IN_TASK(spent_handles),
-          IN_TASK(spent_handle_of_a_slot_in_use_again), IN_TASK_ON(join_of_itself, TEST_CT),
-          IN_TASK_ON(await_of_itself, TEST_CT), IN_TASK_ON(polled_join_of_itself, TEST_CT),
-          PLAIN(waits_outside_a_runtime), ON_MAIN(join_outside_a_runtime),
-          PLAIN(log_lines_say_where), IN_TASK(names_are_copied_and_cut),
-          IN_TASK(stack_size_is_what_was_asked_for), IN_TASK(dump_lists_every_task),
-          IN_TASK(metrics_count_tasks), PLAIN(version_is_what_the_headers_say))
+TEST_MAIN(IN_TASK_ON(a_copied_future_that_is_none, TEST_CT), PLAIN(null_handles),
+          IN_TASK(bad_spawns), IN_TASK(spent_handles), IN_TASK(spent_handle_of_a_slot_in_use_again),
+          IN_TASK_ON(join_of_itself, TEST_CT), IN_TASK_ON(await_of_itself, TEST_CT),
+          IN_TASK_ON(polled_join_of_itself, TEST_CT), PLAIN(waits_outside_a_runtime),
+          ON_MAIN(join_outside_a_runtime), PLAIN(log_lines_say_where),
+          IN_TASK(names_are_copied_and_cut), IN_TASK(stack_size_is_what_was_asked_for),
+          IN_TASK(dump_lists_every_task), IN_TASK(metrics_count_tasks),
+          PLAIN(version_is_what_the_headers_say))
