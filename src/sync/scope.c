@@ -162,7 +162,7 @@ int weft_scope_enter(weft_scope *scope, const weft_scope_options *options)
     s->at_most = options && options->at_most ? options->at_most : SIZE_MAX;
     s->keeps_going = options && options->keeps_going;
     s->timeout = l->timeout;
-    s->set = t->core->home ? t->core : NULL;
+    s->core = t->core;
     s->deadline_ns = l->timeout ? l->timeout->deadline_ns : WEFT_NEVER;
     s->tokens = l->cancel;
     s->owner = l;

@@ -26,7 +26,7 @@ struct weft__scope_child {
     struct weft__scope *scope;
     struct weft__task *task; /* NULL while it is being spawned; under the lock */
     bool is_ended;           /* under the lock: before the spawner had it in the list */
-    uint64_t deadline_ns;    /* that it inherits */
+    uint64_t deadline_ns;    /* that it inherits, on its own clock */
     weft_task_fn fn;
     int (*go)(void *arg); /* or this */
     void (*drop_result)(void *result);
@@ -51,7 +51,7 @@ struct weft__scope {
     struct weft__waitq turn;          /* under lock: wait for live < at_most */
     size_t at_most;                   /* SIZE_MAX: any number */
     weft_timeout *timeout;            /* around the scope: that ends first; NULL: none */
-    const struct weft__core *set;     /* the owner is a local task of it; NULL: of none */
+    struct weft__core *core;          /* in which the owner waits */
     uint64_t deadline_ns;             /* under lock: of timeout, as last looked at */
     weft_cancel_scope *tokens;        /* around the scope */
     struct weft__locals *owner;       /* who opened it */

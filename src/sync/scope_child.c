@@ -260,9 +260,27 @@ static int take_turn(struct weft__scope *s, const char *call, const void *caller
  * deadline with it: its tasks look, which run on the thread where that happens. */
 static uint64_t deadline_around(struct weft__scope *s)
 {
-    if (s->set != NULL && s->timeout != NULL && weft__core_waiting() == s->set)
+    if (s->timeout != NULL && s->core->home != 0 && weft__core_waiting() == s->core)
         s->deadline_ns = s->timeout->deadline_ns;
     return s->deadline_ns;
+}
+
+static bool has_systems_clock(const struct weft__core *core)
+{
+    return weft__a32_load_relaxed(&core->clock.state) == WEFT__CLOCK_SYSTEM;
+}
+
+/* When a child in `core` has that deadline. The clock of another runtime may show another time: it
+ * has what is left. */
+static uint64_t deadline_in(struct weft__core *core, const struct weft__scope *s,
+                            uint64_t deadline_ns)
+{
+    if (deadline_ns == WEFT_NEVER || core == s->core ||
+        (has_systems_clock(core) && has_systems_clock(s->core)))
+        return deadline_ns;
+    uint64_t now_ns = weft__clock_now(&s->core->clock);
+    uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+    return weft__add_sat(weft__clock_now(&core->clock), left_ns);
 }
 
 /* After the spawn: the child is known by its task, NULL when it could not be spawned. It may have
@@ -298,7 +316,7 @@ static int spawn_child(struct weft__scope *s, enum weft__task_kind kind,
     weft__lock_release(&s->lock);
     if (c == NULL)
         return -ENOMEM;
-    c->deadline_ns = deadline_ns;
+    c->deadline_ns = deadline_in(core, s, deadline_ns);
     c->hook.fn = child_ended;
     c->fn = body->fn;
     c->go = body->go;

@@ -6,6 +6,7 @@
 
 #include <weft/clock.h>
 #include <weft/delay_queue.h>
+#include <weft/scope.h>
 
 #include <errno.h>
 #include <pthread.h>
@@ -643,6 +644,77 @@ static void a_clock_at_the_end_of_time_stands_still(struct test_env *env)
     CHECK_EQ(weft_runtime_destroy(rt), 0);
 }
 
+/* ---- a scope of tasks over two runtimes ---- */
+
+struct far_ahead {
+    weft_runtime *rt;
+    struct gate is_there, may_end;
+};
+
+static void *be_far_ahead(void *arg)
+{
+    struct far_ahead *a = arg;
+    CHECK_EQ(weft_clock_advance(1000000 * WEFT_SEC), 0);
+    gate_open(&a->is_there);
+    EXPECT_EQ(gate_wait(&a->may_end), 0);
+    return NULL;
+}
+
+static void *drive_far_ahead(void *arg)
+{
+    struct far_ahead *a = arg;
+    (void)test_block_on(a->rt, be_far_ahead, a);
+    return NULL;
+}
+
+static int sleep_so_long(void *duration_ns)
+{
+    return weft_sleep(*(uint64_t *)duration_ns);
+}
+
+static void *have_children_far_ahead(void *arg)
+{
+    struct far_ahead *a = arg;
+    uint64_t a_second = WEFT_SEC, an_hour = 3600 * WEFT_SEC;
+    weft_handle *h = weft_runtime_handle(a->rt);
+    weft_spawn_options there = {.runtime = h};
+    int rc = 1;
+    EXPECT_EQ(gate_wait(&a->is_there), 0);
+    WEFT_TIMEOUT(600 * WEFT_SEC) {
+        WEFT_SCOPE_INTO(s, &rc)
+            EXPECT_EQ(weft_scope_go_with(s, &there, sleep_so_long, &a_second), 0);
+        EXPECT_EQ(rc, 0);
+        WEFT_SCOPE_INTO(s, &rc) /* its hour is over at once, and so are the ten minutes */
+            EXPECT_EQ(weft_scope_go_with(s, &there, sleep_so_long, &an_hour), 0);
+        EXPECT_EQ(rc, -ETIMEDOUT);
+    }
+    weft_handle_unref(h);
+    gate_open(&a->may_end);
+    return NULL;
+}
+
+/* A child on the clock of another runtime has what is left of the deadline around its scope. */
+static void deadlines_reach_down_to_another_clock(struct test_env *env)
+{
+    struct far_ahead a;
+    weft_config c;
+    pthread_t thread;
+    (void)env;
+    weft_runtime *here = test_runtime_create(TEST_CT);
+    test_config(&c, TEST_CT);
+    c.start_paused = true;
+    CHECK_EQ(weft_runtime_create(&c, &a.rt), 0);
+    gate_init(&a.is_there);
+    gate_init(&a.may_end);
+    CHECK_EQ(pthread_create(&thread, NULL, drive_far_ahead, &a), 0);
+    (void)test_block_on(here, have_children_far_ahead, &a);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(weft_runtime_destroy(a.rt), 0);
+    CHECK_EQ(weft_runtime_destroy(here), 0);
+    gate_fini(&a.is_there);
+    gate_fini(&a.may_end);
+}
+
 static void pc_04_misuse(struct test_env *env)
 {
     (void)env;
@@ -871,6 +943,7 @@ TEST_MAIN(CT_TASK(pc_01_pause_freezes_time), IN_TASK_ON(pc_01_misuse_on_multi_th
           CT_TASK(pc_03_advance_past_a_deadline_around_it),
           CT_TASK(pc_03_abort_before_and_inside_advance),
           CT_TASK(pc_04_resume_goes_on_from_the_advanced_time), CT_TASK(pc_04_misuse),
+          PLAIN(deadlines_reach_down_to_another_clock),
           PLAIN(a_clock_at_the_end_of_time_stands_still), PLAIN(pc_05_a_runtime_may_start_paused),
           PLAIN(pc_05_start_paused_is_for_current_thread),
           CT_TASK(bp_06_time_waits_for_blocking_jobs),
