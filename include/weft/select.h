@@ -138,8 +138,8 @@ static inline weft_case weft_case_ok(weft_case c)
     return c;
 }
 
-/* Cancels the caller's future of a case that is pending; else does nothing. NULL is reported. Never
- * suspends. */
+/* Cancels the caller's future of a case that is pending. Of one whose poll has panicked it lets go
+ * of what the case refers to; else it does nothing. NULL is reported. Never suspends. */
 WEFT_API void weft_case_cancel(weft_case *c);
 
 /* ---- waiting ---- */

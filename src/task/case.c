@@ -73,11 +73,13 @@ void weft_case_cancel(weft_case *c)
 {
     if (weft__is_null("weft_case_cancel", c, WEFT__CALLER))
         return;
-    if (c->kind != WEFT__CASE_BORROWED || c->state != WEFT__CASE_PENDING)
+    if (c->kind != WEFT__CASE_BORROWED)
         return;
-    c->state = WEFT__CASE_SPENT;
-    future_of(c)->ops->cancel(future_of(c));
-    keep_waker(c, NULL);
+    if (c->state == WEFT__CASE_PENDING) {
+        c->state = WEFT__CASE_SPENT;
+        future_of(c)->ops->cancel(future_of(c));
+    }
+    keep_waker(c, NULL); /* also when the last poll has panicked */
 }
 
 /* ---- using them ---- */

@@ -1190,7 +1190,58 @@ static void connections_and_descriptors_are_cases(struct test_env *env)
     CHECK_EQ(weft_tcp_listener_close(l), 0);
 }
 
-TEST_MAIN(IN_TASK(sel_01_one_wins_and_the_losers_are_cancelled),
+/* ---- a future of the caller's that panics, where a thread waits ---- */
+
+struct fickle {
+    weft_future future;
+    bool must_panic;
+};
+
+static int poll_fickle(weft_future *f, weft_waker *waker)
+{
+    (void)waker;
+    if (((struct fickle *)f)->must_panic)
+        weft_panic("a poll");
+    return WEFT_PENDING;
+}
+
+static void cancel_fickle(weft_future *f)
+{
+    (void)f; /* it has registered nothing */
+}
+
+static void end_case(void *c)
+{
+    weft_case_cancel(c);
+}
+
+static void *panic_in_place(void *arg)
+{
+    static const weft_future_ops ops = {poll_fickle, cancel_fickle, "fickle"};
+    struct fickle f = {{&ops}, false};
+    weft_case c = weft_case_future(&f.future);
+    WEFT_DEFER(end_case, &c);
+    CHECK_EQ(weft_try_select(&c, 1), -EAGAIN);
+    f.must_panic = true;
+    EXPECT_EQ(weft_try_select(&c, 1), 0); /* does not return */
+    return arg;
+}
+
+static void *select_in_place(void *arg)
+{
+    EXPECT_EQ(weft_block_in_place(panic_in_place, NULL, NULL), 1); /* its panic goes on here */
+    return arg;
+}
+
+/* The case refers to what the thread waited as, and so to the runtime: a leak check finds out. */
+static void a_case_whose_poll_panics_lets_its_runtime_go(struct test_env *env)
+{
+    (void)env;
+    CHECK_EQ(test_join_kind(SPAWN(select_in_place, NULL)), WEFT_OUTCOME_PANICKED);
+}
+
+TEST_MAIN(IN_TASK_ON(a_case_whose_poll_panics_lets_its_runtime_go, TEST_MT1),
+          IN_TASK(sel_01_one_wins_and_the_losers_are_cancelled),
           IN_BODY(sel_01_losers_are_cancelled_after_a_wait), IN_TASK(sel_02_fair_starts_anywhere),
           IN_TASK(sel_02_biased_takes_the_first_in_order), PLAIN(sel_02_the_seed_decides),
           IN_TASK(sel_03_without_its_precondition_it_is_not_started),
