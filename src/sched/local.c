@@ -259,15 +259,22 @@ static WEFT__COLD void has_moved(struct weft__task *self)
                               self->site);
 }
 
+/* At home, and not in a tick that another driver has begun already: a task of this set drives that
+ * of d->task. It runs the set then, and leaves it to the others when it ends. */
+static bool may_tick(const struct weft__driving *d)
+{
+    return WEFT__LIKELY(is_home(d) && !weft__local_is_ticking(d->set));
+}
+
 /* True when there may be more to run. */
 static bool tick_all(struct weft__task *self)
 {
     bool more = false, has_left = false;
     for (struct weft__driving *d = innermost(self); d; d = outer(d)) {
-        if (WEFT__LIKELY(is_home(d)))
+        if (may_tick(d))
             more |= tick(d);
         else
-            has_left = true;
+            has_left |= !is_home(d);
     }
     if (WEFT__UNLIKELY(has_left))
         has_moved(self);
@@ -322,10 +329,10 @@ static bool park_listening(struct weft__task *self, uint64_t deadline_ns)
     struct weft__clock *clock = &self->core->clock; /* that of its sets, too */
     bool has_work = false;
     for (struct weft__driving *d = innermost(self); d; d = outer(d))
-        if (WEFT__LIKELY(is_home(d)))
+        if (may_tick(d))
             start_listening(d->set, self);
     for (struct weft__driving *d = innermost(self); d; d = outer(d)) {
-        if (WEFT__UNLIKELY(!is_home(d)))
+        if (!may_tick(d))
             continue;
         has_work |= weft__sched_has_work(&d->set->sched);
         uint64_t next_ns = next_timer_ns(worker_of(d->set));
@@ -429,7 +436,7 @@ void weft__local_end(struct weft__driving *d)
     struct weft__local *set = d->set;
     struct weft__wake_list list = WEFT__WAKE_LIST_INIT;
     d->task->locals->drive = d->drive.outer;
-    if (set->sched.core.home == weft__thread_here()) {
+    if (may_tick(d)) {
         struct weft__nest nest;
         weft__worker_enter(worker_of(set), &nest, &d->here);
         weft__worker_dismiss_spare(worker_of(set));

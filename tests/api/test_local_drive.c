@@ -818,6 +818,67 @@ static void a_driver_that_has_moved_drives_another_set(struct test_env *env)
     end_move(&m);
 }
 
+/* ---- each of two sets has a task that drives the other ---- */
+
+struct each_other {
+    weft_local_set *a, *b;
+    struct gate go;
+    weft_task *in_a;
+};
+
+/* Of its waits the second begins, and its drive ends, inside a tick of b. */
+static void *wait_twice(void *arg)
+{
+    CHECK_EQ(gate_wait(arg), 0);
+    CHECK_EQ(weft_sleep(WEFT_MS), 0);
+    return NULL;
+}
+
+static void *drive_b_until_opened(void *arg)
+{
+    struct each_other *e = arg;
+    return run_until(e->b, wait_twice, &e->go);
+}
+
+static void *begin_in_a(void *arg)
+{
+    struct each_other *e = arg;
+    e->in_a = spawn_local(drive_b_until_opened, e);
+    return yield_twice(arg);
+}
+
+static void *let_it_go(void *arg)
+{
+    struct each_other *e = arg;
+    gate_open(&e->go);
+    return test_join_value(e->in_a);
+}
+
+static void *drive_a(void *arg)
+{
+    struct each_other *e = arg;
+    return run_until(e->a, let_it_go, e);
+}
+
+static void *begin_in_b(void *arg)
+{
+    weft_task *in_b = spawn_local(drive_a, arg);
+    EXPECT_EQ(weft_sleep(WEFT_MS), 0);
+    return test_join_value(in_b);
+}
+
+static void two_sets_drive_each_other(struct test_env *env)
+{
+    (void)env;
+    struct each_other e = {.a = set_create(), .b = set_create()};
+    gate_init(&e.go);
+    EXPECT(run_until(e.a, begin_in_a, &e) == &e);
+    EXPECT(run_until(e.b, begin_in_b, &e) == NULL);
+    gate_fini(&e.go);
+    set_destroy(e.a);
+    set_destroy(e.b);
+}
+
 /* ---- time ---- */
 
 static void *sleep_long(void *arg)
@@ -1309,30 +1370,33 @@ static void futures_are_local_tasks_too(struct test_env *env)
     set_destroy(set);
 }
 
-TEST_MAIN(
-    IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
-    IN_BODY(co_06_the_body_shares_the_budget_of_its_driver),
-    IN_BODY(co_06_neither_starves_the_other), PLAIN(co_06_neither_starves_the_other),
-    IN_BODY(up_02_the_set_shuts_down_on_an_unhandled_panic),
-    IN_BODY(up_02_by_default_the_others_go_on),
-    IN_BODY_ON(a_driver_whose_set_is_shut_gets_its_mutex_back, TEST_CT),
-    IN_BODY(a_panic_of_the_body_is_its_outcome), PLAIN(a_panic_of_the_body_is_its_outcome),
-    IN_BODY_ON(the_driver_is_aborted, TEST_CT), IN_BODY_ON(the_driver_is_unwound, TEST_CT),
-    IN_BODY(a_deadline_ends_the_wait), IN_BODY_ON(two_tasks_drive_one_set, TEST_CT),
-    ON_MAIN_ON(a_thread_inside_a_runtime_drives, TEST_MT1),
-    ON_MAIN(a_body_that_does_not_drive_its_runtime_drives_a_set), IN_TASK(a_blocking_job_drives),
-    IN_TASK_ON(a_thread_blocked_in_place_drives, TEST_MT4), IN_TASK(a_pinned_task_drives),
-    ON_MAIN(a_body_leaves_the_runtime_of_its_thread),
-    IN_BODY(wakes_for_nothing_keep_nobody_from_running),
-    PLAIN(wakes_for_nothing_keep_nobody_from_running),
-    IN_BODY(timers_that_are_due_keep_nobody_from_running),
-    PLAIN(a_driver_that_has_moved_is_told_so), PLAIN(a_driver_that_has_moved_drives_another_set),
-    PLAIN(a_set_goes_whose_task_drives_another), IN_BODY(a_set_goes_whose_task_drives_another),
-    PLAIN(on_a_paused_clock_local_tasks_sleep_for_hours),
-    PLAIN(a_local_task_sleeps_while_the_clock_is_stopped),
-    PLAIN(a_set_sees_the_time_of_who_drives_it), PLAIN(an_interval_goes_on_on_another_clock),
-    PLAIN(timeout_scopes_go_on_on_another_clock), PLAIN(scopes_of_tasks_go_on_on_another_clock),
-    PLAIN(on_a_paused_clock_a_task_that_ignores_it_is_unwound),
-    IN_BODY(local_tasks_of_every_class_run), IN_BODY(misuse_is_reported), PLAIN(misuse_is_reported),
-    PLAIN(a_guard_is_entered_once_at_a_time), PLAIN(settings_out_of_range_are_refused),
-    IN_TASK(a_task_of_many_threads_has_no_home), IN_BODY(futures_are_local_tasks_too))
+TEST_MAIN(IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
+          IN_BODY(co_06_the_body_shares_the_budget_of_its_driver),
+          IN_BODY(co_06_neither_starves_the_other), PLAIN(co_06_neither_starves_the_other),
+          IN_BODY(up_02_the_set_shuts_down_on_an_unhandled_panic),
+          IN_BODY(up_02_by_default_the_others_go_on),
+          IN_BODY_ON(a_driver_whose_set_is_shut_gets_its_mutex_back, TEST_CT),
+          IN_BODY(a_panic_of_the_body_is_its_outcome), PLAIN(a_panic_of_the_body_is_its_outcome),
+          IN_BODY_ON(the_driver_is_aborted, TEST_CT), IN_BODY_ON(the_driver_is_unwound, TEST_CT),
+          IN_BODY(a_deadline_ends_the_wait), IN_BODY_ON(two_tasks_drive_one_set, TEST_CT),
+          ON_MAIN_ON(a_thread_inside_a_runtime_drives, TEST_MT1),
+          ON_MAIN(a_body_that_does_not_drive_its_runtime_drives_a_set),
+          IN_TASK(a_blocking_job_drives), IN_TASK_ON(a_thread_blocked_in_place_drives, TEST_MT4),
+          IN_TASK(a_pinned_task_drives), ON_MAIN(a_body_leaves_the_runtime_of_its_thread),
+          IN_BODY(wakes_for_nothing_keep_nobody_from_running),
+          PLAIN(wakes_for_nothing_keep_nobody_from_running),
+          IN_BODY(timers_that_are_due_keep_nobody_from_running),
+          PLAIN(a_driver_that_has_moved_is_told_so),
+          PLAIN(a_driver_that_has_moved_drives_another_set),
+          PLAIN(a_set_goes_whose_task_drives_another),
+          IN_BODY(a_set_goes_whose_task_drives_another),
+          PLAIN(on_a_paused_clock_local_tasks_sleep_for_hours),
+          PLAIN(a_local_task_sleeps_while_the_clock_is_stopped),
+          PLAIN(a_set_sees_the_time_of_who_drives_it), PLAIN(an_interval_goes_on_on_another_clock),
+          PLAIN(timeout_scopes_go_on_on_another_clock),
+          PLAIN(scopes_of_tasks_go_on_on_another_clock),
+          PLAIN(on_a_paused_clock_a_task_that_ignores_it_is_unwound),
+          IN_BODY(local_tasks_of_every_class_run), IN_BODY(misuse_is_reported),
+          PLAIN(misuse_is_reported), PLAIN(a_guard_is_entered_once_at_a_time),
+          PLAIN(settings_out_of_range_are_refused), IN_TASK(a_task_of_many_threads_has_no_home),
+          IN_BODY(futures_are_local_tasks_too), PLAIN(two_sets_drive_each_other))
