@@ -149,12 +149,16 @@ static void shift_scopes(struct weft__task *t, void *arg)
         weft__timeouts_shift(t->locals, shift->from_ns, shift->to_ns);
 }
 
-/* All that waits in the set goes by another time from here on; what was left is left still. */
+/* All that waits in the set goes by another time from here on; what was left is left still. So it
+ * does in the sets that its tasks drive: they are at home here too, and nobody else begins or ends
+ * to follow it. */
 static void shift_times(struct weft__local *l, uint64_t from_ns, uint64_t to_ns)
 {
     struct shift shift = {from_ns, to_ns};
     weft__timers_shift(&worker_of(l)->timers, from_ns, to_ns);
     weft__slab_walk(l->sched.core.slab, shift_scopes, &shift);
+    for (struct weft__clock *c = l->sched.core.clock.followers; c; c = c->next)
+        shift_times(WEFT__CONTAINER_OF(c, struct weft__local, sched.core.clock), from_ns, to_ns);
 }
 
 /* The clock of a set is that of the runtime in which it is driven, the system's outside of any.

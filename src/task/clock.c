@@ -15,7 +15,10 @@ void weft__clock_init(struct weft__clock *c, bool is_paused)
     weft__a32_store_relaxed(&c->state, is_paused ? WEFT__CLOCK_PAUSED : WEFT__CLOCK_SYSTEM);
 }
 
-/* Under the lock of `from`, or nobody else knows it. */
+static void tell_followers(const struct weft__clock *c);
+
+/* Under the lock of `from`, or nobody else knows it. Locks are taken from who leads to who follows,
+ * never in a ring: a set that begins a tick follows the one whose tick it lies in. */
 static void copy_to(struct weft__clock *c, const struct weft__clock *from)
 {
     weft__lock_acquire(&c->lock);
@@ -23,10 +26,11 @@ static void copy_to(struct weft__clock *c, const struct weft__clock *from)
     c->resumed_ns = from->resumed_ns;
     /* relaxed: readers of anything but SYSTEM take the lock */
     weft__a32_store_relaxed(&c->state, weft__a32_load_relaxed(&from->state));
+    tell_followers(c);
     weft__lock_release(&c->lock);
 }
 
-/* Under the lock, after a change. */
+/* Under the lock, after a change. By recursion: as deep as sets drive each other. */
 static void tell_followers(const struct weft__clock *c)
 {
     for (struct weft__clock *f = c->followers; f; f = f->next)

@@ -931,6 +931,78 @@ static void on_a_paused_clock_local_tasks_sleep_for_hours(struct test_env *env)
     set_destroy(set);
 }
 
+/* A local task that drives another set sees the time of that set pass as its own. */
+static void *sleep_in_a_set_inside(void *arg)
+{
+    weft_local_set *inner = set_create();
+    uint64_t start_ns = weft_now();
+    EXPECT_EQ(run_until(inner, sleep_beside_each_other, inner), inner);
+    EXPECT_EQ(weft_now() - start_ns, 3 * 3600 * WEFT_SEC);
+    set_destroy(inner);
+    return arg;
+}
+
+static void *drive_one_that_drives(void *arg)
+{
+    return test_join_value(spawn_local(sleep_in_a_set_inside, arg));
+}
+
+static void *sleep_two_sets_deep(void *set)
+{
+    CHECK_EQ(weft_clock_pause(), 0);
+    return run_until(set, drive_one_that_drives, set);
+}
+
+static void a_paused_clock_reaches_a_set_that_a_local_task_drives(struct test_env *env)
+{
+    (void)env;
+    weft_runtime *rt = test_runtime_create(TEST_CT);
+    weft_local_set *set = set_create();
+    EXPECT_EQ(test_block_on(rt, sleep_two_sets_deep, set), set);
+    set_destroy(set);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+}
+
+/* The runtime is gone in which a sleep of two sets began: both go on by the system's time. */
+struct two_deep {
+    weft_local_set *outer, *inner;
+    weft_task *task;
+};
+
+static void *nap_in_the_inner(void *arg)
+{
+    struct two_deep *d = arg;
+    return run_until(d->inner, nap_body, d);
+}
+
+static void *leave_both_asleep(void *arg)
+{
+    struct two_deep *d = arg;
+    d->task = spawn_local(nap_in_the_inner, d);
+    return yield_twice(arg);
+}
+
+static void *begin_to_nap(void *arg)
+{
+    struct two_deep *d = arg;
+    CHECK_EQ(weft_clock_pause(), 0);
+    return run_until(d->outer, leave_both_asleep, d);
+}
+
+static void a_set_inside_goes_on_on_another_clock(struct test_env *env)
+{
+    (void)env;
+    weft_runtime *rt = test_runtime_create(TEST_CT);
+    struct two_deep d = {.outer = set_create(), .inner = set_create()};
+    EXPECT(test_block_on(rt, begin_to_nap, &d) == &d);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    uint64_t start_ns = weft_now();
+    EXPECT(run_until(d.outer, join_body, d.task) == &d);
+    EXPECT(weft_now() - start_ns < 60 * WEFT_SEC);
+    set_destroy(d.outer);
+    set_destroy(d.inner);
+}
+
 static void *sleep_50_ms(void *arg)
 {
     uint64_t start_ns = weft_now();
@@ -1391,6 +1463,8 @@ TEST_MAIN(IN_BODY(ab_05_abort_from_another_thread_cleans_up_at_home),
           PLAIN(a_set_goes_whose_task_drives_another),
           IN_BODY(a_set_goes_whose_task_drives_another),
           PLAIN(on_a_paused_clock_local_tasks_sleep_for_hours),
+          PLAIN(a_paused_clock_reaches_a_set_that_a_local_task_drives),
+          PLAIN(a_set_inside_goes_on_on_another_clock),
           PLAIN(a_local_task_sleeps_while_the_clock_is_stopped),
           PLAIN(a_set_sees_the_time_of_who_drives_it), PLAIN(an_interval_goes_on_on_another_clock),
           PLAIN(timeout_scopes_go_on_on_another_clock),
