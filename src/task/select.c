@@ -197,12 +197,12 @@ static inline int select_here(const char *call, weft_case *cases, size_t count, 
 
 int weft_select(weft_case *cases, size_t count)
 {
-    return select_here("weft_select", cases, count, false, WEFT__CALLER);
+    return weft__stay_for(select_here("weft_select", cases, count, false, WEFT__CALLER));
 }
 
 int weft_select_biased(weft_case *cases, size_t count)
 {
-    return select_here("weft_select_biased", cases, count, true, WEFT__CALLER);
+    return weft__stay_for(select_here("weft_select_biased", cases, count, true, WEFT__CALLER));
 }
 
 static int try_here(const char *call, weft_case *cases, size_t count, bool is_biased,

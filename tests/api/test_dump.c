@@ -6,6 +6,7 @@
 #include <weft/interval.h>
 #include <weft/local.h>
 #include <weft/mpsc.h>
+#include <weft/select.h>
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -188,11 +189,20 @@ static KEPT void *call_send(void *arg)
     return arg;
 }
 
+static KEPT void *call_select(void *arg)
+{
+    uint64_t v;
+    weft_case c[] = {weft_case_mpsc_recv(arg, &v), weft_case_sleep(WEFT_NEVER)};
+    CHECK_EQ(weft_select(c, 2), -ECANCELED);
+    NO_TAIL_CALL;
+    return arg;
+}
+
 /* By its name, where the loader knows it, users know what their task is in. */
 static void calls_of_weft_stand_in_the_chain(struct test_env *env)
 {
-    weft_mpsc_sender *tx, *full;
-    weft_mpsc_receiver *rx, *unread;
+    weft_mpsc_sender *tx, *other, *full;
+    weft_mpsc_receiver *rx, *empty, *unread;
     uint64_t v = 1;
     int count;
     /* Else, or where it counts itself, the code of a function may be longer than FUNCTION_BYTES. */
@@ -200,10 +210,12 @@ static void calls_of_weft_stand_in_the_chain(struct test_env *env)
                    getenv("LLVM_PROFILE_FILE") == NULL;
     (void)env;
     CHECK_EQ(weft_mpsc_create(sizeof v, 1, NULL, &tx, &rx), 0);
+    CHECK_EQ(weft_mpsc_create(sizeof v, 1, NULL, &other, &empty), 0);
     CHECK_EQ(weft_mpsc_create(sizeof v, 1, NULL, &full, &unread), 0);
     CHECK_EQ(weft_mpsc_send(full, &v), 0);
     weft_task *receives = SPAWN(call_recv, rx), *sends = SPAWN(call_send, full);
-    CHECK_SOON(test_waits(NULL, receives) && test_waits(NULL, sends));
+    weft_task *selects = SPAWN(call_select, empty);
+    CHECK_SOON(test_waits(NULL, receives) && test_waits(NULL, sends) && test_waits(NULL, selects));
     char *text = dump_with(NULL, NULL, &count);
     const char *entry = entry_of(text, weft_task_id(receives));
     int public = depth_of(text, entry, (const void *)(uintptr_t)weft_mpsc_recv);
@@ -213,13 +225,20 @@ static void calls_of_weft_stand_in_the_chain(struct test_env *env)
     public = depth_of(text, entry, (const void *)(uintptr_t)weft_mpsc_send);
     ours = depth_of(text, entry, (const void *)(uintptr_t)call_send);
     EXPECT(!is_bare || (public > 0 && ours == public + 1));
+    entry = entry_of(text, weft_task_id(selects));
+    public = depth_of(text, entry, (const void *)(uintptr_t)weft_select);
+    ours = depth_of(text, entry, (const void *)(uintptr_t)call_select);
+    EXPECT(!is_bare || (public > 0 && ours == public + 1));
     free(text);
-    CHECK_EQ(weft_abort(receives) + weft_abort(sends), 0);
+    CHECK_EQ(weft_abort(receives) + weft_abort(sends) + weft_abort(selects), 0);
+    CHECK_EQ(test_join_kind(selects), WEFT_OUTCOME_CANCELLED);
     CHECK_EQ(test_join_kind(receives), WEFT_OUTCOME_CANCELLED);
     CHECK_EQ(test_join_kind(sends), WEFT_OUTCOME_CANCELLED);
     weft_mpsc_sender_unref(tx);
+    weft_mpsc_sender_unref(other);
     weft_mpsc_sender_unref(full);
     weft_mpsc_receiver_unref(rx);
+    weft_mpsc_receiver_unref(empty);
     weft_mpsc_receiver_unref(unread);
 }
 
