@@ -438,3 +438,26 @@ void weft__sigaltstack_fini(void *mem)
         (void)weft__sys_sigaltstack(&none, NULL);
     weft__sys_unmap(mem, weft__sys_page_size() + alternate_bytes());
 }
+
+/* Of the thread: the mapping, and how many hold it. */
+static __thread struct {
+    void *mem;
+    unsigned holders;
+} held __attribute__((tls_model("initial-exec")));
+
+/* Neither suspends, and inlined into what does they would keep the thread's address. */
+WEFT__NOINLINE bool weft__sigaltstack_hold(void)
+{
+    if (held.holders == 0 && (weft__sigaltstack_init(&held.mem) < 0 || held.mem == NULL))
+        return false;
+    held.holders++;
+    return true;
+}
+
+WEFT__NOINLINE void weft__sigaltstack_release(void)
+{
+    if (--held.holders > 0)
+        return;
+    weft__sigaltstack_fini(held.mem);
+    held.mem = NULL;
+}

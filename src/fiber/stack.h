@@ -92,5 +92,10 @@ void weft__fault_handler_install(size_t (*describe)(void *owner, char *buf, size
  * unless it has one (*ret_mem is NULL then); fini takes it away again. -ENOMEM. */
 int weft__sigaltstack_init(void **ret_mem);
 void weft__sigaltstack_fini(void *mem);
+/* The same for those who need one on a thread that is not ours, in no order of coming and going:
+ * the stack stays until the last of them releases it, on the same thread. False: there is none to
+ * release, since the thread has another one or memory ran out. */
+bool weft__sigaltstack_hold(void);
+void weft__sigaltstack_release(void);
 
 #endif

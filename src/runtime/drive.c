@@ -69,8 +69,7 @@ static void drive(struct weft__sched *s, struct turn *turn)
     struct weft__worker *w = weft__sched_worker(s, 0);
     struct weft__ctx *c = weft__ctx_get();
     struct weft__core *core_before = c->core;
-    void *signal_stack = NULL;
-    (void)weft__sigaltstack_init(&signal_stack); /* without it an overflow is not named, no more */
+    bool holds_stack = weft__sigaltstack_hold(); /* without it an overflow is not named, no more */
     uint64_t slack_before_ns = 0;                /* not ours, and to be left as it was */
     bool sets_slack = s->timer_slack_ns && weft__sys_timer_slack_get(&slack_before_ns) == 0 &&
                       weft__sys_timer_slack_set(s->timer_slack_ns) == 0;
@@ -80,7 +79,8 @@ static void drive(struct weft__sched *s, struct turn *turn)
     weft__worker_detach(w);
     if (sets_slack)
         (void)weft__sys_timer_slack_set(slack_before_ns); /* set before, so it can be set again */
-    weft__sigaltstack_fini(signal_stack);
+    if (holds_stack)
+        weft__sigaltstack_release();
     c->core = core_before;
 }
 

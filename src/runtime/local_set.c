@@ -19,9 +19,10 @@ struct weft_local_set {
     /* What a thread drives as that is no task and in no runtime. One is enough: it is a task then.
      * Made with the set, so that ending one takes no memory. */
     struct weft__task *guest;
-    /* Of the home thread, so that an overflow in a local task is named; NULL when it has one of its
-     * own, and until it drives. Kept, since making it takes longer than all else in run_until. */
-    void *signal_stack;
+    /* The signal stack of the home thread, so that an overflow in a local task is named; not when
+     * the thread has one of its own, nor until it drives. Held until the set goes, since making it
+     * takes longer than all else in run_until. */
+    bool holds_signal_stack;
 };
 
 static struct weft__local *local_of(weft_local_set *set)
@@ -239,8 +240,8 @@ static int driver_init(struct driver *d, weft_local_set *set, bool must_work)
         c->thread_task = NULL; /* ours until we give it back: the body may leave the runtime */
     }
     c->current = d->task;
-    if (d->task->kind >= WEFT__TASK_BLOCKING && set->signal_stack == NULL)
-        (void)weft__sigaltstack_init(&set->signal_stack); /* without it it is not named, no more */
+    if (d->task->kind >= WEFT__TASK_BLOCKING && !set->holds_signal_stack)
+        set->holds_signal_stack = weft__sigaltstack_hold(); /* or it is not named, no more */
     return 0;
 }
 
@@ -426,7 +427,8 @@ static void tear_down(weft_local_set *set)
     weft__a32_store_release(&core->phase, WEFT__PHASE_DOWN);
     weft__timers_close(&w->timers);
     weft__thread_task_destroy(set->guest);
-    weft__sigaltstack_fini(set->signal_stack);
+    if (set->holds_signal_stack)
+        weft__sigaltstack_release();
     weft__stack_cache_fini(&w->stacks);
     weft__slab_flush(core->slab, &w->tasks);
     (void)weft__inject_close(&l->sched.inject);

@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <weft/local.h>
 
 __attribute__((noinline)) static int recurse(volatile char *above, int depth)
 {
@@ -38,13 +39,17 @@ struct victim {
     weft_task_fn fn;
     const char *name; /* NULL: a task without */
     enum test_flavour flavour;
+    bool is_in_set;               /* a task of a local set, not of a runtime */
+    bool has_former;              /* the thread has driven a set that goes in the body */
+    weft_local_set *set, *former; /* made by die() */
 };
 
 static void *spawn_victim(void *arg)
 {
     const struct victim *v = arg;
-    weft_spawn_options o = {.name = v->name};
+    weft_spawn_options o = {.name = v->name, .local_set = v->set};
     weft_task *t;
+    CHECK_EQ(weft_local_set_destroy(v->former), 0);
     CHECK_EQ(weft_spawn_with(&o, v->fn, NULL, &t), 0);
     return test_join_value(t);
 }
@@ -57,8 +62,17 @@ static void die(struct victim *v)
     alarm(30);
     (void)signal(SIGSEGV, SIG_DFL); /* cmocka has its own, to which weft's would hand on */
     (void)signal(SIGBUS, SIG_DFL);
-    weft_runtime *rt = test_runtime_create(v->flavour);
-    (void)!weft_block_on(rt, spawn_victim, v, &o);
+    if (v->has_former) {
+        CHECK_EQ(weft_local_set_create(NULL, &v->former), 0);
+        CHECK_EQ(weft_local_set_wait(v->former), 0);
+    }
+    if (v->is_in_set) {
+        CHECK_EQ(weft_local_set_create(NULL, &v->set), 0);
+        (void)!weft_local_set_run_until(v->set, spawn_victim, v, &o);
+    } else {
+        weft_runtime *rt = test_runtime_create(v->flavour);
+        (void)!weft_block_on(rt, spawn_victim, v, &o);
+    }
     _exit(1);
 }
 
@@ -84,15 +98,21 @@ static void run_child(struct victim *v, char *text, size_t cap)
     CHECK(WTERMSIG(status) == SIGSEGV || WTERMSIG(status) == SIGBUS);
 }
 
+static void expect_death(struct victim *v, const char *what)
+{
+    char text[16384];
+    run_child(v, text, sizeof(text));
+    if (strstr(text, what) == NULL || strstr(text, "test_overflow.c") == NULL ||
+        (v->name != NULL && strstr(text, v->name) == NULL))
+        test_record(__FILE__, __LINE__, "no %s of %s in: %s", what, v->name ? v->name : "a task",
+                    text);
+}
+
 static void expect_named(weft_task_fn fn, const char *name, enum test_flavour flavour,
                          const char *what)
 {
-    char text[16384];
-    struct victim v = {fn, name, flavour};
-    run_child(&v, text, sizeof(text));
-    if (strstr(text, what) == NULL || strstr(text, "test_overflow.c") == NULL ||
-        (name != NULL && strstr(text, name) == NULL))
-        test_record(__FILE__, __LINE__, "no %s of %s in: %s", what, name ? name : "a task", text);
+    struct victim v = {.fn = fn, .name = name, .flavour = flavour};
+    expect_death(&v, what);
 }
 
 static void an_overflow_names_the_task(struct test_env *env)
@@ -109,4 +129,24 @@ static void a_stray_write_names_the_task(struct test_env *env)
     expect_named(write_stray, "scribbler", TEST_MT1, "0x10");
 }
 
-TEST_MAIN(PLAIN(an_overflow_names_the_task), PLAIN(a_stray_write_names_the_task))
+static void an_overflow_in_a_local_set_names_the_task(struct test_env *env)
+{
+    (void)env;
+    struct victim v = {.fn = overflow, .name = "deep diver", .is_in_set = true};
+    expect_death(&v, "overflow");
+}
+
+/* The first of all on a thread that needs a signal stack makes it, and others use it. */
+static void an_overflow_is_named_when_an_earlier_local_set_is_gone(struct test_env *env)
+{
+    (void)env;
+    struct victim v = {.fn = overflow, .name = "deep diver", .has_former = true};
+    v.flavour = TEST_CT;
+    expect_death(&v, "overflow");
+    v.is_in_set = true;
+    expect_death(&v, "overflow");
+}
+
+TEST_MAIN(PLAIN(an_overflow_names_the_task), PLAIN(a_stray_write_names_the_task),
+          PLAIN(an_overflow_in_a_local_set_names_the_task),
+          PLAIN(an_overflow_is_named_when_an_earlier_local_set_is_gone))
