@@ -25,7 +25,10 @@ static int poll_cases(weft_await_all_future *a, weft_waker *waker)
             return c->rc;
         }
     }
-    return is_pending ? WEFT_PENDING : 0;
+    if (is_pending)
+        return WEFT_PENDING;
+    weft__cases_end(a->cases, a->count); /* those that were disabled while they were pending */
+    return 0;
 }
 
 static int begin(const char *call, unsigned flags, weft_case *cases, size_t count,

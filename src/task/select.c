@@ -57,6 +57,8 @@ static inline int poll_cases(weft_case *cases, size_t count, bool is_biased, boo
     }
     if (is_pending)
         return WEFT_PENDING;
+    if (was_pending) /* those that were disabled since */
+        weft__cases_end(cases, count);
     for (size_t i = 0; i < count; i++)
         if (cases[i].kind == WEFT__CASE_ELSE && !cases[i].disabled)
             return (int)i;

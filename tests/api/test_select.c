@@ -1240,6 +1240,72 @@ static void a_case_whose_poll_panics_lets_its_runtime_go(struct test_env *env)
     CHECK_EQ(test_join_kind(SPAWN(select_in_place, NULL)), WEFT_OUTCOME_PANICKED);
 }
 
+/* ---- a case that is disabled while it is pending ---- */
+
+struct one_poll {
+    weft_future future;
+    weft_future *of;
+    int rc;
+};
+
+static int poll_once(weft_future *f, weft_waker *waker)
+{
+    struct one_poll *o = (struct one_poll *)f;
+    o->rc = weft_future_poll(o->of, waker);
+    return 0;
+}
+
+static void cancel_none(weft_future *f)
+{
+    (void)f; /* it is never pending */
+}
+
+static int poll_now(weft_future *f)
+{
+    static const weft_future_ops ops = {poll_once, cancel_none, "one poll"};
+    struct one_poll o = {{&ops}, f, 0};
+    CHECK_EQ(weft_await(&o.future), 0);
+    return o.rc;
+}
+
+static bool disable_and_refuse(int rc, void *other)
+{
+    (void)rc;
+    ((weft_case *)other)->disabled = true;
+    return false;
+}
+
+static void a_case_disabled_while_it_is_pending_is_cancelled(struct test_env *env)
+{
+    (void)env;
+    struct probe waits, ends;
+    probe_init(&waits);
+    probe_init(&ends);
+    weft_case c[] = {case_of(&ends), case_of(&waits), weft_case_else()};
+    c[0] = weft_case_matching(c[0], disable_and_refuse, &c[1]);
+    weft_select_future f;
+    weft_select_future_init_biased(&f, c, 3);
+    CHECK_EQ(poll_now(&f.future), WEFT_PENDING);
+    probe_set(&ends, 7);
+    CHECK_EQ(poll_now(&f.future), 2); /* disabled by the predicate of another one */
+    EXPECT_EQ(waits.cancels, 1);
+    c[0].disabled = true;
+    c[1].disabled = false;
+    weft_select_future_init(&f, c, 2);
+    CHECK_EQ(poll_now(&f.future), WEFT_PENDING);
+    c[1].disabled = true; /* by who polls */
+    CHECK_EQ(poll_now(&f.future), -ENOENT);
+    EXPECT_LOGGED("no else");
+    EXPECT_EQ(waits.cancels, 2);
+    c[1].disabled = false;
+    weft_await_all_future all;
+    weft_await_all_future_init(&all, 0, c, 3);
+    CHECK_EQ(poll_now(&all.future), WEFT_PENDING);
+    c[1].disabled = true;
+    CHECK_EQ(poll_now(&all.future), 0);
+    EXPECT_EQ(waits.cancels, 3);
+}
+
 TEST_MAIN(IN_TASK_ON(a_case_whose_poll_panics_lets_its_runtime_go, TEST_MT1),
           IN_TASK(sel_01_one_wins_and_the_losers_are_cancelled),
           IN_BODY(sel_01_losers_are_cancelled_after_a_wait), IN_TASK(sel_02_fair_starts_anywhere),
@@ -1265,4 +1331,5 @@ TEST_MAIN(IN_TASK_ON(a_case_whose_poll_panics_lets_its_runtime_go, TEST_MT1),
           IN_TASK(a_case_that_is_left_alone_needs_no_future),
           IN_TASK(a_try_finds_what_is_ready_without_a_budget),
           IN_TASK(a_try_of_what_is_always_ready_ends), IN_TASK(a_start_that_fails_is_a_result),
-          IN_TASK(joins_and_sleeps_are_cases))
+          IN_TASK(joins_and_sleeps_are_cases),
+          IN_TASK(a_case_disabled_while_it_is_pending_is_cancelled))
