@@ -308,9 +308,9 @@ int weft_mpsc_blocking_recv(weft_mpsc_receiver *rx, void *ret_elem)
 int weft_mpsc_recv_many(weft_mpsc_receiver *rx, void *ret_elems, size_t limit)
 {
     int rc = check("weft_mpsc_recv_many", rx, ret_elems, limit, WEFT__CALLER);
-    if (rc == 0)
+    if (rc == 0 && limit > 0)
         rc = weft__wait_begin("weft_mpsc_recv_many", WEFT__CALLER);
-    if (rc < 0)
+    if (rc < 0 || limit == 0)
         return rc;
     weft_mpsc_recv_future f;
     weft_mpsc_recv_many_future_init(&f, rx, ret_elems, limit);
@@ -328,7 +328,9 @@ int weft_mpsc_try_recv_many(weft_mpsc_receiver *rx, void *ret_elems, size_t limi
 int weft_mpsc_blocking_recv_many(weft_mpsc_receiver *rx, void *ret_elems, size_t limit)
 {
     int rc = check("weft_mpsc_blocking_recv_many", rx, ret_elems, limit, WEFT__CALLER);
-    if (rc < 0)
+    if (rc == 0 && limit == 0) /* in a task it is misuse all the same */
+        rc = weft__blocking_begin("weft_mpsc_blocking_recv_many", WEFT__CALLER);
+    if (rc < 0 || limit == 0)
         return rc;
     weft_mpsc_recv_future f;
     weft_mpsc_recv_many_future_init(&f, rx, ret_elems, limit);

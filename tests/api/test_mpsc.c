@@ -2,6 +2,8 @@
 /* Mpsc channels: what is sent and received, refused and counted. */
 #include "mpsc_common.h"
 
+#include <weft/cancel.h>
+
 /* ---- MP-01 to MP-03: sending and receiving ---- */
 
 static void mp_01_fifo_per_sender(struct test_env *env)
@@ -256,6 +258,22 @@ static void mp_14_blocking_in_a_task_is_misuse(struct test_env *env)
     give_up(e);
 }
 
+static void no_elements_are_received_at_once_also_after_a_cancel(struct test_env *env)
+{
+    (void)env;
+    struct ends e = make(2);
+    long v;
+    weft_cancel_token *token;
+    CHECK_EQ(weft_cancel_token_create(&token), 0);
+    weft_cancel_token_cancel(token);
+    WEFT_CANCEL_SCOPE(token) {
+        EXPECT_EQ(weft_mpsc_recv_many(e.rx, &v, 1), -ECANCELED);
+        EXPECT_EQ(weft_mpsc_recv_many(e.rx, &v, 0), 0);
+    }
+    weft_cancel_token_unref(token);
+    give_up(e);
+}
+
 static void *receive_all(void *arg)
 {
     struct job *j = arg;
@@ -505,6 +523,7 @@ TEST_MAIN(IN_TASK(mp_01_fifo_per_sender), IN_TASK(mp_01_buffered_first_then_the_
           IN_TASK(mp_01_the_last_sender_wakes_the_receiver), PLAIN(mp_02_capacity_zero_is_misuse),
           IN_TASK(mp_02_bounded_waits_when_full), IN_TASK(mp_02_unbounded_never_waits),
           IN_TASK(mp_03_full_closed_empty_and_over_differ), IN_TASK(mp_12_recv_many),
+          IN_TASK(no_elements_are_received_at_once_also_after_a_cancel),
           IN_TASK(mp_12_recv_many_waits_for_the_first), IN_TASK(mp_13_a_send_that_times_out),
           PLAIN(mp_14_plain_threads), ON_MAIN_ON(mp_14_plain_threads, TEST_MT4),
           IN_TASK(mp_14_blocking_in_a_task_is_misuse), IN_TASK(mp_15_capacity_and_len_are_exact),
