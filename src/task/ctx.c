@@ -2,6 +2,7 @@
 
 #include "sys/sys.h"
 #include "task/spawn.h"
+#include "task/timeout.h"
 
 __thread struct weft__ctx *weft__tls_ctx
     __attribute__((visibility("hidden"), used, tls_model("initial-exec")));
@@ -62,6 +63,31 @@ static struct guard_state *state_of(const weft_enter_guard *g)
     return (struct guard_state *)(uintptr_t)g->opaque;
 }
 
+/* As scopes are entered, so that no more is left of one than its duration. */
+static uint64_t now_in(struct weft__ctx *c, struct weft__core *core)
+{
+    return core ? weft__clock_about(&core->clock, &c->ticker) : weft__sys_now_ns();
+}
+
+static bool has_systems_clock(const struct weft__core *core)
+{
+    return core == NULL || weft__a32_load_relaxed(&core->clock.state) == WEFT__CLOCK_SYSTEM;
+}
+
+/* The thread's own deadlines go by the clock of what it is in: on that of another runtime what was
+ * left of each is left still. Timers that are armed are so on the former one; the next wait arms
+ * them anew. */
+static void change_core(struct weft__ctx *c, struct weft__core *core)
+{
+    struct weft__core *before = c->core;
+    c->core = core;
+    if (WEFT__LIKELY(c->locals.timeout_top == NULL) || before == core ||
+        (has_systems_clock(before) && has_systems_clock(core)))
+        return;
+    weft__timeouts_forget(&c->locals);
+    weft__timeouts_shift(&c->locals, now_in(c, before), now_in(c, core));
+}
+
 void weft__guard_enter(struct weft__ctx *c, weft_enter_guard *g, struct weft__core *entered,
                        struct weft__core *core, struct weft__core *local)
 {
@@ -69,7 +95,7 @@ void weft__guard_enter(struct weft__ctx *c, weft_enter_guard *g, struct weft__co
     entered->ops->count_outside(entered, 1);
     *state_of(g) = (struct guard_state){entered, c->core, c->guards, c->local};
     c->guards = g;
-    c->core = core;
+    change_core(c, core);
     c->local = local;
 }
 
@@ -80,7 +106,7 @@ static void leave_innermost(struct weft__ctx *c)
      * by the poll of its future, or by a hook that the poll came to. */
     if (c->thread_task == NULL || c->thread_task->core != g.core_before)
         weft__thread_task_drop(c);
-    c->core = g.core_before;
+    change_core(c, g.core_before);
     c->guards = g.outer;
     c->local = g.local_before;
     g.entered->ops->count_outside(g.entered, -1);

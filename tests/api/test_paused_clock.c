@@ -925,6 +925,40 @@ static void the_clock_never_runs_backwards(struct test_env *env)
 
 #define CT_TASK(f) IN_TASK_ON(f, TEST_CT)
 
+/* ---- a thread that goes from one runtime into another ---- */
+
+static bool is_nearly_an_hour(uint64_t left_ns)
+{
+    return left_ns > 3000 * WEFT_SEC && left_ns <= 3600 * WEFT_SEC;
+}
+
+static void a_deadline_goes_over_to_the_clock_of_a_runtime_that_is_entered(struct test_env *env)
+{
+    weft_enter_guard outer, inner;
+    weft_config c;
+    weft_config_init(&c);
+    c.flavor = WEFT_FLAVOR_CURRENT_THREAD;
+    c.start_paused = true;
+    weft_runtime *paused;
+    CHECK_EQ(weft_runtime_create(&c, &paused), 0);
+    weft_handle *there = weft_runtime_handle(paused);
+    CHECK_EQ(weft_enter(env->handle, &outer), 0);
+    weft_timeout around, inside;
+    weft_timeout_enter(&around, 3600 * WEFT_SEC);
+    CHECK_EQ(weft_enter(there, &inner), 0);
+    EXPECT(is_nearly_an_hour(weft_timeout_remaining()));
+    weft_timeout_enter(&inside, 2 * 3600 * WEFT_SEC); /* the earlier one is the one around it */
+    EXPECT(is_nearly_an_hour(weft_timeout_remaining()));
+    weft_timeout_leave(&inside);
+    CHECK_EQ(weft_leave(&inner), 0);
+    EXPECT(is_nearly_an_hour(weft_timeout_remaining()));
+    weft_timeout_leave(&around);
+    EXPECT_EQ(weft_timeout_remaining(), WEFT_NEVER);
+    CHECK_EQ(weft_leave(&outer), 0);
+    weft_handle_unref(there);
+    CHECK_EQ(weft_runtime_destroy(paused), 0);
+}
+
 TEST_MAIN(CT_TASK(pc_01_pause_freezes_time), IN_TASK_ON(pc_01_misuse_on_multi_thread, TEST_MT4),
           IN_BODY_ON(pc_01_misuse_on_multi_thread, TEST_MT1), PLAIN(pc_01_misuse_outside_a_runtime),
           ON_MAIN_ON(pc_01_misuse_on_threads_that_do_not_drive, TEST_CT),
@@ -949,4 +983,5 @@ TEST_MAIN(CT_TASK(pc_01_pause_freezes_time), IN_TASK_ON(pc_01_misuse_on_multi_th
           CT_TASK(bp_06_time_waits_for_blocking_jobs),
           CT_TASK(bp_06_advance_does_not_wait_for_jobs), CT_TASK(pc_06_small_advances_add_up),
           ON_MAIN_ON(shutdown_with_the_clock_paused, TEST_CT),
-          CT_TASK(the_clock_never_runs_backwards))
+          CT_TASK(the_clock_never_runs_backwards),
+          ON_MAIN(a_deadline_goes_over_to_the_clock_of_a_runtime_that_is_entered))
