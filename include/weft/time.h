@@ -48,7 +48,8 @@ typedef struct weft_sleep_future {
     weft_future future;
     void *opaque[12];
 } weft_sleep_future;
-/* The duration begins now. Never suspends; any thread. */
+/* The duration begins now; or with the first poll, when that is in another runtime with another
+ * clock. deadline_ns is one on the clock of who polls. Never suspends; any thread. */
 WEFT_API void weft_sleep_future_init(weft_sleep_future *f, uint64_t duration_ns);
 WEFT_API void weft_sleep_future_init_until(weft_sleep_future *f, uint64_t deadline_ns);
 

@@ -97,6 +97,7 @@ struct timer {
     uint64_t deadline_ns, slack_ns;
     struct weft__timer timer;
     uint64_t armed_ns; /* what the wheel was given; see adopt() */
+    uint64_t begun_in; /* of a sleep future; see begins_anew() */
 };
 
 _Static_assert(sizeof(struct timer) <= sizeof(((weft_timer *)0)->opaque),
@@ -267,6 +268,25 @@ static struct timer *sleep_of(weft_future *f)
     return (struct timer *)(void *)WEFT__CONTAINER_OF(f, weft_sleep_future, future)->opaque;
 }
 
+#define BEGUN_ANYWHERE UINT64_MAX
+
+/* The runtime whose clock is asked, and whether that is the system's. */
+static uint64_t place_of(const struct weft__core *core)
+{
+    bool is_systems =
+        core == NULL || weft__a32_load_relaxed(&core->clock.state) == WEFT__CLOCK_SYSTEM;
+    return (core ? core->id : 0) << 1 | is_systems;
+}
+
+/* At the first poll, in `core`: the duration was added to the time of another clock. */
+static bool begins_anew(const struct timer *t, const struct weft__core *core)
+{
+    if (t->begun_in == BEGUN_ANYWHERE || t->deadline_ns == WEFT_NEVER)
+        return false;
+    uint64_t here = place_of(core);
+    return t->begun_in >> 1 != here >> 1 && !(t->begun_in & here & 1);
+}
+
 static int sleep_future_poll(weft_future *f, weft_waker *waker)
 {
     struct timer *t = sleep_of(f);
@@ -279,6 +299,9 @@ static int sleep_future_poll(weft_future *f, weft_waker *waker)
         if (rc < 0)
             return rc;
         t->core = core;
+        if (WEFT__UNLIKELY(begins_anew(t, core))) /* armed_ns: when it was made */
+            t->deadline_ns =
+                weft__add_sat(weft__clock_now(&core->clock), t->deadline_ns - t->armed_ns);
     }
     return poll_timer(t, waker);
 }
@@ -290,19 +313,29 @@ static void sleep_future_cancel(weft_future *f)
 
 static const weft_future_ops sleep_future_ops = {sleep_future_poll, sleep_future_cancel, "sleep"};
 
-void weft_sleep_future_init_until(weft_sleep_future *f, uint64_t deadline_ns)
+static void sleep_future_init(weft_sleep_future *f, uint64_t deadline_ns, uint64_t now_ns,
+                              uint64_t begun_in)
 {
     f->future.ops = &sleep_future_ops;
     struct timer *t = sleep_of(&f->future);
     t->core = NULL;
     t->deadline_ns = deadline_ns;
     t->slack_ns = 0;
+    t->armed_ns = now_ns;
+    t->begun_in = begun_in;
     weft__timer_init(&t->timer);
+}
+
+void weft_sleep_future_init_until(weft_sleep_future *f, uint64_t deadline_ns)
+{
+    sleep_future_init(f, deadline_ns, 0, BEGUN_ANYWHERE);
 }
 
 void weft_sleep_future_init(weft_sleep_future *f, uint64_t duration_ns)
 {
-    weft_sleep_future_init_until(f, weft__add_sat(weft_now(), duration_ns));
+    uint64_t now_ns = weft_now();
+    sleep_future_init(f, weft__add_sat(now_ns, duration_ns), now_ns,
+                      place_of(weft__core_current()));
 }
 
 static int start_sleep(weft_case *c)

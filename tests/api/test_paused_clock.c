@@ -959,6 +959,24 @@ static void a_deadline_goes_over_to_the_clock_of_a_runtime_that_is_entered(struc
     CHECK_EQ(weft_runtime_destroy(paused), 0);
 }
 
+static void *sleep_out(void *arg)
+{
+    weft_sleep_future *f = arg;
+    uint64_t begun_ns = weft_now();
+    EXPECT_EQ(weft_await(&f->future), 0);
+    EXPECT_EQ(weft_now() - begun_ns, 3600 * WEFT_SEC);
+    return NULL;
+}
+
+/* It was made on the system's clock. */
+static void a_sleep_future_from_outside_lasts_as_long_on_a_paused_clock(struct test_env *env)
+{
+    (void)env;
+    weft_sleep_future f;
+    weft_sleep_future_init(&f, 3600 * WEFT_SEC);
+    on_paused_runtime(sleep_out, &f);
+}
+
 TEST_MAIN(CT_TASK(pc_01_pause_freezes_time), IN_TASK_ON(pc_01_misuse_on_multi_thread, TEST_MT4),
           IN_BODY_ON(pc_01_misuse_on_multi_thread, TEST_MT1), PLAIN(pc_01_misuse_outside_a_runtime),
           ON_MAIN_ON(pc_01_misuse_on_threads_that_do_not_drive, TEST_CT),
@@ -984,4 +1002,5 @@ TEST_MAIN(CT_TASK(pc_01_pause_freezes_time), IN_TASK_ON(pc_01_misuse_on_multi_th
           CT_TASK(bp_06_advance_does_not_wait_for_jobs), CT_TASK(pc_06_small_advances_add_up),
           ON_MAIN_ON(shutdown_with_the_clock_paused, TEST_CT),
           CT_TASK(the_clock_never_runs_backwards),
-          ON_MAIN(a_deadline_goes_over_to_the_clock_of_a_runtime_that_is_entered))
+          ON_MAIN(a_deadline_goes_over_to_the_clock_of_a_runtime_that_is_entered),
+          PLAIN(a_sleep_future_from_outside_lasts_as_long_on_a_paused_clock))
