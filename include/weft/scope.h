@@ -123,10 +123,10 @@ WEFT_API int weft_scope_leave(weft_scope *s, weft_panic_info **ret_panic);
 #define weft_scope_spawn_blocking(s, ...)                                                          \
     weft__scope_spawn_blocking_at((s), NULL, __VA_ARGS__, WEFT_SITE)
 
-/* Waits until no child lives, and leaves the scope open. Returns the first error so far, or 0; or
- * -ECANCELED, -ETIMEDOUT, -EPERM, and then children may live. Context: as weft_await(), by the task
- * that opened it; may suspend. A child would wait for itself, and a function in
- * weft_block_in_place() is the thread's, not the task's: -EPERM, reported. */
+/* Waits until no child lives, and leaves the scope open. Returns the first error since it was
+ * opened, again in each call, or 0; or -ECANCELED, -ETIMEDOUT, -EPERM, and then children may live.
+ * Context: as weft_await(), by the task that opened it; may suspend. A child would wait for itself,
+ * and a function in weft_block_in_place() is the thread's, not the task's: -EPERM, reported. */
 WEFT_API WEFT_MUST_CHECK int weft_scope_wait(weft_scope *s);
 /* Aborts all children, and makes spawning fail from now on. Errors of children count no more, but
  * panics do. By the owner or a child; never suspends. */

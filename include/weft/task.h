@@ -62,8 +62,9 @@ typedef struct weft_spawn_options {
     size_t arg_bytes;
     /* called when the body never runs; with the copy, if copied */
     void (*drop_arg)(void *arg);
-    /* called with a value that nobody joins: where the task ends, or by who gives its handle up, on
-     * that thread, also for a local task */
+    /* called with a value that nobody joins, also NULL: where the task ends, or by who gives its
+     * handle up, on that thread, also for a local task. With what the body of a task returned that
+     * then counts as cancelled only when that is not NULL, where the task ends */
     void (*drop_result)(void *result);
     enum weft_on_abort on_abort;
     /* a blocking job passes its own on to what it spawns; the pool serves jobs in their order */
