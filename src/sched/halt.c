@@ -38,6 +38,9 @@ void weft__worker_halt(struct weft__worker *w)
 {
     struct weft__sched *s = w->sched;
     uint64_t until_ns = weft__sys_now_ns() + HALT_MAX_NS;
+    /* One that halts while it goes out of service is counted as halted: so it is in service, or it
+     * would stand for another one. relaxed: before the count, and who sees that sees this. */
+    weft__a32_store_relaxed(&w->is_dormant, 0);
     /* release: with what its last task has done */
     weft__a32_add_release(&s->halted, 1);
     while (weft__a32_load_relaxed(&s->stop) == WEFT__STOP_HALT)
@@ -55,7 +58,9 @@ static uint32_t count_running(struct weft__sched *s, bool counts_sleepers)
     uint32_t count = weft__sched_worker_high(s), running = 0;
     for (uint32_t i = 0; i < count; i++) {
         const struct weft__worker *w = weft__sched_worker(s, i);
-        if (weft__a32_load_relaxed(&w->has_no_thread) || weft__a32_load_relaxed(&w->is_dormant) ||
+        /* acquire pairs with the store of who goes out of service: with what its last task has
+         * done. Who came back before it was asked to halt was seen doing so by wake_all(). */
+        if (weft__a32_load_relaxed(&w->has_no_thread) || weft__a32_load_acquire(&w->is_dormant) ||
             weft__worker_thread_id(w) == here)
             continue;
         running += counts_sleepers || !weft__sys_thread_is_asleep(weft__worker_thread_id(w));

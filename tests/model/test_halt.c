@@ -28,9 +28,8 @@ static void *use_data(void *arg)
     return NULL;
 }
 
-static void init_halt(uint32_t workers)
+static void begin_halt(uint32_t workers)
 {
-    init_with(workers);
     for (uint32_t i = 0; i < workers; i++)
         weft__a32_store_relaxed(&weft__sched_worker(&sched, i)->has_no_thread, 0);
     for (int i = 0; i < TASKS; i++)
@@ -41,11 +40,13 @@ static void init_halt(uint32_t workers)
 }
 static void init_halt_one(void)
 {
-    init_halt(1);
+    init_with(1);
+    begin_halt(1);
 }
 static void init_halt_two(void)
 {
-    init_halt(2);
+    init_with(2);
+    begin_halt(2);
 }
 
 /* What a destructor does that exit() runs. */
@@ -111,6 +112,54 @@ static void two_workers_stand_still(void **state)
                                    .bound_less = 1,
                                    .init = init_halt_two,
                                    .thread = {worker_0, worker_1, exit_with_a_task},
+                                   .check = all_ran_in_time};
+    model_passes(&m);
+}
+
+/* Worker 1 is not needed: it goes out of service, or halts where it looks whether it is needed
+ * after all. Only who halts counts, and not for worker 0, which is in a task. */
+static int data_of_0, data_of_1;
+
+static void init_halt_substitute(void)
+{
+    init_substitute();
+    begin_halt(2);
+    model_name(&data_of_0, sizeof data_of_0, "data_of_0");
+    model_name(&data_of_1, sizeof data_of_1, "data_of_1");
+}
+static bool is_asked_to_stop(void *arg)
+{
+    (void)arg;
+    return atomic_load_explicit(&sched.stop.v, memory_order_relaxed) != WEFT__STOP_NOT;
+}
+static void be_in_a_task(void)
+{
+    struct weft__worker *w = weft__sched_worker(&sched, 0);
+    WEFT__MODEL_WRITE(&data_of_0);
+    do
+        model_wait(is_asked_to_stop, NULL, "the exit, or the end");
+    while (!is_stopped(w));
+}
+static void be_superfluous(void)
+{
+    WEFT__MODEL_WRITE(&data_of_1);
+    worker_1();
+}
+static void exit_and_stop(void)
+{
+    halt_and_wait();
+    WEFT__MODEL_WRITE(&data_of_0);
+    WEFT__MODEL_WRITE(&data_of_1);
+    weft__sched_resume(&sched);
+    stop_all();
+}
+
+static void an_extra_worker_stands_still_for_itself_alone(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "halt: an extra worker leaves service",
+                                   .init = init_halt_substitute,
+                                   .thread = {be_in_a_task, be_superfluous, exit_and_stop},
                                    .check = all_ran_in_time};
     model_passes(&m);
 }
@@ -216,6 +265,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_runs_while_all_stand_still),
         cmocka_unit_test(two_workers_stand_still),
+        cmocka_unit_test(an_extra_worker_stands_still_for_itself_alone),
         cmocka_unit_test(who_is_not_let_go_goes_on),
         cmocka_unit_test(a_machine_that_is_held_up_takes_no_patience),
         cmocka_unit_test(a_stop_ends_a_halt),
