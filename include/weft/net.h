@@ -185,7 +185,8 @@ WEFT_API int weft_tcp_listener_close(weft_tcp_listener *l);
 /* Adopts a listening stream socket; taken when 0 is returned. Errors and context as
  * weft_tcp_from_fd(), and -EPROTOTYPE when it does not listen. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_from_fd(int fd, weft_tcp_listener **ret_listener);
-/* As weft_tcp_into_fd(). */
+/* As weft_tcp_into_fd(). Connections in the kernel's queue stay there; one that was accepted before
+ * and kept, for want of descriptors or memory, is closed: it has no other place. */
 WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_into_fd(weft_tcp_listener *l, int *ret_fd);
 WEFT_API WEFT_MUST_CHECK int weft_tcp_listener_getsockopt(weft_tcp_listener *l, int level, int name,
                                                           void *value, socklen_t *len);
