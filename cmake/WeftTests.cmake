@@ -556,8 +556,12 @@ if(NOT WEFT_TEST_UNDER)
     target_compile_options(named_no_pie PRIVATE -fno-pie)
     target_link_options(named_no_pie PRIVATE -no-pie)
     target_link_options(named_stripped PRIVATE -s)
+    set(chains "")
+    if(libc STREQUAL musl OR WEFT_FIBER_UCONTEXT OR NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|aarch64|arm64)$")
+        set(chains --no-chains)
+    endif()
     weft_script_test(NAME api.names LABEL api
-        COMMAND ${Python3_EXECUTABLE} ${tests_dir}/names/test_names.py
+        COMMAND ${Python3_EXECUTABLE} ${tests_dir}/names/test_names.py ${chains}
                 $<TARGET_FILE:weft_test_named> ${programs})
 endif()
 
