@@ -185,6 +185,21 @@ static void *panic_while_scopes_are_armed(void *arg)
     return NULL;
 }
 
+/* A body that lies where those frames were: nobody writes there, and nothing ends its wait. */
+static void *wait_where_scopes_were(void *arg)
+{
+    volatile unsigned char frames[4096];
+    size_t written = 0;
+    for (size_t i = 0; i < sizeof frames; i++)
+        frames[i] = 0x5A;
+    weft_cancel_token_cancel(arg);
+    EXPECT_EQ(weft_sleep(30 * WEFT_MS), 0); /* the timers would have fired */
+    for (size_t i = 0; i < sizeof frames; i++)
+        written += frames[i] != 0x5A;
+    EXPECT_EQ(written, 0);
+    return NULL;
+}
+
 static void panic_of_a_body_disarms_its_scopes(struct test_env *env)
 {
     weft_cancel_token *token;
@@ -195,8 +210,11 @@ static void panic_of_a_body_disarms_its_scopes(struct test_env *env)
         CHECK_EQ(o.kind, WEFT_OUTCOME_PANICKED);
         weft_outcome_fini(&o);
     }
-    weft_cancel_token_unref(token); /* nobody waits for it */
-    usleep(30000);                  /* the timers would have fired */
+    weft_outcome o;
+    CHECK_EQ(weft_handle_block_on(env->handle, wait_where_scopes_were, token, &o), 0);
+    EXPECT_EQ(o.kind, WEFT_OUTCOME_VALUE);
+    weft_outcome_fini(&o);
+    weft_cancel_token_unref(token);
 }
 
 static void panic_leaves_shields_and_timeouts(struct test_env *env)
