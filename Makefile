@@ -30,12 +30,15 @@ CTEST ?= ctest
 BUILD ?= build
 BUILD_TYPE ?= RelWithDebInfo
 
-configure = $(CMAKE) -S . -B $(1) -G "Unix Makefiles" \
+# Not by abspath, which takes a path with spaces for several.
+build_path = $(if $(filter /%,$(BUILD)),,$(CURDIR)/)$(BUILD)
+
+configure = $(CMAKE) -S . -B "$(1)" -G "Unix Makefiles" \
 	$(if $(filter-out default,$(origin CC)),-DCMAKE_C_COMPILER=$(CC)) \
-	-DWEFT_WERROR=$(if $(WERROR),ON,OFF) $(2) >$(1).log 2>&1 || { cat $(1).log; exit 1; }; \
-	sed -n 's/^-- not under/not under/p' $(1).log
-build = $(CMAKE) --build $(1) -j $(JOBS) $(if $(V),--verbose,-- --no-print-directory)
-run_tests = cd $(1) && $(CTEST) --output-on-failure --no-tests=error -j $(JOBS) \
+	-DWEFT_WERROR=$(if $(WERROR),ON,OFF) $(2) >"$(1).log" 2>&1 || { cat "$(1).log"; exit 1; }; \
+	sed -n 's/^-- not under/not under/p' "$(1).log"
+build = $(CMAKE) --build "$(1)" -j $(JOBS) $(if $(V),--verbose,-- --no-print-directory)
+run_tests = cd "$(1)" && $(CTEST) --output-on-failure --no-tests=error -j $(JOBS) \
 	-L '^($(or $(LABELS),$(2)))$$' $(CTEST_FLAGS)
 
 test_options = -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) -DWEFT_BUILD_TESTS=ON \
@@ -51,49 +54,49 @@ tests_code = $(call labels,unit sim api faults example)
 .PHONY: all run test install bench bench-peers bench-instructions asan tsan tsan-no-sync memcheck stress soak coverage cross-aarch64 model-deep simulate fuzz faults matrix format lint clean
 
 all:
-	@mkdir -p $(BUILD)
+	@mkdir -p "$(BUILD)"
 	@$(call configure,$(BUILD)/release,-DCMAKE_BUILD_TYPE=Release -DWEFT_BUILD_TESTS=OFF)
 	@$(call build,$(BUILD)/release)
 
 run: all
-	$(BUILD)/release/examples/echo $(if $(PORT),127.0.0.1:$(PORT))
+	"$(BUILD)/release/examples/echo" $(if $(PORT),127.0.0.1:$(PORT))
 
 test:
 	@tools/install-test-deps
-	@mkdir -p $(BUILD)
+	@mkdir -p "$(BUILD)"
 	@$(call configure,$(BUILD)/test,$(test_options))
 	@$(call build,$(BUILD)/test)
 	@$(call run_tests,$(BUILD)/test,$(tests_all))
 
 # Its own directory: the prefix decides paths, and a user's flags should not rebuild the rest.
 install:
-	@mkdir -p $(BUILD)
+	@mkdir -p "$(BUILD)"
 	@$(call configure,$(BUILD)/install,-DCMAKE_BUILD_TYPE=RelWithDebInfo -DWEFT_BUILD_TESTS=OFF \
-		-DWEFT_BUILD_EXAMPLES=OFF -DCMAKE_INSTALL_PREFIX=$(PREFIX))
+		-DWEFT_BUILD_EXAMPLES=OFF "-DCMAKE_INSTALL_PREFIX=$(PREFIX)")
 	@$(call build,$(BUILD)/install)
-	@$(CMAKE) --install $(BUILD)/install
+	@$(CMAKE) --install "$(BUILD)/install"
 	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
 
-build_bench = mkdir -p $(BUILD) && \
+build_bench = mkdir -p "$(BUILD)" && \
 	$(call configure,$(BUILD)/bench,-DCMAKE_BUILD_TYPE=Release -DWEFT_BUILD_TESTS=OFF \
 		-DWEFT_BUILD_EXAMPLES=OFF -DWEFT_BUILD_BENCH=ON) && $(call build,$(BUILD)/bench)
 
 bench:
 	@$(build_bench)
-	$(BUILD)/bench/bench/weft-bench $(BENCH_ARGS)
+	"$(BUILD)/bench/bench/weft-bench" $(BENCH_ARGS)
 
 bench-peers:
 	@$(build_bench)
-	@tools/bench-peers --build $(BUILD) $(PEERS_ARGS)
+	@tools/bench-peers --build "$(BUILD)" $(PEERS_ARGS)
 
 bench-instructions:
 	@$(build_bench)
-	tools/check-instructions $(BUILD)/bench/bench/weft-bench $(if $(UPDATE),--update)
+	tools/check-instructions "$(BUILD)/bench/bench/weft-bench" $(if $(UPDATE),--update)
 
 # With clang: under gcc 12 TSan has room for 8,128 fibers only.
 asan: CC = clang
 asan:
-	@mkdir -p $(BUILD)
+	@mkdir -p "$(BUILD)"
 	@$(call configure,$(BUILD)/asan,-DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 \
 		-DCMAKE_CXX_COMPILER=clang++ -DWEFT_SANITIZE=address$(,)undefined \
 		-DWEFT_TEST_UNDER=address -DWEFT_TEST_TIMEOUT_SCALE=3)
@@ -108,9 +111,9 @@ asan:
 # Without the synchronization that TSan assumes at a switch, two tasks that happen to share a worker
 # race like any two, so tsan-no-sync sees what tsan calls ordered.
 tsan tsan-no-sync: CC = clang
-tsan-no-sync: export TSAN_OPTIONS = suppressions=$(CURDIR)/tests/tsan-no-sync.supp
+tsan-no-sync: export TSAN_OPTIONS = suppressions="$(CURDIR)/tests/tsan-no-sync.supp"
 tsan tsan-no-sync:
-	@mkdir -p $(BUILD)
+	@mkdir -p "$(BUILD)"
 	@$(call configure,$(BUILD)/$@,-DCMAKE_BUILD_TYPE=Debug \
 		-DCMAKE_C_FLAGS="-O1 $(if $(filter tsan-no-sync,$@),-DWEFT_TSAN_NO_SYNC)" \
 		-DCMAKE_CXX_COMPILER=clang++ -DWEFT_SANITIZE=thread \
@@ -121,7 +124,7 @@ tsan tsan-no-sync:
 # Definite leaks alone: what only a pointer to its middle holds is "possible", which the thread-local
 # blocks of threads are that a fork left behind.
 memcheck:
-	@mkdir -p $(BUILD)
+	@mkdir -p "$(BUILD)"
 	@$(call configure,$(BUILD)/memcheck,-DCMAKE_BUILD_TYPE=RelWithDebInfo \
 		-DWEFT_TEST_LAUNCHER="valgrind;-q;--error-exitcode=99;--leak-check=full;--errors-for-leak-kinds=definite;--fair-sched=yes" \
 		-DWEFT_TEST_UNDER=memcheck -DWEFT_TEST_TIMEOUT_SCALE=5)
@@ -130,73 +133,73 @@ memcheck:
 
 # Not the models: they run a library of their own. Not the scripts: minutes of load, nothing else.
 coverage: CC = clang
-coverage: export LLVM_PROFILE_FILE = $(abspath $(BUILD))/coverage/profiles/%c%m-%p.profraw
+coverage: export LLVM_PROFILE_FILE = $(build_path)/coverage/profiles/%c%m-%p.profraw
 coverage:
-	@mkdir -p $(BUILD)
+	@mkdir -p "$(BUILD)"
 	@$(call configure,$(BUILD)/coverage,-DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 \
 		-DCMAKE_CXX_COMPILER=clang++ -DWEFT_COVERAGE=ON)
 	@$(call build,$(BUILD)/coverage)
-	@rm -rf $(BUILD)/coverage/profiles
+	@rm -rf "$(BUILD)/coverage/profiles"
 	@($(call run_tests,$(BUILD)/coverage,$(tests_code)) -LE script)
-	@tools/coverage $(BUILD)/coverage $(if $(CHECK),--check) $(if $(UPDATE),--update) \
+	@tools/coverage "$(BUILD)/coverage" $(if $(CHECK),--check) $(if $(UPDATE),--update) \
 		$(if $(UNCOVERED),--uncovered)
 
 SEEDS ?= 10000
 FIRST ?= 1
 simulate:
-	@mkdir -p $(BUILD)
+	@mkdir -p "$(BUILD)"
 	@$(call configure,$(BUILD)/test,$(test_options))
-	@$(CMAKE) --build $(BUILD)/test -j $(JOBS) --target test_sim_simulate -- --no-print-directory
-	$(BUILD)/test/tests/sim/weft-simulate $(SEEDS) $(FIRST) -j $(JOBS)
+	@$(CMAKE) --build "$(BUILD)/test" -j $(JOBS) --target test_sim_simulate -- --no-print-directory
+	"$(BUILD)/test/tests/sim/weft-simulate" $(SEEDS) $(FIRST) -j $(JOBS)
 
 SECONDS ?= 60
 model-deep:
-	@mkdir -p $(BUILD)
+	@mkdir -p "$(BUILD)"
 	@$(call configure,$(BUILD)/test,$(test_options))
-	@$(CMAKE) --build $(BUILD)/test -j $(JOBS) --target model_tests -- --no-print-directory
-	@tools/models $(BUILD)/test --bound 3 --seconds $(SECONDS) --jobs $(JOBS)
+	@$(CMAKE) --build "$(BUILD)/test" -j $(JOBS) --target model_tests -- --no-print-directory
+	@tools/models "$(BUILD)/test" --bound 3 --seconds $(SECONDS) --jobs $(JOBS)
 
 matrix:
-	@JOBS=$(JOBS) tools/matrix $(BUILD)/matrix '$(or $(CELLS),.)' '$(or $(TESTS),.)'
+	@JOBS=$(JOBS) tools/matrix "$(BUILD)/matrix" '$(or $(CELLS),.)' '$(or $(TESTS),.)'
 
 fuzz: CC = clang
 fuzz:
-	@mkdir -p $(BUILD)
+	@mkdir -p "$(BUILD)"
 	@$(call configure,$(BUILD)/fuzz,-DCMAKE_BUILD_TYPE=Debug \
 		-DCMAKE_C_FLAGS="-O1 -fsanitize=fuzzer-no-link" -DCMAKE_CXX_COMPILER=clang++ \
 		-DWEFT_SANITIZE=address$(,)undefined -DWEFT_FUZZ=ON)
-	@$(CMAKE) --build $(BUILD)/fuzz -j $(JOBS) --target fuzz_targets -- --no-print-directory
-	@tools/fuzz $(BUILD)/fuzz $(SECONDS) $(NAME)
+	@$(CMAKE) --build "$(BUILD)/fuzz" -j $(JOBS) --target fuzz_targets -- --no-print-directory
+	@tools/fuzz "$(BUILD)/fuzz" $(SECONDS) $(NAME)
 
 # The same build as that of asan.
 faults: CC = clang
 faults:
-	@mkdir -p $(BUILD)
+	@mkdir -p "$(BUILD)"
 	@$(call configure,$(BUILD)/asan,-DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 \
 		-DCMAKE_CXX_COMPILER=clang++ -DWEFT_SANITIZE=address$(,)undefined \
 		-DWEFT_TEST_UNDER=address -DWEFT_TEST_TIMEOUT_SCALE=3)
 	@$(call build,$(BUILD)/asan)
-	@tools/sweep-faults $(BUILD)/asan $(FAULTS) --jobs $(JOBS) $(FAULTS_ARGS)
+	@tools/sweep-faults "$(BUILD)/asan" $(FAULTS) --jobs $(JOBS) $(FAULTS_ARGS)
 
 stress:
-	@mkdir -p $(BUILD)
+	@mkdir -p "$(BUILD)"
 	@$(call configure,$(BUILD)/test,$(test_options))
 	@$(call build,$(BUILD)/test)
 	@$(call run_tests,$(BUILD)/test,stress)
 
 soak:
-	@mkdir -p $(BUILD)
+	@mkdir -p "$(BUILD)"
 	@$(call configure,$(BUILD)/test,$(test_options))
-	@$(CMAKE) --build $(BUILD)/test -j $(JOBS) --target soak -- --no-print-directory
-	$(BUILD)/test/tests/soak/soak $(SECONDS) $(SEED)
+	@$(CMAKE) --build "$(BUILD)/test" -j $(JOBS) --target soak -- --no-print-directory
+	"$(BUILD)/test/tests/soak/soak" $(SECONDS) $(SEED)
 
 cross-aarch64:
-	@mkdir -p $(BUILD)
-	@tools/fetch-aarch64-cmocka $(BUILD)/sysroot-aarch64
+	@mkdir -p "$(BUILD)"
+	@tools/fetch-aarch64-cmocka "$(BUILD)/sysroot-aarch64"
 	@$(call configure,$(BUILD)/aarch64,-DCMAKE_BUILD_TYPE=RelWithDebInfo \
 		-DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake \
 		-DWEFT_TEST_VARIANTS=$(if $(VARIANTS),ON,OFF) \
-		-DWEFT_SYSROOT_EXTRA=$(abspath $(BUILD))/sysroot-aarch64 \
+		"-DWEFT_SYSROOT_EXTRA=$(build_path)/sysroot-aarch64" \
 		-DWEFT_TEST_UNDER=aarch64 -DWEFT_TEST_TIMEOUT_SCALE=4)
 	@$(call build,$(BUILD)/aarch64)
 	@$(call run_tests,$(BUILD)/aarch64,$(call labels,unit sim api))
@@ -205,7 +208,7 @@ format:
 	@tools/format
 
 lint:
-	@tools/lint $(BUILD)
+	@tools/lint "$(BUILD)"
 
 clean:
-	rm -rf $(BUILD)
+	rm -rf "$(BUILD)"
