@@ -172,14 +172,14 @@ static void follow_clock(struct weft__local *l, struct weft__task *task)
         id == l->clock_of)
         return;
     struct weft__clock *clock = &l->sched.core.clock;
-    bool was_systems = weft__a32_load_relaxed(&clock->state) == WEFT__CLOCK_SYSTEM;
+    bool was_systems = weft__clock_is_systems(clock);
     uint64_t before_ns = weft__clock_now(clock);
     weft__lock_acquire(&l->lock);
     leave_clock(l);
     weft__clock_follow(clock, leader ? &leader->clock : NULL);
     weft__aptr_store_relaxed(&l->follows, leader ? &leader->clock : NULL);
     weft__lock_release(&l->lock);
-    bool is_systems = weft__a32_load_relaxed(&clock->state) == WEFT__CLOCK_SYSTEM;
+    bool is_systems = weft__clock_is_systems(clock);
     /* Of one runtime time only goes on. That of another one is another time, unless both have that
      * of the system. */
     if (id != l->clock_of && !(was_systems && is_systems))
@@ -311,7 +311,7 @@ static bool must_end(const struct weft__task *self)
 static void park_plainly(struct weft__task *self, uint64_t deadline_ns)
 {
     struct weft__clock *clock = &self->core->clock;
-    if (is_thread(self) && weft__a32_load_relaxed(&clock->state) == WEFT__CLOCK_SYSTEM) {
+    if (is_thread(self) && weft__clock_is_systems(clock)) {
         weft__task_park_thread_until(self, deadline_ns);
         return;
     }

@@ -131,8 +131,7 @@ void weft__clock_leave(struct weft__clock *c, struct weft__clock *leader)
 
 uint64_t weft__clock_system_time(struct weft__clock *c, uint64_t deadline_ns)
 {
-    if (WEFT__LIKELY(weft__a32_load_relaxed(&c->state) == WEFT__CLOCK_SYSTEM) ||
-        deadline_ns == WEFT_NEVER)
+    if (weft__clock_is_systems(c) || deadline_ns == WEFT_NEVER)
         return deadline_ns;
     uint64_t system_ns = WEFT_NEVER;
     weft__lock_acquire(&c->lock);

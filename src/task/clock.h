@@ -50,15 +50,21 @@ static inline uint32_t weft__coarse(uint64_t ns)
 
 void weft__clock_init(struct weft__clock *c, bool is_paused);
 
+/* It says what the system's says. relaxed: all else is read under the lock. */
+static inline bool weft__clock_is_systems(const struct weft__clock *c)
+{
+    return WEFT__LIKELY(weft__a32_load_relaxed(&c->state) == WEFT__CLOCK_SYSTEM);
+}
+
 uint64_t weft__clock_adjusted(struct weft__clock *c);
 
 static inline uint64_t weft__clock_now(struct weft__clock *c)
 {
     /* First the time, then the state: the other way round a thread that is held up in between would
      * return a time later than the one at which the clock was stopped meanwhile, and be shown an
-     * earlier one next. relaxed: all else is read under the lock. */
+     * earlier one next. */
     uint64_t now_ns = weft__sys_now_ns();
-    if (WEFT__LIKELY(weft__a32_load_relaxed(&c->state) == WEFT__CLOCK_SYSTEM))
+    if (weft__clock_is_systems(c))
         return now_ns;
     return weft__clock_adjusted(c);
 }
@@ -71,7 +77,7 @@ static inline uint64_t weft__clock_about(struct weft__clock *c, struct weft__tic
         return weft__clock_now(c);
     /* in this order, as above */
     uint64_t now_ns = weft__ticker_now(k);
-    if (WEFT__LIKELY(weft__a32_load_relaxed(&c->state) == WEFT__CLOCK_SYSTEM))
+    if (weft__clock_is_systems(c))
         return now_ns;
     return weft__clock_adjusted(c);
 }

@@ -71,7 +71,7 @@ static uint64_t now_in(struct weft__ctx *c, struct weft__core *core)
 
 static bool has_systems_clock(const struct weft__core *core)
 {
-    return core == NULL || weft__a32_load_relaxed(&core->clock.state) == WEFT__CLOCK_SYSTEM;
+    return core == NULL || weft__clock_is_systems(&core->clock);
 }
 
 /* The thread's own deadlines go by the clock of what it is in: on that of another runtime what was

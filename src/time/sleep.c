@@ -273,8 +273,7 @@ static struct timer *sleep_of(weft_future *f)
 /* The runtime whose clock is asked, and whether that is the system's. */
 static uint64_t place_of(const struct weft__core *core)
 {
-    bool is_systems =
-        core == NULL || weft__a32_load_relaxed(&core->clock.state) == WEFT__CLOCK_SYSTEM;
+    bool is_systems = core == NULL || weft__clock_is_systems(&core->clock);
     return (core ? core->id : 0) << 1 | is_systems;
 }
 
