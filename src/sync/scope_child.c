@@ -265,18 +265,13 @@ static uint64_t deadline_around(struct weft__scope *s)
     return s->deadline_ns;
 }
 
-static bool has_systems_clock(const struct weft__core *core)
-{
-    return weft__a32_load_relaxed(&core->clock.state) == WEFT__CLOCK_SYSTEM;
-}
-
 /* When a child in `core` has that deadline. The clock of another runtime may show another time: it
  * has what is left. */
 static uint64_t deadline_in(struct weft__core *core, const struct weft__scope *s,
                             uint64_t deadline_ns)
 {
     if (deadline_ns == WEFT_NEVER || core == s->core ||
-        (has_systems_clock(core) && has_systems_clock(s->core)))
+        (weft__clock_is_systems(&core->clock) && weft__clock_is_systems(&s->core->clock)))
         return deadline_ns;
     uint64_t now_ns = weft__clock_now(&s->core->clock);
     uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
