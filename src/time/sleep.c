@@ -96,7 +96,7 @@ struct timer {
     struct weft__core *core; /* a reference, so that the wheel it is armed on stays; NULL: ended */
     uint64_t deadline_ns, slack_ns;
     struct weft__timer timer;
-    uint64_t armed_ns; /* what the wheel was given; see adopt() */
+    uint64_t armed_ns; /* what the wheel was given; see adopt(). Before: when it was made */
     uint64_t begun_in; /* of a sleep future; see begins_anew() */
 };
 
