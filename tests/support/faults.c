@@ -577,7 +577,7 @@ static int fault_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 
 static void refuse(const char *why)
 {
-    (void)fprintf(stderr, "WEFT_FAULT=%s: %s\n", getenv("WEFT_FAULT"), why);
+    (void)fprintf(stderr, "WEFT_FAULT=%s: %s\n", the_fault.text, why);
     _exit(2);
 }
 
@@ -617,7 +617,6 @@ static void parse(const char *text)
         refuse("not <kind>:<n>:<error>");
     (void)snprintf(kind, sizeof(kind), "%.*s", (int)(number - text), text);
     (void)snprintf(error, sizeof(error), "%s", last + 1);
-    (void)snprintf(the_fault.text, sizeof(the_fault.text), "%s", text);
     unsigned k = 0;
     while (k < KIND_COUNT && strcmp(kind_names[k], kind) != 0)
         k++;
@@ -685,11 +684,9 @@ static void replace_all(void)
     t->getpeername = fault_getpeername;
 }
 
-__attribute__((constructor)) static void set_up(void)
+void faults_ask(const char *text)
 {
-    const char *text = getenv("WEFT_FAULT");
-    if (text == NULL || *text == '\0')
-        return;
+    (void)snprintf(the_fault.text, sizeof(the_fault.text), "%s", text);
     if (&weft__sys_table == NULL)
         refuse("the program has the shared library");
     if (strcmp(text, "count") == 0)
@@ -698,6 +695,13 @@ __attribute__((constructor)) static void set_up(void)
         parse(text);
     is_active = true;
     replace_all();
+}
+
+__attribute__((constructor)) static void set_up(void)
+{
+    const char *text = getenv("WEFT_FAULT");
+    if (text != NULL && *text != '\0')
+        faults_ask(text);
 }
 
 /* ---- for the harness and for scenes ---- */

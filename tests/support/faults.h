@@ -9,7 +9,8 @@
  *
  * Kinds and errors stand in tests/faults/table. Only weft's own calls are counted: they go through
  * weft__sys_table, whose entries are replaced before main(). Without the variable nothing is
- * replaced. tools/sweep-faults fails every call in turn this way.
+ * replaced. tools/sweep-faults fails every call in turn, by faults_ask() in children that a program
+ * has forked for it (harness.h).
  *
  * After a fault a test of the API is not held to its checks, which ask for success: the first that
  * fails ends the process, with status FAULTS_CHECK_FAILED. A scene (tests/faults) is strict: it
@@ -26,6 +27,10 @@ extern "C" {
 #endif
 
 enum { FAULTS_CHECK_FAILED = 77 };
+
+/* As WEFT_FAULT does; once, while there is no other thread. Ends the process, with a line that says
+ * why, if there is no such fault. */
+void faults_ask(const char *text);
 
 /* Counts from here on; or, until then and after disarm, lets every call alone. */
 void faults_arm(void);

@@ -4,11 +4,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -304,15 +306,63 @@ static int start_watchdog(void)
 
 /* ---- one test ---- */
 
+static bool redirect(int fd, const char *path, int flags)
+{
+    int file = open(path, flags, 0600);
+    if (file < 0 || dup2(file, fd) != fd)
+        return false;
+    (void)close(file); /* another number: that of fd was taken */
+    return true;
+}
+
+static void become_served(const char *fault, const char *test, const char *path)
+{
+    /* A group of its own, by which it is killed with all it started. */
+    if (setsid() < 0 || !redirect(STDIN_FILENO, "/dev/null", O_RDONLY) ||
+        !redirect(STDOUT_FILENO, path, O_WRONLY | O_CREAT | O_TRUNC) ||
+        dup2(STDOUT_FILENO, STDERR_FILENO) < 0)
+        _exit(EXIT_FAILURE);
+    faults_ask(fault);
+    cmocka_set_test_filter(test);
+}
+
+/* True in a child, which has a test to run; false when no more are asked for. */
+static bool serve(void)
+{
+    static char line[1024], fault[64], test[256], path[512]; /* cmocka keeps the name */
+    while (fgets(line, sizeof(line), stdin) != NULL) {
+        int status = -1;
+        if (sscanf(line, "%63s %255s %511s", fault, test, path) != 3)
+            exit(EXIT_FAILURE);
+        pid_t pid = fork();
+        if (pid == 0) {
+            become_served(fault, test, path);
+            return true;
+        }
+        (void)printf("%d\n", (int)pid);
+        (void)fflush(stdout);
+        if (pid < 0 || waitpid(pid, &status, 0) < 0)
+            exit(EXIT_FAILURE);
+        (void)printf("%d\n", status);
+        (void)fflush(stdout);
+    }
+    return false;
+}
+
 int test_main(const struct CMUnitTest *tests, size_t count, int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], "--list") == 0) {
+    const char *what = argc > 1 ? argv[1] : NULL;
+    if (what != NULL && strcmp(what, "--list") == 0) {
         for (size_t i = 0; i < count; i++)
             (void)printf("%s\n", tests[i].name);
         return 0;
     }
-    if (argc > 1)
-        cmocka_set_test_filter(argv[1]);
+    if (what != NULL && strcmp(what, "--serve") == 0) {
+        if (!serve())
+            return 0;
+    } else if (what != NULL) {
+        cmocka_set_test_filter(what);
+    }
     return _cmocka_run_group_tests("tests", tests, count, NULL, NULL);
 }
 

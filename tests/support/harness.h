@@ -64,7 +64,10 @@ struct test_env {
 #define PLAIN(f) TEST__ENTRY(f, TEST_ON_MAIN, TEST_NONE, "")
 
 /* The whole of main(). An argument is a pattern: only tests whose name matches it run; --list
- * prints the names. */
+ * prints the names. With --serve, for tools/sweep-faults, it reads lines "FAULT TEST FILE" (see
+ * faults.h), and runs each test in a child of its own, forked before anything of weft has run and
+ * with its output in the file; for each it writes two lines, the child's number and its wait
+ * status. */
 #define TEST_MAIN(...)                                                                             \
     static const struct CMUnitTest test_table[] = {__VA_ARGS__};                                   \
     int main(int argc, char **argv)                                                                \
