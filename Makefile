@@ -2,7 +2,8 @@
 #
 #   make run [PORT=n]         builds the examples and starts the echo server
 #   make test                 builds the tests and runs them (installs what they need, Debian, as root)
-#   make install PREFIX=dir   installs headers, both libraries, pkg-config file and CMake package
+#   make install PREFIX=dir   installs headers, both libraries, pkg-config file and CMake package; DESTDIR=dir: below it
+#   make uninstall            removes what the last one has installed; DESTDIR as there
 #   make bench                builds and runs the benchmarks; BENCH_ARGS="<row> <threads> <n>" one of them
 #   make bench-peers [PEERS_ARGS="--quick"]   builds Tokio, Go, Boost.Fiber and libuv programs that do the same work
 #                             (installs those, Debian, as root), measures all in turn; --tcp: echo servers
@@ -51,7 +52,7 @@ labels = $(subst $(space),|,$(strip $(1)))
 tests_all = $(call labels,unit model sim api faults $(if $(SHARED),api-shared) example check install)
 tests_code = $(call labels,unit sim api faults example)
 
-.PHONY: all run test install bench bench-peers bench-instructions asan tsan tsan-no-sync memcheck stress soak coverage cross-aarch64 model-deep simulate fuzz faults matrix format lint clean
+.PHONY: all run test install uninstall bench bench-peers bench-instructions asan tsan tsan-no-sync memcheck stress soak coverage cross-aarch64 model-deep simulate fuzz faults matrix format lint clean
 
 all:
 	@mkdir -p "$(BUILD)"
@@ -68,6 +69,9 @@ test:
 	@$(call build,$(BUILD)/test)
 	@$(call run_tests,$(BUILD)/test,$(tests_all))
 
+manifest = $(BUILD)/install/install_manifest.txt
+renew_ldconfig = if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
+
 # Its own directory: the prefix decides paths, and a user's flags should not rebuild the rest.
 install:
 	@mkdir -p "$(BUILD)"
@@ -75,7 +79,16 @@ install:
 		-DWEFT_BUILD_EXAMPLES=OFF "-DCMAKE_INSTALL_PREFIX=$(PREFIX)")
 	@$(call build,$(BUILD)/install)
 	@$(CMAKE) --install "$(BUILD)/install"
-	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
+	@$(renew_ldconfig)
+
+# Files by the list that cmake has left; directories that are weft's alone, once they are empty.
+uninstall:
+	@[ -f "$(manifest)" ] || { echo "make uninstall: nothing was installed from $(BUILD)/install"; exit 1; }
+	@while IFS= read -r file || [ -n "$$file" ]; do \
+		rm -f "$(DESTDIR)$$file" || exit 1; dir=$$(dirname "$(DESTDIR)$$file"); \
+		case $$dir in */weft) rmdir "$$dir" 2>/dev/null || true;; esac; done <"$(manifest)"
+	@rm "$(manifest)"
+	@$(renew_ldconfig)
 
 build_bench = mkdir -p "$(BUILD)" && \
 	$(call configure,$(BUILD)/bench,-DCMAKE_BUILD_TYPE=Release -DWEFT_BUILD_TESTS=OFF \

@@ -608,7 +608,7 @@ if(NOT WEFT_TEST_UNDER)
     endforeach()
 
     if(NOT WEFT_SANITIZE)
-        foreach(way pkg-config find-package add-subdirectory)
+        foreach(way pkg-config find-package add-subdirectory make)
             weft_script_test(NAME install.${way} LABEL install TIMEOUT 240
                 COMMAND ${CMAKE_COMMAND} -E env
                         "CC=${CMAKE_C_COMPILER}" "CMAKE=${CMAKE_COMMAND}"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# Sourced by the three tests: arguments, a directory to throw away, an installed prefix.
+# Sourced by the tests here: arguments, a directory to throw away, an installed prefix.
 set -eu
 source=$1
 build=$2
