@@ -163,7 +163,8 @@ WEFT_API int weft_copy(weft_stream *from, weft_stream *to, uint64_t *ret_bytes);
  *
  *   ret_a_to_b, ret_b_to_a   may be NULL. Bytes written each way; written in every case but -EINVAL
  *
- * Returns 0; -ENOMEM; or the first error.
+ * Returns 0; -ENOMEM; or the first error; -EOWNERDEAD when a stream of your own has panicked, which
+ * is reported on the log.
  * Cancellation: partial, as weft_copy(). Two tasks do the work; none is left when the call returns.
  */
 WEFT_API WEFT_MUST_CHECK int weft_copy_bidirectional(weft_stream *a, weft_stream *b,

@@ -9,6 +9,7 @@
 #include "base/base.h"
 #include "io/stream.h"
 #include "sys/sys.h"
+#include "task/panic.h"
 #include "task/task.h"
 
 #include <weft/panic.h>
@@ -136,12 +137,14 @@ struct half {
     weft_task *task; /* NULL when it has been joined */
     weft_join_future join;
     bool is_pending; /* join was polled and is registered */
+    bool has_begun;
     int rc;
 };
 
 static void *run_half(void *arg)
 {
     struct half *h = arg;
+    h->has_begun = true;
     WEFT_DEFER(drop_buffer, &h->copy);
     h->rc = copy_all(&h->copy);
     if (h->rc == 0) {
@@ -186,6 +189,19 @@ static void either_cancel(weft_future *f)
 
 static const weft_future_ops either_ops = {either_poll, either_cancel, "copy in both directions"};
 
+/* What ended a task of ours before it had a result. */
+static int error_of(const struct half *h, const weft_outcome *o)
+{
+    if (o->kind == WEFT_OUTCOME_PANICKED)
+        weft__panic_report(o->panic, "in a copy in both directions");
+    /* Not begun, and not for a shutdown: there was no memory for its stack. What has aborted it was
+     * ordered before its end, hence before the join. */
+    if (o->kind == WEFT_OUTCOME_CANCELLED && !h->has_begun &&
+        weft__a32_load_relaxed(&weft__core_current()->phase) == WEFT__PHASE_RUNNING)
+        return -ENOMEM;
+    return weft_outcome_error(o);
+}
+
 /* Takes the outcome of a task that has ended. True when it was there to take. */
 static bool collect(struct half *h)
 {
@@ -194,7 +210,7 @@ static bool collect(struct half *h)
         return false;
     h->task = NULL;
     if (o.kind != WEFT_OUTCOME_VALUE && h->rc == 0)
-        h->rc = weft_outcome_error(&o);
+        h->rc = error_of(h, &o);
     weft_outcome_fini(&o);
     return true;
 }

@@ -276,7 +276,9 @@ static void copy_reports_what_fails(struct test_env *env)
     a = drip(0);
     a.panics = true;
     b = drip(0);
-    EXPECT(weft_copy_bidirectional(&a.stream, &b.stream, NULL, NULL) < 0);
+    test_log_clear();
+    EXPECT_EQ(weft_copy_bidirectional(&a.stream, &b.stream, NULL, NULL), -EOWNERDEAD);
+    EXPECT_LOGGED("a stream that panics");
 }
 
 /* ---- copying both ways where that is refused, or ended ---- */

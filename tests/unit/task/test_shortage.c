@@ -231,6 +231,62 @@ static void a_panic_in_a_cancel_without_a_stack_is_the_outcome(void **state)
     assert_int_equal(weft_runtime_destroy(rt), 0);
 }
 
+/* ---- nor are there any for a copy in both directions ---- */
+
+static ssize_t read_nothing(weft_stream *s, void *buf, size_t len)
+{
+    (void)s, (void)buf, (void)len;
+    return 0;
+}
+
+static ssize_t write_all(weft_stream *s, const void *buf, size_t len)
+{
+    (void)s, (void)buf;
+    return (ssize_t)len;
+}
+
+static const weft_stream_ops empty_ops = {.read = read_nothing, .write = write_all};
+
+static void *copy_without_stacks(void *arg)
+{
+    weft_stream a = {&empty_ops}, b = {&empty_ops};
+    const weft_spawn_options o = {.stack_bytes = 1 << 20};
+    weft_task *parked[PARKED];
+    int rc = 0, count = 0;
+    weft__sys_table.mmap = mmap_failing;
+    weft__sys_table.mprotect = mprotect_failing;
+    weft__sys_table.madvise = madvise_failing;
+    while (rc == 0 && count < PARKED)
+        if ((rc = weft_spawn_with(&o, wait_for_ever, NULL, &parked[count])) == 0)
+            count++;
+    (void)weft_yield();
+    *(int *)arg = weft_copy_bidirectional(&a, &b, NULL, NULL);
+    weft__sys_table = real;
+    for (int i = 0; i < count; i++) {
+        weft_abort(parked[i]);
+        rc |= weft_join(parked[i], NULL);
+    }
+    return rc == 0 ? arg : NULL;
+}
+
+static void a_copy_without_stacks_has_no_memory(void **state)
+{
+    (void)state;
+    weft_config c;
+    weft_runtime *rt;
+    weft_outcome out;
+    int copied = 1;
+    weft_config_init(&c);
+    c.flavor = WEFT_FLAVOR_CURRENT_THREAD;
+    c.stack_bytes = 1 << 20;
+    assert_int_equal(weft_runtime_create(&c, &rt), 0);
+    assert_int_equal(weft_block_on(rt, copy_without_stacks, &copied, &out), 0);
+    assert_int_equal(out.kind, WEFT_OUTCOME_VALUE);
+    assert_ptr_equal(out.value, &copied);
+    assert_int_equal(copied, -ENOMEM); /* nobody was aborted */
+    assert_int_equal(weft_runtime_destroy(rt), 0);
+}
+
 /* ---- a thread inside weft_enter() waits as a task of the runtime ---- */
 
 static void a_thread_without_a_task_has_no_memory(void **state)
@@ -567,6 +623,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_child_without_a_stack_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(a_panic_in_a_cancel_without_a_stack_is_the_outcome, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_copy_without_stacks_has_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(a_thread_without_a_task_has_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(a_panic_without_memory_drops_its_payload, setup, teardown),
         cmocka_unit_test_setup_teardown(a_dump_without_memory_has_every_line, setup, teardown),
