@@ -152,6 +152,7 @@ static inline weft_cancel_scope *weft__cancel_scope_start(weft_cancel_scope *s,
                                                           weft_cancel_token *token)
 {
     weft_cancel_scope_enter(s, token);
+    WEFT__BLOCK_RUNS(s);
     return s;
 }
 

@@ -161,9 +161,16 @@ WEFT_API int weft__scope_spawn_blocking_at(weft_scope *s, const weft_spawn_optio
 WEFT_API weft_scope *weft__scope_start(weft_scope *s, const weft_scope_options *options,
                                        int *ret_rc);
 WEFT_API void weft__scope_block_leave(weft_scope *s);
+static inline weft_scope *weft__scope_block_start(weft_scope *s, const weft_scope_options *options,
+                                                  int *ret_rc)
+{
+    weft__scope_start(s, options, ret_rc);
+    WEFT__BLOCK_RUNS(s);
+    return s;
+}
 #define WEFT__SCOPE(name, store, ...)                                                              \
     for (weft_scope store __attribute__((cleanup(weft__scope_block_leave))) = WEFT__ZERO,          \
-                          *name = weft__scope_start(&store, __VA_ARGS__);                          \
+                          *name = weft__scope_block_start(&store, __VA_ARGS__);                    \
          !store.left; weft__scope_block_leave(&store))
 
 WEFT_END_DECLS

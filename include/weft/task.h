@@ -361,6 +361,7 @@ WEFT_API void weft__mode_leave(weft__mode_scope *s);
 static inline weft__mode_scope *weft__mode_start(weft__mode_scope *s, enum weft__mode mode)
 {
     weft__mode_enter(s, mode);
+    WEFT__BLOCK_RUNS(s);
     return s;
 }
 #define WEFT__MODE_BLOCK(m, name) WEFT__MODE_BLOCK2(m, name)

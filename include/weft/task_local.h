@@ -74,6 +74,7 @@ static inline weft_task_local_binding *weft__task_local_start(weft_task_local_bi
                                                               void *value)
 {
     weft_task_local_enter(b, key, value);
+    WEFT__BLOCK_RUNS(b);
     return b;
 }
 #define WEFT__TASK_LOCAL(key, name, ...) WEFT__TASK_LOCAL2(key, name, __VA_ARGS__)

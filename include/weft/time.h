@@ -138,6 +138,7 @@ WEFT_API uint64_t weft_timeout_remaining(void);
 static inline weft_timeout *weft__timeout_start(weft_timeout *t, uint64_t duration_ns)
 {
     weft_timeout_enter(t, duration_ns);
+    WEFT__BLOCK_RUNS(t);
     return t;
 }
 

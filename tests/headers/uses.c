@@ -77,6 +77,31 @@ int use_blocks(weft_cancel_token *token, weft_permit *permit, const weft_task_lo
     return rc;
 }
 
+/* What a block sets is set after it: compilers know that a block runs. */
+int use_results(weft_cancel_token *token, const weft_task_local *key);
+int use_results(weft_cancel_token *token, const weft_task_local *key)
+{
+    int timed, cancelled, shielded, unconstrained, pinned, unwaiting, bound, scoped, result;
+    WEFT_TIMEOUT(WEFT_SEC)
+        timed = weft_yield();
+    WEFT_CANCEL_SCOPE(token)
+        cancelled = weft_yield();
+    WEFT_SHIELD
+        shielded = weft_yield();
+    WEFT_UNCONSTRAINED
+        unconstrained = weft_yield();
+    WEFT_PINNED
+        pinned = weft_yield();
+    WEFT_NO_WAIT
+        unwaiting = weft_worker_index();
+    WEFT_TASK_LOCAL(key, NULL)
+        bound = weft_yield();
+    WEFT_SCOPE_INTO(s, &result)
+        scoped = weft_scope_go(s, go, NULL);
+    return timed | cancelled | shielded | unconstrained | pinned | unwaiting | bound | scoped |
+           result;
+}
+
 int use_spawns(weft_future *f, weft_join_set *set, weft_join_map *map, weft_join_queue *queue,
                weft_task_tracker *tracker, weft_local_set *local, const weft_body *bodies);
 int use_spawns(weft_future *f, weft_join_set *set, weft_join_map *map, weft_join_queue *queue,
