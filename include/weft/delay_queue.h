@@ -13,6 +13,9 @@
  *     while ((rc = weft_delay_queue_next(q, &session, NULL)) == 0)      by another task
  *         close_session(session);
  *
+ * An empty queue ends this loop, with -ENODATA. Who is to wait on for what will be put in has an
+ * item in the queue that never comes out: its deadline is WEFT_NEVER.
+ *
  * Items are copied in and out. The queue is on the heap, shared and counted; it belongs to the
  * runtime, or the local set, in which it was created, and goes by its clock. Any thread may use it.
  * A queue that is NULL is misuse wherever nothing else is said: -EINVAL, 0, NULL, nothing.

@@ -12,7 +12,8 @@
  * Left in the ordinary way, a scope waits until its children have ended by themselves. When the
  * parent is aborted, its deadline passes, or it panics, and when a child fails, the children that
  * are left are aborted first, and then waited for. Deadlines and cancellation tokens around a scope
- * hold for its children too, and say so if it was a child that they ended.
+ * hold for its children too, and say so if it was a child that they ended. (Not so those that are
+ * inside it, around a spawn.)
  *
  * Source: the nurseries of Nathaniel J. Smith, "Notes on structured concurrency" (2018).
  */
