@@ -21,6 +21,7 @@ struct weft_iter_out {
     /* 1: fn is called, or never will be. By the task, and by who destroys the iterator. Relaxed: it
      * is about who comes first, and who finds the other there does not look at what that did. */
     weft__a32 is_claimed;
+    struct weft__core *core; /* of the task */
     weft_queue *q;
     int (*fn)(weft_iter_out *out, void *arg);
     void *arg;
@@ -45,12 +46,22 @@ static void out_unref(weft_iter_out *out)
     weft__free(out);
 }
 
-/* Also when the task never runs, or is unwound. */
+/* Also when the task is unwound. */
 static void end_generator(void *arg)
 {
     weft_iter_out *out = arg;
     weft_queue_close(out->q);
     out_unref(out);
+}
+
+/* It never runs. Not for a shutdown: there is no memory for its stack. (Or the iterator has aborted
+ * it, and asks no more.) Relaxed: what a shutdown ends it has come to by the phase. */
+static void drop_generator(void *arg)
+{
+    weft_iter_out *out = arg;
+    if (weft__a32_load_relaxed(&out->core->phase) == WEFT__PHASE_RUNNING)
+        out->rc = -ENOMEM;
+    end_generator(out);
 }
 
 /* By one of the two. */
@@ -91,7 +102,8 @@ int weft_iter_emit(weft_iter_out *out, const void *item)
 
 static int start(struct generator *g)
 {
-    weft_spawn_options o = {.drop_arg = end_generator};
+    weft_spawn_options o = {.drop_arg = drop_generator};
+    g->out->core = weft__core_current();
     weft__a32_add_relaxed(&g->out->refs, 1); /* ours keeps it alive */
     int rc = weft__spawn_begun(WEFT__TASK_FIBER, &o, run_generator, g->out, &g->task, WEFT_SITE);
     if (rc < 0)

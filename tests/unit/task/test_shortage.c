@@ -231,7 +231,7 @@ static void a_panic_in_a_cancel_without_a_stack_is_the_outcome(void **state)
     assert_int_equal(weft_runtime_destroy(rt), 0);
 }
 
-/* ---- nor are there any for a copy in both directions ---- */
+/* ---- nor are there any for what weft spawns itself ---- */
 
 static ssize_t read_nothing(weft_stream *s, void *buf, size_t len)
 {
@@ -247,9 +247,31 @@ static ssize_t write_all(weft_stream *s, const void *buf, size_t len)
 
 static const weft_stream_ops empty_ops = {.read = read_nothing, .write = write_all};
 
-static void *copy_without_stacks(void *arg)
+static int copy(void)
 {
     weft_stream a = {&empty_ops}, b = {&empty_ops};
+    return weft_copy_bidirectional(&a, &b, NULL, NULL);
+}
+
+static int emit_nothing(weft_iter_out *out, void *arg)
+{
+    (void)out, (void)arg;
+    return 0;
+}
+
+static int generate(void)
+{
+    weft_iter *it = weft_iter_generate(1, NULL, emit_nothing, NULL);
+    char item;
+    int rc = weft_iter_next(it, &item), end = weft_iter_next(it, &item);
+    weft_iter_destroy(it);
+    return end == 0 ? rc : -EPROTO;
+}
+
+/* With a runtime whose tasks have stacks of a megabyte, all of which are taken. */
+static void *call_without_stacks(void *arg)
+{
+    int (**call)(void) = arg;
     const weft_spawn_options o = {.stack_bytes = 1 << 20};
     weft_task *parked[PARKED];
     int rc = 0, count = 0;
@@ -260,31 +282,33 @@ static void *copy_without_stacks(void *arg)
         if ((rc = weft_spawn_with(&o, wait_for_ever, NULL, &parked[count])) == 0)
             count++;
     (void)weft_yield();
-    *(int *)arg = weft_copy_bidirectional(&a, &b, NULL, NULL);
+    int result = (*call)();
     weft__sys_table = real;
     for (int i = 0; i < count; i++) {
         weft_abort(parked[i]);
         rc |= weft_join(parked[i], NULL);
     }
-    return rc == 0 ? arg : NULL;
+    return (void *)(intptr_t)(rc == 0 ? result : -EPROTO);
 }
 
-static void a_copy_without_stacks_has_no_memory(void **state)
+static void calls_that_spawn_have_no_memory(void **state)
 {
     (void)state;
-    weft_config c;
-    weft_runtime *rt;
-    weft_outcome out;
-    int copied = 1;
-    weft_config_init(&c);
-    c.flavor = WEFT_FLAVOR_CURRENT_THREAD;
-    c.stack_bytes = 1 << 20;
-    assert_int_equal(weft_runtime_create(&c, &rt), 0);
-    assert_int_equal(weft_block_on(rt, copy_without_stacks, &copied, &out), 0);
-    assert_int_equal(out.kind, WEFT_OUTCOME_VALUE);
-    assert_ptr_equal(out.value, &copied);
-    assert_int_equal(copied, -ENOMEM); /* nobody was aborted */
-    assert_int_equal(weft_runtime_destroy(rt), 0);
+    int (*const calls[])(void) = {copy, generate};
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        weft_config c;
+        weft_runtime *rt;
+        weft_outcome out;
+        int (*call)(void) = calls[i];
+        weft_config_init(&c);
+        c.flavor = WEFT_FLAVOR_CURRENT_THREAD;
+        c.stack_bytes = 1 << 20;
+        assert_int_equal(weft_runtime_create(&c, &rt), 0);
+        assert_int_equal(weft_block_on(rt, call_without_stacks, &call, &out), 0);
+        assert_int_equal(out.kind, WEFT_OUTCOME_VALUE);
+        assert_int_equal((intptr_t)out.value, -ENOMEM); /* no abort, no shutdown */
+        assert_int_equal(weft_runtime_destroy(rt), 0);
+    }
 }
 
 /* ---- a thread inside weft_enter() waits as a task of the runtime ---- */
@@ -623,7 +647,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_child_without_a_stack_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(a_panic_in_a_cancel_without_a_stack_is_the_outcome, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(a_copy_without_stacks_has_no_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(calls_that_spawn_have_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(a_thread_without_a_task_has_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(a_panic_without_memory_drops_its_payload, setup, teardown),
         cmocka_unit_test_setup_teardown(a_dump_without_memory_has_every_line, setup, teardown),
