@@ -183,7 +183,8 @@ WEFT_API int weft_outcome_describe(const weft_outcome *o, char *buf, size_t cap)
  *   -EINVAL     the handle is NULL, or was joined or detached before (found while its runtime
  *               lives, unless the slot has been used again exactly a multiple of 4 million times
  *               since)
- *   -EPERM, -ENOMEM, -ESHUTDOWN   the caller cannot wait, see weft_await()
+ *   -EPERM, -ENOMEM, -ESHUTDOWN   the caller cannot wait, see weft_await(). On a thread in no
+ *               runtime weft_blocking_select() waits for weft_case_join(); then weft_try_join()
  *   -EDEADLK    a task joins itself
  *
  * Context:       as weft_await(). May suspend.
