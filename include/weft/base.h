@@ -72,8 +72,8 @@ typedef struct weft_site {
 WEFT_API const char *weft_version(void);
 
 enum weft_log_level {
-    WEFT_LOG_ERROR, /* misuse, a fault, something the program must mend */
-    WEFT_LOG_WARN,  /* a task that sticks, a panic nobody joins, a suspected deadlock */
+    WEFT_LOG_ERROR, /* misuse, a fault, a panic, no memory for a stack: what must be mended */
+    WEFT_LOG_WARN,  /* a task that sticks, a suspected deadlock, no descriptors to accept with */
     WEFT_LOG_INFO,
 };
 

@@ -80,7 +80,9 @@ typedef struct weft_config {
     /* How long shutdown waits for tasks to clean up after -ECANCELED until it unwinds them, which
      * runs what they have registered, and no more; the log says how many. 1 s. */
     uint64_t shutdown_grace_ns;
-    /* Default true: report on the log when every task waits and nothing can wake one. */
+    /* Default true: report on the log when every task waits and nothing can wake one. A thread that
+     * is in no runtime may: it counts once it has woken a task, and as long as anybody holds a
+     * handle of the runtime. */
     bool detect_deadlock;
     enum weft_unhandled_panic unhandled_panic;
     /* Of random choices; 0: random, and weft_metrics.seed says which. */

@@ -39,7 +39,7 @@ static void survey_one(struct weft__task *t, void *arg)
     if (state & WEFT__TASK_DONE)
         return;
     if (v->print) {
-        weft__dump_log(WEFT_LOG_ERROR, v->sched, t, v->print);
+        weft__dump_log(WEFT_LOG_WARN, v->sched, t, v->print);
         return;
     }
     if (!(state & WEFT__TASK_PARKED))
@@ -85,9 +85,9 @@ void weft__sched_check_deadlock(struct weft__sched *s)
         return;
     s->deadlock_reported_at = runs;
     weft__log(
-        WEFT_LOG_ERROR,
+        WEFT_LOG_WARN,
         "deadlock: all %zu tasks of runtime \"%s\" wait, and no timer, socket, blocking job or "
-        "thread inside a runtime is left that could wake one:",
+        "thread inside a runtime is left that could wake one (unless a thread outside is to):",
         v.waiting, s->core.name);
     weft__callback_returned(&s->core);
     v.print = &names;

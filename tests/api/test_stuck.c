@@ -357,6 +357,48 @@ static void hang_is_reported_with_all_tasks(struct test_env *env)
     gate_fini(&h.never);
 }
 
+/* ---- how grave it is ---- */
+
+static atomic_int panic_level, hang_level; /* 0: nothing was said */
+
+static void note_the_level(enum weft_log_level level, const char *line, void *arg)
+{
+    (void)arg;
+    if (strncmp(line, "panic ", 6) == 0)
+        atomic_store(&panic_level, (int)level + 1);
+    if (strncmp(line, "deadlock: ", 10) == 0)
+        atomic_store(&hang_level, (int)level + 1);
+}
+
+static void *panic_and_be_forgotten(void *arg)
+{
+    (void)arg;
+    weft_panic("nobody joins me");
+}
+
+/* A hang is suspected: a thread that weft does not know may be about to end it. */
+static void a_panic_is_an_error_and_a_hang_a_warning(struct test_env *env)
+{
+    struct hang h = {.rt = env->rt};
+    const weft_spawn_options o = {.runtime = env->handle};
+    pthread_t thread;
+    gate_init(&h.never);
+    atomic_store(&panic_level, 0);
+    atomic_store(&hang_level, 0);
+    weft_log_set(note_the_level, NULL);
+    CHECK_EQ(weft_spawn_with(&o, panic_and_be_forgotten, NULL, NULL), 0);
+    weft_handle_unref(env->handle);
+    env->handle = NULL;
+    CHECK_EQ(pthread_create(&thread, NULL, drive_hang, &h), 0);
+    CHECK_SOON(atomic_load(&panic_level) && atomic_load(&hang_level));
+    EXPECT_EQ(atomic_load(&panic_level), WEFT_LOG_ERROR + 1);
+    EXPECT_EQ(atomic_load(&hang_level), WEFT_LOG_WARN + 1);
+    CHECK_EQ(weft_runtime_destroy(env->rt), 0);
+    env->rt = NULL;
+    pthread_join(thread, NULL);
+    gate_fini(&h.never);
+}
+
 /* A timer that was given up is none, also on a clock that does not get that far. */
 static void *hang_on_a_paused_clock(void *arg)
 {
@@ -588,6 +630,7 @@ TEST_MAIN(PLAIN(one_worker_of_one_sleeps), PLAIN(one_worker_of_two_sleeps),
           ON_MAIN_ON(substitutes_are_not_counted_when_their_threads_are_gone, TEST_MT1),
           IN_TASK_ON(each_sticking_is_reported_once, TEST_MT1),
           ON_MAIN(hang_is_reported_with_all_tasks),
+          ON_MAIN(a_panic_is_an_error_and_a_hang_a_warning),
           ON_MAIN_ON(hang_is_reported_on_a_paused_clock, TEST_CT),
           ON_MAIN_ON(sleeping_tasks_are_no_hang, TEST_MT1),
           ON_MAIN_ON(waiting_for_a_timer_elsewhere_is_no_hang, TEST_MT1),
