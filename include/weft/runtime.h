@@ -153,7 +153,8 @@ WEFT_API void weft_config_init(weft_config *c);
  *
  * Returns 0, or nothing exists and it is
  *   -EINVAL   a setting is out of range; the log names it
- *   -ENOMEM, -EAGAIN, -EMFILE, -ENFILE   memory, threads or descriptors ran out
+ *   -EAGAIN   no thread to be had; the log says what that may be for
+ *   -ENOMEM, -EMFILE, -ENFILE   memory or descriptors ran out
  *   -ENOTSUP  this machine runs with shadow stacks on
  *
  * Context: any thread, also inside a task. Does not suspend.

@@ -301,8 +301,11 @@ int weft_runtime_create(const weft_config *config, weft_runtime **ret_rt)
     *ret_rt = rt;
     return 0;
 
-err_threads: /* whose hooks may have spawned */
-    (void)weft__runtime_drain(rt, WEFT_NEVER);
+err_threads:
+    if (rc == -EAGAIN) /* which tells nobody what to mend */
+        weft__log(WEFT_LOG_ERROR, "weft_runtime_create: no thread to be had: memory, address space "
+                                  "(ulimit -v), RLIMIT_NPROC or a cgroup's pids.max");
+    (void)weft__runtime_drain(rt, WEFT_NEVER); /* hooks of the others may have spawned */
 err:
     weft__runtime_teardown(rt);
     return rc;

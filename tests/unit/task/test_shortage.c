@@ -607,6 +607,15 @@ static int pthread_create_failing(pthread_t *ret, const pthread_attr_t *attr, vo
     return rc;
 }
 
+static atomic_int said;
+
+static void count_what_says_why(enum weft_log_level level, const char *line, void *arg)
+{
+    (void)arg;
+    if (level == WEFT_LOG_ERROR && strstr(line, "weft_runtime_create: no thread to be had"))
+        atomic_fetch_add(&said, 1);
+}
+
 static void spawn_in_hook(void *arg)
 {
     (void)arg;
@@ -630,9 +639,13 @@ static void a_runtime_that_fails_ends_what_its_hooks_spawned(void **state)
         atomic_store(&has_begun, false);
         atomic_store(&has_spawned, false);
         threads_left = left;
+        atomic_store(&said, 0);
+        weft_log_set(count_what_says_why, NULL);
         weft__sys_table.pthread_create = pthread_create_failing;
         assert_int_equal(weft_runtime_create(&c, &rt), -EAGAIN);
         weft__sys_table.pthread_create = real.pthread_create;
+        weft_log_set(NULL, NULL);
+        assert_int_equal(atomic_load(&said), 1);
         assert_non_null(waiting);
         assert_int_equal(weft_try_join(waiting, &out), 0);
         assert_int_equal(out.kind, WEFT_OUTCOME_CANCELLED);
