@@ -68,7 +68,7 @@ WEFT_API void weft_join_map_destroy(weft_join_map *map);
  * A task that had the key is aborted and forgotten, and its key dropped. If drop_key panics, so
  * does the caller, when all else is done.
  *
- * Returns and context as weft_spawn(). Never suspends.
+ * Returns and context as weft_spawn(), or weft_spawn_blocking(). Never suspends.
  */
 #define weft_join_map_spawn(map, key, ...)                                                         \
     weft__join_map_spawn_at((map), (key), WEFT_MEMBER_TASK, NULL, __VA_ARGS__, WEFT_SITE)

@@ -79,7 +79,7 @@ WEFT_API int weft_scope_enter(weft_scope *s, const weft_scope_options *options);
  *   -EOWNERDEAD  a child panicked
  *   -ECANCELED   a child was aborted by the shutdown of its runtime or local set, or never began:
  *                for that, or without memory for its stack
- *   -ENOMEM, -EPERM...  a child could not be spawned
+ *   -ENOMEM, -EPERM, -EAGAIN (of a blocking one)...  a child could not be spawned
  *   -ECANCELED   the calling task was aborted, or a token around it cancelled, while it waited
  *   -ETIMEDOUT   a deadline around it passed
  * In a forked child it is -EPERM, and s is closed; the children are the parent's. Closing again
@@ -119,8 +119,9 @@ WEFT_API int weft_scope_leave(weft_scope *s, weft_panic_info **ret_panic);
  * options.keeps_going) and is what leaving the scope returns. */
 #define weft_scope_go(s, ...) weft__scope_go_at((s), NULL, __VA_ARGS__, WEFT_SITE)
 #define weft_scope_go_with(s, ...) weft__scope_go_at((s), __VA_ARGS__, WEFT_SITE)
-/* weft_scope_spawn_blocking(s, fn, arg): the same on a thread of the blocking pool. An abort does
- * not reach a job that has started: leaving the scope waits for it. */
+/* weft_scope_spawn_blocking(s, fn, arg): the same on a thread of the blocking pool, and -EAGAIN as
+ * weft_spawn_blocking(). An abort does not reach a job that has started: leaving the scope waits
+ * for it. */
 #define weft_scope_spawn_blocking(s, ...)                                                          \
     weft__scope_spawn_blocking_at((s), NULL, __VA_ARGS__, WEFT_SITE)
 

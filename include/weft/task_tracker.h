@@ -58,7 +58,8 @@ WEFT_API void weft_task_tracker_unref(weft_task_tracker *t);
  *   ret_abort          a handle to abort it with, the caller's, to be unreferenced; NULL: none. To
  *                      have a task's outcome spawn it as usual, with a token
  *
- * Returns as weft_spawn(), or -EOVERFLOW (logged) when 2^30 are counted. Context as weft_spawn().
+ * Returns as weft_spawn(), or weft_spawn_blocking(); -EOVERFLOW (logged) when 2^30 are counted.
+ * Context as weft_spawn().
  */
 #define weft_task_tracker_spawn(t, ...)                                                            \
     weft__task_tracker_spawn_at((t), WEFT_MEMBER_TASK, NULL, __VA_ARGS__, WEFT_SITE)
