@@ -147,9 +147,11 @@ static void wait_cancel(weft_future *f)
     weft__lock_acquire(&c->lock);
     if (weft__waitq_leave(&c->waiters, &w->waiter))
         count_waiting(c, -1);
+    uint32_t result = weft__waiter_result(&w->waiter);
+    weft__waiter_init(&w->waiter); /* a second cancel finds nothing to pass on */
     weft__lock_release(&c->lock);
     /* Who gives up must not have used up the signal that another one needs. */
-    if (weft__waiter_result(&w->waiter) == BY_SIGNAL)
+    if (result == BY_SIGNAL)
         weft_cond_signal((weft_cond *)c);
 }
 

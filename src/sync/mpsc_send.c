@@ -193,6 +193,7 @@ static void want_cancel(weft_future *f)
         weft__mpsc_assign(ch, &wakes);
     else if (weft__a32_load_relaxed(&w->waiter.state) == WEFT__MPSC_ASSIGNED)
         weft__mpsc_unreserve(ch, w->count, &wakes);
+    weft__waiter_init(&w->waiter); /* a second cancel finds nothing to give back */
     weft__lock_release(&ch->q.lock);
     weft__wake_list_flush(&wakes);
 }

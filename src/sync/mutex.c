@@ -60,6 +60,7 @@ static void wait_cancel(weft_future *f)
         (void)weft__a32_cas_relaxed(&m->word, &word, WEFT__MUTEX_LOCKED);
     }
     bool has_mutex = weft__waiter_result(&w->waiter) != 0; /* it had been handed over */
+    weft__waiter_init(&w->waiter); /* a second cancel finds nothing to give back */
     weft__lock_release(&m->lock);
     if (has_mutex)
         (void)weft__mutex_release(m);

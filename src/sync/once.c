@@ -87,6 +87,7 @@ static void turn_cancel(weft_future *f)
     if (!weft__waitq_leave(&t->once->waiters, &t->waiter) &&
         weft__waiter_result(&t->waiter) == HAS_TURN)
         pass_turn(t->once, &woken);
+    weft__waiter_init(&t->waiter); /* a second cancel finds nothing to pass on */
     weft__lock_release(&t->once->lock);
     weft__wake_list_flush(&woken);
 }

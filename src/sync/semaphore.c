@@ -142,6 +142,7 @@ void weft__sem_cancel(struct weft__sem_wait *w)
     if (weft__waitq_leave(&s->waiters, &w->waiter))
         serve(s, 0, w->limits, &woken); /* those behind may need less */
     bool has_permits = weft__waiter_result(&w->waiter) == WEFT__WAITER_ENDED;
+    weft__waiter_init(&w->waiter); /* a second cancel finds nothing to give back */
     weft__lock_release(&s->lock);
     weft__wake_list_flush(&woken);
     if (has_permits) /* they were the semaphore's: there is room */

@@ -294,11 +294,12 @@ static void wait_cancel(weft_future *f)
     struct wait *w = WEFT__CONTAINER_OF(f, struct wait, future);
     weft_task_tracker *t = w->tracker;
     if (weft__waiter_is_idle(&w->waiter))
-        return; /* never polled: it has no reference */
+        return; /* never polled, or cancelled before: it has no reference */
     if (weft__sys_is_ancestor(t->process))
         return; /* nobody goes through the queue */
     weft__lock_acquire(&t->lock);
     (void)weft__waitq_leave(&t->waiters, &w->waiter); /* all are ended together */
+    weft__waiter_init(&w->waiter);
     weft__lock_release(&t->lock);
     unref(t);
 }

@@ -1,4 +1,4 @@
-/* A tracker that is full: its count and its references share a word. */
+/* What the word of a tracker says: its count and its references share it. */
 #include "atomic/atomic.h"
 
 #include <weft/weft.h>
@@ -74,9 +74,41 @@ static void a_full_tracker_counts_no_more(void **state)
     assert_int_equal(weft_runtime_destroy(rt), 0);
 }
 
+static void *give_a_wait_up_twice(void *tracker)
+{
+    weft_task_tracker_wait_future f;
+    weft_task_tracker_wait_future_init(&f, tracker);
+    weft_case c = weft_case_future(&f.future);
+    assert_int_equal(weft_try_select(&c, 1), -EAGAIN);
+    weft_task_tracker_release(tracker);
+    assert_true(weft_task_tracker_close(tracker)); /* ends the wait */
+    weft_future_cancel(&f.future);
+    weft_future_cancel(&f.future);
+    return NULL;
+}
+
+static void a_wait_that_is_cancelled_twice_gives_one_reference_up(void **state)
+{
+    (void)state;
+    weft_runtime *rt;
+    weft_task_tracker *t;
+    assert_int_equal(weft_runtime_create(NULL, &rt), 0);
+    assert_int_equal(weft_task_tracker_create(&t), 0);
+    weft_task_tracker_acquire(t);
+    weft__a64 *word = word_of(t);
+    assert_non_null(word);
+    (void)weft_task_tracker_ref(t); /* so that it stays in any case */
+    assert_int_equal(weft_block_on(rt, give_a_wait_up_twice, t, NULL), 0);
+    assert_int_equal(weft__a64_load_relaxed(word) >> 32, 2);
+    weft_task_tracker_unref(t);
+    weft_task_tracker_unref(t);
+    assert_int_equal(weft_runtime_destroy(rt), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_wait_that_is_cancelled_twice_gives_one_reference_up),
         cmocka_unit_test(a_full_tracker_counts_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
