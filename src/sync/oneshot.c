@@ -141,6 +141,20 @@ static bool is_inherited(const struct oneshot *o, const weft_future *f)
     return o->is_on_heap && weft__is_inherited(f->ops->name, o->process, NULL);
 }
 
+/* Futures of an end share its one registration. As long as one has not been pending, what stands
+ * there is another one's, and stays when it is cancelled. So one that is pending has operations of
+ * its own. */
+static void cancel_none(weft_future *f)
+{
+    (void)f; /* it has registered nothing */
+}
+
+static int pend(weft_future *f, const weft_future_ops *ops)
+{
+    f->ops = ops;
+    return WEFT_PENDING;
+}
+
 /* ---- the sender ---- */
 
 /* The sender took TX_WAITS back, so that tx_waker is its own again. False: the receiver has taken
@@ -204,6 +218,8 @@ bool weft_oneshot_sender_is_closed(const weft_oneshot_sender *tx)
     return look(of_tx(tx)) & CLOSED;
 }
 
+static const weft_future_ops closed_pending_ops;
+
 static int closed_poll(weft_future *f, weft_waker *waker)
 {
     struct oneshot *o = WEFT__CONTAINER_OF(f, weft_oneshot_closed_future, future)->opaque[0];
@@ -212,7 +228,8 @@ static int closed_poll(weft_future *f, weft_waker *waker)
     uint64_t word = look(o);
     if (word & TX_WAITS) {
         if (o->tx_waker == waker)
-            return WEFT_PENDING; /* if it is taken this moment, waker is woken and we look again */
+            /* if it is taken this moment, waker is woken and we look again */
+            return pend(f, &closed_pending_ops);
         if (take_back_tx_waker(o))
             waker_release(o->tx_waker);
         word = look(o); /* a close may have come, or have taken the waker */
@@ -227,19 +244,22 @@ static int closed_poll(weft_future *f, weft_waker *waker)
     /* release publishes tx_waker to the receiver's acquire. */
     while (!(word & CLOSED))
         if (weft__a64_cas_weak_acq_rel(&o->word, &word, word | TX_WAITS))
-            return WEFT_PENDING;
+            return pend(f, &closed_pending_ops);
     waker_release(waker);
     return 0;
 }
 
+static const weft_future_ops closed_ops = {closed_poll, cancel_none, "oneshot closed"};
+
 static void closed_cancel(weft_future *f)
 {
     struct oneshot *o = WEFT__CONTAINER_OF(f, weft_oneshot_closed_future, future)->opaque[0];
-    if (o != NULL && take_back_tx_waker(o)) /* NULL: misuse, and not polled */
+    f->ops = &closed_ops;
+    if (take_back_tx_waker(o))
         waker_release(o->tx_waker);
 }
 
-static const weft_future_ops closed_ops = {closed_poll, closed_cancel, "oneshot closed"};
+static const weft_future_ops closed_pending_ops = {closed_poll, closed_cancel, "oneshot closed"};
 
 void weft_oneshot_closed_future_init(weft_oneshot_closed_future *f, weft_oneshot_sender *tx)
 {
@@ -278,6 +298,8 @@ static int take(struct oneshot *o, uint64_t word, void *ret_value)
     return 0;
 }
 
+static const weft_future_ops recv_pending_ops;
+
 static int recv_poll(weft_future *f, weft_waker *waker)
 {
     weft_oneshot_recv_future *r = WEFT__CONTAINER_OF(f, weft_oneshot_recv_future, future);
@@ -288,7 +310,7 @@ static int recv_poll(weft_future *f, weft_waker *waker)
     if (!(word & (TX_GONE | CLOSED)) && is_inherited(o, f))
         return -EPERM;
     if (!(word & (TX_GONE | CLOSED)) && waker_in(word) == waker)
-        return WEFT_PENDING;
+        return pend(f, &recv_pending_ops);
     bool is_held = false;
     while (!(word & (TX_GONE | CLOSED))) {
         if (!is_held)
@@ -299,7 +321,7 @@ static int recv_poll(weft_future *f, weft_waker *waker)
         if (weft__a64_cas_weak_acq_rel(&o->word, &word,
                                        (uint64_t)(uintptr_t)waker | (word & FLAGS))) {
             waker_release(waker_in(word));
-            return WEFT_PENDING;
+            return pend(f, &recv_pending_ops);
         }
     }
     if (is_held)
@@ -319,14 +341,15 @@ static void take_back_rx_waker(struct oneshot *o)
         }
 }
 
+static const weft_future_ops recv_ops = {recv_poll, cancel_none, "oneshot recv"};
+
 static void recv_cancel(weft_future *f)
 {
-    struct oneshot *o = WEFT__CONTAINER_OF(f, weft_oneshot_recv_future, future)->opaque[0];
-    if (o != NULL) /* NULL: misuse, and not polled */
-        take_back_rx_waker(o);
+    f->ops = &recv_ops;
+    take_back_rx_waker(WEFT__CONTAINER_OF(f, weft_oneshot_recv_future, future)->opaque[0]);
 }
 
-static const weft_future_ops recv_ops = {recv_poll, recv_cancel, "oneshot recv"};
+static const weft_future_ops recv_pending_ops = {recv_poll, recv_cancel, "oneshot recv"};
 
 static inline int check(const char *call, const struct oneshot *o, const void *ret_value,
                         const void *caller)

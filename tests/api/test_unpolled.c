@@ -262,6 +262,67 @@ static void oneshots(struct test_env *env)
     GIVE_UP_BAD(weft_oneshot_recv_future, NULL, &v);
 }
 
+/* Polls one, and gives up another one of the same end, which it has not come to. */
+struct beside {
+    weft_future future;
+    weft_future *one, *other;
+};
+
+static int poll_beside(weft_future *f, weft_waker *waker)
+{
+    struct beside *b = (struct beside *)f;
+    int rc = weft_future_poll(b->one, waker);
+    if (b->other)
+        weft_future_cancel(b->other);
+    b->other = NULL;
+    return rc;
+}
+
+static void cancel_beside(weft_future *f)
+{
+    weft_future_cancel(((struct beside *)f)->one);
+}
+
+static const weft_future_ops beside_ops = {poll_beside, cancel_beside, "beside"};
+
+static void *await_it(void *beside)
+{
+    EXPECT_EQ(weft_await(&((struct beside *)beside)->future), 0);
+    return NULL;
+}
+
+static void oneshots_beside_one_that_waits(struct test_env *env)
+{
+    (void)env;
+    int v = 1, received = 0;
+    weft_oneshot_sender *tx;
+    weft_oneshot_receiver *rx;
+    weft_oneshot_recv_future recv[2];
+    weft_oneshot_closed_future closed[2];
+    struct beside b[] = {{{&beside_ops}, &recv[0].future, &recv[1].future},
+                         {{&beside_ops}, &closed[0].future, &closed[1].future}};
+    CHECK_EQ(weft_oneshot_create(sizeof(v), NULL, &tx, &rx), 0);
+    for (int i = 0; i < 2; i++)
+        weft_oneshot_recv_future_init(&recv[i], rx, &received);
+    weft_task *t = SPAWN(await_it, &b[0]);
+    CHECK_SOON(test_waits(NULL, t));
+    CHECK_EQ(weft_oneshot_send(tx, &v), 0);
+    CHECK_SOON(weft_task_is_finished(t));
+    CHECK_EQ(received, 1);
+    (void)test_join_value(t);
+    weft_oneshot_receiver_destroy(rx);
+
+    CHECK_EQ(weft_oneshot_create(sizeof(v), NULL, &tx, &rx), 0);
+    for (int i = 0; i < 2; i++)
+        weft_oneshot_closed_future_init(&closed[i], tx);
+    t = SPAWN(await_it, &b[1]);
+    CHECK_SOON(test_waits(NULL, t));
+    weft_oneshot_receiver_destroy(rx);
+    CHECK_SOON(weft_task_is_finished(t));
+    (void)test_join_value(t);
+    weft_oneshot_sender_destroy(tx);
+}
+
 static void queues(struct test_env *env)
 {
     (void)env;
@@ -523,7 +584,7 @@ static void iterators(struct test_env *env)
 }
 
 TEST_MAIN(IN_TASK(locks), IN_TASK(condition_variables), IN_TASK(events), IN_TASK(tokens),
-          IN_TASK(mpsc_channels), IN_TASK(oneshots), IN_TASK(queues), IN_TASK(broadcast_channels),
-          IN_TASK(watch_channels), IN_TASK(trackers), IN_TASK(joins),
-          IN_TASK(joins_beside_one_that_waits), IN_TASK(sets_of_tasks), IN_TASK(time_that_passes),
-          IN_TASK(descriptors), IN_TASK(cases), IN_TASK(iterators))
+          IN_TASK(mpsc_channels), IN_TASK(oneshots), IN_TASK(oneshots_beside_one_that_waits),
+          IN_TASK(queues), IN_TASK(broadcast_channels), IN_TASK(watch_channels), IN_TASK(trackers),
+          IN_TASK(joins), IN_TASK(joins_beside_one_that_waits), IN_TASK(sets_of_tasks),
+          IN_TASK(time_that_passes), IN_TASK(descriptors), IN_TASK(cases), IN_TASK(iterators))
