@@ -37,12 +37,21 @@ static size_t random_below(size_t count)
     return (size_t)(((bits >> 32) * count) >> 32);
 }
 
+/* After predicates have spoken, which may disable other cases: whether one is left to wait for. */
+static WEFT__NOINLINE bool is_any_live(const weft_case *cases, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (weft__case_is_live(&cases[i]))
+            return true;
+    return false;
+}
+
 /* The index of the case that won, WEFT_PENDING, or -ENOENT. */
 static inline int poll_cases(weft_case *cases, size_t count, bool is_biased, bool was_pending,
                              weft_waker *waker)
 {
     size_t at = is_biased || count < 2 ? 0 : random_below(count);
-    bool is_pending = false;
+    bool is_pending = false, is_refused = false;
     for (size_t i = 0; i < count; i++, at = at + 1 < count ? at + 1 : 0) {
         weft_case *c = &cases[at];
         if (!weft__case_is_live(c))
@@ -53,11 +62,13 @@ static inline int poll_cases(weft_case *cases, size_t count, bool is_biased, boo
             if (is_pending || was_pending) /* else none holds anything */
                 weft__cases_end(cases, count);
             return (int)at;
+        } else {
+            is_refused = true;
         }
     }
-    if (is_pending)
+    if (is_pending && (WEFT__LIKELY(!is_refused) || is_any_live(cases, count)))
         return WEFT_PENDING;
-    if (was_pending) /* those that were disabled since */
+    if (is_pending || was_pending) /* those that were disabled since */
         weft__cases_end(cases, count);
     for (size_t i = 0; i < count; i++)
         if (cases[i].kind == WEFT__CASE_ELSE && !cases[i].disabled)

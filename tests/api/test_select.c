@@ -1306,6 +1306,29 @@ static void a_case_disabled_while_it_is_pending_is_cancelled(struct test_env *en
     EXPECT_EQ(waits.cancels, 3);
 }
 
+/* The predicate speaks after its case was polled in the same look. */
+static void a_case_disabled_in_the_look_that_polled_it_is_not_waited_for(struct test_env *env)
+{
+    (void)env;
+    struct probe waits, ends;
+    probe_init(&waits);
+    probe_init(&ends);
+    weft_case c[] = {case_of(&waits), case_of(&ends), weft_case_else()};
+    c[1] = weft_case_matching(c[1], disable_and_refuse, &c[0]);
+    probe_set(&ends, 7);
+    CHECK_EQ(weft_try_select_biased(c, 3), 2);
+    EXPECT_EQ(waits.cancels, 1);
+    c[0].disabled = false;
+    CHECK_EQ(weft_select_biased(c, 2), -ENOENT);
+    EXPECT_LOGGED("no else");
+    EXPECT_EQ(waits.cancels, 2);
+    c[0].disabled = false;
+    weft_case more[] = {c[0], c[1], weft_case_sleep(WEFT_MS)};
+    more[1].matches_arg = &more[0];
+    CHECK_EQ(weft_select_biased(more, 3), 2); /* one that is live is waited for */
+    EXPECT_EQ(waits.cancels, 3);
+}
+
 TEST_MAIN(IN_TASK_ON(a_case_whose_poll_panics_lets_its_runtime_go, TEST_MT1),
           IN_TASK(sel_01_one_wins_and_the_losers_are_cancelled),
           IN_BODY(sel_01_losers_are_cancelled_after_a_wait), IN_TASK(sel_02_fair_starts_anywhere),
@@ -1332,4 +1355,5 @@ TEST_MAIN(IN_TASK_ON(a_case_whose_poll_panics_lets_its_runtime_go, TEST_MT1),
           IN_TASK(a_try_finds_what_is_ready_without_a_budget),
           IN_TASK(a_try_of_what_is_always_ready_ends), IN_TASK(a_start_that_fails_is_a_result),
           IN_TASK(joins_and_sleeps_are_cases),
-          IN_TASK(a_case_disabled_while_it_is_pending_is_cancelled))
+          IN_TASK(a_case_disabled_while_it_is_pending_is_cancelled),
+          IN_TASK(a_case_disabled_in_the_look_that_polled_it_is_not_waited_for))
