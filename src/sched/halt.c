@@ -55,12 +55,13 @@ void weft__worker_halt(struct weft__worker *w)
 static uint32_t count_running(struct weft__sched *s, bool counts_sleepers)
 {
     int here = weft__sys_thread_id();
-    uint32_t count = weft__sched_worker_high(s), running = 0;
+    /* seq_cst, and has_no_thread: see start_extra() in monitor.c */
+    uint32_t count = weft__a32_load_seq_cst(&s->worker_high), running = 0;
     for (uint32_t i = 0; i < count; i++) {
         const struct weft__worker *w = weft__sched_worker(s, i);
         /* acquire pairs with the store of who goes out of service: with what its last task has
          * done. Who came back before it was asked to halt was seen doing so by wake_all(). */
-        if (weft__a32_load_relaxed(&w->has_no_thread) || weft__a32_load_acquire(&w->is_dormant) ||
+        if (weft__a32_load_seq_cst(&w->has_no_thread) || weft__a32_load_acquire(&w->is_dormant) ||
             weft__worker_thread_id(w) == here)
             continue;
         running += counts_sleepers || !weft__sys_thread_is_asleep(weft__worker_thread_id(w));

@@ -34,7 +34,8 @@ int weft__worker_create(struct weft__sched *s, uint32_t index, bool is_extra)
     /* mutation: see weft__sched_worker() */
     weft__aptr_store_release(&s->worker[index], w);
     if (weft__a32_load_relaxed(&s->worker_high) <= index)
-        weft__a32_store_release(&s->worker_high, index + 1);
+        /* seq_cst for who halts all: see start_extra() in monitor.c */
+        weft__a32_store_seq_cst(&s->worker_high, index + 1);
     return 0;
 }
 

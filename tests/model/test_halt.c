@@ -16,6 +16,22 @@
 
 #include <cmocka.h>
 
+/* The thread of an extra worker is one of the model's. */
+static weft__a32 is_added;
+
+static int add_thread(struct weft__thread *t, const char *name, void *(*fn)(void *), void *arg)
+{
+    (void)t;
+    (void)name;
+    (void)fn;
+    (void)arg;
+    weft__a32_store_release(&is_added, 1); /* as the system does */
+    return 0;
+}
+#define weft__sys_thread_start add_thread
+#include "../../src/sched/monitor.c"
+#undef weft__sys_thread_start
+
 static bool all_stand_still;
 static int data;           /* of the program: for its tasks, and for the destructors at its exit */
 static uint64_t halted_ns; /* when */
@@ -164,6 +180,58 @@ static void an_extra_worker_stands_still_for_itself_alone(void **state)
     model_passes(&m);
 }
 
+/* An extra worker is made, and its thread runs, while the process begins to exit: it stands still,
+ * or is never there. */
+static void init_halt_addition(void)
+{
+    init_with(1);
+    sched.extra_max = 1;
+    halted_ns = weft__sys_now_ns();
+    weft__a32_store_relaxed(&is_added, 0);
+    model_name(&data_of_1, sizeof data_of_1, "data_of_1");
+}
+static void add_extra(void)
+{
+    weft__a32_add_seq_cst(&sched.in_place, 1);
+    weft__sched_add_worker(&sched);
+}
+static bool is_added_or_over(void *arg)
+{
+    (void)arg;
+    return atomic_load_explicit(&is_added.v, memory_order_relaxed) ||
+           atomic_load_explicit(&sched.stop.v, memory_order_relaxed) == WEFT__STOP_FOR_GOOD;
+}
+static void be_added(void)
+{
+    model_wait(is_added_or_over, NULL, "a thread, or the end");
+    if (!weft__a32_load_acquire(&is_added))
+        return;
+    struct weft__worker *w = weft__sched_worker(&sched, 1);
+    if (is_stopped(w))
+        return;
+    WEFT__MODEL_WRITE(&data_of_1);
+    do
+        model_wait(is_asked_to_stop, NULL, "the exit, or the end");
+    while (!is_stopped(w));
+}
+static void exit_beside_an_addition(void)
+{
+    halt_and_wait();
+    WEFT__MODEL_WRITE(&data_of_1);
+    weft__sched_resume(&sched);
+    stop_all();
+}
+
+static void an_extra_worker_that_is_added_stands_still(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "halt: an extra worker is added",
+                                   .init = init_halt_addition,
+                                   .thread = {add_extra, be_added, exit_beside_an_addition},
+                                   .check = all_ran_in_time};
+    model_passes(&m);
+}
+
 static void who_is_not_let_go_goes_on(void **state)
 {
     (void)state;
@@ -266,6 +334,7 @@ int main(void)
         cmocka_unit_test(nothing_runs_while_all_stand_still),
         cmocka_unit_test(two_workers_stand_still),
         cmocka_unit_test(an_extra_worker_stands_still_for_itself_alone),
+        cmocka_unit_test(an_extra_worker_that_is_added_stands_still),
         cmocka_unit_test(who_is_not_let_go_goes_on),
         cmocka_unit_test(a_machine_that_is_held_up_takes_no_patience),
         cmocka_unit_test(a_stop_ends_a_halt),
