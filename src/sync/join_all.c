@@ -165,12 +165,14 @@ static void join_all_cancel(weft_future *f)
 {
     weft_join_all_future *j = WEFT__CONTAINER_OF(f, weft_join_all_future, future);
     if (j->phase == PHASE_NEW)
-        return; /* never polled: who waits for the tasks are others */
+        return; /* never polled, or cancelled before: who waits for the tasks are others */
     for (size_t i = j->waits_for; i < j->count; i++) {
         struct weft__task *t = task_of(j->tasks[i]);
         if (t)
             weft__task_clear_joiner(t);
     }
+    j->phase = PHASE_NEW;
+    j->waits_for = 0;
 }
 
 static const weft_future_ops join_all_ops = {join_all_poll, join_all_cancel, "join_all"};

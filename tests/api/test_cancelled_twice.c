@@ -4,6 +4,7 @@
 #include "harness.h"
 
 #include <weft/cond.h>
+#include <weft/join_all.h>
 #include <weft/mpsc.h>
 #include <weft/mutex.h>
 #include <weft/notify.h>
@@ -229,8 +230,44 @@ static void a_tracker_is_given_up_once(struct test_env *env)
     weft_task_tracker_unref(t);
 }
 
+static void *wait_for_it(void *notify)
+{
+    EXPECT_EQ(weft_notify_wait(notify), 0);
+    return NULL;
+}
+
+static void *join_it(void *task)
+{
+    return test_join_value(task);
+}
+
+/* Who waits for the tasks after the first cancel goes on waiting. */
+static void joins_are_taken_back_once(struct test_env *env)
+{
+    (void)env;
+    weft_notify n = WEFT_NOTIFY_INIT;
+    weft_join_future one;
+    weft_join_all_future all, race;
+    for (int i = 0; i < 3; i++) {
+        weft_task *t = SPAWN(wait_for_it, &n);
+        weft_join_future_init(&one, t);
+        weft_join_all_future_init(&all, &t, 1, NULL);
+        weft_race_future_init(&race, &t, 1, NULL);
+        weft_future *f = i == 0 ? &one.future : i == 1 ? &all.future : &race.future;
+        begin(f);
+        weft_future_cancel(f);
+        weft_task *joiner = SPAWN(join_it, t);
+        CHECK_SOON(test_waits(NULL, joiner));
+        weft_future_cancel(f);
+        weft_notify_one(&n);
+        CHECK_SOON(weft_task_is_finished(joiner));
+        (void)test_join_value(joiner);
+    }
+}
+
 TEST_MAIN(IN_TASK(a_mutex_is_let_go_once), IN_TASK(permits_go_back_once),
           IN_TASK(a_reader_leaves_once), IN_TASK(a_signal_is_passed_on_once),
           IN_TASK(a_signal_and_its_mutex_are_passed_on_once), IN_TASK(a_turn_is_passed_on_once),
           IN_TASK(a_notification_is_passed_on_once), IN_TASK(slots_go_back_once),
-          IN_TASK(promises_of_a_queue_end_once), IN_TASK(a_tracker_is_given_up_once))
+          IN_TASK(promises_of_a_queue_end_once), IN_TASK(a_tracker_is_given_up_once),
+          IN_TASK(joins_are_taken_back_once))
