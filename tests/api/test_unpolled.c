@@ -287,7 +287,7 @@ static const weft_future_ops beside_ops = {poll_beside, cancel_beside, "beside"}
 
 static void *await_it(void *beside)
 {
-    EXPECT_EQ(weft_await(&((struct beside *)beside)->future), 0);
+    EXPECT(weft_await(&((struct beside *)beside)->future) >= 0);
     return NULL;
 }
 
@@ -321,6 +321,47 @@ static void oneshots_beside_one_that_waits(struct test_env *env)
     CHECK_SOON(weft_task_is_finished(t));
     (void)test_join_value(t);
     weft_oneshot_sender_destroy(tx);
+}
+
+static void ticks_beside_one_that_waits(struct test_env *env)
+{
+    (void)env;
+    uint64_t due_ns = 0;
+    weft_interval interval;
+    weft_interval_tick_future f[2];
+    struct beside b = {{&beside_ops}, &f[0].future, &f[1].future};
+    CHECK_EQ(weft_interval_init(&interval, 20 * WEFT_MS), 0);
+    CHECK_EQ(weft_interval_tick(&interval, NULL), 0); /* at once */
+    for (int i = 0; i < 2; i++)
+        weft_interval_tick_future_init(&f[i], &interval, &due_ns);
+    weft_task *t = SPAWN(await_it, &b);
+    CHECK_SOON(weft_task_is_finished(t));
+    CHECK(due_ns != 0);
+    (void)test_join_value(t);
+    weft_interval_fini(&interval);
+}
+
+static void items_beside_one_that_waits(struct test_env *env)
+{
+    (void)env;
+    int item = 0;
+    const int one = 1;
+    const weft_queue_options options = {.capacity = 1, .elem_bytes = sizeof(int)};
+    weft_queue *q;
+    weft_iter_next_future f[2];
+    struct beside b = {{&beside_ops}, &f[0].future, &f[1].future};
+    CHECK_EQ(weft_queue_create(&options, &q), 0);
+    weft_iter *it = weft_iter_queue(q);
+    for (int i = 0; i < 2; i++)
+        weft_iter_next_future_init(&f[i], it, &item);
+    weft_task *t = SPAWN(await_it, &b);
+    CHECK_SOON(test_waits(NULL, t));
+    CHECK_EQ(weft_queue_try_send(q, &one), 0);
+    CHECK_SOON(weft_task_is_finished(t));
+    CHECK_EQ(item, 1);
+    (void)test_join_value(t);
+    weft_iter_destroy(it);
+    weft_queue_unref(q);
 }
 
 static void queues(struct test_env *env)
@@ -585,6 +626,7 @@ static void iterators(struct test_env *env)
 
 TEST_MAIN(IN_TASK(locks), IN_TASK(condition_variables), IN_TASK(events), IN_TASK(tokens),
           IN_TASK(mpsc_channels), IN_TASK(oneshots), IN_TASK(oneshots_beside_one_that_waits),
+          IN_TASK(ticks_beside_one_that_waits), IN_TASK(items_beside_one_that_waits),
           IN_TASK(queues), IN_TASK(broadcast_channels), IN_TASK(watch_channels), IN_TASK(trackers),
           IN_TASK(joins), IN_TASK(joins_beside_one_that_waits), IN_TASK(sets_of_tasks),
           IN_TASK(time_that_passes), IN_TASK(descriptors), IN_TASK(cases), IN_TASK(iterators))
