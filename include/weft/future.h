@@ -84,7 +84,8 @@ WEFT_API WEFT_MUST_CHECK int weft_await(weft_future *f);
  */
 WEFT_API WEFT_MUST_CHECK int weft_future_poll(weft_future *f, weft_waker *waker);
 
-/* Cancels a pending future; see the contract above. NULL is reported. Never suspends. */
+/* Cancels a pending future; see the contract above. One of weft's own may be cancelled again, or
+ * without a poll: nothing happens then. NULL is reported. Never suspends. */
 WEFT_API void weft_future_cancel(weft_future *f);
 
 /*

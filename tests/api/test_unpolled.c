@@ -73,6 +73,8 @@ static void cancel_starved(weft_future *f)
     struct starved *s = (struct starved *)f;
     if (s->is_pending)
         weft_future_cancel(s->part);
+    if (s->is_pending)
+        weft_future_cancel(s->part); /* weft's own bear that */
 }
 
 static const weft_future_ops starved_ops = {poll_starved, cancel_starved, "starved"};
