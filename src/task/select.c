@@ -38,10 +38,10 @@ static size_t random_below(size_t count)
 }
 
 /* After predicates have spoken, which may disable other cases: whether one is left to wait for. */
-static WEFT__NOINLINE bool is_any_live(const weft_case *cases, size_t count)
+static WEFT__NOINLINE bool is_any_left(const weft_case *cases, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        if (weft__case_is_live(&cases[i]))
+        if (cases[i].state == WEFT__CASE_PENDING && weft__case_is_live(&cases[i]))
             return true;
     return false;
 }
@@ -66,7 +66,7 @@ static inline int poll_cases(weft_case *cases, size_t count, bool is_biased, boo
             is_refused = true;
         }
     }
-    if (is_pending && (WEFT__LIKELY(!is_refused) || is_any_live(cases, count)))
+    if (is_pending && (WEFT__LIKELY(!is_refused) || is_any_left(cases, count)))
         return WEFT_PENDING;
     if (is_pending || was_pending) /* those that were disabled since */
         weft__cases_end(cases, count);
