@@ -97,6 +97,7 @@ typedef struct weft_interval_tick_future {
     weft_future future;
     weft_interval *interval;
     uint64_t *ret_scheduled_ns;
+    bool is_pending;
 } weft_interval_tick_future;
 WEFT_API void weft_interval_tick_future_init(weft_interval_tick_future *f, weft_interval *i,
                                              uint64_t *ret_scheduled_ns);

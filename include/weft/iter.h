@@ -113,6 +113,7 @@ typedef struct weft_iter_next_future {
     weft_future future;
     weft_iter *it;
     void *item;
+    bool is_pending;
 } weft_iter_next_future;
 WEFT_API void weft_iter_next_future_init(weft_iter_next_future *f, weft_iter *it, void *item);
 WEFT_API weft_case weft_case_iter_next(weft_iter *it, void *item);

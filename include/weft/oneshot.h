@@ -105,6 +105,7 @@ WEFT_API WEFT_MUST_CHECK int weft_oneshot_sender_closed(weft_oneshot_sender *tx)
 typedef struct weft_oneshot_closed_future {
     weft_future future;
     void *opaque[1];
+    bool is_pending;
 } weft_oneshot_closed_future;
 WEFT_API void weft_oneshot_closed_future_init(weft_oneshot_closed_future *f,
                                               weft_oneshot_sender *tx);
@@ -143,6 +144,7 @@ WEFT_API WEFT_MUST_CHECK int weft_oneshot_blocking_recv(weft_oneshot_receiver *r
 typedef struct weft_oneshot_recv_future {
     weft_future future;
     void *opaque[2];
+    bool is_pending;
 } weft_oneshot_recv_future;
 WEFT_API void weft_oneshot_recv_future_init(weft_oneshot_recv_future *f, weft_oneshot_receiver *rx,
                                             void *ret_value);

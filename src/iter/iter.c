@@ -134,32 +134,23 @@ static int check(const char *call, const weft_iter *it, const void *item, const 
     return 0;
 }
 
-static const weft_future_ops pending_ops;
-
 static int next_poll(weft_future *f, weft_waker *waker)
 {
     weft_iter_next_future *n = WEFT__CONTAINER_OF(f, weft_iter_next_future, future);
     int rc = n->it ? weft__iter_poll(n->it, n->item, waker) : -EINVAL;
-    if (rc == WEFT_PENDING)
-        f->ops = &pending_ops;
+    n->is_pending = rc == WEFT_PENDING;
     return rc;
 }
 
-/* Of one that has not been pending: if the iterator is, another one waits. */
-static void cancel_none(weft_future *f)
-{
-    (void)f;
-}
-
-static const weft_future_ops next_ops = {next_poll, cancel_none, "next item"};
-
 static void next_cancel(weft_future *f)
 {
-    f->ops = &next_ops;
-    weft_iter_cancel(WEFT__CONTAINER_OF(f, weft_iter_next_future, future)->it);
+    weft_iter_next_future *n = WEFT__CONTAINER_OF(f, weft_iter_next_future, future);
+    if (n->is_pending) /* else, if the iterator is pending, another one waits */
+        weft_iter_cancel(n->it);
+    n->is_pending = false;
 }
 
-static const weft_future_ops pending_ops = {next_poll, next_cancel, "next item"};
+static const weft_future_ops next_ops = {next_poll, next_cancel, "next item"};
 
 void weft_iter_next_future_init(weft_iter_next_future *f, weft_iter *it, void *item)
 {
@@ -167,6 +158,7 @@ void weft_iter_next_future_init(weft_iter_next_future *f, weft_iter *it, void *i
     f->future.ops = &next_ops;
     f->it = rc < 0 ? NULL : it;
     f->item = item;
+    f->is_pending = false;
 }
 
 static int start_next(weft_case *c)

@@ -141,17 +141,11 @@ static bool is_inherited(const struct oneshot *o, const weft_future *f)
     return o->is_on_heap && weft__is_inherited(f->ops->name, o->process, NULL);
 }
 
-/* Futures of an end share its one registration. As long as one has not been pending, what stands
- * there is another one's, and stays when it is cancelled. So one that is pending has operations of
- * its own. */
-static void cancel_none(weft_future *f)
+/* Futures of an end share its one registration: what stands there before one has been pending is
+ * another one's, and stays when that one is cancelled. */
+static int pend(bool *is_pending)
 {
-    (void)f; /* it has registered nothing */
-}
-
-static int pend(weft_future *f, const weft_future_ops *ops)
-{
-    f->ops = ops;
+    *is_pending = true;
     return WEFT_PENDING;
 }
 
@@ -218,18 +212,17 @@ bool weft_oneshot_sender_is_closed(const weft_oneshot_sender *tx)
     return look(of_tx(tx)) & CLOSED;
 }
 
-static const weft_future_ops closed_pending_ops;
-
 static int closed_poll(weft_future *f, weft_waker *waker)
 {
-    struct oneshot *o = WEFT__CONTAINER_OF(f, weft_oneshot_closed_future, future)->opaque[0];
+    weft_oneshot_closed_future *c = WEFT__CONTAINER_OF(f, weft_oneshot_closed_future, future);
+    struct oneshot *o = c->opaque[0];
     if (WEFT__UNLIKELY(o == NULL))
         return -EINVAL; /* reported when it was initialised */
     uint64_t word = look(o);
     if (word & TX_WAITS) {
         if (o->tx_waker == waker)
             /* if it is taken this moment, waker is woken and we look again */
-            return pend(f, &closed_pending_ops);
+            return pend(&c->is_pending);
         if (take_back_tx_waker(o))
             waker_release(o->tx_waker);
         word = look(o); /* a close may have come, or have taken the waker */
@@ -244,22 +237,21 @@ static int closed_poll(weft_future *f, weft_waker *waker)
     /* release publishes tx_waker to the receiver's acquire. */
     while (!(word & CLOSED))
         if (weft__a64_cas_weak_acq_rel(&o->word, &word, word | TX_WAITS))
-            return pend(f, &closed_pending_ops);
+            return pend(&c->is_pending);
     waker_release(waker);
     return 0;
 }
 
-static const weft_future_ops closed_ops = {closed_poll, cancel_none, "oneshot closed"};
-
 static void closed_cancel(weft_future *f)
 {
-    struct oneshot *o = WEFT__CONTAINER_OF(f, weft_oneshot_closed_future, future)->opaque[0];
-    f->ops = &closed_ops;
-    if (take_back_tx_waker(o))
+    weft_oneshot_closed_future *c = WEFT__CONTAINER_OF(f, weft_oneshot_closed_future, future);
+    struct oneshot *o = c->opaque[0];
+    if (c->is_pending && take_back_tx_waker(o))
         waker_release(o->tx_waker);
+    c->is_pending = false;
 }
 
-static const weft_future_ops closed_pending_ops = {closed_poll, closed_cancel, "oneshot closed"};
+static const weft_future_ops closed_ops = {closed_poll, closed_cancel, "oneshot closed"};
 
 void weft_oneshot_closed_future_init(weft_oneshot_closed_future *f, weft_oneshot_sender *tx)
 {
@@ -268,6 +260,7 @@ void weft_oneshot_closed_future_init(weft_oneshot_closed_future *f, weft_oneshot
                            WEFT__CALLER); /* said by the poll */
     f->future.ops = &closed_ops;
     f->opaque[0] = of_tx(tx);
+    f->is_pending = false;
 }
 
 int weft_oneshot_sender_closed(weft_oneshot_sender *tx)
@@ -298,8 +291,6 @@ static int take(struct oneshot *o, uint64_t word, void *ret_value)
     return 0;
 }
 
-static const weft_future_ops recv_pending_ops;
-
 static int recv_poll(weft_future *f, weft_waker *waker)
 {
     weft_oneshot_recv_future *r = WEFT__CONTAINER_OF(f, weft_oneshot_recv_future, future);
@@ -310,7 +301,7 @@ static int recv_poll(weft_future *f, weft_waker *waker)
     if (!(word & (TX_GONE | CLOSED)) && is_inherited(o, f))
         return -EPERM;
     if (!(word & (TX_GONE | CLOSED)) && waker_in(word) == waker)
-        return pend(f, &recv_pending_ops);
+        return pend(&r->is_pending);
     bool is_held = false;
     while (!(word & (TX_GONE | CLOSED))) {
         if (!is_held)
@@ -321,7 +312,7 @@ static int recv_poll(weft_future *f, weft_waker *waker)
         if (weft__a64_cas_weak_acq_rel(&o->word, &word,
                                        (uint64_t)(uintptr_t)waker | (word & FLAGS))) {
             waker_release(waker_in(word));
-            return pend(f, &recv_pending_ops);
+            return pend(&r->is_pending);
         }
     }
     if (is_held)
@@ -341,15 +332,15 @@ static void take_back_rx_waker(struct oneshot *o)
         }
 }
 
-static const weft_future_ops recv_ops = {recv_poll, cancel_none, "oneshot recv"};
-
 static void recv_cancel(weft_future *f)
 {
-    f->ops = &recv_ops;
-    take_back_rx_waker(WEFT__CONTAINER_OF(f, weft_oneshot_recv_future, future)->opaque[0]);
+    weft_oneshot_recv_future *r = WEFT__CONTAINER_OF(f, weft_oneshot_recv_future, future);
+    if (r->is_pending)
+        take_back_rx_waker(r->opaque[0]);
+    r->is_pending = false;
 }
 
-static const weft_future_ops recv_pending_ops = {recv_poll, recv_cancel, "oneshot recv"};
+static const weft_future_ops recv_ops = {recv_poll, recv_cancel, "oneshot recv"};
 
 static inline int check(const char *call, const struct oneshot *o, const void *ret_value,
                         const void *caller)
@@ -366,6 +357,7 @@ void weft_oneshot_recv_future_init(weft_oneshot_recv_future *f, weft_oneshot_rec
     f->future.ops = &recv_ops;
     f->opaque[0] = rc < 0 ? NULL : of_rx(rx);
     f->opaque[1] = ret_value;
+    f->is_pending = false;
 }
 
 int weft_oneshot_try_recv(weft_oneshot_receiver *rx, void *ret_value)

@@ -122,41 +122,32 @@ int weft_interval_try_tick(weft_interval *i, uint64_t *ret_scheduled_ns)
                : weft__misuse("weft_interval_try_tick", rc, "the interval was ended", WEFT__CALLER);
 }
 
-static const weft_future_ops pending_ops;
-
 static int tick_poll(weft_future *f, weft_waker *waker)
 {
     weft_interval_tick_future *t = WEFT__CONTAINER_OF(f, weft_interval_tick_future, future);
     weft_future *timer = &t->interval->timer.future;
     int rc = timer->ops->poll(timer, waker);
-    if (rc == WEFT_PENDING)
-        f->ops = &pending_ops;
+    t->is_pending = rc == WEFT_PENDING;
     if (rc == 0)
         take(t->interval, weft__timer_now(&t->interval->timer), t->ret_scheduled_ns);
     return rc;
 }
 
-/* Of one that has not been pending: if the timer is armed, another one waits. */
-static void cancel_none(weft_future *f)
-{
-    (void)f;
-}
-
-static const weft_future_ops tick_ops = {tick_poll, cancel_none, "interval tick"};
-
 static void tick_cancel(weft_future *f)
 {
-    f->ops = &tick_ops;
-    weft_future_cancel(
-        &WEFT__CONTAINER_OF(f, weft_interval_tick_future, future)->interval->timer.future);
+    weft_interval_tick_future *t = WEFT__CONTAINER_OF(f, weft_interval_tick_future, future);
+    if (t->is_pending) /* else, if the timer is armed, another one waits */
+        weft_future_cancel(&t->interval->timer.future);
+    t->is_pending = false;
 }
 
-static const weft_future_ops pending_ops = {tick_poll, tick_cancel, "interval tick"};
+static const weft_future_ops tick_ops = {tick_poll, tick_cancel, "interval tick"};
 
 void weft_interval_tick_future_init(weft_interval_tick_future *f, weft_interval *i,
                                     uint64_t *ret_scheduled_ns)
 {
-    *f = (weft_interval_tick_future){{i ? &tick_ops : &weft__future_invalid}, i, ret_scheduled_ns};
+    *f = (weft_interval_tick_future){
+        {i ? &tick_ops : &weft__future_invalid}, i, ret_scheduled_ns, false};
     if (i == NULL)
         (void)null_interval("weft_interval_tick_future_init", WEFT__CALLER); /* said by the poll */
 }
