@@ -121,7 +121,7 @@ static inline weft_case weft_case_if(bool cond, weft_case c)
 /*
  * The case, for certain results only: one that does not match disables the case for the rest of the
  * select, which waits on for the others. What came with such a result is lost, unless the predicate
- * sees to it. It is called in poll(): it must not suspend.
+ * sees to it. It is called in poll(): it must not suspend. It may disable other cases.
  */
 static inline weft_case weft_case_matching(weft_case c, bool (*matches)(int rc, void *arg),
                                            void *arg)
