@@ -243,12 +243,11 @@ static void *extra_main(void *arg);
 static void start_extra(struct weft__sched *s, struct weft__worker *w)
 {
     weft__core_ref(&s->core);
-    /* seq_cst, as that the worker is there: then we look whether to stop, as does its thread. Who
-     * halts all says so, and counts those that have a thread then. */
+    /* seq_cst, as that the worker is there: then its thread looks whether to stop. Who halts all
+     * says so, and counts those that have a thread then. */
     weft__a32_store_seq_cst(&w->has_no_thread, 0);
-    if (weft__a32_load_seq_cst(&s->stop) != WEFT__STOP_NOT ||
-        weft__sys_thread_start(&w->thread, s->core.name, extra_main, w) < 0) {
-        /* Halted meanwhile, or out of threads: the slot is tried again by the next look. */
+    if (weft__sys_thread_start(&w->thread, s->core.name, extra_main, w) < 0) {
+        /* Out of threads: the slot is tried again by the next look. */
         weft__a32_store_relaxed(&w->has_no_thread, 1);
         weft__core_unref(&s->core);
         weft__a32_add_relaxed(&s->owed_workers, 1);
