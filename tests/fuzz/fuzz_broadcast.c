@@ -1,6 +1,7 @@
 /*
  * A broadcast channel against an array of all that was ever sent: receivers come, read, fall
- * behind, wait, give waits up, and go; clones fail, panic, and send in the middle.
+ * behind, wait, for one waker or another, give waits up, and go; clones fail, panic, and send in
+ * the middle.
  */
 #include "fuzz.h"
 
@@ -25,6 +26,7 @@ static struct receiver {
     uint16_t value;
     uint64_t lost;
     bool is_pending, is_woken;
+    unsigned waker; /* that of the last poll */
 } receivers[RECEIVERS];
 
 static weft_broadcast_closed_future closed;
@@ -77,7 +79,7 @@ static void drop_value(void *elem)
 static void note_wakes(void)
 {
     for (unsigned i = 0; i < RECEIVERS; i++)
-        receivers[i].is_woken |= fuzz_was_woken(i);
+        receivers[i].is_woken |= fuzz_was_woken(receivers[i].waker);
     closed_is_woken |= fuzz_was_woken(RECEIVERS);
 }
 
@@ -118,14 +120,15 @@ static void try_recv(struct receiver *r)
     check_received(r, rc, oldest);
 }
 
-static void poll_recv(struct receiver *r, unsigned i)
+static void poll_recv(struct receiver *r, unsigned waker)
 {
     if (!r->is_pending)
         weft_broadcast_recv_future_init(&r->future, r->rx, &r->value, &r->lost);
     int want = expected(r);
     unsigned oldest = oldest_kept();
     r->is_woken = false;
-    int rc = r->future.future.ops->poll(&r->future.future, fuzz_waker(i));
+    r->waker = waker;
+    int rc = r->future.future.ops->poll(&r->future.future, fuzz_waker(waker));
     r->is_pending = rc == WEFT_PENDING;
     FUZZ_CHECK(rc == (want == -EAGAIN ? WEFT_PENDING : want));
     check_received(r, rc, oldest);
@@ -213,7 +216,7 @@ static void step(struct fuzz_in *in)
         else if (what % 2)
             try_recv(r);
         else
-            poll_recv(r, i);
+            poll_recv(r, what % 4 ? i : RECEIVERS + 1 + i);
     } else if (what < 27) {
         cancel_recv(r);
     } else if (what < 29) {
@@ -259,8 +262,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     closed_is_pending = false;
     memset(dropped, 0, sizeof dropped);
     memset(receivers, 0, sizeof receivers);
-    for (unsigned i = 0; i <= RECEIVERS; i++)
+    for (unsigned i = 0; i <= 2 * RECEIVERS; i++)
         (void)fuzz_was_woken(i); /* forgets the former run */
+    for (unsigned i = 0; i < RECEIVERS; i++)
+        receivers[i].waker = i;
     while (fuzz_more(&in) && item_count < ITEMS - 2)
         step(&in);
     clone_does = CLONE_WORKS;

@@ -1,6 +1,6 @@
 /*
  * Trees of cancellation tokens against a forest of plain records: which tokens are cancelled, which
- * waits are ready, and who is woken.
+ * waits are ready, and who is woken: whom a wait was polled for last.
  */
 #include "fuzz.h"
 
@@ -13,6 +13,7 @@ struct model_token {
     int parent;               /* -1: a root */
     bool is_cancelled;
     bool is_waited_for, was_woken; /* by the wait at the same index */
+    unsigned waker;                /* of two, that of its last poll */
 };
 
 static struct model_token t[TOKENS];
@@ -54,18 +55,20 @@ static void model_cancel(int i)
 static void check_wakes(void)
 {
     for (int i = 0; i < TOKENS; i++) {
-        FUZZ_CHECK(fuzz_was_woken((unsigned)i) == t[i].was_woken);
+        for (unsigned w = (unsigned)i; w < 2 * TOKENS; w += TOKENS)
+            FUZZ_CHECK(fuzz_was_woken(w) == (t[i].was_woken && t[i].waker == w));
         t[i].was_woken = false;
         if (t[i].token)
             FUZZ_CHECK(weft_cancel_token_is_cancelled(t[i].token) == t[i].is_cancelled);
     }
 }
 
-static void poll_wait(int i)
+static void poll_wait(int i, bool other_waker)
 {
     if (!t[i].is_waited_for)
         weft_cancel_token_future_init(&wait[i], t[i].token);
-    int rc = weft_future_poll(&wait[i].future, fuzz_waker((unsigned)i));
+    t[i].waker = (unsigned)(other_waker ? TOKENS + i : i);
+    int rc = weft_future_poll(&wait[i].future, fuzz_waker(t[i].waker));
     FUZZ_CHECK(rc == (t[i].is_cancelled ? 0 : WEFT_PENDING));
     t[i].is_waited_for = rc == WEFT_PENDING;
 }
@@ -93,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int i = 0; i < TOKENS; i++)
         t[i] = (struct model_token){.parent = -1};
     while (fuzz_more(&in)) {
-        unsigned op = fuzz_below(&in, 7);
+        unsigned byte = fuzz_u8(&in), op = byte % 7;
         int i = (int)fuzz_below(&in, TOKENS);
         if (op == 0)
             make(-1);
@@ -105,7 +108,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             weft_cancel_token_cancel(t[i].token);
             model_cancel(i);
         } else if (op == 4)
-            poll_wait(i);
+            poll_wait(i, byte / 7 % 2);
         else if (op == 5)
             leave_wait(i);
         else

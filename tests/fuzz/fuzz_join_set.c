@@ -15,7 +15,7 @@ struct member {
     weft_future future;
     weft_waker *waker; /* while pending */
     weft_abort_handle *abort;
-    bool is_told, is_cancelled;
+    bool is_told, is_aborted, is_cancelled;
     enum { FREE, LIVE, ENDED, DETACHED } state;
 };
 
@@ -69,8 +69,10 @@ static void run(void)
 {
     weft_outcome o;
     FUZZ_CHECK(weft_block_on(rt, let_run, NULL, &o) == 0);
-    for (unsigned i = 0; i < MEMBERS; i++) /* all that were told or aborted have ended */
-        FUZZ_CHECK(members[i].state == FREE || members[i].state == ENDED || !members[i].is_told);
+    for (unsigned i = 0; i < MEMBERS; i++) { /* all that were told or aborted have ended */
+        const struct member *m = &members[i];
+        FUZZ_CHECK(m->state == FREE || m->state == ENDED || !(m->is_told || m->is_aborted));
+    }
 }
 
 static void spawn(struct member *m)
@@ -95,6 +97,11 @@ static void tell(struct member *m)
         weft_waker_wake(m->waker);
 }
 
+static void note_abort(struct member *m)
+{
+    m->is_aborted |= m->state == LIVE || m->state == DETACHED;
+}
+
 /* The first that has ended is joined, and is what the model says. */
 static void check_joined(const weft_outcome *o)
 {
@@ -104,9 +111,9 @@ static void check_joined(const weft_outcome *o)
     FUZZ_CHECK(o->task_id == weft_abort_handle_id(m->abort));
     FUZZ_CHECK(weft_abort_handle_is_finished(m->abort));
     if (o->kind == WEFT_OUTCOME_VALUE)
-        FUZZ_CHECK(!m->is_cancelled && (intptr_t)o->value == m - members);
+        FUZZ_CHECK(m->is_told && !m->is_cancelled && (intptr_t)o->value == m - members);
     else
-        FUZZ_CHECK(o->kind == WEFT_OUTCOME_CANCELLED);
+        FUZZ_CHECK(o->kind == WEFT_OUTCOME_CANCELLED && m->is_aborted);
     m->state = FREE;
 }
 
@@ -170,6 +177,7 @@ static void step(struct fuzz_in *in)
         break;
     case 5:
         weft_abort_handle_abort(m->abort);
+        note_abort(m);
         break;
     case 6:
         run();
@@ -187,6 +195,8 @@ static void step(struct fuzz_in *in)
             break;
         case 1:
             weft_join_set_abort_all(set);
+            for (unsigned i = 0; i < MEMBERS; i++)
+                members[i].is_aborted |= members[i].state == LIVE;
             break;
         default:
             end_wait();
@@ -212,14 +222,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     while (fuzz_more(&in))
         step(&in);
     end_wait();
+    for (unsigned i = 0; i < MEMBERS; i++)
+        if (members[i].state == DETACHED) {
+            weft_abort_handle_abort(members[i].abort);
+            note_abort(&members[i]);
+        }
     /* On a plain thread it aborts, and does not wait. */
     weft_join_set_destroy(set);
-    for (unsigned i = 0; i < MEMBERS; i++) {
-        if (members[i].state == LIVE)
+    for (unsigned i = 0; i < MEMBERS; i++)
+        if (members[i].state == LIVE) {
+            note_abort(&members[i]);
             members[i].state = DETACHED;
-        if (members[i].state == DETACHED)
-            weft_abort_handle_abort(members[i].abort);
-    }
+        }
     run();
     for (unsigned i = 0; i < MEMBERS; i++) {
         FUZZ_CHECK(members[i].state == FREE || members[i].state == ENDED);

@@ -1,6 +1,6 @@
 /*
- * An mpsc channel against a plain array: order, slots, permits, counts, wakes; every element is
- * received, destroyed, or still its sender's.
+ * An mpsc channel against a plain array: order, slots, permits, counts, wakes of the last waker
+ * that a wait was polled for; every element is received, destroyed, or still its sender's.
  */
 #include "fuzz.h"
 
@@ -14,6 +14,7 @@
 #define WEAKS 4
 #define RECEIVER_WAKER WANTS /* wants have those below */
 #define CLOSED_WAKER (WANTS + 1)
+#define WAKERS (WANTS + 2) /* of one kind; there are two */
 
 enum fate { UNSENT, SENT, RECEIVED, DROPPED };
 
@@ -48,6 +49,7 @@ struct ref {
     weft_mpsc_closed_future closed;
     char out[64];
     bool woken[WANTS];
+    unsigned waker[WAKERS]; /* that of the last poll */
 };
 
 static unsigned char fate[ELEMS_MAX];
@@ -131,22 +133,28 @@ static void settle(struct ref *r)
         r->closing_woken = true;
 }
 
+/* Woken if it should be; for nothing only while it is in no wait any more. */
+static void check_woken(const struct ref *r, unsigned i, bool waits, bool must_be_woken)
+{
+    for (unsigned w = i; w < 2 * WAKERS; w += WAKERS) {
+        bool must = must_be_woken && r->waker[i] == w;
+        if (fuzz_was_woken(w))
+            FUZZ_CHECK(!waits || must);
+        else
+            FUZZ_CHECK(!must);
+    }
+}
+
 static void check(struct ref *r)
 {
     settle(r);
-    /* Woken if it should be; for nothing only while it is in no wait any more. */
     for (unsigned i = 0; i < WANTS; i++) {
-        FUZZ_CHECK(fuzz_was_woken(i) == r->woken[i]);
+        for (unsigned w = i; w < 2 * WAKERS; w += WAKERS)
+            FUZZ_CHECK(fuzz_was_woken(w) == (r->woken[i] && r->waker[i] == w));
         r->woken[i] = false;
     }
-    if (fuzz_was_woken(RECEIVER_WAKER))
-        FUZZ_CHECK(!r->is_receiving || r->receiver_woken);
-    else
-        FUZZ_CHECK(!r->receiver_woken);
-    if (fuzz_was_woken(CLOSED_WAKER))
-        FUZZ_CHECK(!r->is_closing || r->closing_woken);
-    else
-        FUZZ_CHECK(!r->closing_woken);
+    check_woken(r, RECEIVER_WAKER, r->is_receiving, r->receiver_woken);
+    check_woken(r, CLOSED_WAKER, r->is_closing, r->closing_woken);
     /* Said once; the wait goes on until it is polled. */
     if (r->receiver_woken)
         r->is_receiving = false;
@@ -237,7 +245,14 @@ static int want_result(struct ref *r, struct want *w)
     return 0;
 }
 
-static void poll_want(struct ref *r, struct fuzz_in *in)
+/* For the waker at i, or the other one there. */
+static int poll_for(struct ref *r, weft_future *f, unsigned i, bool other)
+{
+    r->waker[i] = other ? WAKERS + i : i;
+    return f->ops->poll(f, fuzz_waker(r->waker[i]));
+}
+
+static void poll_want(struct ref *r, struct fuzz_in *in, bool other)
 {
     unsigned i = fuzz_below(in, WANTS);
     struct want *w = &r->want[i];
@@ -249,7 +264,7 @@ static void poll_want(struct ref *r, struct fuzz_in *in)
     if (w->state == IDLE)
         start_want(r, w, in);
     int expected = want_result(r, w);
-    int rc = future_of(w)->ops->poll(future_of(w), fuzz_waker(i));
+    int rc = poll_for(r, future_of(w), i, other);
     FUZZ_CHECK(rc == expected);
     if (rc == WEFT_PENDING) {
         if (w->state == IDLE) {
@@ -350,11 +365,11 @@ static void try_recv_many(struct ref *r, struct fuzz_in *in)
 /* The future lives on between polls, as in a select by reference. */
 static bool recv_is_started;
 
-static void poll_recv(struct ref *r)
+static void poll_recv(struct ref *r, bool other)
 {
     if (!recv_is_started)
         weft_mpsc_recv_future_init(&r->recv, r->rx, r->out);
-    int rc = r->recv.future.ops->poll(&r->recv.future, fuzz_waker(RECEIVER_WAKER));
+    int rc = poll_for(r, &r->recv.future, RECEIVER_WAKER, other);
     FUZZ_CHECK(rc == (r->head != r->tail ? 0 : is_over(r) ? -EPIPE : WEFT_PENDING));
     if (rc == 0)
         note_received(r, r->out);
@@ -382,11 +397,11 @@ static void receiver_goes(struct ref *r)
 
 static bool closed_is_started;
 
-static void poll_closed(struct ref *r)
+static void poll_closed(struct ref *r, bool other)
 {
     if (!closed_is_started)
         weft_mpsc_closed_future_init(&r->closed, r->tx);
-    int rc = r->closed.future.ops->poll(&r->closed.future, fuzz_waker(CLOSED_WAKER));
+    int rc = poll_for(r, &r->closed.future, CLOSED_WAKER, other);
     FUZZ_CHECK(rc == (r->is_closed ? 0 : WEFT_PENDING));
     closed_is_started = r->is_closing = rc == WEFT_PENDING;
 }
@@ -448,7 +463,8 @@ static void change_senders(struct ref *r, struct fuzz_in *in)
 
 static void step(struct ref *r, struct fuzz_in *in)
 {
-    switch (fuzz_below(in, 16)) {
+    unsigned what = fuzz_below(in, 16), how;
+    switch (what) {
     case 0:
     case 1:
     case 2:
@@ -458,7 +474,7 @@ static void step(struct ref *r, struct fuzz_in *in)
     case 3:
     case 4:
     case 5:
-        poll_want(r, in);
+        poll_want(r, in, what == 4);
         break;
     case 6:
         cancel_want(r, &r->want[fuzz_below(in, WANTS)]);
@@ -477,7 +493,7 @@ static void step(struct ref *r, struct fuzz_in *in)
     case 10:
     case 11:
         if (r->has_rx)
-            poll_recv(r);
+            poll_recv(r, what == 11);
         break;
     case 12:
         if (r->has_rx)
@@ -487,8 +503,9 @@ static void step(struct ref *r, struct fuzz_in *in)
         change_senders(r, in);
         break;
     case 14:
-        if (r->senders > 0 && fuzz_u8(in) % 2)
-            poll_closed(r);
+        how = r->senders > 0 ? fuzz_u8(in) : 0;
+        if (how % 2)
+            poll_closed(r, how % 4 == 3);
         else if (fuzz_u8(in) % 2)
             cancel_closed(r);
         else
@@ -546,7 +563,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int rc = r.capacity ? weft_mpsc_create(r.elem_bytes, r.capacity, on_drop, &r.tx, &r.rx)
                         : weft_mpsc_create_unbounded(r.elem_bytes, on_drop, &r.tx, &r.rx);
     FUZZ_CHECK(rc == 0);
-    for (unsigned i = 0; i <= CLOSED_WAKER; i++)
+    for (unsigned i = 0; i < 2 * WAKERS; i++)
         (void)fuzz_was_woken(i);
     while (fuzz_more(&in) && next_id + 1 < ELEMS_MAX) {
         step(&r, &in);

@@ -1,6 +1,6 @@
 /*
  * A mutex and a condition variable against two lists: locks and waits that are given up at each
- * step, signals, hand-overs.
+ * step or polled for another waker, signals, hand-overs.
  */
 #include "fuzz.h"
 
@@ -35,6 +35,7 @@ static struct slot {
     bool is_in_cond; /* which of the futures */
     bool is_by_one;  /* signalled so: to be passed on */
     bool is_to_wake; /* since the last look */
+    unsigned waker;  /* of two, that of the last poll */
     weft_mutex_lock_future lock;
     weft_cond_wait_future wait;
 } slots[SLOTS];
@@ -103,7 +104,13 @@ static weft_future *future_of(struct slot *s)
     return s->is_in_cond ? &s->wait.future : &s->lock.future;
 }
 
-static void poll_slot(unsigned i)
+static int poll_for(unsigned i, weft_future *f, bool other_waker)
+{
+    slots[i].waker = other_waker ? SLOTS + i : i;
+    return f->ops->poll(f, fuzz_waker(slots[i].waker));
+}
+
+static void poll_slot(unsigned i, bool other_waker)
 {
     struct slot *s = &slots[i];
     int want = WEFT_PENDING;
@@ -126,8 +133,7 @@ static void poll_slot(unsigned i)
     case WAITS:
         break;
     }
-    weft_future *f = future_of(s);
-    FUZZ_CHECK(f->ops->poll(f, fuzz_waker(i)) == want);
+    FUZZ_CHECK(poll_for(i, future_of(s), other_waker) == want);
 }
 
 static void cancel_slot(unsigned i)
@@ -166,7 +172,7 @@ static void wait_slot(unsigned i)
     s->state = WAITS;
     list_push(&cond_queue, i);
     model_unlock();
-    FUZZ_CHECK(s->wait.future.ops->poll(&s->wait.future, fuzz_waker(i)) == WEFT_PENDING);
+    FUZZ_CHECK(poll_for(i, &s->wait.future, false) == WEFT_PENDING);
 }
 
 static void try_slot(unsigned i)
@@ -185,7 +191,7 @@ static void step(struct fuzz_in *in)
     unsigned what = fuzz_below(in, 32);
     unsigned i = fuzz_below(in, SLOTS);
     if (what < 12)
-        poll_slot(i);
+        poll_slot(i, what % 2);
     else if (what < 16)
         cancel_slot(i);
     else if (what < 21)
@@ -207,7 +213,8 @@ static void check(void)
 {
     FUZZ_CHECK(weft_mutex_is_locked(&mutex) == is_locked);
     for (unsigned i = 0; i < SLOTS; i++) {
-        FUZZ_CHECK(fuzz_was_woken(i) == slots[i].is_to_wake);
+        for (unsigned w = i; w < 2 * SLOTS; w += SLOTS)
+            FUZZ_CHECK(fuzz_was_woken(w) == (slots[i].is_to_wake && slots[i].waker == w));
         slots[i].is_to_wake = false;
     }
 }

@@ -1,6 +1,7 @@
 /*
  * A barrier, a once cell, a set-once cell and a wait group, side by side, each against the few
- * numbers it comes to. What waits is given up at any moment; values are dropped once or taken.
+ * numbers it comes to. What waits is given up, or polled for another waker, at any moment; values
+ * are dropped once or taken.
  */
 #include "fuzz.h"
 
@@ -20,8 +21,8 @@ enum kind { BARRIER, ONCE, CELL, GROUP, KINDS };
 
 static struct slot {
     bool waits, is_ended;
-    int result; /* when ended */
-    bool is_to_wake;
+    int result;     /* when ended */
+    unsigned waker; /* that of the last poll: its own, or the one that its kind shares */
     union {
         weft_future future;
         weft_barrier_wait_future barrier;
@@ -30,6 +31,7 @@ static struct slot {
         weft_wait_group_wait_future group;
     };
 } slots[KINDS][SLOTS];
+static bool is_to_wake[KINDS * (SLOTS + 1)]; /* wakers, since the last look */
 
 static unsigned queue[KINDS][SLOTS], queue_len[KINDS];
 
@@ -42,7 +44,7 @@ static void take_out(enum kind k, unsigned at)
 static void end_first(enum kind k, int result)
 {
     struct slot *s = &slots[k][queue[k][0]];
-    s->is_ended = s->is_to_wake = true;
+    s->is_ended = is_to_wake[s->waker] = true;
     s->result = result;
     take_out(k, 0);
 }
@@ -129,7 +131,7 @@ static void init_future(enum kind k, struct slot *s)
     }
 }
 
-static void poll_slot(enum kind k, unsigned i)
+static void poll_slot(enum kind k, unsigned i, bool other_waker)
 {
     struct slot *s = &slots[k][i];
     int want = WEFT_PENDING;
@@ -146,7 +148,8 @@ static void poll_slot(enum kind k, unsigned i)
         s->waits = false;
         is_our_turn |= k == ONCE && want == 1;
     }
-    FUZZ_CHECK(s->future.ops->poll(&s->future, fuzz_waker(k * SLOTS + i)) == want);
+    s->waker = other_waker ? KINDS * SLOTS + k : k * SLOTS + i;
+    FUZZ_CHECK(s->future.ops->poll(&s->future, fuzz_waker(s->waker)) == want);
 }
 
 static void cancel_slot(enum kind k, unsigned i)
@@ -237,7 +240,7 @@ static void step(struct fuzz_in *in)
     enum kind k = (enum kind)fuzz_below(in, KINDS);
     unsigned i = fuzz_below(in, SLOTS);
     if (what < 12)
-        poll_slot(k, i);
+        poll_slot(k, i, what % 2);
     else if (what < 18)
         cancel_slot(k, i);
     else if (k == ONCE)
@@ -258,11 +261,10 @@ static void check(void)
     FUZZ_CHECK(weft_wait_group_count(&group) == group_count);
     FUZZ_CHECK(once_in == once_out + (once_is == SET));
     FUZZ_CHECK(cell_in == cell_out + cell_is_set);
-    for (unsigned k = 0; k < KINDS; k++)
-        for (unsigned i = 0; i < SLOTS; i++) {
-            FUZZ_CHECK(fuzz_was_woken(k * SLOTS + i) == slots[k][i].is_to_wake);
-            slots[k][i].is_to_wake = false;
-        }
+    for (unsigned w = 0; w < KINDS * (SLOTS + 1); w++) {
+        FUZZ_CHECK(fuzz_was_woken(w) == is_to_wake[w]);
+        is_to_wake[w] = false;
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,7 +1,7 @@
 /*
- * A queue against a list: sends and receives, at once and by futures that are polled and given up,
- * and a close. The list knows which values went in, in which order; the flags of the wakers say
- * what has been promised to whom.
+ * A queue against a list: sends and receives, at once and by futures that are polled, for one waker
+ * or another, and given up, and a close. The list knows which values went in, in which order; the
+ * flags of the wakers say what has been promised to whom.
  */
 #include "fuzz.h"
 
@@ -25,13 +25,15 @@ static struct sending {
     weft_queue_send_future future;
     uint16_t value;
     bool is_pending, is_woken;
-    unsigned turn; /* when it began to wait */
+    unsigned waker; /* that of the last poll */
+    unsigned turn;  /* when it began to wait */
 } sending[FUTURES];
 
 static struct receiving {
     weft_queue_recv_future future;
     uint16_t value;
     bool is_pending, is_woken;
+    unsigned waker;
 } receiving[FUTURES];
 
 static unsigned turn;
@@ -89,8 +91,8 @@ static unsigned waiting_receivers(void)
 static void note_wakes(void)
 {
     for (unsigned i = 0; i < FUTURES; i++) {
-        sending[i].is_woken |= fuzz_was_woken(i);
-        receiving[i].is_woken |= fuzz_was_woken(FUTURES + i);
+        sending[i].is_woken |= fuzz_was_woken(sending[i].waker);
+        receiving[i].is_woken |= fuzz_was_woken(receiving[i].waker);
     }
 }
 
@@ -144,7 +146,7 @@ static void try_recv(void)
         received(v);
 }
 
-static void poll_send(unsigned i)
+static void poll_send(unsigned i, bool other_waker)
 {
     struct sending *s = &sending[i];
     if (!s->is_pending) {
@@ -154,7 +156,8 @@ static void poll_send(unsigned i)
     }
     bool was_woken = s->is_woken, was_offer = capacity == 0 && s->is_pending;
     s->is_woken = false;
-    int rc = s->future.future.ops->poll(&s->future.future, fuzz_waker(i));
+    s->waker = other_waker ? 2 * FUTURES + i : i;
+    int rc = s->future.future.ops->poll(&s->future.future, fuzz_waker(s->waker));
     s->is_pending = rc == WEFT_PENDING;
     FUZZ_CHECK(s->future.is_sent == (rc == 0));
     if (rc == WEFT_PENDING) {
@@ -169,7 +172,7 @@ static void poll_send(unsigned i)
     }
 }
 
-static void poll_recv(unsigned i)
+static void poll_recv(unsigned i, bool other_waker)
 {
     struct receiving *r = &receiving[i];
     if (!r->is_pending)
@@ -178,7 +181,8 @@ static void poll_recv(unsigned i)
     r->is_woken = false;
     unsigned values = list_len() + offers();
     bool is_there = was_woken || is_closed ? values > 0 : values > promised_values();
-    int rc = r->future.future.ops->poll(&r->future.future, fuzz_waker(FUTURES + i));
+    r->waker = FUTURES + (other_waker ? 2 * FUTURES + i : i);
+    int rc = r->future.future.ops->poll(&r->future.future, fuzz_waker(r->waker));
     r->is_pending = rc == WEFT_PENDING;
     FUZZ_CHECK(rc == (is_there ? 0 : is_closed ? -EPIPE : WEFT_PENDING));
     if (rc == 0)
@@ -231,9 +235,9 @@ static void step(struct fuzz_in *in)
     else if (what < 10)
         try_recv();
     else if (what < 16)
-        poll_send(i);
+        poll_send(i, what % 2);
     else if (what < 22)
-        poll_recv(i);
+        poll_recv(i, what % 2);
     else if (what < 26)
         cancel_send(i);
     else if (what < 31)
@@ -259,8 +263,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(ended, 0, sizeof ended);
     memset(sending, 0, sizeof sending);
     memset(receiving, 0, sizeof receiving);
-    for (unsigned i = 0; i < 2 * FUTURES; i++)
+    for (unsigned i = 0; i < 4 * FUTURES; i++)
         (void)fuzz_was_woken(i); /* forgets the former run */
+    for (unsigned i = 0; i < FUTURES; i++) {
+        sending[i].waker = i;
+        receiving[i].waker = FUTURES + i;
+    }
     while (fuzz_more(&in) && value_next < VALUES - 1)
         step(&in);
     for (unsigned i = 0; i < FUTURES; i++) {

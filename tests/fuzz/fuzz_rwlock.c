@@ -1,6 +1,6 @@
 /*
- * A read-write lock against two counts and a list: readers, writers, those who give up, downgrades,
- * upgrades.
+ * A read-write lock against two counts and a list: readers, writers, those who give up or are
+ * polled for another waker, downgrades, upgrades.
  */
 #include "fuzz.h"
 
@@ -23,6 +23,7 @@ static struct slot {
     enum state state;
     bool wants_to_write;
     bool is_to_wake; /* since the last look */
+    unsigned waker;  /* of two, that of the last poll */
     weft_rwlock_future future;
 } slots[SLOTS];
 
@@ -75,7 +76,7 @@ static bool model_try(bool writer)
 
 /* ---- operations on both ---- */
 
-static void poll_slot(unsigned i, bool writer)
+static void poll_slot(unsigned i, bool writer, bool other_waker)
 {
     struct slot *s = &slots[i];
     if (s->state >= READS)
@@ -93,7 +94,8 @@ static void poll_slot(unsigned i, bool writer)
             queue[queue_len++] = i;
         }
     }
-    int rc = s->future.future.ops->poll(&s->future.future, fuzz_waker(i));
+    s->waker = other_waker ? SLOTS + i : i;
+    int rc = s->future.future.ops->poll(&s->future.future, fuzz_waker(s->waker));
     FUZZ_CHECK(rc == (is_ready ? 0 : WEFT_PENDING));
     if (is_ready)
         s->state = s->wants_to_write ? WRITES : READS;
@@ -186,7 +188,7 @@ static void step(struct fuzz_in *in)
     unsigned i = fuzz_below(in, SLOTS);
     bool writer = fuzz_below(in, 3) == 0;
     if (what < 12)
-        poll_slot(i, writer);
+        poll_slot(i, writer, what % 2);
     else if (what < 16)
         cancel_slot(i);
     else if (what < 18)
@@ -202,7 +204,8 @@ static void step(struct fuzz_in *in)
 static void check(void)
 {
     for (unsigned i = 0; i < SLOTS; i++) {
-        FUZZ_CHECK(fuzz_was_woken(i) == slots[i].is_to_wake);
+        for (unsigned w = i; w < 2 * SLOTS; w += SLOTS)
+            FUZZ_CHECK(fuzz_was_woken(w) == (slots[i].is_to_wake && slots[i].waker == w));
         slots[i].is_to_wake = false;
     }
 }

@@ -1,6 +1,7 @@
 /*
- * A semaphore against a number and a list of those who wait: acquires that wait and are given up,
- * permits as values that are split, merged, forgotten and released, close.
+ * A semaphore against a number and a list of those who wait: acquires that wait, are polled for
+ * another waker and given up, permits as values that are split, merged, forgotten and released,
+ * close.
  */
 #include "fuzz.h"
 
@@ -23,6 +24,7 @@ static struct slot {
     enum state state;
     size_t wanted;
     bool is_to_wake; /* since the last look */
+    unsigned waker;  /* of two, that of the last poll */
     weft_semaphore_acquire_future future;
     weft_permit permit; /* what it holds */
 } slots[SLOTS];
@@ -74,7 +76,7 @@ static void hold(struct slot *s)
     s->state = IDLE;
 }
 
-static void poll_slot(unsigned i, size_t n)
+static void poll_slot(unsigned i, size_t n, bool other_waker)
 {
     struct slot *s = &slots[i];
     int want = WEFT_PENDING;
@@ -91,7 +93,8 @@ static void poll_slot(unsigned i, size_t n)
     } else if (s->state != WAITS) {
         want = s->state == IS_GIVEN ? 0 : -EPIPE;
     }
-    FUZZ_CHECK(s->future.future.ops->poll(&s->future.future, fuzz_waker(i)) == want);
+    s->waker = other_waker ? SLOTS + i : i;
+    FUZZ_CHECK(s->future.future.ops->poll(&s->future.future, fuzz_waker(s->waker)) == want);
     if (want == 0)
         hold(s);
     else if (want == -EPIPE)
@@ -172,7 +175,7 @@ static void step(struct fuzz_in *in)
     unsigned i = fuzz_below(in, SLOTS);
     size_t n = fuzz_below(in, 6);
     if (what < 20)
-        poll_slot(i, n);
+        poll_slot(i, n, what % 2);
     else if (what < 28)
         cancel_slot(i);
     else if (what < 36)
@@ -201,7 +204,8 @@ static void check(void)
     FUZZ_CHECK(weft_semaphore_available(&semaphore) == available);
     FUZZ_CHECK(weft_semaphore_is_closed(&semaphore) == is_closed);
     for (unsigned i = 0; i < SLOTS; i++) {
-        FUZZ_CHECK(fuzz_was_woken(i) == slots[i].is_to_wake);
+        for (unsigned w = i; w < 2 * SLOTS; w += SLOTS)
+            FUZZ_CHECK(fuzz_was_woken(w) == (slots[i].is_to_wake && slots[i].waker == w));
         slots[i].is_to_wake = false;
     }
 }

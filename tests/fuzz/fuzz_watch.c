@@ -1,6 +1,7 @@
 /*
  * A watch channel against a plain variable with a version: receivers come, look, mark, wait for
- * changes and for values, and go; borrows outlive what they were taken from.
+ * changes and for values, and go, for which the sender waits; borrows outlive what they were taken
+ * from.
  */
 #include "fuzz.h"
 
@@ -27,7 +28,11 @@ static struct receiver {
     enum { WAITS_FOR_NOTHING, WAITS_FOR_CHANGE, WAITS_FOR_VALUE } waits;
     uint16_t wanted;
     bool is_woken;
+    unsigned waker; /* that of the last poll */
 } receivers[RECEIVERS];
+
+static weft_watch_closed_future closed;
+static bool closed_is_pending, closed_is_woken;
 
 static struct borrow {
     weft_watch_ref ref;
@@ -42,11 +47,14 @@ static void drop_value(void *elem)
     FUZZ_CHECK(v < value_next && dropped[v]++ == 0);
 }
 
-/* A copy is a value of its own: so that copies are counted as well. */
+/* A copy is a value of its own: so that copies are counted as well. What is copied is what the
+ * channel holds. */
 static int clone_value(void *to, const void *from)
 {
-    (void)from;
-    uint16_t v = value_next++;
+    uint16_t v;
+    memcpy(&v, from, sizeof v);
+    FUZZ_CHECK(v == value);
+    v = value_next++;
     memcpy(to, &v, sizeof v);
     return 0;
 }
@@ -62,7 +70,8 @@ static unsigned receiver_count(void)
 static void note_wakes(void)
 {
     for (unsigned i = 0; i < RECEIVERS; i++)
-        receivers[i].is_woken |= fuzz_was_woken(i);
+        receivers[i].is_woken |= fuzz_was_woken(receivers[i].waker);
+    closed_is_woken |= fuzz_was_woken(RECEIVERS);
 }
 
 /* ---- senders ---- */
@@ -101,6 +110,23 @@ static bool modify_if(void *elem, void *arg)
     return arg != NULL;
 }
 
+static void poll_closed(void)
+{
+    if (!closed_is_pending)
+        weft_watch_closed_future_init(&closed, tx);
+    closed_is_woken = false;
+    int rc = closed.future.ops->poll(&closed.future, fuzz_waker(RECEIVERS));
+    closed_is_pending = rc == WEFT_PENDING;
+    FUZZ_CHECK(rc == (receiver_count() ? WEFT_PENDING : 0));
+}
+
+static void cancel_closed(void)
+{
+    if (closed_is_pending)
+        weft_future_cancel(&closed.future);
+    closed_is_pending = closed_is_woken = false;
+}
+
 /* ---- receivers ---- */
 
 static bool is_wanted(const void *elem, void *arg)
@@ -129,21 +155,22 @@ static void leave(struct receiver *r)
     r->rx = NULL;
 }
 
-static void poll_changed(struct receiver *r, unsigned i)
+static void poll_changed(struct receiver *r, unsigned waker)
 {
     if (r->waits != WAITS_FOR_CHANGE) {
         end_wait(r);
         weft_watch_changed_future_init(&r->changed, r->rx);
     }
     r->is_woken = false;
-    int rc = r->changed.future.ops->poll(&r->changed.future, fuzz_waker(i));
+    r->waker = waker;
+    int rc = r->changed.future.ops->poll(&r->changed.future, fuzz_waker(waker));
     FUZZ_CHECK(rc == (r->seen != version ? 0 : senders ? WEFT_PENDING : -EPIPE));
     r->waits = rc == WEFT_PENDING ? WAITS_FOR_CHANGE : WAITS_FOR_NOTHING;
     if (rc == 0)
         r->seen = version;
 }
 
-static void poll_wait_for(struct receiver *r, unsigned i, uint16_t wanted)
+static void poll_wait_for(struct receiver *r, unsigned waker, uint16_t wanted)
 {
     if (r->waits != WAITS_FOR_VALUE) {
         end_wait(r);
@@ -151,7 +178,8 @@ static void poll_wait_for(struct receiver *r, unsigned i, uint16_t wanted)
         weft_watch_wait_for_future_init(&r->wait_for, r->rx, is_wanted, &r->wanted, NULL);
     }
     r->is_woken = false;
-    int rc = r->wait_for.future.ops->poll(&r->wait_for.future, fuzz_waker(i));
+    r->waker = waker;
+    int rc = r->wait_for.future.ops->poll(&r->wait_for.future, fuzz_waker(waker));
     bool fits = value % 4 == r->wanted % 4;
     FUZZ_CHECK(rc == (fits ? 0 : senders ? WEFT_PENDING : -EPIPE));
     r->waits = rc == WEFT_PENDING ? WAITS_FOR_VALUE : WAITS_FOR_NOTHING;
@@ -217,12 +245,13 @@ static void act_on(struct receiver *r, unsigned i, unsigned what, uint8_t how)
         begin(r, i, how);
         return;
     }
+    unsigned waker = how / 4 % 2 ? RECEIVERS + 1 + i : i;
     switch (what) {
     case 0:
-        poll_changed(r, i);
+        poll_changed(r, waker);
         break;
     case 1:
-        poll_wait_for(r, i, how);
+        poll_wait_for(r, waker, how);
         break;
     case 2:
         get(r, how % 2);
@@ -251,6 +280,8 @@ static void nobody_is_forgotten(void)
         if (r->waits != WAITS_FOR_NOTHING && !r->is_woken)
             FUZZ_CHECK(r->seen == version && senders > 0);
     }
+    if (closed_is_pending && !closed_is_woken)
+        FUZZ_CHECK(receiver_count() > 0);
     FUZZ_CHECK(!dropped[value]);
 }
 
@@ -286,6 +317,12 @@ static void step(struct fuzz_in *in)
         /* A borrow's receiver may be waiting: only who waits for nothing updates. */
         borrow(&borrows[how % BORROWS], r, how / BORROWS % 2 && r->waits == WAITS_FOR_NOTHING);
         break;
+    case 31:
+        if (how % 4)
+            poll_closed();
+        else
+            cancel_closed();
+        break;
     default:
         act_on(r, i, what % 6, how);
         break;
@@ -305,11 +342,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(dropped, 0, sizeof dropped);
     memset(receivers, 0, sizeof receivers);
     memset(borrows, 0, sizeof borrows);
-    for (unsigned i = 0; i < RECEIVERS; i++)
+    closed_is_pending = closed_is_woken = false;
+    for (unsigned i = 0; i <= 2 * RECEIVERS; i++)
         (void)fuzz_was_woken(i); /* forgets the former run */
+    for (unsigned i = 0; i < RECEIVERS; i++)
+        receivers[i].waker = i;
     FUZZ_CHECK(weft_watch_create(&o, &value, &tx, NULL) == 0);
     while (fuzz_more(&in) && value_next < VALUES - 4)
         step(&in);
+    cancel_closed();
     bool sender_first = value_next % 2;
     if (sender_first) {
         weft_watch_sender_unref(tx);
