@@ -652,30 +652,40 @@ static void *sleep_on_the_thread(void *arg)
     return NULL;
 }
 
-static void a_sleep_on_a_thread_is_not_cut_short(struct test_env *env)
+/* False: we were held up, or the monitor was, for as long as the task slept. */
+static bool sleep_is_seen(struct test_env *env)
 {
     struct blocks b = {false, false};
-    if (test_is_under("aarch64"))
-        return; /* the emulator's calls are what the kernel tells */
+    test_log_clear();
     weft_task *task = SPAWN_ON(env->handle, sleep_on_the_thread, &b);
     CHECK_SOON(atomic_load(&b.has_begun));
     for (int i = 0; i < 50; i++)
         test_pause();
     char *text = test_dump(env->handle);
     const char *entry = entry_of(text, weft_task_id(task));
-    CHECK(entry != NULL);
-    EXPECT(strstr(entry, "runs on worker") != NULL);
-    if (!test_is_under("memcheck")) {
+    bool is_seen = line_says(entry, "runs on worker");
+    if (is_seen && !test_is_under("memcheck")) {
         /* One place is shown, and what it is; it is not said that nothing is. */
         static const char note[] = "\n    (only the place of the call is known: ";
         const char *remark = strchr(entry, '\n');
-        EXPECT(remark != NULL && strncmp(remark, note, sizeof note - 1) == 0);
-        EXPECT_EQ(chain_length(remark + 1), 1);
+        is_seen = remark != NULL && strncmp(remark, note, sizeof note - 1) == 0;
+        EXPECT(!is_seen || chain_length(remark + 1) == 1);
     }
     free(text);
     CHECK_EQ(test_join_kind_polling(task), WEFT_OUTCOME_VALUE);
-    EXPECT_EQ(test_log_count("is stuck for"), 1); /* which asks as well */
-    test_log_clear();
+    unsigned reports = test_log_took("is stuck for"); /* which asks as well */
+    EXPECT(reports <= 1);
+    return is_seen && reports == 1;
+}
+
+static void a_sleep_on_a_thread_is_not_cut_short(struct test_env *env)
+{
+    if (test_is_under("aarch64"))
+        return; /* the emulator's calls are what the kernel tells */
+    bool is_seen = false;
+    for (int round = 0; round < 10 && !is_seen && !test_has_failed(); round++)
+        is_seen = sleep_is_seen(env);
+    EXPECT(is_seen);
 }
 
 static void reports_show_the_chain(struct test_env *env)

@@ -693,10 +693,9 @@ struct latest {
 static int poll_latest(weft_future *f, weft_waker *waker)
 {
     struct latest *l = (struct latest *)((char *)f - offsetof(struct latest, future));
-    atomic_fetch_add(&l->polls, 1);
-    if (atomic_load(&l->done))
-        return 0;
-    return weft_future_poll(&l->wait->future, waker);
+    int rc = atomic_load(&l->done) ? 0 : weft_future_poll(&l->wait->future, waker);
+    atomic_fetch_add(&l->polls, 1); /* it waits: what comes from now on wakes it */
+    return rc;
 }
 
 static void cancel_nothing(weft_future *f)

@@ -251,8 +251,10 @@ static void *converse(void *arg)
                 break; /* which has ended the scope as well */
         for (int i = 0; i < 60; i++) {
             int v, r = -EAGAIN;
-            WEFT_TIMEOUT(50 * WEFT_MS) /* what could not be spawned sends nothing */
-                r = weft_mpsc_recv(rx, &v);
+            do { /* what could not be spawned sends nothing; others may be held up */
+                WEFT_TIMEOUT(50 * WEFT_MS)
+                    r = weft_mpsc_recv(rx, &v);
+            } while (r == -ETIMEDOUT && !faults_was_reached());
             if ((r == -ETIMEDOUT || r == -ECANCELED) && faults_was_reached())
                 break;
             if (!CAME(r, 0))
