@@ -3,7 +3,7 @@
  * Stacks at the limits of the kernel: guards by protection until the mappings run out, and locked
  * memory.
  */
-#include "fiber/stack.h"
+#include "fiber/slot.h"
 #include "sys/table.h"
 
 #include <errno.h>
@@ -102,8 +102,8 @@ static void use_locked_memory(void)
         memset(s[i]->lo, 1, (size_t)(s[i]->hi - s[i]->lo));
     }
     weft__stack_stats(&stats);
-    /* No more than one small slab beyond what is in use. */
-    if (stats.mapped_bytes > stats.mapped_bytes / stats.slabs * 5 + 1 || stats.slabs != 5)
+    /* No more than one small slab beyond what is in use: eight stacks. */
+    if (stats.mapped_bytes > 48 * weft__slot_bytes(s[0]->class_index))
         _exit(2);
     for (int i = 0; i < 40; i++)
         weft__stack_put(&cache, s[i]);

@@ -117,6 +117,18 @@ static void *counting_malloc(size_t bytes)
     return malloc(bytes);
 }
 
+static void *counting_calloc(size_t n, size_t bytes)
+{
+    allocations++;
+    return calloc(n, bytes);
+}
+
+static void *counting_aligned_alloc(size_t alignment, size_t bytes)
+{
+    allocations++;
+    return aligned_alloc(alignment, bytes);
+}
+
 static void *steady_state(void *arg)
 {
     weft_delay_queue *q = arg;
@@ -151,6 +163,8 @@ static void nothing_is_allocated_while_capacity_lasts(void **state)
     assert_int_equal(weft_leave(&g), 0);
     assert_int_equal(weft_block_on(rt, steady_state, q, NULL), 0); /* warms up */
     weft__sys_table.malloc = counting_malloc;
+    weft__sys_table.calloc = counting_calloc;
+    weft__sys_table.aligned_alloc = counting_aligned_alloc;
     assert_int_equal(weft_block_on(rt, steady_state, q, NULL), 0);
     weft__sys_table = saved;
     assert_int_equal(allocations, 0);
