@@ -345,7 +345,7 @@ static void ct_09_an_abort_abandons_it(struct test_env *env)
     (void)env;
     weft_cancel_token *token = token_new();
     weft_task *t = SPAWN(wait_and_be_aborted, token);
-    CHECK_EQ(weft_sleep(WEFT_MS), 0);
+    CHECK_SOON(test_waits(NULL, t));
     CHECK_EQ(weft_abort(t), 0);
     CHECK_EQ(test_join_kind(t), WEFT_OUTCOME_CANCELLED);
     CHECK(!weft_cancel_token_is_cancelled(token));

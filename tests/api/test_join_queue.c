@@ -85,8 +85,9 @@ struct counted {
 static int poll_counted(weft_future *f, weft_waker *waker)
 {
     struct counted *c = (struct counted *)f;
-    atomic_fetch_add(&c->polls, 1);
-    return c->next.future.ops->poll(&c->next.future, waker);
+    int rc = c->next.future.ops->poll(&c->next.future, waker);
+    atomic_fetch_add(&c->polls, 1); /* who sees it sees a waker that is registered */
+    return rc;
 }
 
 static void cancel_counted(weft_future *f)

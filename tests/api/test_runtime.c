@@ -314,6 +314,16 @@ static void wake_on_park(void *arg)
         gate_open(&h->gate);
 }
 
+/* It must not; what it does besides counts. */
+static void yield_on_park(void *arg)
+{
+    struct hooks *h = arg;
+    if (!atomic_load(&h->active))
+        return;
+    EXPECT_EQ(weft_yield(), -EPERM);
+    gate_open(&h->gate);
+}
+
 static void *wait_for_hook(void *arg)
 {
     struct hooks *h = arg;
@@ -331,14 +341,15 @@ static void *wait_for_hook_in_task(void *arg)
 static void rt_06_park_hook_that_makes_work_is_noticed(struct test_env *env)
 {
     (void)env;
+    static void (*const hook[])(void *) = {spawn_on_park, wake_on_park, yield_on_park};
     for (int flavour = TEST_CT; flavour <= TEST_MT1; flavour++) {
-        for (int how = 0; how < 2; how++) {
+        for (size_t how = 0; how < sizeof(hook) / sizeof(hook[0]); how++) {
             struct hooks h = {.started = 0};
             weft_config c;
             weft_runtime *rt;
             gate_init(&h.gate);
             test_config(&c, (enum test_flavour)flavour);
-            c.on_thread_park = how == 0 ? spawn_on_park : wake_on_park;
+            c.on_thread_park = hook[how];
             c.hook_arg = &h;
             CHECK_EQ(weft_runtime_create(&c, &rt), 0);
             h.handle = weft_runtime_handle(rt);
@@ -346,6 +357,8 @@ static void rt_06_park_hook_that_makes_work_is_noticed(struct test_env *env)
             CHECK_EQ(weft_runtime_destroy(rt), 0);
             weft_handle_unref(h.handle);
             gate_fini(&h.gate);
+            CHECK_EQ(test_log_took("weft_yield: a hook must not wait") > 0,
+                     hook[how] == yield_on_park);
         }
     }
 }
