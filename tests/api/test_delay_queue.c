@@ -414,7 +414,7 @@ static void dq_06_removing_the_last_wakes_with_none(struct test_env *env)
     struct taker a, b;
     int item;
     (void)env;
-    weft_delay_queue *q = new_queue();
+    weft_delay_queue *q = new_paused_queue();
     weft_delay_key key = insert(q, 1, YEAR), other = insert(q, 2, WEFT_NEVER);
     start_taker(&a, q);
     start_taker(&b, q);
