@@ -593,7 +593,7 @@ static void *dump_the_set(void *arg)
     while (!atomic_load(&s->b.has_begun))
         test_pause();
     bool is_shown = false; /* on a busy machine the thread may not answer in time */
-    for (int i = 0; !is_shown && i < 20; i++)
+    for (uint64_t end = weft_now() + 20 * WEFT_SEC; !is_shown && weft_now() < end;)
         is_shown = local_task_is_shown(s);
     EXPECT(is_shown);
     atomic_store(&s->b.may_end, true);

@@ -285,7 +285,7 @@ static void *spawn_named(void *arg)
     weft_spawn_options options = {.name = "with a name", .runtime = arg};
     weft_task *task;
     int line = __LINE__ + 1;
-    CHECK_EQ(weft_spawn_with(&options, yield_thrice, NULL, &task), 0);
+    CHECK_EQ(weft_spawn_with(&options, test_noop, NULL, &task), 0);
     const struct seen *s = of(weft_task_id(task));
     EXPECT_EQ(s->site->line, line);
     EXPECT(strstr(s->site->file, "test_hooks.c") != NULL);

@@ -398,6 +398,7 @@ static void as_futures_they_compose(struct test_env *env)
     CHECK_EQ(weft_select(c, 2), 1);
     weft_case_cancel(&c[0]); /* the handles are ours again */
     size_t failed = 9;
+    CHECK_SOON(weft_task_is_finished(t[1])); /* or it is aborted as well */
     CHECK_EQ(weft_abort(t[0]), 0);
     weft_join_all_ok_future_init(&all, t, 2, NULL, &failed);
     CHECK_EQ(weft_await(&all.future), 1);

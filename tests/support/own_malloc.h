@@ -95,4 +95,22 @@ __attribute__((unused)) static void expect_no_malloc(const char *what, void (*st
         test_record(__FILE__, __LINE__, "%s: %ld calls of malloc", what, fewest);
 }
 
+/* After a round before, that took what is kept for good. One of a few must leave nothing behind,
+ * not each: see above, and such a worker stays. */
+__attribute__((unused)) static void expect_nothing_left(const char *what, void (*round)(void))
+{
+    long left = LONG_MAX;
+    for (int i = 0; i < 5 && left > 0 && !test_has_failed(); i++) {
+        long before = atomic_load(&alive);
+        round();
+        left = atomic_load(&alive) - before;
+        for (uint64_t end = weft_now() + 2 * WEFT_SEC; left > 0 && weft_now() < end;) {
+            test_pause(); /* workers give back what they have run */
+            left = atomic_load(&alive) - before;
+        }
+    }
+    if (left > 0)
+        test_record(__FILE__, __LINE__, "%s: %ld blocks are left each time", what, left);
+}
+
 #endif
