@@ -371,6 +371,7 @@ void test_config(weft_config *c, enum test_flavour flavour)
     weft_config_init(c);
     c->flavor = flavour == TEST_CT ? WEFT_FLAVOR_CURRENT_THREAD : WEFT_FLAVOR_MULTI_THREAD;
     c->workers = flavour == TEST_MT4 ? 4 : 1;
+    c->shutdown_grace_ns = 20 * WEFT_SEC; /* cleanups that are held up are none that never end */
 }
 
 weft_runtime *test_runtime_create(enum test_flavour flavour)
