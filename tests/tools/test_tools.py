@@ -54,20 +54,31 @@ if sys.argv[1:] == ["--list"]:
     %(list)s
     print("a_test")
     sys.exit(0)
-fault = os.environ["WEFT_FAULT"]
-if fault == "count":
-    %(count)s
-    with open(os.environ["WEFT_FAULT_TRACE"], "wb") as f:
-        f.write(struct.pack("QQQ", 2, 7, 8))
+def serve(fault, test, out):
+    # In a child of its own; see tests/support/harness.h.
+    os.dup2(os.open(out, os.O_WRONLY | os.O_TRUNC), 2)
+    if fault == "count":
+        %(count)s
+        with open(os.environ["WEFT_FAULT_TRACE"], "wb") as f:
+            f.write(struct.pack("QQQ", 2, 7, 8))
+        sys.exit(0)
+    %(run)s
+    sys.stderr.write("fault: %%s hit call 1, from 0x1\n" %% fault)
     sys.exit(0)
-%(run)s
-sys.stderr.write("fault: %%s hit call 1, from 0x1\n" %% fault)
-sys.exit(0)
+%(serve)s
+for line in iter(sys.stdin.readline, ""):
+    child = os.fork()
+    if child == 0:
+        serve(*line.split())
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
 """
 
 
 def sweep(folder, *arguments, **parts):
-    script(folder / "tests/api/test_api_fake", PROGRAM % dict({"list": "", "count": "", "run": ""}, **parts))
+    script(folder / "tests/api/test_api_fake",
+           PROGRAM % dict({"list": "", "count": "", "run": "", "serve": ""}, **parts))
+    (folder / "CMakeCache.txt").write_text("")
     return run(TOOLS / "sweep-faults", folder, *arguments)
 
 
@@ -80,6 +91,8 @@ def test_sweep_faults(folder):
     check(rc != 0, "a sweep of a test that fails by itself fails", out)
     rc, out = sweep(folder, list="sys.exit(1)")
     check(rc != 0, "a sweep of a program that names no tests fails", out)
+    rc, out = sweep(folder, serve="sys.exit(0)")
+    check(rc != 0, "a sweep of a program that runs no tests fails", out)
     rc, out = sweep(folder, "fake:no_such_test")
     check(rc != 0, "a sweep of a test that is not there fails", out)
     rc, out = sweep(folder, "--seconds", "0.000001")
