@@ -98,8 +98,8 @@ class Task:
         return None
 
     def status(self):
-        if self.state & PARKED:
-            what = self.waits_for()
+        what = self.waits_for()
+        if self.state & PARKED or (self.kind == 2 and what):  # a job in the queue is not parked
             return "waits on %s" % what if what else "waits"
         worker = self.worker()
         if worker is not None:

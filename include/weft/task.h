@@ -129,7 +129,9 @@ typedef struct weft_spawn_options {
  *     int weft_spawn_blocking_with(options, fn, arg, ret_task);
  *
  * Arguments as weft_spawn(), of which what is about stacks, aborts and pinning counts for nothing.
- * Results as weft_spawn(), and -EAGAIN when there is no thread for it and none can be started.
+ * Results as weft_spawn(), and -EAGAIN when there is no thread for it and none can be started. With
+ * blocking_threads_max of them at work, or when the system has no more, jobs wait for one of them,
+ * in order: for ever, if all of these wait for jobs themselves.
  */
 #define weft_spawn_blocking(...) weft__spawn_blocking_at(NULL, __VA_ARGS__, WEFT_SITE)
 #define weft_spawn_blocking_with(...) weft__spawn_blocking_at(__VA_ARGS__, WEFT_SITE)

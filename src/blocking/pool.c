@@ -49,6 +49,9 @@ void weft__pool_init(struct weft__pool *p, struct weft__core *core, unsigned thr
 
 /* ---- running jobs ---- */
 
+/* What a job waits for in the queue, for dumps; nobody polls it. */
+static const weft_future_ops free_thread = {.name = "a thread of the blocking pool"};
+
 struct call {
     struct weft__task *job;
     void *value;
@@ -66,6 +69,7 @@ static void run(struct weft__pool *p, struct weft__task *job)
     struct weft__locals locals = {.bindings =
                                       weft__inherited_top(job->cold ? job->cold->inherited : NULL)};
     job->locals = &locals;
+    weft__aptr_store_relaxed(&job->waiting_for, NULL);
     c->current = job;
     if (weft__a64_load_acquire(&job->state) & WEFT__TASK_ABORT) {
         weft__task_complete_unstarted(job);
@@ -334,6 +338,7 @@ int weft__pool_submit(struct weft__pool *p, struct weft__task *job)
     /* Who lingers is there at once, sooner than any that are coming. */
     int rc = p->lingers == NULL && is_attended(p) ? 0 : send_for_thread(p, &word);
     if (rc == 0) {
+        weft__aptr_store_relaxed(&job->waiting_for, (void *)(uintptr_t)&free_thread);
         job->qnode.next = NULL;
         if (p->first)
             p->last->next = &job->qnode;

@@ -120,6 +120,8 @@ static void status_text(const struct dump *d, const struct weft__task *t, uint64
     if (state & WEFT__TASK_PARKED)
         (void)snprintf(buf, cap, "waits%s%s%s", age_text(d, t, age, sizeof age), ops ? " on " : "",
                        ops ? (ops->name ? ops->name : "a future") : "");
+    else if (t->kind == WEFT__TASK_BLOCKING && ops != NULL) /* in the queue, not parked */
+        (void)snprintf(buf, cap, "waits on %s", ops->name ? ops->name : "a future");
     else if (worker >= 0)
         (void)snprintf(buf, cap, "runs on worker %d", worker);
     else

@@ -702,6 +702,45 @@ static void reports_show_the_chain(struct test_env *env)
     test_log_clear();
 }
 
+/* ---- jobs ---- */
+
+static void *keep_the_thread(void *arg)
+{
+    struct blocks *b = arg;
+    atomic_store(&b->has_begun, true);
+    while (!atomic_load(&b->may_end))
+        usleep(1000);
+    return arg;
+}
+
+static void a_job_that_finds_no_thread_waits_for_one(struct test_env *env)
+{
+    (void)env;
+    struct blocks b[2] = {{false, false}, {false, true}};
+    weft_config c;
+    weft_runtime *rt;
+    weft_task *job[2];
+    weft_config_init(&c);
+    c.blocking_threads_max = 1;
+    CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+    weft_handle *h = weft_runtime_handle(rt);
+    const weft_spawn_options o = {.runtime = h};
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(weft_spawn_blocking_with(&o, keep_the_thread, &b[i], &job[i]), 0);
+    CHECK_SOON(atomic_load(&b[0].has_begun));
+    char *text = test_dump(h);
+    EXPECT(line_says(entry_of(text, weft_task_id(job[0])), "(blocking job) runs, spawned at"));
+    EXPECT(line_says(entry_of(text, weft_task_id(job[1])),
+                     "waits on a thread of the blocking pool, spawned at"));
+    free(text);
+    CHECK(!atomic_load(&b[1].has_begun));
+    atomic_store(&b[0].may_end, true);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(test_join_kind_polling(job[i]), WEFT_OUTCOME_VALUE);
+    weft_handle_unref(h);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+}
+
 /* ---- on a signal ---- */
 
 static size_t size_of(int fd)
@@ -833,6 +872,7 @@ TEST_MAIN(IN_TASK(dm_01_every_live_task_once_with_its_chain),
           IN_TASK(dm_04_repeated_dumps_beside_a_busy_timer),
           ON_MAIN_ON(dm_05_a_stuck_worker_does_not_hold_a_dump, TEST_MT4),
           IN_TASK_ON(a_descriptor_that_is_none_gets_nothing_and_nor_does_the_log, TEST_MT1),
+          PLAIN(a_job_that_finds_no_thread_waits_for_one),
           PLAIN(a_local_task_that_runs_shows_its_chain_to_other_threads),
           ON_MAIN_ON(dumps_while_threads_take_turns_at_driving, TEST_CT),
           ON_MAIN_ON(a_program_that_uses_the_signal_keeps_it, TEST_MT4),
