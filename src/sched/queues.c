@@ -14,11 +14,9 @@ void weft__worker_overflow(struct weft__worker *w, struct weft__task *task)
     struct weft__task *half[WEFT__RUNQ_CAP / 2 + 1];
     unsigned n = weft__runq_take_half(&w->runq, half, WEFT__RUNQ_CAP / 2);
     half[n++] = task;
-    for (unsigned i = 0; i + 1 < n; i++)
-        half[i]->qnode.next = &half[i + 1]->qnode;
     weft__count_up(&w->overflows);
     /* coverage: an assertion around a call with an effect */
-    if (!weft__inject_push_chain(&w->sched->inject, &half[0]->qnode, &half[n - 1]->qnode, n))
+    if (!weft__inject_push_many(&w->sched->inject, half, n))
         WEFT_ASSERT(!"the global queue is closed while tasks live");
     weft__sched_wake_one(w->sched);
 }
@@ -100,7 +98,7 @@ static WEFT__NOINLINE void enqueue_outside(struct weft__sched *s, struct weft__t
         weft__a32_store_relaxed(&s->is_woken_outside, 1);
     if (route == 0 || !queue_routed(s, task, route, NULL)) {
         /* coverage: an assertion around a call with an effect */
-        if (!weft__inject_push(&s->inject, &task->qnode))
+        if (!weft__inject_push(&s->inject, task))
             WEFT_ASSERT(!"the global queue is closed while tasks live");
         weft__sched_wake_one(s);
     }
@@ -185,22 +183,25 @@ void weft__sched_start(struct weft__core *core, struct weft__task *task)
 
 struct weft__task *weft__worker_take_global(struct weft__worker *w)
 {
-    struct weft__qnode *batch[GLOBAL_BATCH];
     struct weft__sched *s = w->sched;
     size_t len = weft__inject_len(&s->inject);
     if (len == 0)
         return NULL;
-    size_t room = WEFT__RUNQ_CAP - weft__runq_len(&w->runq);
+    size_t max = (WEFT__RUNQ_CAP - weft__runq_len(&w->runq)) / 2 + 1;
     size_t share = len / s->worker_count + 1;
-    size_t max = share < GLOBAL_BATCH ? share : GLOBAL_BATCH;
-    if (max > room / 2 + 1)
-        max = room / 2 + 1;
-    size_t n = weft__inject_pop_many(&s->inject, batch, max);
+    size_t want = share < GLOBAL_BATCH ? share : GLOBAL_BATCH;
+    struct weft__task *first, *next;
+    size_t n = weft__inject_pop_many(&s->inject, want < max ? want : max, max, &first);
     if (n == 0)
         return NULL;
-    for (size_t i = 1; i < n; i++)
-        weft__worker_push(w, WEFT__CONTAINER_OF(batch[i], struct weft__task, qnode));
-    return WEFT__CONTAINER_OF(batch[0], struct weft__task, qnode);
+    next = n > 1 ? weft__inject_next(first) : NULL;
+    while (--n > 0) {
+        struct weft__task *t = next;
+        if (n > 1)
+            next = weft__inject_next(t); /* before another worker takes it, and queues it anew */
+        weft__worker_push(w, t);
+    }
+    return first;
 }
 
 void weft__worker_spill_all(struct weft__worker *w)
@@ -208,7 +209,7 @@ void weft__worker_spill_all(struct weft__worker *w)
     struct weft__task *t = weft__worker_take_slot(w);
     do {
         /* coverage: an assertion around a call with an effect */
-        if (t && !weft__inject_push(&w->sched->inject, &t->qnode))
+        if (t && !weft__inject_push(&w->sched->inject, t))
             WEFT_ASSERT(!"the global queue is closed while tasks live");
     } while ((t = weft__runq_pop(&w->runq)) != NULL);
 }

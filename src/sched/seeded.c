@@ -36,10 +36,8 @@ struct weft__task *weft__seeded_pick(struct weft__worker *w)
     /* What the ring has no room for is as likely, one after the other: tasks that are always ready
      * would keep it out of the ring. */
     uint64_t n = weft__random_next(&w->rng) % (len + outside);
-    if (n >= len) {
-        struct weft__qnode *node = weft__inject_pop(&w->sched->inject); /* nobody else takes */
-        return WEFT__CONTAINER_OF(node, struct weft__task, qnode);
-    }
+    if (n >= len)
+        return weft__inject_pop(&w->sched->inject); /* nobody else takes */
     weft__runq_bring_forward(&w->runq, (uint32_t)n);
     return weft__runq_pop(&w->runq);
 }

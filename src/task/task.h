@@ -203,7 +203,8 @@ struct weft__task {
     union {
         void *value;
         weft_panic_info *panic;
-    } result; /* by the task before DONE, by the joiner after */
+    } result; /* by the task before DONE, by the joiner after; links, see sched/inject.c, while it
+               * is in the injection queue */
     /* a weft_waker, under JOINED; or an end hook, see weft__end_hook_of(). Atomic because it is
      * read before it is won. */
     weft__aptr join_waker;

@@ -353,7 +353,7 @@ static void enqueue_without_hold(void)
     struct weft__local *l = set;
     if (!weft__task_set_notified_release(task[0], WEFT__TASK_REF))
         return;
-    MODEL_CHECK(weft__inject_push(&l->sched.inject, &task[0]->qnode));
+    MODEL_CHECK(weft__inject_push(&l->sched.inject, task[0]));
     ring(l);
 }
 

@@ -7,6 +7,7 @@
 #include "model.h"
 
 #include "sched/inject.h"
+#include "sched/queues.h"
 #include "sched/runq.h"
 #include "task/task.h"
 
@@ -283,7 +284,7 @@ static void inject_init(void)
 }
 static void inject_push(int i)
 {
-    if (!weft__inject_push(&inject, &tasks[i].qnode)) {
+    if (!weft__inject_push(&inject, &tasks[i])) {
         refused++;
         seen[i]++;
     }
@@ -297,25 +298,26 @@ static void inject_1_and_2(void)
     inject_push(1);
     inject_push(2);
 }
-static void inject_see(struct weft__qnode *n)
-{
-    see(WEFT__CONTAINER_OF(n, struct weft__task, qnode));
-}
 static void inject_pop_all(void)
 {
-    struct weft__qnode *n[2];
+    struct weft__task *t;
     size_t count;
-    while ((count = weft__inject_pop_many(&inject, n, 2)) > 0)
-        for (size_t i = 0; i < count; i++)
-            inject_see(n[i]);
+    while ((count = weft__inject_pop_many(&inject, 2, 2, &t)) > 0)
+        for (;;) {
+            struct weft__task *next = --count > 0 ? weft__inject_next(t) : NULL;
+            see(t);
+            if (next == NULL)
+                break;
+            t = next;
+        }
 }
 
 static void three_came_through(void)
 {
-    struct weft__qnode *n;
+    struct weft__task *t;
     weft__inject_check(&inject);
-    while ((n = weft__inject_pop(&inject)) != NULL)
-        inject_see(n);
+    while ((t = weft__inject_pop(&inject)) != NULL)
+        see(t);
     for (int i = 0; i < 3; i++)
         MODEL_CHECK(seen[i] == 1);
 }
@@ -327,6 +329,97 @@ static void pushes_against_pops(void **state)
                                    .init = inject_init,
                                    .thread = {inject_0, inject_1_and_2, inject_pop_all},
                                    .check = three_came_through};
+    model_passes(&m);
+}
+
+/* Two full bunches and a part of one, of which one popper counts off, and another takes all. */
+static void inject_five(void)
+{
+    struct weft__task *five[] = {&tasks[0], &tasks[1], &tasks[2], &tasks[3], &tasks[4]};
+    for (int i = 0; i < 5; i++)
+        five[i]->qnode.next = &tasks[7].qnode; /* as of one queued before */
+    MODEL_CHECK(weft__inject_push_many(&inject, five, 5));
+}
+static void inject_pop_one(void)
+{
+    for (int i = 0; i < 2; i++) {
+        struct weft__task *t = weft__inject_pop(&inject);
+        if (t != NULL) {
+            t->result.value = t; /* it has run, and is queued anew */
+            see(t);
+            seen[t - tasks] = 0;
+            MODEL_CHECK(weft__inject_push(&inject, t));
+        }
+    }
+}
+static void five_came_through(void)
+{
+    inject_pop_all();
+    for (int i = 0; i < 5; i++)
+        MODEL_CHECK(seen[i] == 1);
+}
+
+static void bunches_against_pops(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "inject: bunches against two poppers",
+                                   .init = inject_init,
+                                   .thread = {inject_five, inject_pop_one, inject_pop_all},
+                                   .check = five_came_through};
+    model_passes(&m);
+}
+
+/* A worker takes three; a thief has one of them and queues it anew before it has gone on to the
+ * next. */
+static struct weft__sched sched;
+static struct weft__worker worker;
+static void take_global_init(void)
+{
+    runq_init();
+    memset(&sched, 0, sizeof sched);
+    memset(&worker, 0, sizeof worker);
+    sched.worker_count = 1;
+    worker.sched = &sched;
+    weft__inject_init(&sched.inject);
+    weft__runq_init(&worker.runq);
+    model_name(&worker, sizeof worker, "worker");
+    for (int i = 0; i < 4; i++)
+        MODEL_CHECK(weft__inject_push(&sched.inject, &tasks[i]));
+}
+static void take_global(void)
+{
+    struct weft__task *t = weft__worker_take_global(&worker);
+    while (t != NULL) {
+        see(t);
+        t = weft__runq_pop(&worker.runq);
+    }
+}
+static void steal_and_queue_anew(void)
+{
+    struct weft__task *t;
+    if (weft__runq_steal_half(&worker.runq, &thief_queue[0], &t) > 0) {
+        MODEL_CHECK(weft__inject_push(&sched.inject, t));
+        MODEL_CHECK(weft__inject_push(&sched.inject, &tasks[4]));
+        while ((t = weft__runq_pop(&thief_queue[0])) != NULL)
+            see(t);
+    }
+}
+static void four_or_five_came_through(void)
+{
+    struct weft__task *t;
+    while ((t = weft__inject_pop(&sched.inject)) != NULL)
+        see(t);
+    for (int i = 0; i < 4; i++)
+        MODEL_CHECK(seen[i] == 1);
+}
+
+static void a_batch_against_a_thief(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "inject: a batch, of which one is queued anew",
+                                   .init = take_global_init,
+                                   .thread = {take_global, steal_and_queue_anew},
+                                   .check = four_or_five_came_through};
     model_passes(&m);
 }
 
@@ -372,6 +465,8 @@ int main(void)
         cmocka_unit_test(a_pop_without_exchange_is_found),
         cmocka_unit_test(a_thief_that_reads_late_is_found),
         cmocka_unit_test(pushes_against_pops),
+        cmocka_unit_test(bunches_against_pops),
+        cmocka_unit_test(a_batch_against_a_thief),
         cmocka_unit_test(close_against_pushes),
     };
     return cmocka_run_group_tests_name("model queues", tests, NULL, NULL);

@@ -66,7 +66,7 @@ static void enqueue_in_wrong_order(void)
     MODEL_CHECK(weft__sched_admit(&sched.core));
     expected++;
     weft__sched_wake_one(&sched);
-    MODEL_CHECK(weft__inject_push(&sched.inject, &tasks[0].qnode));
+    MODEL_CHECK(weft__inject_push(&sched.inject, &tasks[0]));
     wait_and_stop();
 }
 
