@@ -1,11 +1,8 @@
 /*
- *   weft-bench                        all rows with 1 and with 2 workers, as a table, below a
- *                                     minute
+ *   weft-bench                        all rows with 1 and with 2 workers: below a minute
  *   weft-bench <row> <threads> <n>    one row: n operations; threads: workers, or ct
- *                                     (current_thread)
  *   weft-bench --scale                what an operation costs with 10 tasks and with a million, on
- * one
- *                                     core and on all; needs some 6 GB
+ *                                     one core and on all; needs some 6 GB
  *   weft-bench --list                 the rows; tools/check-instructions counts those marked *
  *
  * A line is `row weft threads n median min max key=value...`, in nanoseconds for one operation.
