@@ -87,6 +87,13 @@ def test_sweep_faults(folder):
     check(rc == 0 and "absorbed" in out, "a sweep that absorbs its faults passes", out)
     rc, out = sweep(folder, run="os.abort()")
     check(rc != 0, "a sweep with a crash fails", out)
+    hang = 'sys.stderr.write("fault: %s hit call 1, from 0x1\\nthe test hangs; ' \
+           '%s\\n" %% (fault, "%s")); os.abort()'
+    no_stack = "log: task 1 is cancelled: no memory for its stack (1 so far)"
+    rc, out = sweep(folder, "--calls", "alloc", run=hang % ("%s", "%s", no_stack))
+    check(rc == 0 and "known" in out, "a test that waits for a task without a stack passes", out)
+    rc, out = sweep(folder, "--calls", "alloc", run=hang % ("%s", "%s", "no more"))
+    check(rc != 0 and "hang" in out, "a sweep with a hang fails", out)
     rc, out = sweep(folder, count="sys.exit(1)")
     check(rc != 0, "a sweep of a test that fails by itself fails", out)
     rc, out = sweep(folder, list="sys.exit(1)")
