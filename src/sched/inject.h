@@ -61,9 +61,9 @@ bool weft__inject_push_many(struct weft__inject *q, struct weft__task *const *ta
 /* Any thread. The oldest task, or NULL when empty; then the lock is not taken. Closed or not. */
 struct weft__task *weft__inject_pop(struct weft__inject *q);
 
-/* Any thread. About `want` tasks, the oldest first: the rest of a bunch as well unless that is many
- * more, and at most max. Returns how many; *ret_first leads to the others by qnode.next, which is
- * valid but for the last. */
+/* Any thread. About `want` tasks, the oldest first: exactly so many, if there are, where that is
+ * less than a quarter of a bunch; else the rest of a bunch as well, and at most max. Returns how
+ * many; *ret_first leads to the others by qnode.next, which is valid but for the last. */
 size_t weft__inject_pop_many(struct weft__inject *q, size_t want, size_t max,
                              struct weft__task **ret_first);
 

@@ -3,8 +3,8 @@
 #include "sched/ahead.h"
 #include "task/spawn.h"
 
-/* The global queue is taken in batches of at most this, so that what overflowed is served at the
- * pace of the local queue. */
+/* The global queue is taken in batches of this, and less than a bunch more, so that what overflowed
+ * is served at the pace of the local queue. */
 #define GLOBAL_BATCH 64
 
 void weft__worker_overflow(struct weft__worker *w, struct weft__task *task)

@@ -121,7 +121,7 @@ static void pop_many_takes_at_most_what_there_is_room_for(void **state)
     expect_many(8, 8, 4, 2);
 }
 
-static void a_bunch_is_taken_whole_where_that_is_not_far_more_than_wanted(void **state)
+static void a_bunch_is_taken_whole_where_not_few_are_wanted(void **state)
 {
     (void)state;
     assert_true(push_many(0, 3 * WEFT__BUNCH));
@@ -131,6 +131,20 @@ static void a_bunch_is_taken_whole_where_that_is_not_far_more_than_wanted(void *
     expect_many(3, 4, 2 * WEFT__BUNCH - 2, 2 + 1); /* what is left of one, and of the next */
     expect_many(WEFT__BUNCH, 4 * WEFT__BUNCH, 2 * WEFT__BUNCH + 1, WEFT__BUNCH - 1);
     assert_true(weft__inject_is_empty_seq_cst(&queue));
+}
+
+/* Else one worker would take a burst from outside away from those that were woken for it. */
+static void of_a_short_queue_no_more_is_taken_than_wanted(void **state)
+{
+    (void)state;
+    assert_true(push_many(0, 7));
+    for (size_t i = 0; i < 3; i++)
+        expect_many(1, WEFT__BUNCH, i, 1);
+    expect_many(3, WEFT__BUNCH, 3, 3);
+    expect_many(2, WEFT__BUNCH, 6, 1);
+    assert_true(push_many(0, WEFT__BUNCH));
+    expect_many(WEFT__BUNCH / 4 - 1, WEFT__BUNCH, 0, WEFT__BUNCH / 4 - 1);
+    expect_many(WEFT__BUNCH / 4, WEFT__BUNCH, WEFT__BUNCH / 4 - 1, 3 * WEFT__BUNCH / 4 + 1);
 }
 
 /* Pushes and pops of all sizes, against a plain count of what went in and came out. */
@@ -302,8 +316,8 @@ int main(void)
         cmocka_unit_test_setup(tasks_come_out_in_the_order_they_went_in, init_queue),
         cmocka_unit_test_setup(many_and_single_ones_keep_one_order, init_queue),
         cmocka_unit_test_setup(pop_many_takes_at_most_what_there_is_room_for, init_queue),
-        cmocka_unit_test_setup(a_bunch_is_taken_whole_where_that_is_not_far_more_than_wanted,
-                               init_queue),
+        cmocka_unit_test_setup(a_bunch_is_taken_whole_where_not_few_are_wanted, init_queue),
+        cmocka_unit_test_setup(of_a_short_queue_no_more_is_taken_than_wanted, init_queue),
         cmocka_unit_test_setup(bunches_of_all_sizes_keep_one_order, init_queue),
         cmocka_unit_test_setup(closed_queue_refuses_pushes_and_drains, init_queue),
         cmocka_unit_test(every_task_is_popped_once),
