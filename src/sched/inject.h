@@ -5,9 +5,10 @@
  * memory. The length is readable without the lock: workers look at it between tasks, and an idle
  * one decides by it whether it may sleep.
  *
- * Tasks lie in it in bunches, of which the ends are known: a bunch is taken off in one step, and
- * its links, each in a line that another core wrote last, are followed without the lock. With
- * sixteen workers it took longer to walk along the list under the lock than to run what was on it.
+ * Tasks lie in it in bunches, of which the ends are known: one that is taken whole is taken off in
+ * one step, and its links, each in a line that another core wrote last, are followed without the
+ * lock. With sixteen workers it took longer to walk along the list under the lock than to run what
+ * was on it.
  */
 #ifndef WEFT_SCHED_INJECT_H
 #define WEFT_SCHED_INJECT_H
