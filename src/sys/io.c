@@ -239,7 +239,8 @@ int weft__sys_getaddrinfo(const char *host, const struct addrinfo *hints,
 int weft__sys_interface_index(const char *name, uint32_t *ret)
 {
     struct ifreq request = {.ifr_ifindex = 0};
-    if (strlen(name) >= sizeof(request.ifr_name))
+    /* The kernel takes "lo:1" for an alias of lo's, and leaves out what comes after the colon. */
+    if (strlen(name) >= sizeof(request.ifr_name) || strchr(name, ':') != NULL)
         return -ENODEV;
     strcpy(request.ifr_name, name);
     int fd = RETRY(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));

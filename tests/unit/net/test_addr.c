@@ -109,6 +109,9 @@ static void bad_addresses_are_refused_and_nothing_is_written(void **state)
     assert_int_equal(weft_addr_parse("[fe80::1%0]:1", &a), -ENODEV);
     assert_int_equal(weft_addr_parse("[fe80::1%4294967296]:1", &a), -ENODEV);
     assert_int_equal(weft_addr_parse("[fe80::1%12345678901234567890]:1", &a), -ENODEV);
+    /* No interface has a colon in its name; the kernel leaves out what comes after one. */
+    assert_int_equal(weft_addr_parse("[fe80::1%lo:]:1", &a), -ENODEV);
+    assert_int_equal(weft_addr_parse("[fe80::1%lo:80]:1", &a), -ENODEV);
 }
 
 static void a_host_of_any_length_is_taken_or_refused_whole(void **state)
