@@ -71,15 +71,25 @@ static const weft_tcp_listen_options *or_defaults(const weft_tcp_listen_options 
     return o != NULL ? o : &defaults;
 }
 
+/* Before anything is looked up, or bound: once, not for each address of a name. */
+static int begin(const char *call, const void *caller)
+{
+    struct weft__driver *driver;
+    return weft__source_driver(call, caller, &driver);
+}
+
 static int listen_text(const weft_tcp_listen_options *options, const char *addr, const char *call,
                        const void *caller, weft_tcp_listener **ret)
 {
     if (ret == NULL || or_defaults(options)->backlog < 0)
         return weft__misuse(call, -EINVAL, "a negative backlog, or no place for the result",
                             caller);
+    int rc = begin(call, caller);
+    if (rc < 0)
+        return rc;
     weft_addr addrs[WEFT__LOOKUP_MAX];
     int count = weft__lookup(call, caller, addr, addrs, WEFT__LOOKUP_MAX);
-    int rc = count;
+    rc = count;
     for (int i = 0; i < count; i++) {
         rc = listen_one(or_defaults(options), &addrs[i], call, caller, ret);
         if (rc == 0)
@@ -106,6 +116,9 @@ int weft_tcp_listen_addr(const weft_tcp_listen_options *options, const weft_addr
         return weft__misuse("weft_tcp_listen_addr", -EINVAL,
                             "no address, a negative backlog, or no place for the result",
                             WEFT__CALLER);
+    int rc = begin("weft_tcp_listen_addr", WEFT__CALLER);
+    if (rc < 0)
+        return rc;
     return listen_one(or_defaults(options), addr, "weft_tcp_listen_addr", WEFT__CALLER,
                       ret_listener);
 }

@@ -169,6 +169,46 @@ static void who_cannot_wait_asks_nobody(struct test_env *env)
     EXPECT_EQ(strcmp(resolver.host, ""), 0);
 }
 
+static void *listen_without_io(void *arg)
+{
+    weft_tcp_listener *l;
+    weft_tcp *conn;
+    const struct sockaddr_in *taken = arg;
+    weft_addr addr;
+    CHECK_EQ(weft_addr_from_sockaddr(arg, sizeof(*taken), &addr), 0);
+    resolver.error = resolver.foreign = 0;
+    resolver.count = 3;
+    EXPECT_EQ(weft_tcp_connect("a.name:80", &conn), -EPERM);
+    EXPECT_LOGGED("weft_tcp_connect: I/O is switched off");
+    EXPECT_EQ(weft_tcp_listen("a.name:0", &l), -EPERM);
+    EXPECT_LOGGED("weft_tcp_listen: I/O is switched off");
+    EXPECT_EQ(strcmp(resolver.host, ""), 0);
+    EXPECT_EQ(weft_tcp_listen_addr(NULL, &addr, &l), -EPERM);
+    EXPECT_LOGGED("weft_tcp_listen_addr: I/O is switched off");
+    return NULL;
+}
+
+/* That is said once, of all addresses, and before one is looked up or taken. */
+static void without_io_nobody_is_asked(struct test_env *env)
+{
+    weft_config c;
+    weft_runtime *rt;
+    struct sockaddr_in taken = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(taken);
+    (void)env;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK_EQ(bind(fd, (struct sockaddr *)&taken, sizeof(taken)), 0);
+    CHECK_EQ(listen(fd, 1), 0);
+    CHECK_EQ(getsockname(fd, (struct sockaddr *)&taken, &len), 0);
+    resolver.host[0] = '\0';
+    test_config(&c, TEST_MT1);
+    c.enable_io = false;
+    CHECK_EQ(weft_runtime_create(&c, &rt), 0);
+    test_block_on(rt, listen_without_io, &taken);
+    CHECK_EQ(weft_runtime_destroy(rt), 0);
+    close(fd);
+}
+
 static void addresses_of_a_name(struct test_env *env)
 {
     weft_addr a[ANSWERS];
@@ -309,6 +349,7 @@ static void without_a_thread_there_is_no_memory(struct test_env *env)
 
 TEST_MAIN(IN_TASK(errors_of_the_resolver),
           IN_TASK(a_resolver_short_of_descriptors_says_nothing_of_the_name),
-          IN_TASK(who_cannot_wait_asks_nobody), IN_TASK(addresses_of_a_name),
+          IN_TASK(who_cannot_wait_asks_nobody), PLAIN(without_io_nobody_is_asked),
+          IN_TASK(addresses_of_a_name),
           IN_TASK(what_is_forbidden_of_one_address_is_tried_with_the_next),
           IN_TASK(a_connect_that_times_out_says_so), IN_TASK(without_a_thread_there_is_no_memory))
