@@ -28,6 +28,8 @@
  *             -EBADF      the stream was closed during the call, or before it, see above
  *             -EPERM      nothing here can wait, see weft_await()
  *             -EINVAL     a NULL stream, or NULL bytes with a length
+ *   Counts:   *ret_len of the loops and buffers is up to date throughout: a cleanup sees how far a
+ *             call came that a panic of the stream, or an abort that unwinds, has ended.
  *   Budget:   each call on a connection or descriptor costs some, see weft_consume_budget(). Of a
  *             stream of your own each read and write that is made by a loop, a reader or a writer
  *             object or a copy does, so that one that never waits lets others have their turn, and

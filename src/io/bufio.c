@@ -107,16 +107,15 @@ ssize_t weft_bufreader_read(weft_bufreader *r, void *buf, size_t len)
 
 int weft_bufreader_read_exact(weft_bufreader *r, void *buf, size_t len, size_t *ret_len)
 {
-    size_t done = 0;
+    size_t unwanted;
+    size_t *done = weft__stream_count(ret_len, &unwanted);
     ssize_t n = 1;
     if (r == NULL || (buf == NULL && len > 0)) {
         n = REPORT_NULL("weft_bufreader_read_exact");
     } else {
-        while (done < len && (n = weft_bufreader_read(r, (char *)buf + done, len - done)) > 0)
-            done += (size_t)n;
+        while (*done < len && (n = weft_bufreader_read(r, (char *)buf + *done, len - *done)) > 0)
+            *done += (size_t)n;
     }
-    if (ret_len != NULL)
-        *ret_len = done;
     return n > 0 ? 0 : n == 0 ? -ENODATA : (int)n;
 }
 
@@ -279,26 +278,26 @@ static int drain(weft_bufwriter *w)
 
 int weft_bufwriter_write(weft_bufwriter *w, const void *buf, size_t len, size_t *ret_len)
 {
-    size_t done = 0;
+    size_t unwanted;
+    size_t *done = weft__stream_count(ret_len, &unwanted);
     int rc = 0;
     if (w == NULL || (buf == NULL && len > 0))
         rc = REPORT_NULL("weft_bufwriter_write");
-    while (rc == 0 && done < len) {
-        size_t left = len - done;
+    while (rc == 0 && *done < len) {
+        const char *from = (const char *)buf + *done;
+        size_t left = len - *done;
         size_t n = w->capacity - w->tail;
         if (w->head == w->tail && left >= w->capacity) {
-            rc = weft__target_write_all(&w->stream, (const char *)buf + done, left, &n);
+            rc = weft__target_write_all(&w->stream, from, left, done);
         } else if (n == 0) {
             rc = drain(w);
         } else {
             n = n < left ? n : left;
-            memcpy(w->data + w->tail, (const char *)buf + done, n);
+            memcpy(w->data + w->tail, from, n);
             w->tail += n;
+            *done += n;
         }
-        done += n;
     }
-    if (ret_len != NULL)
-        *ret_len = done;
     return rc;
 }
 

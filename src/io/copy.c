@@ -99,7 +99,7 @@ static int copy_all(struct copy *c)
             continue; /* readiness was a hint. Cleared now, it is waited for without the buffer */
         if (n <= 0)
             return (int)n;
-        size_t written;
+        size_t written = 0;
         rc = weft__target_write_all(&c->to, c->buffer, (size_t)n, &written);
         c->bytes += written;
         c->is_dirty = true;

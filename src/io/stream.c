@@ -235,17 +235,16 @@ ssize_t weft__target_read_ready(const struct weft__stream_target *t, void *buf, 
 
 int weft_read_exact(weft_stream *s, void *buf, size_t len, size_t *ret_len)
 {
-    size_t done = 0;
+    size_t unwanted;
+    size_t *done = weft__stream_count(ret_len, &unwanted);
     ssize_t n = 1;
     if (args_are_bad(s, buf, len)) {
         n = REPORT_BAD_ARGS("weft_read_exact");
     } else {
         struct weft__stream_target t = weft__stream_resolve(s);
-        while (done < len && (n = weft__target_read(&t, (char *)buf + done, len - done)) > 0)
-            done += (size_t)n;
+        while (*done < len && (n = weft__target_read(&t, (char *)buf + *done, len - *done)) > 0)
+            *done += (size_t)n;
     }
-    if (ret_len != NULL)
-        *ret_len = done;
     return n > 0 ? 0 : n == 0 ? -ENODATA : (int)n;
 }
 
@@ -306,30 +305,28 @@ int weft_read_to_end(weft_stream *s, size_t max, char **buf, size_t *len, size_t
     return (int)n;
 }
 
-int weft__target_write_all(const struct weft__stream_target *t, const void *buf, size_t len,
-                           size_t *ret_len)
+int weft__target_write_all(const struct weft__stream_target *t, const void *buf, size_t bytes,
+                           size_t *len)
 {
-    size_t done = 0;
-    ssize_t n = 1;
-    while (done < len && (n = weft__target_write(t, (const char *)buf + done, len - done)) > 0)
-        done += (size_t)n;
-    *ret_len = done;
-    return n > 0 ? 0 : n == 0 ? -EIO : (int)n;
+    while (bytes > 0) {
+        ssize_t n = weft__target_write(t, buf, bytes);
+        if (n <= 0)
+            return n == 0 ? -EIO : (int)n;
+        buf = (const char *)buf + n;
+        bytes -= (size_t)n;
+        *len += (size_t)n;
+    }
+    return 0;
 }
 
 int weft_write_all(weft_stream *s, const void *buf, size_t len, size_t *ret_len)
 {
-    size_t done = 0;
-    int rc;
-    if (args_are_bad(s, buf, len)) {
-        rc = REPORT_BAD_ARGS("weft_write_all");
-    } else {
-        struct weft__stream_target t = weft__stream_resolve(s);
-        rc = weft__target_write_all(&t, buf, len, &done);
-    }
-    if (ret_len != NULL)
-        *ret_len = done;
-    return rc;
+    size_t unwanted;
+    size_t *done = weft__stream_count(ret_len, &unwanted);
+    if (args_are_bad(s, buf, len))
+        return REPORT_BAD_ARGS("weft_write_all");
+    struct weft__stream_target t = weft__stream_resolve(s);
+    return weft__target_write_all(&t, buf, len, done);
 }
 
 /* Advances past n bytes. Returns how many buffers are used up. */
@@ -352,7 +349,8 @@ static int advance(struct iovec *iov, int count, size_t n)
 
 int weft_writev_all(weft_stream *s, struct iovec *iov, int count, size_t *ret_len)
 {
-    size_t done = 0;
+    size_t unwanted;
+    size_t *done = weft__stream_count(ret_len, &unwanted);
     ssize_t n = 1;
     if (vector_is_bad(s, iov, count)) {
         n = REPORT_BAD_ARGS("weft_writev_all");
@@ -360,11 +358,9 @@ int weft_writev_all(weft_stream *s, struct iovec *iov, int count, size_t *ret_le
         struct weft__stream_target t = weft__stream_resolve(s);
         int i = advance(iov, count, 0); /* past empty ones */
         while (i < count && (n = weft__target_writev(&t, iov + i, count - i)) > 0) {
-            done += (size_t)n;
+            *done += (size_t)n;
             i += advance(iov + i, count - i, (size_t)n);
         }
     }
-    if (ret_len != NULL)
-        *ret_len = done;
     return n > 0 ? 0 : n == 0 ? -EIO : (int)n;
 }

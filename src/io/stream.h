@@ -14,6 +14,15 @@
 
 #include <weft/stream.h>
 
+/* Where a call counts what it has moved, from 0: in *ret_len, if the caller wants to know, so that
+ * his cleanups do when a stream panics in the middle, or an abort unwinds it. */
+static inline size_t *weft__stream_count(size_t *ret_len, size_t *otherwise)
+{
+    size_t *len = ret_len != NULL ? ret_len : otherwise;
+    *len = 0;
+    return len;
+}
+
 struct weft__stream_target {
     weft_stream *stream;                /* a user's, or the one of closed handles; else NULL, */
     const struct weft__source_ops *ops; /* ... and these are a source's, namely of */
@@ -28,8 +37,9 @@ ssize_t weft__target_read(const struct weft__stream_target *t, void *buf, size_t
 ssize_t weft__target_write(const struct weft__stream_target *t, const void *buf, size_t len);
 ssize_t weft__target_writev(const struct weft__stream_target *t, const struct iovec *iov,
                             int count);
-int weft__target_write_all(const struct weft__stream_target *t, const void *buf, size_t len,
-                           size_t *ret_len);
+/* Adds what is written to *len, at once. */
+int weft__target_write_all(const struct weft__stream_target *t, const void *buf, size_t bytes,
+                           size_t *len);
 int weft__target_flush(const struct weft__stream_target *t);
 int weft__target_shutdown(const struct weft__stream_target *t);
 

@@ -560,6 +560,73 @@ static void what_has_been_written_is_not_written_again(struct test_env *env)
     }
 }
 
+/* What each call has moved before its stream does not come back, as a cleanup sees it. */
+struct moving {
+    struct halting sink;
+    weft_bufreader *r;
+    weft_bufwriter *w;
+    int call;
+    size_t moved;
+};
+
+static ssize_t halting_read(weft_stream *s, void *buf, size_t len)
+{
+    memset(buf, 'h', len);
+    return halting_write(s, buf, len);
+}
+
+static const weft_stream_ops halting_both_ops = {.read = halting_read, .write = halting_write};
+
+static void expect_two_moved(void *arg)
+{
+    struct moving *m = arg;
+    EXPECT_EQ(m->sink.count, 2);
+    EXPECT_EQ(m->moved, 2);
+    weft_bufreader_destroy(m->r);
+    weft_bufwriter_destroy(m->w);
+}
+
+static void *move_with_a_cleanup(void *arg)
+{
+    struct moving *m = arg;
+    weft_stream *s = &m->sink.stream;
+    char buf[6] = "abcde";
+    struct iovec iov[2] = {{buf, 3}, {buf + 3, 3}};
+    CHECK_EQ(weft_bufreader_create(s, 2, &m->r), 0);
+    CHECK_EQ(weft_bufwriter_create(s, 2, &m->w), 0);
+    WEFT_DEFER(expect_two_moved, m);
+    switch (m->call) {
+    case 0:
+        return (void *)(intptr_t)weft_read_exact(s, buf, sizeof(buf), &m->moved);
+    case 1:
+        return (void *)(intptr_t)weft_write_all(s, buf, sizeof(buf), &m->moved);
+    case 2:
+        return (void *)(intptr_t)weft_writev_all(s, iov, 2, &m->moved);
+    case 3:
+        return (void *)(intptr_t)weft_bufreader_read_exact(m->r, buf, sizeof(buf), &m->moved);
+    default:
+        return (void *)(intptr_t)weft_bufwriter_write(m->w, buf, sizeof(buf), &m->moved);
+    }
+}
+
+static void a_cleanup_sees_how_much_was_moved(struct test_env *env)
+{
+    const weft_spawn_options unwind = {.on_abort = WEFT_ON_ABORT_UNWIND};
+    (void)env;
+    for (int i = 0; i < 10; i++) {
+        bool panics = i >= 5;
+        struct moving m = {
+            .sink = {.stream = {&halting_both_ops}, .panics = panics}, .call = i % 5, .moved = 99};
+        weft_task *t;
+        CHECK_EQ(weft_spawn_with(&unwind, move_with_a_cleanup, &m, &t), 0);
+        if (!panics) {
+            CHECK_SOON(atomic_load(&m.sink.waits));
+            CHECK_EQ(weft_abort(t), 0);
+        }
+        CHECK_EQ(test_join_kind(t), panics ? WEFT_OUTCOME_PANICKED : WEFT_OUTCOME_CANCELLED);
+    }
+}
+
 TEST_MAIN(PLAIN(what_a_stream_lacks_is_not_supported),
           IN_TASK_ON(bad_arguments_are_refused, TEST_MT1), PLAIN(buffers_refuse_bad_arguments),
           PLAIN(a_buffer_reads_exactly_past_itself),
@@ -569,6 +636,7 @@ TEST_MAIN(PLAIN(what_a_stream_lacks_is_not_supported),
           IN_TASK_ON(loops_in_memory_let_a_sibling_run, TEST_CT),
           IN_TASK_ON(loops_in_memory_hear_of_an_abort, TEST_CT),
           IN_TASK(memory_is_read_where_nothing_may_wait),
-          IN_TASK(what_has_been_written_is_not_written_again), IN_TASK(copy_reports_what_fails),
+          IN_TASK(what_has_been_written_is_not_written_again),
+          IN_TASK(a_cleanup_sees_how_much_was_moved), IN_TASK(copy_reports_what_fails),
           IN_TASK(copy_both_ways_needs_a_caller_who_can_wait),
           PLAIN(copy_both_ways_ends_its_tasks_before_it_is_unwound))
