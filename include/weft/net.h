@@ -87,13 +87,14 @@ WEFT_API bool weft_addr_is_equal(const weft_addr *a, const weft_addr *b);
  *
  * Returns how many were stored, at least 1; or
  *   -EINVAL        text does not parse: see weft_addr_parse(); a name has up to 253 bytes of
- *                  letters, digits, '-', '_' and '.'
+ *                  letters, digits, '-', '_' and '.'. Or there is no room
+ *   -ENODEV        a numeric address names an interface that does not exist
  *   -ENOENT        no such name, or it has no addresses
  *   -EHOSTUNREACH  no name server answers; try again later
  *   -EMFILE, -ENFILE, -ENOMEM, -ENOBUFS   descriptors or memory ran out
  *   -EIO           the resolver failed otherwise
  * May suspend, unless text is numeric. Cancellation: safe; a look-up that has begun ends on its own
- * and leaves nothing.
+ * and leaves nothing. A blocking job that calls it waits for a job: see weft_spawn_blocking().
  */
 WEFT_API WEFT_MUST_CHECK int weft_lookup(const char *text, weft_addr *addrs, size_t cap);
 

@@ -73,6 +73,9 @@ static void sk_02_what_does_not_parse_is_refused(struct test_env *env)
         CHECK_EQ(weft_tcp_listen(bad[i], &l), -EINVAL);
         EXPECT_LOGGED("weft_tcp_listen");
     }
+    CHECK_EQ(weft_lookup("[fe80::1%no-such-if]:1", &a, 1), -ENODEV);
+    CHECK_EQ(weft_tcp_connect("[fe80::1%no-such-if]:1", &conn), -ENODEV);
+    CHECK_EQ(weft_tcp_listen("[fe80::1%no-such-if]:1", &l), -ENODEV);
     CHECK_EQ(weft_lookup(NULL, &a, 1), -EINVAL);
     CHECK_EQ(weft_lookup("127.0.0.1:1", NULL, 1), -EINVAL);
     CHECK_EQ(weft_tcp_connect(NULL, &conn), -EINVAL);
