@@ -8,6 +8,7 @@
  */
 #include "fiber/stack.h"
 
+#include "sys/error.h"
 #include "sys/lock.h"
 
 #include <errno.h>
@@ -338,14 +339,15 @@ static void chain(int signo, siginfo_t *info, void *ucontext)
 {
     const struct sigaction *next = &former[index_of(signo)];
     bool from_kernel = info->si_code > 0;
-    if (next->sa_flags & SA_SIGINFO) {
-        next->sa_sigaction(signo, info, ucontext);
-        return;
-    }
     if (next->sa_handler == SIG_IGN && !from_kernel)
         return;
+    /* Whatever the flags: to the kernel the two fields are one, and these two values none to
+     * call. */
     if (next->sa_handler != SIG_DFL && next->sa_handler != SIG_IGN) {
-        next->sa_handler(signo);
+        if (next->sa_flags & SA_SIGINFO)
+            next->sa_sigaction(signo, info, ucontext);
+        else
+            next->sa_handler(signo);
         return;
     }
     /* Returning runs the faulting instruction again, this time to die of it, with its registers as
@@ -359,9 +361,19 @@ static void chain(int signo, siginfo_t *info, void *ucontext)
 
 static void on_fault(int signo, siginfo_t *info, void *ucontext)
 {
-    if (info->si_code > 0)
+    if (info->si_code > 0) {
+        int error = weft__sys_error();
         report_fault(signo, info, ucontext);
+        weft__sys_error_restore(error); /* a former handler may let the process live */
+    }
     chain(signo, info, ucontext);
+}
+
+/* What is interrupted by a signal that somebody sent is made again where it was before. */
+static int flags_over(const struct sigaction *before)
+{
+    bool restarts = before->sa_handler == SIG_IGN || (before->sa_flags & SA_RESTART);
+    return SA_SIGINFO | SA_ONSTACK | (restarts ? SA_RESTART : 0);
 }
 
 void weft__fault_handler_install(size_t (*describe)(void *owner, char *buf, size_t cap))
@@ -370,12 +382,14 @@ void weft__fault_handler_install(size_t (*describe)(void *owner, char *buf, size
     if (!installed) {
         installed = true;
         describe_owner = describe;
-        struct sigaction ours = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+        struct sigaction ours = {.sa_sigaction = on_fault};
         sigfillset(&ours.sa_mask);
         for (size_t i = 0; i < SIGNAL_COUNT; i++) {
             /* Asked for first: a fault between the two calls must find the former handler. */
-            if (weft__sys_sigaction(signals[i], NULL, &former[i]) == 0)
-                (void)weft__sys_sigaction(signals[i], &ours, NULL);
+            if (weft__sys_sigaction(signals[i], NULL, &former[i]) < 0)
+                continue;
+            ours.sa_flags = flags_over(&former[i]);
+            (void)weft__sys_sigaction(signals[i], &ours, NULL);
         }
     }
     weft__lock_release(&install_lock);

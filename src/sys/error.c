@@ -13,3 +13,8 @@ WEFT__NOINLINE WEFT__NO_TSAN int weft__sys_error(void)
     __asm__ volatile("" : "+r"(error)); /* keeps two calls two */
     return error;
 }
+
+WEFT__NOINLINE WEFT__NO_TSAN void weft__sys_error_restore(int error)
+{
+    errno = -error;
+}

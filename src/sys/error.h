@@ -1,5 +1,5 @@
 /*
- * The one way to read errno in src/sys.
+ * The one way to read errno in src/sys, and to put it back.
  */
 #ifndef WEFT_SYS_ERROR_H
 #define WEFT_SYS_ERROR_H
@@ -11,5 +11,9 @@
  * thread.
  */
 int weft__sys_error(void);
+
+/* For the end of a signal's handler, which others are not to notice: error is what the above said
+ * at its beginning. */
+void weft__sys_error_restore(int error);
 
 #endif

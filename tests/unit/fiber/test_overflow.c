@@ -711,6 +711,111 @@ static void a_signal_that_was_ignored_still_is(void **state)
     assert_int_equal(run_bare_child(ignore_and_raise), 48);
 }
 
+/* Who asks for information, too, may have asked for the default, or for none at all. */
+static void die_with_a_former_default(void *arg)
+{
+    int status;
+    (void)arg;
+    struct sigaction a = {.sa_flags = SA_SIGINFO};
+    pid_t pid = fork();
+    if (pid == 0) {
+        a.sa_handler = SIG_DFL;
+        sigaction(SIGFPE, &a, NULL);
+        a.sa_handler = SIG_IGN;
+        sigaction(SIGILL, &a, NULL);
+        prepare_child();
+        (void)raise(SIGILL);
+        (void)raise(SIGFPE);
+        _exit(1);
+    }
+    waitpid(pid, &status, 0);
+    _exit(WIFSIGNALED(status) && WTERMSIG(status) == SIGFPE ? 57 : 58);
+}
+
+static void a_former_default_with_information_is_a_default(void **state)
+{
+    (void)state;
+    assert_int_equal(run_bare_child(die_with_a_former_default), 57);
+}
+
+static void *fenced;
+
+static void unfence(int signo, siginfo_t *info, void *context)
+{
+    (void)signo, (void)context;
+    if (info->si_addr != fenced || mprotect(fenced, 1, PROT_READ | PROT_WRITE) < 0)
+        _exit(59);
+}
+
+static void write_fenced(void *arg)
+{
+    weft__fiber_entered(arg);
+    errno = ERANGE;
+    *(volatile int *)fenced = 1;
+    __asm__ volatile("" ::: "memory");
+    _exit(errno == ERANGE ? 60 : 61);
+}
+
+/* There is no place for a report, which so fails. */
+static void go_on_after_a_fault(void *arg)
+{
+    int id = 5;
+    struct weft__stack *s;
+    struct sigaction a = {.sa_sigaction = unfence, .sa_flags = SA_SIGINFO};
+    (void)arg;
+    fenced = mmap(NULL, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    sigaction(SIGSEGV, &a, NULL);
+    prepare_child();
+    if (fenced == MAP_FAILED || weft__stack_get(NULL, WEFT__STACK_DEFAULT, &s) < 0)
+        _exit(1);
+    close(STDERR_FILENO);
+    s->owner = &id;
+    run_on(s, write_fenced);
+}
+
+static void errno_is_kept_where_a_former_handler_lets_the_process_live(void **state)
+{
+    (void)state;
+    if (is_under("memcheck"))
+        skip(); /* it counts the fault as an error and changes the exit status */
+    assert_int_equal(run_bare_child(go_on_after_a_fault), 60);
+}
+
+static void nothing(int signo)
+{
+    (void)signo;
+}
+
+static bool restarts(const struct sigaction *before)
+{
+    struct sigaction now;
+    sigaction(SIGFPE, before, NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        prepare_child();
+        _exit(sigaction(SIGFPE, NULL, &now) == 0 && (now.sa_flags & SA_RESTART) ? 1 : 0);
+    }
+    int status;
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 1;
+}
+
+static void look_at_restarts(void *arg)
+{
+    (void)arg;
+    if (!restarts(&(struct sigaction){.sa_handler = nothing, .sa_flags = SA_RESTART}) ||
+        restarts(&(struct sigaction){.sa_handler = nothing}))
+        _exit(62);
+    _exit(restarts(&(struct sigaction){.sa_handler = SIG_IGN}) ? 63 : 64);
+}
+
+/* By a signal that somebody sent. */
+static void calls_are_interrupted_as_before(void **state)
+{
+    (void)state;
+    assert_int_equal(run_bare_child(look_at_restarts), 63);
+}
+
 static void a_name_that_is_too_long_is_cut(void **state)
 {
     (void)state;
@@ -801,6 +906,9 @@ int main(void)
         TEST(an_alternate_stack_that_was_replaced_stays),
         TEST(a_former_handler_is_called),
         TEST(a_signal_that_was_ignored_still_is),
+        TEST(a_former_default_with_information_is_a_default),
+        TEST(errno_is_kept_where_a_former_handler_lets_the_process_live),
+        TEST(calls_are_interrupted_as_before),
         TEST(a_name_that_is_too_long_is_cut),
         TEST(an_alternate_stack_is_set_once_and_taken_away),
     };
