@@ -138,12 +138,14 @@ static int poll_timer(struct timer *t, weft_waker *waker)
         if (fired == WEFT__TIMER_WAITS)
             return WEFT_PENDING;
     }
-    if (fired != WEFT__TIMER_WAITS) {
+    if (fired != WEFT__TIMER_WAITS)
         adopt(t);
-        return fired_result(fired);
-    }
-    if (t->deadline_ns <= weft__clock_now(&t->core->clock))
+    if (fired == WEFT__TIMER_FIRED)
         return 0;
+    if (t->deadline_ns <= weft__clock_now(&t->core->clock))
+        return 0; /* also when its runtime is down: a deadline passes all the same */
+    if (fired == WEFT__TIMER_CLOSED)
+        return -ESHUTDOWN;
     arm(t, waker);
     return WEFT_PENDING;
 }

@@ -322,6 +322,50 @@ static void after_the_end_of_its_runtime(struct test_env *env)
     CHECK_EQ(weft_runtime_destroy(other), 0);
 }
 
+static weft_timer leftover_timer;
+
+static void *start_what_is_due_soon(void *arg)
+{
+    uint64_t at = weft_now() + 100 * WEFT_MS;
+    CHECK_EQ(weft_interval_init_at(&leftover, at, YEAR), 0);
+    CHECK_EQ(weft_timer_init(&leftover_timer, at), 0);
+    return arg;
+}
+
+/* Who has been told of the end may ask again. */
+static void *wait_till_it_is_due(void *arg)
+{
+    weft_interval_tick_future f;
+    uint64_t at = weft_interval_next(&leftover), tick_at = 0;
+    weft_interval_tick_future_init(&f, &leftover, NULL);
+    int rc = weft_await(&f.future);
+    int timer_rc = weft_await(&leftover_timer.future);
+    bool is_early = weft_now() < at; /* else we were held up, and this shows nothing */
+    if (is_early) {
+        CHECK_EQ(rc, -ESHUTDOWN);
+        CHECK_EQ(timer_rc, -ESHUTDOWN);
+    }
+    CHECK_EQ(weft_sleep_until(at), 0);
+    CHECK_EQ(weft_await(&leftover_timer.future), 0);
+    weft_interval_tick_future_init(&f, &leftover, &tick_at);
+    if (is_early) {
+        CHECK_EQ(weft_await(&f.future), 0);
+        CHECK_EQ(tick_at, at);
+    }
+    return arg;
+}
+
+static void what_is_due_is_so_after_the_end_of_its_runtime(struct test_env *env)
+{
+    (void)test_block_on(env->rt, start_what_is_due_soon, NULL);
+    weft_runtime *other = test_runtime_create(TEST_MT1);
+    test_shutdown(env);
+    (void)test_block_on(other, wait_till_it_is_due, NULL);
+    weft_interval_fini(&leftover);
+    weft_timer_fini(&leftover_timer);
+    CHECK_EQ(weft_runtime_destroy(other), 0);
+}
+
 #define CT(f) IN_TASK_ON(f, TEST_CT)
 
 TEST_MAIN(CT(ti_01_first_at_once_then_every_period), CT(ti_01_from_a_given_start),
@@ -331,4 +375,5 @@ TEST_MAIN(CT(ti_01_first_at_once_then_every_period), CT(ti_01_from_a_given_start
           CT(ti_02_delay_starts_over_from_the_late_tick), CT(ti_02_skip_stays_on_the_grid),
           CT(ti_03_resets_move_the_grid), CT(ti_03_a_far_reset_yields_nothing_in_between),
           CT(ti_03_reset_while_a_tick_is_waited_for), CT(ti_04_the_longest_periods_do_not_overflow),
-          CT(ti_05_a_cancelled_tick_is_not_lost), ON_MAIN(after_the_end_of_its_runtime))
+          CT(ti_05_a_cancelled_tick_is_not_lost), ON_MAIN(after_the_end_of_its_runtime),
+          ON_MAIN(what_is_due_is_so_after_the_end_of_its_runtime))
