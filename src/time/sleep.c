@@ -138,14 +138,12 @@ static int poll_timer(struct timer *t, weft_waker *waker)
         if (fired == WEFT__TIMER_WAITS)
             return WEFT_PENDING;
     }
-    if (fired != WEFT__TIMER_WAITS)
+    if (fired != WEFT__TIMER_WAITS) {
         adopt(t);
-    if (fired == WEFT__TIMER_FIRED)
-        return 0;
+        return fired_result(fired);
+    }
     if (t->deadline_ns <= weft__clock_now(&t->core->clock))
-        return 0; /* also when its runtime is down: a deadline passes all the same */
-    if (fired == WEFT__TIMER_CLOSED)
-        return -ESHUTDOWN;
+        return 0;
     arm(t, waker);
     return WEFT_PENDING;
 }
@@ -153,7 +151,12 @@ static int poll_timer(struct timer *t, weft_waker *waker)
 static int timer_poll(weft_future *f, weft_waker *waker)
 {
     struct timer *t = timer_of(WEFT__CONTAINER_OF(f, weft_timer, future));
-    return t->core == NULL ? -EINVAL : poll_timer(t, waker);
+    if (t->core == NULL)
+        return -EINVAL;
+    int rc = poll_timer(t, waker);
+    /* Its time passes all the same. (A sleep future has no reference to ask by, once its runtime is
+     * down.) */
+    return rc == -ESHUTDOWN && t->deadline_ns <= weft__clock_now(&t->core->clock) ? 0 : rc;
 }
 
 static void timer_cancel(weft_future *f)
