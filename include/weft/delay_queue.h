@@ -18,6 +18,8 @@
  *
  * Items are copied in and out. The queue is on the heap, shared and counted; it belongs to the
  * runtime, or the local set, in which it was created, and goes by its clock. Any thread may use it.
+ * When the set comes to be driven in a runtime with another clock, which shows another time, items
+ * keep their deadlines, unlike timers: they may come out sooner, or much later.
  * A queue that is NULL is misuse wherever nothing else is said: -EINVAL, 0, NULL, nothing.
  *
  * In a forked child a queue of its parent's may be given up. All else is -EPERM with a line in the
