@@ -119,9 +119,25 @@ int weft_bufreader_read_exact(weft_bufreader *r, void *buf, size_t len, size_t *
     return n > 0 ? 0 : n == 0 ? -ENODATA : (int)n;
 }
 
+/* Reads until n bytes are there, which fit, or the stream ends. */
+static ssize_t read_up_to(weft_bufreader *r, size_t n, const char **ret_data)
+{
+    while (buffered(r) < n) {
+        ssize_t got = read_more(r);
+        if (got < 0)
+            return got;
+        if (got == 0)
+            break;
+    }
+    *ret_data = r->data + r->head;
+    return (ssize_t)buffered(r);
+}
+
 ssize_t weft_bufreader_fill(weft_bufreader *r, const char **ret_data)
 {
-    return weft_bufreader_peek(r, 1, ret_data);
+    if (r == NULL || ret_data == NULL)
+        return REPORT_NULL("weft_bufreader_fill");
+    return read_up_to(r, 1, ret_data);
 }
 
 void weft_bufreader_consume(weft_bufreader *r, size_t n)
@@ -136,15 +152,7 @@ ssize_t weft_bufreader_peek(weft_bufreader *r, size_t n, const char **ret_data)
         return REPORT_NULL("weft_bufreader_peek");
     if (n > r->capacity)
         return -EMSGSIZE;
-    while (buffered(r) < n) {
-        ssize_t got = read_more(r);
-        if (got < 0)
-            return got;
-        if (got == 0)
-            break;
-    }
-    *ret_data = r->data + r->head;
-    return (ssize_t)buffered(r);
+    return read_up_to(r, n, ret_data);
 }
 
 /* How long the next piece is, delimiter included. 1 with *ret_len, 0 at the end, an error. */

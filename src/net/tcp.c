@@ -532,12 +532,23 @@ static int check_half(void *handle, uint32_t half, const char *name, const void 
 
 ssize_t weft_tcp_reader_read(weft_tcp_reader *reader, void *buf, size_t len)
 {
-    int rc = check_half(reader, WEFT__SOURCE_READ_HALF, "weft_tcp_reader_read", WEFT__CALLER);
-    return rc < 0 ? rc : weft_tcp_read((weft_tcp *)reader, buf, len);
+    static const char call[] = "weft_tcp_reader_read";
+    int rc = check_half(reader, WEFT__SOURCE_READ_HALF, call, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    ssize_t n = checked_len(buf, len);
+    struct bytes b = {.buf = buf, .len = (size_t)n};
+    return operate((weft_tcp *)reader, WEFT__IN, call_recv, &b, n, b.len, true, call, WEFT__CALLER);
 }
 
 ssize_t weft_tcp_writer_write(weft_tcp_writer *writer, const void *buf, size_t len)
 {
-    int rc = check_half(writer, WEFT__SOURCE_WRITE_HALF, "weft_tcp_writer_write", WEFT__CALLER);
-    return rc < 0 ? rc : weft_tcp_write((weft_tcp *)writer, buf, len);
+    static const char call[] = "weft_tcp_writer_write";
+    int rc = check_half(writer, WEFT__SOURCE_WRITE_HALF, call, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
+    ssize_t n = checked_len(buf, len);
+    struct bytes b = {.buf = (void *)(uintptr_t)buf, .len = (size_t)n};
+    return operate((weft_tcp *)writer, WEFT__OUT, call_send, &b, n, b.len, true, call,
+                   WEFT__CALLER);
 }

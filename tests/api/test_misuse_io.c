@@ -166,6 +166,10 @@ static void connections(struct test_env *env)
     FAILS("weft_tcp_split", -EBUSY, weft_tcp_split(a, &r, &w));
     FAILS("weft_tcp_close", -EBUSY, weft_tcp_close(a));
     EXPECT_EQ(weft_tcp_into_fd(a, &fd), -EBUSY);
+    REFUSED("weft_tcp_reader_read", weft_tcp_reader_read(r, NULL, 1));
+    REFUSED("weft_tcp_reader_read", weft_tcp_reader_read(NULL, &c, 1));
+    REFUSED("weft_tcp_writer_write", weft_tcp_writer_write(w, NULL, 1));
+    REFUSED("weft_tcp_writer_write", weft_tcp_writer_write(NULL, "c", 1));
     REFUSED("weft_tcp_reunite", weft_tcp_reunite(r, w, NULL));
     REFUSED("weft_tcp_reunite", weft_tcp_reunite(r, (weft_tcp_writer *)b, &other));
     CHECK_EQ(weft_tcp_reader_close(r), 0);

@@ -172,6 +172,8 @@ static void buffers_refuse_bad_arguments(struct test_env *env)
     REFUSED("weft_bufreader_read_exact", weft_bufreader_read_exact(NULL, &c, 1, &len));
     EXPECT_EQ(len, 0);
     REFUSED("weft_bufreader_read_exact", weft_bufreader_read_exact(r, NULL, 1, NULL));
+    REFUSED("weft_bufreader_fill", weft_bufreader_fill(NULL, &data));
+    REFUSED("weft_bufreader_fill", weft_bufreader_fill(r, NULL));
     REFUSED("weft_bufreader_peek", weft_bufreader_peek(NULL, 1, &data));
     REFUSED("weft_bufreader_peek", weft_bufreader_peek(r, 1, NULL));
     REFUSED("weft_bufreader_read_until", weft_bufreader_read_until(NULL, 'x', &data, &len));
