@@ -347,7 +347,7 @@ WEFT_API int weft_metrics_get(weft_handle *h, weft_metrics *ret_metrics);
  *   fd      written to with the thread blocked until it takes all; one that is non-blocking, and
  *           takes nothing for a second, or gives an error, does not get the rest
  *
- * Returns the number of tasks written, or
+ * Returns how many tasks there are, also where fd has not taken all of it, or
  *   -EPERM   h is NULL and the caller is in no runtime; in a forked child it is the parent's
  *
  * Any thread, also while workers are stuck; in tasks too. Never suspends. Not for signal handlers:
