@@ -198,9 +198,9 @@ function(weft_test_program name source label library)
     weft_test_common(${target})
     if(said_INTERNAL)
         target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
-        if(WEFT_FIBER_UCONTEXT) # which the headers of src/ ask for as well
-            target_compile_definitions(${target} PRIVATE WEFT__FIBER_UCONTEXT)
-        endif()
+    endif()
+    if(WEFT_FIBER_UCONTEXT) # which the headers of src/ ask for as well
+        target_compile_definitions(${target} PRIVATE WEFT__FIBER_UCONTEXT)
     endif()
     target_link_libraries(${target} PRIVATE
         ${support_library} ${library} ${CMOCKA_LIBRARY} ${CMAKE_DL_LIBS})
