@@ -98,8 +98,9 @@ class Task:
         return None
 
     def status(self):
-        what = self.waits_for()
-        if self.state & PARKED or (self.kind == 2 and what):  # a job in the queue is not parked
+        is_parked = self.state & PARKED
+        what = self.waits_for() if is_parked or self.kind == 2 else ""
+        if is_parked or what:  # a job in the queue is not parked
             return "waits on %s" % what if what else "waits"
         worker = self.worker()
         if worker is not None:
