@@ -47,12 +47,13 @@ static void alarm_clear(struct alarm *a)
     a->is_set = false;
 }
 
-/* 0 once it has gone off, which clears it; WEFT_PENDING; an error. It is set. */
+/* 0 once it has gone off, which clears it; WEFT_PENDING; an error, after which its time passes all
+ * the same, and it may be asked again. It is set. */
 static int alarm_poll(struct alarm *a, weft_waker *waker)
 {
     int rc = a->timer.future.ops->poll(&a->timer.future, waker);
     a->is_pending = rc == WEFT_PENDING;
-    if (rc != WEFT_PENDING)
+    if (rc == 0)
         a->is_set = false;
     return rc;
 }

@@ -423,6 +423,31 @@ static void st_02_a_group_comes_before_the_end_of_its_runtime(struct test_env *e
     weft_queue_unref(q);
 }
 
+/* ... and one of the timer that spaces items lets none of them through. */
+static void st_02_throttle_spaces_items_without_its_runtime(struct test_env *env)
+{
+    static const int both[] = {1, 2};
+    (void)env;
+    for (int i = 0; i < 2; i++) {
+        uint64_t period = i ? 20 * WEFT_MS : 3600 * WEFT_SEC;
+        int v, rc;
+        weft_runtime *rt = create_with(TEST_MT1, WEFT_UNHANDLED_PANIC_IGNORE);
+        weft_iter *it = weft_iter_throttle(weft_iter_array(both, 2, sizeof *both), period);
+        uint64_t began = weft_now();
+        CHECK_EQ(try_in(rt, it, &v), 1);
+        CHECK_EQ(weft_runtime_destroy(rt), 0);
+        if (i) {
+            CHECK_SOON((rc = weft_iter_blocking_next(it, &v)) != -ESHUTDOWN);
+            CHECK_EQ(rc, 1);
+            EXPECT(weft_now() - began >= period);
+        } else {
+            for (int k = 0; k < 3; k++)
+                EXPECT_EQ(weft_iter_blocking_next(it, &v), -ESHUTDOWN);
+        }
+        weft_iter_destroy(it);
+    }
+}
+
 /* ---- errors are named, and what is returned is returned ---- */
 
 static void collecting_says_what_there_is_in_every_case(struct test_env *env)
@@ -582,6 +607,7 @@ TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           IN_TASK(st_03_each_wait_gets_the_item_in_its_own_place),
           IN_TASK(a_peek_finds_the_item_that_another_wait_was_for),
           PLAIN(st_02_a_group_comes_before_the_end_of_its_runtime),
+          PLAIN(st_02_throttle_spaces_items_without_its_runtime),
           PLAIN(st_01_items_must_be_destroyed_alike), PLAIN(one_iterator_is_not_two),
           PLAIN(what_could_not_be_made_says_so_always),
           PLAIN(st_01_what_is_replaced_may_insert_others),
