@@ -58,7 +58,8 @@ typedef struct weft_iter weft_iter;
  * without a cancel, and then it is other memory.
  *
  * cancel undoes the registration of a pending poll. No item is lost by it: the next poll starts
- * anew. It may be called when nothing is registered.
+ * anew. It may be called when nothing is registered; and by an adapter around it after a poll that
+ * has panicked, which is then the caller's panic. What was polled beside it is cancelled, too.
  *
  * destroy frees the iterator; cancel has been called before.
  */

@@ -111,6 +111,11 @@ bool weft__iter_call(void (*call)(void *arg), void *arg)
     return false;
 }
 
+void weft__iter_cancel_at_unwind(void *it)
+{
+    ((weft_iter *)it)->ops->cancel(it);
+}
+
 /* ---- polling ---- */
 
 void weft_iter_destroy(weft_iter *it)

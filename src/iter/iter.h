@@ -8,6 +8,7 @@
 #include "base/list.h"
 #include "sync/value.h"
 #include "sys/sys.h"
+#include "task/panic.h"
 
 #include <weft/iter.h>
 
@@ -39,6 +40,29 @@ static inline void weft__iter_drop_item(const weft_iter *it, void *item)
  * this one may have registered the waker of the task that it would end.
  */
 WEFT_MUST_CHECK bool weft__iter_call(void (*call)(void *arg), void *arg);
+
+void weft__iter_cancel_at_unwind(void *it);
+
+/*
+ * A poll of an iterator of the user's may panic, and the frame of who polls be given up: what an
+ * adapter has registered beside it must not outlive that. So while it polls one of several things,
+ * cancelling it is a cleanup; as weft__cases_guard_enter().
+ */
+static inline struct weft__locals *weft__iter_guard_enter(weft_cleanup *c, weft_iter *it)
+{
+    struct weft__locals *l = weft__locals_now();
+    c->below = l->cleanups;
+    c->fn = weft__iter_cancel_at_unwind;
+    c->arg = it;
+    l->cleanups = c;
+    return l;
+}
+
+/* l: what enter has returned; polls do not suspend. */
+static inline void weft__iter_guard_leave(const weft_cleanup *c, struct weft__locals *l)
+{
+    l->cleanups = c->below;
+}
 
 /* An adapter with one iterator inside: they embed it as their first member. */
 struct weft__iter_adapter {

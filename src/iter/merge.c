@@ -19,9 +19,8 @@ struct merge {
     unsigned first; /* is polled first: the one that did not have the last item */
 };
 
-static int merge_poll(weft_iter *it, void *item, weft_waker *waker)
+static int poll_both(struct merge *m, void *item, weft_waker *waker)
 {
-    struct merge *m = (struct merge *)it;
     int rc = 0;
     for (unsigned i = 0; i < 2; i++) {
         unsigned at = (m->first + i) % 2;
@@ -39,6 +38,15 @@ static int merge_poll(weft_iter *it, void *item, weft_waker *waker)
             return one;
         }
     }
+    return rc;
+}
+
+static int merge_poll(weft_iter *it, void *item, weft_waker *waker)
+{
+    weft_cleanup guard;
+    struct weft__locals *l = weft__iter_guard_enter(&guard, it);
+    int rc = poll_both((struct merge *)it, item, waker);
+    weft__iter_guard_leave(&guard, l);
     return rc;
 }
 
@@ -141,9 +149,12 @@ static int keyed_poll(weft_iter *it, void *item, weft_waker *waker)
     if (k->count == 0)
         return 0;
     size_t start = (size_t)(((weft__random_here() >> 32) * k->count) >> 32);
+    weft_cleanup guard;
+    struct weft__locals *l = weft__iter_guard_enter(&guard, it);
     int rc = poll_range(k, start, k->count, item, waker);
     if (rc == WEFT_PENDING)
         rc = poll_range(k, 0, start, item, waker);
+    weft__iter_guard_leave(&guard, l);
     if (rc != WEFT_PENDING) {
         keyed_cancel(it);
         return rc;

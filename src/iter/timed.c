@@ -114,7 +114,7 @@ static int hand_out(struct chunks *c, weft_chunk *out)
 }
 
 /* Fills the group: 1 when it is full, or what comes instead. */
-static int fill(struct chunks *c, weft_waker *waker)
+static int fill_further(struct chunks *c, weft_waker *waker)
 {
     while (c->count < c->max) {
         char *at = c->items + c->count * c->inner_bytes;
@@ -128,6 +128,18 @@ static int fill(struct chunks *c, weft_waker *waker)
         }
     }
     return 1;
+}
+
+/* The same, also when the timer waits. */
+static int fill(struct chunks *c, weft_waker *waker)
+{
+    if (!c->alarm.is_pending)
+        return fill_further(c, waker);
+    weft_cleanup guard;
+    struct weft__locals *l = weft__iter_guard_enter(&guard, &c->a.iter);
+    int rc = fill_further(c, waker);
+    weft__iter_guard_leave(&guard, l);
+    return rc;
 }
 
 /* The same, and 1 as well once it has taken long enough. */
@@ -247,10 +259,21 @@ static int throttle_poll(weft_iter *it, void *item, weft_waker *waker)
     return rc;
 }
 
+/* While the timer waits. */
+static int poll_guarded(struct timed *t, void *item, weft_waker *waker)
+{
+    weft_cleanup guard;
+    struct weft__locals *l = weft__iter_guard_enter(&guard, &t->a.iter);
+    int rc = weft__iter_poll(t->a.inner, item, waker);
+    weft__iter_guard_leave(&guard, l);
+    return rc;
+}
+
 static int timeout_poll(weft_iter *it, void *item, weft_waker *waker)
 {
     struct timed *t = (struct timed *)it;
-    int rc = weft__iter_poll(t->a.inner, item, waker);
+    int rc = t->alarm.is_pending ? poll_guarded(t, item, waker)
+                                 : weft__iter_poll(t->a.inner, item, waker);
     if (rc != WEFT_PENDING) {
         alarm_clear(&t->alarm);
         t->is_stalled = false;

@@ -595,6 +595,125 @@ static void st_01_what_is_replaced_may_insert_others(struct test_env *env)
     weft_iter_destroy(keyed);
 }
 
+/* ---- an iterator that panics: what is polled beside it is not left registered ---- */
+
+struct watched {
+    weft_iter iter;
+    unsigned polls;
+    bool panics; /* when it is polled again */
+    bool is_registered;
+};
+
+static int watched_poll(weft_iter *it, void *item, weft_waker *waker)
+{
+    struct watched *w = (struct watched *)it;
+    (void)item;
+    if (w->panics) {
+        weft_waker_wake(waker);
+        if (w->polls++ > 0)
+            weft_panic("an iterator that fails");
+    }
+    w->is_registered = !w->panics;
+    return WEFT_PENDING;
+}
+
+static void watched_cancel(weft_iter *it)
+{
+    ((struct watched *)it)->is_registered = false;
+}
+
+static void watched_destroy(weft_iter *it)
+{
+    (void)it;
+}
+
+static const weft_iter_ops watched_ops = {watched_poll, watched_cancel, watched_destroy};
+
+static void *ask_for_one(void *it)
+{
+    uint64_t item[4];
+    int rc = weft_iter_next(it, item);
+    test_record(__FILE__, __LINE__, "weft_iter_next: %d", rc);
+    return NULL;
+}
+
+static void expect_panic(weft_iter *it)
+{
+    weft_task *t;
+    weft_outcome o;
+    CHECK_EQ(weft_spawn(ask_for_one, it, &t), 0);
+    CHECK_EQ(weft_join(t, &o), 0);
+    CHECK_EQ(o.kind, WEFT_OUTCOME_PANICKED);
+    weft_outcome_fini(&o);
+}
+
+static void st_01_a_poll_that_panics_leaves_nothing_registered(struct test_env *env)
+{
+    (void)env;
+    for (unsigned i = 0; i < 12; i++) {
+        struct watched w[2] = {{{&watched_ops, sizeof(int), NULL}, 0, i % 2 == 0, false},
+                               {{&watched_ops, sizeof(int), NULL}, 0, i % 2 == 1, false}};
+        weft_iter *both;
+        if (i < 2) {
+            both = weft_iter_merge(&w[0].iter, &w[1].iter);
+        } else { /* which polls in any order */
+            both = weft_iter_keyed(sizeof(uint64_t[2]), NULL);
+            for (unsigned k = 0; k < 2; k++)
+                CHECK_EQ(weft_iter_keyed_insert(both, k, &w[k].iter), 0);
+        }
+        expect_panic(both);
+        EXPECT(!w[0].is_registered && !w[1].is_registered);
+        weft_iter_destroy(both);
+    }
+}
+
+struct polled {
+    weft_future future;
+    unsigned polls;
+};
+
+static int polled_poll(weft_future *f, weft_waker *waker)
+{
+    (void)waker;
+    ((struct polled *)f)->polls++;
+    return WEFT_PENDING;
+}
+
+static void polled_cancel(weft_future *f)
+{
+    (void)f;
+}
+
+static void *await_in_vain(void *f)
+{
+    EXPECT_EQ(weft_await(f), -ECANCELED);
+    return NULL;
+}
+
+/* The same of a timer, which would wake whatever task is where the former one was. */
+static void st_02_a_poll_that_panics_leaves_no_timer(struct test_env *env)
+{
+    static const weft_future_ops ops = {polled_poll, polled_cancel, "nothing"};
+    (void)env;
+    for (int i = 0; i < 2; i++) {
+        struct watched w = {{&watched_ops, sizeof(int), NULL}, 0, true, false};
+        static const int one = 1;
+        weft_iter *it =
+            i ? weft_iter_chunks_timeout(
+                    weft_iter_chain(weft_iter_array(&one, 1, sizeof one), &w.iter), 9, 20 * WEFT_MS)
+              : weft_iter_timeout(&w.iter, 20 * WEFT_MS);
+        struct polled p = {{&ops}, 0};
+        weft_task *t;
+        expect_panic(it);
+        CHECK_EQ(weft_spawn(await_in_vain, &p.future, &t), 0);
+        CHECK_EQ(weft_sleep(40 * WEFT_MS), 0);
+        EXPECT_EQ(p.polls, 1);
+        CHECK_EQ(weft_abort(t), 0);
+        CHECK_EQ(weft_join(t, NULL), 0);
+        weft_iter_destroy(it);
+    }
+}
+
 TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           PLAIN(st_03_a_generator_that_never_ran_is_no_end),
           PLAIN(st_03_a_generator_that_never_ran_is_not_waited_for),
@@ -611,4 +730,6 @@ TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           PLAIN(st_01_items_must_be_destroyed_alike), PLAIN(one_iterator_is_not_two),
           PLAIN(what_could_not_be_made_says_so_always),
           PLAIN(st_01_what_is_replaced_may_insert_others),
+          IN_TASK(st_01_a_poll_that_panics_leaves_nothing_registered),
+          IN_TASK(st_02_a_poll_that_panics_leaves_no_timer),
           PLAIN(collecting_says_what_there_is_in_every_case), PLAIN(trying_says_why_it_may_not))
