@@ -157,13 +157,19 @@ static void next_cancel(weft_future *f)
 
 static const weft_future_ops next_ops = {next_poll, next_cancel, "next item"};
 
+/* it: NULL for misuse, which the poll says. */
+static void next_init(weft_iter_next_future *f, weft_iter *it, void *item)
+{
+    f->future.ops = &next_ops;
+    f->it = it;
+    f->item = item;
+    f->is_pending = false;
+}
+
 void weft_iter_next_future_init(weft_iter_next_future *f, weft_iter *it, void *item)
 {
     int rc = check("weft_iter_next_future_init", it, item, WEFT__CALLER);
-    f->future.ops = &next_ops;
-    f->it = rc < 0 ? NULL : it;
-    f->item = item;
-    f->is_pending = false;
+    next_init(f, rc < 0 ? NULL : it, item);
 }
 
 static int start_next(weft_case *c)
@@ -193,10 +199,13 @@ static bool must_come_back(struct weft__locals *l, weft_waker *waker)
 
 int weft_iter_poll_next(weft_iter *it, void *item, weft_waker *waker)
 {
+    int rc = check("weft_iter_poll_next", it, item, WEFT__CALLER);
+    if (rc < 0)
+        return rc;
     if (must_come_back(weft__locals_now(), waker))
         return WEFT_PENDING;
     weft_iter_next_future f;
-    weft_iter_next_future_init(&f, it, item);
+    next_init(&f, it, item);
     return weft_future_poll(&f.future, waker); /* the budget, or what a try has, is charged there */
 }
 
@@ -208,7 +217,7 @@ static int next(const char *call, weft_iter *it, void *item, const void *caller)
     if (rc < 0)
         return rc;
     weft_iter_next_future f;
-    weft_iter_next_future_init(&f, it, item);
+    next_init(&f, it, item);
     return weft__wait_for(&f.future);
 }
 
@@ -241,7 +250,7 @@ int weft_iter_blocking_next(weft_iter *it, void *item)
     if (rc < 0)
         return rc;
     weft_iter_next_future f;
-    weft_iter_next_future_init(&f, it, item);
+    next_init(&f, it, item);
     return weft__wait_blocking("weft_iter_blocking_next", &f.future, WEFT__CALLER);
 }
 

@@ -904,6 +904,9 @@ static void st_03_a_future_reports_null(struct test_env *env)
     EXPECT_LOGGED("weft_iter_next_future_init");
     CHECK_EQ(weft_await(&f.future), -EINVAL);
     weft_future_cancel(&f.future);
+    test_log_clear();
+    EXPECT_EQ(weft_iter_poll_next(NULL, &v, NULL), -EINVAL);
+    EXPECT_LOGGED("weft_iter_poll_next");
     weft_case c = weft_case_iter_next(it, NULL);
     CHECK_EQ(weft_select(&c, 1), 0);
     EXPECT_LOGGED("weft_iter_next_future_init");
