@@ -180,10 +180,10 @@ typedef struct weft_iter_out weft_iter_out;
  * weft_iter_emit(). It may wait for anything.
  *
  *   drop   destroys an item that was emitted and not taken; may be NULL
- *   fn     returns 0 at the end, or a negative errno, which is the last item. If it panics, that is
- *          -EOWNERDEAD, and the log has a line; if a shutdown of its runtime ends it, or keeps it
- *          from beginning, -ESHUTDOWN; without memory for its stack -ENOMEM. It must not leave out
- *          to others who use it after its end
+ *   fn     returns 0 at the end, or a negative errno, which is the last item (-EIO for
+ *          WEFT_PENDING). If it panics, that is -EOWNERDEAD, and the log has a line; if a shutdown
+ *          of its runtime ends it, or keeps it from beginning, -ESHUTDOWN; without memory for its
+ *          stack -ENOMEM. It must not leave out to others who use it after its end
  */
 WEFT_API weft_iter *weft_iter_generate(size_t item_bytes, void (*drop)(void *item),
                                        int (*fn)(weft_iter_out *out, void *arg), void *arg);

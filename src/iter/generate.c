@@ -74,7 +74,7 @@ static void call_fn(void *arg)
 {
     weft_iter_out *out = arg;
     int rc = out->fn(out, out->arg);
-    out->rc = rc < 0 ? rc : 0;
+    out->rc = rc == WEFT_PENDING ? -EIO : rc < 0 ? rc : 0;
 }
 
 /* A panic ends here: it comes as an item, so it is none that nobody hears of. */

@@ -191,6 +191,25 @@ static void st_03_a_panic_of_a_generator_shuts_nothing_down(struct test_env *env
     CHECK_EQ(weft_runtime_destroy(rt), 0);
 }
 
+/* What it passes on from a poll of its own would say that there is more to come, for ever. */
+static int end_as_pending(weft_iter_out *out, void *arg)
+{
+    (void)out, (void)arg;
+    return WEFT_PENDING;
+}
+
+static void st_03_a_generator_does_not_end_as_pending(struct test_env *env)
+{
+    int v, rc = 1;
+    (void)env;
+    weft_iter *it = weft_iter_generate(sizeof(int), NULL, end_as_pending, NULL);
+    WEFT_TIMEOUT(10 * WEFT_SEC)
+        rc = weft_iter_next(it, &v);
+    EXPECT_EQ(rc, -EIO);
+    EXPECT_EQ(weft_iter_next(it, &v), 0);
+    weft_iter_destroy(it);
+}
+
 /* Destroyed while it is being started, begins, emits, ends: what it works on is its caller's again
  * afterwards, which the ThreadSanitizer looks at. */
 static int count_down(weft_iter_out *out, void *arg)
@@ -719,6 +738,7 @@ TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           PLAIN(st_03_a_generator_that_never_ran_is_not_waited_for),
           PLAIN(st_03_a_generator_that_is_unwound_is_no_panic),
           PLAIN(st_03_a_panic_of_a_generator_shuts_nothing_down),
+          IN_TASK(st_03_a_generator_does_not_end_as_pending),
           IN_TASK(a_generator_leaves_its_argument_alone_afterwards),
           IN_TASK(a_deadline_ends_a_filter_without_end),
           IN_BODY(a_deadline_ends_a_filter_without_end),
