@@ -104,6 +104,9 @@ static int start(struct generator *g)
 {
     weft_spawn_options o = {.drop_arg = drop_generator};
     g->out->core = weft__core_current();
+    if (g->out->core == NULL)
+        return weft__misuse("weft_iter_generate", -EPERM,
+                            "its function needs a runtime, and the caller is in none", NULL);
     weft__a32_add_relaxed(&g->out->refs, 1); /* ours keeps it alive */
     int rc = weft__spawn_begun(WEFT__TASK_FIBER, &o, run_generator, g->out, &g->task, WEFT_SITE);
     if (rc < 0)

@@ -13,6 +13,7 @@
 /* ---- a timer that begins with the first poll, which knows the runtime ---- */
 
 struct alarm {
+    const char *call; /* that made the iterator, for the log */
     weft_timer timer;
     bool is_made, is_set, is_pending;
 };
@@ -23,7 +24,7 @@ static int alarm_set(struct alarm *a, uint64_t duration_ns)
     uint64_t now_ns = a->is_made ? weft__timer_now(&a->timer) : weft_now();
     uint64_t deadline_ns = weft__add_sat(now_ns, duration_ns);
     if (!a->is_made) {
-        int rc = weft_timer_init(&a->timer, deadline_ns);
+        int rc = weft__timer_begin(a->call, &a->timer, deadline_ns, NULL);
         if (rc < 0)
             return rc;
         a->is_made = true;
@@ -208,6 +209,7 @@ static weft_iter *chunks(weft_iter *it, size_t max, uint64_t duration_ns)
     c->duration_ns = duration_ns;
     c->inner_bytes = it->item_bytes;
     c->after = 1;
+    c->alarm.call = "weft_iter_chunks_timeout";
     c->a.iter.item_bytes = sizeof(weft_chunk);
     c->a.iter.drop = chunk_drop;
     return &c->a.iter;
@@ -309,12 +311,14 @@ static void timed_destroy(weft_iter *it)
 static const weft_iter_ops throttle_ops = {throttle_poll, timed_cancel, timed_destroy};
 static const weft_iter_ops timeout_ops = {timeout_poll, timed_cancel, timed_destroy};
 
-static weft_iter *timed(weft_iter *it, const weft_iter_ops *ops, uint64_t duration_ns, bool repeats)
+static weft_iter *timed(const char *call, weft_iter *it, const weft_iter_ops *ops,
+                        uint64_t duration_ns, bool repeats)
 {
     weft_iter *instead;
     struct timed *t = weft__iter_adapter_create(sizeof *t, ops, it, &instead);
     if (t == NULL)
         return instead;
+    t->alarm.call = call;
     t->duration_ns = duration_ns;
     t->repeats = repeats;
     return &t->a.iter;
@@ -324,14 +328,14 @@ weft_iter *weft_iter_throttle(weft_iter *it, uint64_t period_ns)
 {
     if (it == NULL)
         return weft__iter_misuse("weft_iter_throttle", "no iterator", NULL, NULL, WEFT__CALLER);
-    return timed(it, &throttle_ops, period_ns, false);
+    return timed("weft_iter_throttle", it, &throttle_ops, period_ns, false);
 }
 
 weft_iter *weft_iter_timeout(weft_iter *it, uint64_t duration_ns)
 {
     if (it == NULL)
         return weft__iter_misuse("weft_iter_timeout", "no iterator", NULL, NULL, WEFT__CALLER);
-    return timed(it, &timeout_ops, duration_ns, false);
+    return timed("weft_iter_timeout", it, &timeout_ops, duration_ns, false);
 }
 
 weft_iter *weft_iter_timeout_repeating(weft_iter *it, uint64_t duration_ns)
@@ -339,5 +343,5 @@ weft_iter *weft_iter_timeout_repeating(weft_iter *it, uint64_t duration_ns)
     if (it == NULL || duration_ns == 0)
         return weft__iter_misuse("weft_iter_timeout_repeating", "no iterator, or a duration of 0",
                                  it, NULL, WEFT__CALLER);
-    return timed(it, &timeout_ops, duration_ns, true);
+    return timed("weft_iter_timeout_repeating", it, &timeout_ops, duration_ns, true);
 }

@@ -504,6 +504,52 @@ static void trying_says_why_it_may_not(struct test_env *env)
     weft_iter_destroy(it);
 }
 
+/* ... by what the program has called. */
+static void what_lacks_a_runtime_is_named(struct test_env *env)
+{
+    static const int one = 1;
+    (void)env;
+    for (int i = 0; i < 5; i++) {
+        static const char *const names[] = {
+            "weft_iter_generate:", "weft_iter_throttle:", "weft_iter_chunks_timeout:",
+            "weft_iter_timeout:", "weft_iter_timeout_repeating:"};
+        weft_queue_options qo = {.capacity = 4, .elem_bytes = sizeof(int)};
+        weft_queue *q;
+        weft_chunk item; /* or an int */
+        CHECK_EQ(weft_queue_create(&qo, &q), 0);
+        CHECK_EQ(weft_queue_try_send(q, &one), 0);
+        weft_iter *it = weft_iter_queue(q);
+        switch (i) {
+        case 0:
+            it = weft_iter_chain(it, weft_iter_generate(sizeof(int), NULL, emit_for_ever, NULL));
+            break;
+        case 1:
+            it = weft_iter_throttle(it, WEFT_SEC);
+            break;
+        case 2:
+            it = weft_iter_chunks_timeout(it, 2, WEFT_SEC);
+            break;
+        case 3:
+            it = weft_iter_timeout(it, WEFT_SEC);
+            break;
+        default:
+            it = weft_iter_timeout_repeating(it, WEFT_SEC);
+        }
+        test_log_clear();
+        int rc = weft_iter_blocking_next(it, &item);
+        if (i == 0)
+            weft_queue_close(q);
+        if (rc == 1 && i == 2)
+            weft_chunk_fini(&item);
+        if (rc == 1)
+            rc = weft_iter_blocking_next(it, &item);
+        EXPECT_EQ(rc, -EPERM);
+        EXPECT_LOGGED(names[i]);
+        weft_iter_destroy(it);
+        weft_queue_unref(q);
+    }
+}
+
 /* ---- what does not go together ---- */
 
 static void drop_nothing(void *item)
@@ -752,4 +798,5 @@ TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           PLAIN(st_01_what_is_replaced_may_insert_others),
           IN_TASK(st_01_a_poll_that_panics_leaves_nothing_registered),
           IN_TASK(st_02_a_poll_that_panics_leaves_no_timer),
-          PLAIN(collecting_says_what_there_is_in_every_case), PLAIN(trying_says_why_it_may_not))
+          PLAIN(collecting_says_what_there_is_in_every_case), PLAIN(trying_says_why_it_may_not),
+          PLAIN(what_lacks_a_runtime_is_named))
