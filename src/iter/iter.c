@@ -1,6 +1,7 @@
 #include "iter/iter.h"
 
 #include "task/await.h"
+#include "task/cancel.h"
 #include "task/panic.h"
 #include "task/task.h"
 
@@ -183,18 +184,40 @@ weft_case weft_case_iter_next(weft_iter *it, void *item)
     return weft_case_make(start_next, it, item);
 }
 
-/* Items that adapters look at in one poll of a thread, which has no budget: then it looks whether
- * it is too late, or has been aborted. */
-#define THREAD_LOOKS 1024
+/* Items that adapters look at in one poll of what has no budget: a thread, which then looks whether
+ * it is too late, or has been aborted; and a task inside WEFT_UNCONSTRAINED. */
+#define FREE_LOOKS 1024
 
-static bool must_come_back(struct weft__locals *l, weft_waker *waker)
+/* That task is not to yield, unless its wait is to end. */
+static bool is_to_end(struct weft__task *t)
 {
-    const struct weft__task *t = weft__task_current();
-    bool has_budget = t && t->kind <= WEFT__TASK_FUTURE;
-    if (WEFT__LIKELY(has_budget || l->unconstrained_depth || ++l->looks % THREAD_LOOKS != 0))
+    const struct weft__locals *l = t->locals;
+    /* relaxed, and an error of the drive: a hint, the wait looks itself */
+    if (weft__abort_is_due(t, weft__a64_load_relaxed(&t->state)) || weft__drive_error(t) < 0)
+        return true;
+    if (l->timeout && l->timeout->deadline_ns <= weft__clock_now(&t->core->clock))
+        return true;
+    return l->cancel && weft__cancel_check_now(t);
+}
+
+static WEFT__NOINLINE bool must_come_back_slow(struct weft__locals *l, struct weft__task *budgeted,
+                                               weft_waker *waker)
+{
+    if (l->looks_left) /* a try, which has a measure of its own */
+        return false;
+    if (++l->looks % FREE_LOOKS != 0 || (budgeted && !is_to_end(budgeted)))
         return false;
     weft_waker_wake(waker);
     return true;
+}
+
+static bool must_come_back(struct weft__locals *l, weft_waker *waker)
+{
+    struct weft__task *t = weft__task_current();
+    bool has_budget = t && t->kind <= WEFT__TASK_FUTURE;
+    if (WEFT__LIKELY(has_budget && !l->unconstrained_depth))
+        return false;
+    return must_come_back_slow(l, has_budget ? t : NULL, waker);
 }
 
 int weft_iter_poll_next(weft_iter *it, void *item, weft_waker *waker)

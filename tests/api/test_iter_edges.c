@@ -3,6 +3,7 @@
  * errors beside items, arguments that do not go together. */
 #include "harness.h"
 
+#include <weft/cancel.h>
 #include <weft/iter.h>
 
 #include <errno.h>
@@ -269,10 +270,11 @@ static bool suits_none(const void *item, void *arg)
     return false;
 }
 
+static const weft_iter_ops endless_ops = {endless_poll, endless_end, endless_end};
+
 static void *filter_until_late(void *arg)
 {
-    static const weft_iter_ops ops = {endless_poll, endless_end, endless_end};
-    struct endless e = {{&ops, sizeof(int), NULL}, weft_now(), 0};
+    struct endless e = {{&endless_ops, sizeof(int), NULL}, weft_now(), 0};
     weft_iter *it = weft_iter_filter(&e.iter, suits_none, NULL);
     int v, rc = 1;
     WEFT_TIMEOUT(5 * WEFT_MS)
@@ -288,6 +290,44 @@ static void a_deadline_ends_a_filter_without_end(struct test_env *env)
     (void)filter_until_late(env);
     CHECK_EQ(weft_spawn_blocking(filter_until_late, env, &job), 0);
     CHECK(test_join_value(job) == env);
+}
+
+/* What is not to yield for its budget is ended as ever. */
+static void a_deadline_ends_a_filter_without_budget(struct test_env *env)
+{
+    WEFT_UNCONSTRAINED(void)
+        filter_until_late(env);
+}
+
+static void *filter_without_budget(void *token)
+{
+    struct endless e = {{&endless_ops, sizeof(int), NULL}, weft_now(), 0};
+    weft_iter *it = weft_iter_filter(&e.iter, suits_none, NULL);
+    int v, rc = 1;
+    WEFT_CANCEL_SCOPE(token)
+        WEFT_UNCONSTRAINED
+            rc = weft_iter_next(it, &v);
+    EXPECT_EQ(rc, -ECANCELED);
+    weft_iter_destroy(it);
+    return NULL;
+}
+
+static void an_abort_ends_a_filter_without_budget(struct test_env *env)
+{
+    (void)env;
+    for (int i = 0; i < 2; i++) {
+        weft_task *t;
+        weft_cancel_token *token;
+        CHECK_EQ(weft_cancel_token_create(&token), 0);
+        CHECK_EQ(weft_spawn(filter_without_budget, token, &t), 0);
+        CHECK_EQ(weft_sleep(2 * WEFT_MS), 0);
+        if (i)
+            CHECK_EQ(weft_abort(t), 0);
+        else
+            weft_cancel_token_cancel(token);
+        CHECK_EQ(weft_join(t, NULL), 0);
+        weft_cancel_token_unref(token);
+    }
 }
 
 /* ---- a listener that is closed between two connections ---- */
@@ -788,6 +828,9 @@ TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           IN_TASK(a_generator_leaves_its_argument_alone_afterwards),
           IN_TASK(a_deadline_ends_a_filter_without_end),
           IN_BODY(a_deadline_ends_a_filter_without_end),
+          IN_TASK(a_deadline_ends_a_filter_without_budget),
+          IN_BODY(a_deadline_ends_a_filter_without_budget),
+          IN_TASK_ON(an_abort_ends_a_filter_without_budget, TEST_MT4),
           IN_TASK(st_03_accept_ends_with_its_listener),
           IN_TASK(st_03_each_wait_gets_the_item_in_its_own_place),
           IN_TASK(a_peek_finds_the_item_that_another_wait_was_for),
