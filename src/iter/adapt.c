@@ -351,7 +351,7 @@ int weft_iter_peek(weft_iter *it, const void **ret_item)
     struct peekable *p = (struct peekable *)it;
     int rc = p->peeked;
     if (rc == WEFT_PENDING) {
-        rc = weft_iter_next(p->a.inner, p->item);
+        rc = weft__iter_next("weft_iter_peek", p->a.inner, p->item, WEFT__CALLER);
         /* An error of the wait is not what comes next. */
         if (rc >= 0)
             p->peeked = rc;

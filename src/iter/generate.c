@@ -5,6 +5,7 @@
 #include "io/bufio.h"
 #include "iter/iter.h"
 #include "sync/members.h"
+#include "sync/queue.h"
 #include "task/panic.h"
 #include "task/spawn.h"
 #include "task/task.h"
@@ -95,8 +96,8 @@ static void *run_generator(void *arg)
 
 int weft_iter_emit(weft_iter_out *out, const void *item)
 {
-    if (out == NULL)
-        return weft__misuse("weft_iter_emit", -EINVAL, "out is NULL", WEFT__CALLER);
+    if (out == NULL || (item == NULL && weft__queue_type(out->q)->bytes))
+        return weft__misuse("weft_iter_emit", -EINVAL, "an argument is NULL", WEFT__CALLER);
     return weft_queue_send(out->q, item);
 }
 

@@ -232,7 +232,7 @@ int weft_iter_poll_next(weft_iter *it, void *item, weft_waker *waker)
     return weft_future_poll(&f.future, waker); /* the budget, or what a try has, is charged there */
 }
 
-static int next(const char *call, weft_iter *it, void *item, const void *caller)
+int weft__iter_next(const char *call, weft_iter *it, void *item, const void *caller)
 {
     int rc = check(call, it, item, caller);
     if (rc == 0)
@@ -246,7 +246,7 @@ static int next(const char *call, weft_iter *it, void *item, const void *caller)
 
 int weft_iter_next(weft_iter *it, void *item)
 {
-    return next("weft_iter_next", it, item, WEFT__CALLER);
+    return weft__iter_next("weft_iter_next", it, item, WEFT__CALLER);
 }
 
 int weft_iter_try_next(weft_iter *it, void *item)
@@ -298,7 +298,7 @@ int weft_iter_for_each(weft_iter *it, int (*fn)(void *item, void *arg), void *ar
         return -ENOMEM;
     WEFT_DEFER(free_memory, large);
     int rc;
-    while ((rc = next("weft_iter_for_each", it, item, WEFT__CALLER)) == 1)
+    while ((rc = weft__iter_next("weft_iter_for_each", it, item, WEFT__CALLER)) == 1)
         if ((rc = fn(item, arg)) != 0)
             break;
     return rc;
@@ -348,8 +348,8 @@ int weft_iter_collect(weft_iter *it, void **ret_items, size_t *ret_count)
     int rc;
     /* Room first: an item that came is kept. */
     while ((rc = grow(&c)) == 0 &&
-           (rc = next("weft_iter_collect", it, c.items + c.count * it->item_bytes, WEFT__CALLER)) ==
-               1)
+           (rc = weft__iter_next("weft_iter_collect", it, c.items + c.count * it->item_bytes,
+                                 WEFT__CALLER)) == 1)
         c.count++;
     if (c.count == 0) {
         free(c.items); /* room for nothing */

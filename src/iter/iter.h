@@ -27,6 +27,10 @@ static inline int weft__iter_poll(weft_iter *it, void *item, weft_waker *waker)
     return it->ops->poll_next(it, item, waker);
 }
 
+/* weft_iter_next() for the public function `call`. */
+WEFT_MUST_CHECK int weft__iter_next(const char *call, weft_iter *it, void *item,
+                                    const void *caller);
+
 static inline void weft__iter_drop_item(const weft_iter *it, void *item)
 {
     struct weft__value_type type = {it->item_bytes, NULL, it->drop};

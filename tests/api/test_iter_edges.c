@@ -590,6 +590,35 @@ static void what_lacks_a_runtime_is_named(struct test_env *env)
     }
 }
 
+static void peeking_says_why_it_may_not(struct test_env *env)
+{
+    static const int one = 1;
+    const void *p;
+    (void)env;
+    weft_iter *it = weft_iter_peekable(weft_iter_array(&one, 1, sizeof one));
+    test_log_clear();
+    CHECK_EQ(weft_iter_peek(it, &p), -EPERM);
+    EXPECT_LOGGED("weft_iter_peek:");
+    weft_iter_destroy(it);
+}
+
+static int emit_null(weft_iter_out *out, void *arg)
+{
+    (void)arg;
+    return weft_iter_emit(out, NULL);
+}
+
+static void emitting_says_what_is_missing(struct test_env *env)
+{
+    int v;
+    (void)env;
+    weft_iter *it = weft_iter_generate(sizeof(int), NULL, emit_null, NULL);
+    test_log_clear();
+    CHECK_EQ(weft_iter_next(it, &v), -EINVAL);
+    EXPECT_LOGGED("weft_iter_emit:");
+    weft_iter_destroy(it);
+}
+
 /* ---- what does not go together ---- */
 
 static void drop_nothing(void *item)
@@ -842,4 +871,5 @@ TEST_MAIN(IN_TASK(st_03_lines_leave_in_the_reader_what_they_do_not_hand_out),
           IN_TASK(st_01_a_poll_that_panics_leaves_nothing_registered),
           IN_TASK(st_02_a_poll_that_panics_leaves_no_timer),
           PLAIN(collecting_says_what_there_is_in_every_case), PLAIN(trying_says_why_it_may_not),
-          PLAIN(what_lacks_a_runtime_is_named))
+          PLAIN(what_lacks_a_runtime_is_named), PLAIN(peeking_says_why_it_may_not),
+          IN_TASK_ON(emitting_says_what_is_missing, TEST_MT1))
