@@ -1,5 +1,6 @@
 /*
- * The monitor: a thread that looks at the workers every 2 ms while one of them is awake.
+ * The monitor: a thread that looks at the workers while one of them is awake, every 10 ms, and
+ * every 2 ms while a task is seen to run for long.
  *
  * A worker that was in the same task at two looks sticks for now: its next-to-run slot is opened to
  * thieves, its timers are fired here, and a sleeping worker is woken to take its queue and the
@@ -16,10 +17,14 @@
 #include <stdio.h>
 
 #define LOOK_NS (2 * WEFT_MS)
+/* Between two looks as long as all runs are short: a look costs a busy worker its place on the
+ * processor, and a process with little to do more than its work. */
+#define CALM_NS (10 * WEFT_MS)
+#define SHORT_RUN_NS (100 * WEFT_US)
 #ifdef WEFT_MODEL
-#define LOOKS_UNTIL_SLEEP 1
+#define QUIET_NS 1
 #else
-#define LOOKS_UNTIL_SLEEP 50
+#define QUIET_NS (100 * WEFT_MS) /* nobody is awake: until it sleeps, too */
 #endif
 #define REPORT_FACTOR 10 /* named in the log after so many times stuck_after_ns */
 #define TRIM_AFTER_NS (5 * WEFT_SEC)
@@ -186,11 +191,18 @@ static bool is_to_blame(struct weft__sched *s, struct weft__worker *w)
            !weft__a32_load_relaxed(&w->sleeps_for_lock);
 }
 
-/* Returns true when w counts as stuck. */
-static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_ns, bool *ret_awake)
+/* What a look at all workers has found. */
+struct finding {
+    bool is_awake;      /* one of them at least */
+    bool has_long_runs; /* one that is in a task now, and its runs are not short */
+    uint32_t stuck;
+};
+
+static void look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_ns,
+                    struct finding *f)
 {
     if (weft__a32_load_relaxed(&w->has_no_thread))
-        return false;
+        return;
     /* relaxed: an old one is taken for the same run only if the task has only just changed, and
      * the task is named by stuck_task() */
     uint64_t tick = weft__a64_load_relaxed(&w->tick);
@@ -202,28 +214,34 @@ static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_
     bool sleeps = sleep == WEFT__SLEEPS_ON_FUTEX || sleep == WEFT__SLEEPS_IN_DRIVER ||
                   weft__a32_load_seq_cst(&w->is_dormant);
     if (!sleeps) {
-        *ret_awake = true;
+        f->is_awake = true;
         look_for(s, w, now_ns);
     }
-    if (!in_task || tick != w->seen_tick || weft__a32_load_relaxed(&w->in_place)) {
+    if (weft__a32_load_relaxed(&w->in_place))
+        in_task = false; /* it may stay: there is a worker in its place */
+    uint64_t age_ns = now_ns - w->seen_since_ns;
+    if (in_task && (tick - w->seen_tick) * SHORT_RUN_NS < age_ns)
+        f->has_long_runs = true;
+    if (!in_task || !w->seen_in_task || tick != w->seen_tick) {
+        w->seen_in_task = in_task;
         w->seen_tick = tick;
         w->seen_since_ns = now_ns;
         w->seen_stuck = w->was_reported = false;
-        return false;
+        if (in_task) {
+            WEFT__MODEL_READ(&w->cpu_clock); /* a model includes this file, and so is not told */
+            w->seen_cpu_ns = weft__sys_cpu_clock_ns(w->cpu_clock);
+        }
+        return;
     }
-    uint64_t age_ns = now_ns - w->seen_since_ns;
     if (age_ns < LOOK_NS / 2)
-        return false;
-    if (!weft__a32_load_relaxed(&w->slot_is_open)) {
-        /* The first look that finds it in the same task. */
+        return;
+    if (!weft__a32_load_relaxed(&w->slot_is_open)) /* the first that finds it in the same task */
         weft__a32_store_seq_cst(&w->slot_is_open, 1);
-        WEFT__MODEL_READ(&w->cpu_clock); /* a model includes this file, and so is not told */
-        w->seen_cpu_ns = weft__sys_cpu_clock_ns(w->cpu_clock);
-    }
     if (has_queued(w) || weft__lanes_ready(&s->lanes) || weft__a32_load_relaxed(&s->polling) == 0)
         weft__sched_wake_one(s);
     if (age_ns < s->stuck_after_ns || (!w->seen_stuck && !is_to_blame(s, w)))
-        return false;
+        return;
+    f->stuck++;
     if (!w->seen_stuck) {
         w->seen_stuck = true;
         /* before the substitute looks whether it is needed */
@@ -234,7 +252,6 @@ static bool look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_
         w->was_reported = true;
         report(s, w, tick, age_ns);
     }
-    return true;
 }
 
 static void *extra_main(void *arg);
@@ -320,20 +337,27 @@ static void *extra_main(void *arg)
 
 /* ---- the thread ---- */
 
-static bool look_at_all(struct weft__sched *s)
+static struct finding look_at_all(struct weft__sched *s)
 {
-    bool is_awake = false;
-    uint32_t stuck = 0;
+    struct finding f = {false, false, 0};
     uint64_t now_ns = weft__sys_now_ns();
     uint32_t count = weft__sched_worker_high(s);
     for (uint32_t i = 0; i < count; i++)
-        stuck += look_at(s, weft__sched_worker(s, i), now_ns, &is_awake);
+        look_at(s, weft__sched_worker(s, i), now_ns, &f);
     /* seq_cst: see weft__worker_is_surplus() */
-    if (weft__a32_swap_seq_cst(&s->monitor_stuck, stuck) > stuck)
+    if (weft__a32_swap_seq_cst(&s->monitor_stuck, f.stuck) > f.stuck)
         /* asleep they would not notice that they are not needed any more */
         weft__sched_wake_extras(s);
     add_owed(s);
-    return is_awake;
+    return f;
+}
+
+/* Until the next look. Who owes a worker wants to try again soon. */
+static uint64_t pace_ns(struct weft__sched *s, const struct finding *f)
+{
+    if (f->has_long_runs || weft__a32_load_relaxed(&s->owed_workers) || s->stuck_after_ns < LOOK_NS)
+        return LOOK_NS;
+    return s->stuck_after_ns < CALM_NS ? s->stuck_after_ns : CALM_NS;
 }
 
 /* Nobody is awake. After a while the memory of free stacks goes back to the kernel: a burst is then
@@ -352,7 +376,7 @@ static void sleep_unless_awake(struct weft__sched *s)
     /* seq_cst, as a worker going to sleep: we announce, then look whether anybody is awake; they
      * wake up, then look at us. */
     weft__a32_store_seq_cst(&s->monitor_word, 1);
-    if (!look_at_all(s) && weft__a32_load_seq_cst(&s->stop) != WEFT__STOP_FOR_GOOD)
+    if (!look_at_all(s).is_awake && weft__a32_load_seq_cst(&s->stop) != WEFT__STOP_FOR_GOOD)
         sleep_long(s);
     weft__a32_store_relaxed(&s->monitor_word, 0);
 }
@@ -360,17 +384,19 @@ static void sleep_unless_awake(struct weft__sched *s)
 static void *monitor_main(void *arg)
 {
     struct weft__sched *s = arg;
-    unsigned quiet = 0;
+    uint64_t quiet_ns = 0;
     while (weft__a32_load_relaxed(&s->stop) !=
            WEFT__STOP_FOR_GOOD) { /* looked at again before it sleeps for long */
-        quiet = look_at_all(s) ? 0 : quiet + 1;
-        if (quiet < LOOKS_UNTIL_SLEEP) {
-            (void)weft__sys_futex_wait(&s->monitor_word, 0, weft__sys_now_ns() + LOOK_NS);
+        struct finding f = look_at_all(s);
+        uint64_t next_ns = pace_ns(s, &f);
+        quiet_ns = f.is_awake ? 0 : quiet_ns + next_ns;
+        if (quiet_ns < QUIET_NS) {
+            (void)weft__sys_futex_wait(&s->monitor_word, 0, weft__sys_now_ns() + next_ns);
             continue;
         }
         weft__sched_check_deadlock(s);
         sleep_unless_awake(s);
-        quiet = 0;
+        quiet_ns = 0;
     }
     weft__core_unref(&s->core);
     return NULL;

@@ -130,7 +130,7 @@ struct weft__worker {
     uint64_t seen_tick, seen_since_ns;
     uint64_t seen_looks, looked_ns;
     uint64_t seen_cpu_ns; /* CPU time of the thread when it was first seen in this task */
-    bool seen_stuck, was_reported;
+    bool seen_in_task, seen_stuck, was_reported;
 };
 
 struct weft__sched_hooks {

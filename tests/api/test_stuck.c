@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -624,6 +625,25 @@ static void waiting_for_a_descriptor_elsewhere_is_no_hang(struct test_env *env)
     close(p.writer);
 }
 
+/* ---- looking costs little ---- */
+
+#define TICKS 100
+
+/* Of a process that wakes up now and then most wake-ups are its own. */
+static void a_process_with_little_to_do_sleeps(struct test_env *env)
+{
+    (void)env;
+    struct rusage before, after;
+    uint64_t start_ns = weft_now();
+    CHECK_EQ(getrusage(RUSAGE_SELF, &before), 0);
+    for (int i = 0; i < TICKS; i++)
+        CHECK_EQ(weft_sleep(TICK_MS * WEFT_MS), 0);
+    CHECK_EQ(getrusage(RUSAGE_SELF, &after), 0);
+    long looks = (long)((weft_now() - start_ns) / (TICK_MS * WEFT_MS));
+    /* twice as many as it should be; a look each 2 ms alone would be five times as many */
+    EXPECT(after.ru_nvcsw - before.ru_nvcsw <= 2 * (TICKS + looks));
+}
+
 TEST_MAIN(PLAIN(one_worker_of_one_sleeps), PLAIN(one_worker_of_two_sleeps),
           PLAIN(every_worker_of_two_sleeps), PLAIN(every_worker_of_four_sleeps),
           PLAIN(one_worker_of_one_computes), ON_MAIN_ON(substitutes_go_under_load, TEST_MT1),
@@ -636,4 +656,5 @@ TEST_MAIN(PLAIN(one_worker_of_one_sleeps), PLAIN(one_worker_of_two_sleeps),
           ON_MAIN_ON(waiting_for_a_timer_elsewhere_is_no_hang, TEST_MT1),
           ON_MAIN_ON(waiting_for_a_descriptor_elsewhere_is_no_hang, TEST_MT1),
           ON_MAIN_ON(hang_is_reported_after_a_task_was_stuck, TEST_MT1),
-          ON_MAIN_ON(waiting_for_another_runtime_is_no_hang, TEST_MT1))
+          ON_MAIN_ON(waiting_for_another_runtime_is_no_hang, TEST_MT1),
+          IN_TASK_ON(a_process_with_little_to_do_sleeps, TEST_MT1))

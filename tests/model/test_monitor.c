@@ -182,10 +182,10 @@ static void begin_first(void)
 static void look_twice(void)
 {
     struct weft__worker *w = weft__sched_worker(&sched, 0);
-    bool is_awake = false;
-    (void)look_at(&sched, w, LOOK_NS, &is_awake);
-    (void)look_at(&sched, w, 2 * LOOK_NS, &is_awake);
-    MODEL_CHECK(is_awake);
+    struct finding f = {.is_awake = false};
+    look_at(&sched, w, LOOK_NS, &f);
+    look_at(&sched, w, 2 * LOOK_NS, &f);
+    MODEL_CHECK(f.is_awake);
 }
 
 static void the_clock_of_a_thread_in_a_task_is_known(void **state)
