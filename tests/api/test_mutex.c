@@ -328,6 +328,26 @@ static void mx_04_held_across_waits(struct test_env *env)
     add_in_tasks(false);
 }
 
+static void mx_04_released_on_another_worker(struct test_env *env)
+{
+    (void)env;
+    struct scene s;
+    struct locker l;
+    scene_init(&s);
+    for (int i = 0; i < 5; i++) {
+        atomic_store(&s.count, 0);
+        CHECK_EQ(weft_mutex_lock(&s.mutex), 0);
+        locker_start(&l, &s, 0);
+        test_move();
+        CHECK(!atomic_load(&l.has_it));
+        CHECK_EQ(weft_mutex_try_lock(&s.mutex), -EAGAIN);
+        weft_mutex_unlock(&s.mutex);
+        CHECK_SOON(atomic_load(&l.has_it));
+        locker_end(&l);
+        CHECK(!weft_mutex_is_locked(&s.mutex));
+    }
+}
+
 /* ---- MX-05 ---- */
 
 static void mx_05_blocking_lock_is_misuse_in_a_task(struct test_env *env)
@@ -528,6 +548,7 @@ TEST_MAIN(IN_TASK(mx_01_unlock_hands_over_in_order), IN_TASK(mx_01_nobody_passes
           IN_TASK(mx_03_try_lock_fails_when_held),
           IN_BODY(mx_03_lock_outlives_the_task_that_took_it),
           IN_TASK(mx_03_panic_unlocks_and_does_not_poison), IN_BODY(mx_04_held_across_waits),
+          IN_TASK_ON(mx_04_released_on_another_worker, TEST_MT4),
           IN_TASK(mx_05_blocking_lock_is_misuse_in_a_task),
           IN_BODY(mx_05_blocking_lock_is_misuse_in_a_task),
           PLAIN(blocking_lock_on_threads_without_a_runtime), IN_TASK(blocking_lock_beside_tasks),

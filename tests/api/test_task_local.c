@@ -55,6 +55,35 @@ static void tl_01_seen_in_the_block_and_only_there(struct test_env *env)
     CHECK_EQ(value_of(&own), -1);
 }
 
+static void *look_from_beside(void *arg)
+{
+    atomic_bool *stop = arg;
+    do
+        EXPECT_EQ(value_of(&own), -1);
+    while (!atomic_load(stop) && weft_yield() == 0);
+    return NULL;
+}
+
+/* On the threads that it comes to, and not on those that it has left: there run the others. */
+static void tl_01_goes_with_its_task_to_other_threads(struct test_env *env)
+{
+    weft_task *t[4];
+    atomic_bool stop = false;
+    (void)env;
+    for (int i = 0; i < 4; i++)
+        t[i] = SPAWN(look_from_beside, &stop);
+    WEFT_TASK_LOCAL(&own, V(1))
+        for (int i = 0; i < 5; i++) {
+            test_move();
+            CHECK_EQ(value_of(&own), 1);
+        }
+    test_move();
+    CHECK_EQ(value_of(&own), -1);
+    atomic_store(&stop, true);
+    for (int i = 0; i < 4; i++)
+        (void)test_join_value(t[i]);
+}
+
 /* ---- TL-02 ---- */
 
 static void *bind_and_look(void *arg)
@@ -326,6 +355,12 @@ static void tl_04_a_value_can_be_taken_out(struct test_env *env)
             CHECK_EQ(value_of(&own), -1); /* not the outer one */
             CHECK_EQ(weft_task_local_take(&own, &v), -ENOENT);
         }
+    WEFT_TASK_LOCAL(&own, V(1)) {
+        void *v = NULL;
+        WEFT_TASK_LOCAL(&own, V(2))
+            CHECK_EQ(weft_task_local_take(&own, &v), 0);
+        CHECK_EQ(value_of(&own), 1); /* that one was left alone */
+    }
 }
 
 static void tl_05_blocks_are_left_in_reverse_order(struct test_env *env)
@@ -453,6 +488,7 @@ static void the_body_of_a_local_set_is_inside_the_blocks(struct test_env *env)
 
 TEST_MAIN(IN_TASK(tl_01_seen_in_the_block_and_only_there),
           IN_BODY(tl_01_seen_in_the_block_and_only_there),
+          IN_TASK_ON(tl_01_goes_with_its_task_to_other_threads, TEST_MT4),
           IN_TASK(tl_02_tasks_differ_and_blocks_nest),
           IN_TASK(tl_03_children_inherit_as_the_key_says),
           ON_MAIN(tl_03_copies_of_tasks_that_never_ran_are_dropped),

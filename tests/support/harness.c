@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -583,6 +585,54 @@ bool test_waits(weft_handle *h, weft_task *task)
     bool waits = strstr(text, ") waits") != NULL;
     free(text);
     return waits;
+}
+
+/* Asked for anew each time, which compilers do not do with pthread_self(). */
+static long thread_now(void)
+{
+    return syscall(SYS_gettid);
+}
+
+/* Keeps the thread that another task has given way on, until that one runs elsewhere. */
+struct hog {
+    atomic_bool has_begun, may_end;
+    atomic_int refs;
+};
+
+static void hog_unref(struct hog *h)
+{
+    if (atomic_fetch_sub(&h->refs, 1) == 1)
+        free(h);
+}
+
+static void *keep_thread(void *arg)
+{
+    struct hog *h = arg;
+    struct timespec ts = {0, 100000};
+    atomic_store(&h->has_begun, true);
+    while (!atomic_load(&h->may_end))
+        (void)nanosleep(&ts, NULL);
+    hog_unref(h);
+    return NULL;
+}
+
+void test_move(void)
+{
+    long before = thread_now();
+    uint64_t end = weft_now() + test_soon_ns();
+    while (thread_now() == before) {
+        struct hog *h = calloc(1, sizeof(*h));
+        CHECK(h != NULL);
+        atomic_store(&h->refs, 2);
+        weft_task_detach(SPAWN(keep_thread, h));
+        do /* it may begin on another thread, which is to be tried again */
+            CHECK_EQ(weft_yield(), 0);
+        while (!atomic_load(&h->has_begun));
+        atomic_store(&h->may_end, true);
+        hog_unref(h);
+        if (weft_now() > end)
+            test_stop(__FILE__, __LINE__, "soon: on another thread");
+    }
 }
 
 void *test_noop(void *arg)

@@ -140,6 +140,10 @@ char *test_dump(weft_handle *h);
  * with a task that says nothing of itself. */
 bool test_waits(weft_handle *h, weft_task *task);
 
+/* A task of a runtime with several workers: returns on another thread than it was called on. What
+ * was looked up of a thread before counts no more. */
+void test_move(void);
+
 /* A body for tasks that do nothing, and one that waits until it is aborted. */
 void *test_noop(void *arg);
 void *test_forever(void *arg);
