@@ -202,6 +202,43 @@ static void je_06_panic_ends_block_on(struct test_env *env)
     CHECK(test_block_on(env->rt, test_noop, env) == env); /* the runtime is none the worse */
 }
 
+static void *raise_again_after_block_on(void *rt)
+{
+    weft_outcome o;
+    CHECK_EQ(weft_block_on(rt, panic_with_payload, &answer, &o), 0);
+    CHECK_EQ(o.kind, WEFT_OUTCOME_PANICKED);
+    weft_panic_resume(o.panic);
+}
+
+static void *block_on_in_place(void *rt)
+{
+    EXPECT_EQ(weft_block_in_place(raise_again_after_block_on, rt, NULL), 1); /* it goes on here */
+    return NULL;
+}
+
+/* Where there is a task to catch it: the caller, in place, is one of another runtime. */
+static void je_06_panic_of_block_on_is_raised_again(struct test_env *env)
+{
+    weft_runtime *other = test_runtime_create(TEST_MT1);
+    weft_handle *h = weft_runtime_handle(other);
+    weft_outcome o;
+    void *payload = NULL;
+    int rc = -EAGAIN;
+    atomic_store(&payload_drops, 0);
+    weft_task *t = SPAWN_ON(h, block_on_in_place, env->rt);
+    uint64_t id = weft_task_id(t);
+    CHECK_SOON((rc = weft_try_join(t, &o)) != -EAGAIN);
+    CHECK_EQ(rc, 0);
+    CHECK_EQ(o.kind, WEFT_OUTCOME_PANICKED);
+    CHECK_EQ(o.task_id, id);
+    CHECK_EQ(weft_panic_take_payload(o.panic, &payload), 0);
+    CHECK(payload == &answer);
+    weft_outcome_fini(&o);
+    CHECK_EQ(atomic_load(&payload_drops), 0);
+    CHECK_EQ(weft_runtime_destroy(other), 0);
+    weft_handle_unref(h);
+}
+
 static int run_panics(void *arg)
 {
     weft_panic("main fails: %d", *(int *)arg);
@@ -307,7 +344,8 @@ static void panic_nobody_joins_shuts_down_if_asked(struct test_env *env)
 TEST_MAIN(IN_TASK(je_01_panic_is_caught), IN_TASK(je_01_long_message_is_cut),
           IN_TASK(je_02_payload_is_taken_once), IN_TASK(je_03_payload_is_raised_again),
           IN_TASK(je_04_description_names_the_task), IN_TASK(je_05_outcome_has_the_task_id),
-          ON_MAIN(je_06_panic_ends_block_on), PLAIN(je_06_panic_ends_weft_run),
+          ON_MAIN(je_06_panic_ends_block_on), ON_MAIN(je_06_panic_of_block_on_is_raised_again),
+          PLAIN(je_06_panic_ends_weft_run),
           IN_TASK(je_07_cleanups_see_the_panic), IN_TASK(je_08_errors_of_outcomes_are_not_shutdown),
           IN_TASK(a_panic_nobody_joins_is_reported_with_places),
           IN_TASK(panic_nobody_joins_is_reported), PLAIN(panic_nobody_joins_shuts_down_if_asked))
