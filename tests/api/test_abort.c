@@ -393,6 +393,38 @@ static void ab_11_abort_handle_keeps_no_result(struct test_env *env)
     CHECK_EQ(atomic_load(&results_dropped), 1);
 }
 
+/* Where the task's frames lie, whatever the compiler or a sanitizer does with its variables. */
+static void *return_frame(void *arg)
+{
+    (void)arg;
+    return __builtin_frame_address(0);
+}
+
+#define KEPT 500
+
+/* A stack that a handle kept would not be used again: each task would run on one of its own. */
+static void ab_11_abort_handle_keeps_no_stack(struct test_env *env)
+{
+    static weft_abort_handle *h[KEPT];
+    static uintptr_t frame[KEPT];
+    unsigned different = 0;
+    (void)env;
+    for (unsigned i = 0; i < KEPT; i++) {
+        weft_task *t = SPAWN(return_frame, NULL);
+        h[i] = weft_task_abort_handle(t);
+        frame[i] = (uintptr_t)test_join_value(t);
+        bool is_new = true;
+        for (unsigned j = 0; j < i; j++)
+            is_new &= frame[i] != frame[j];
+        different += is_new;
+    }
+    CHECK(different < KEPT / 2);
+    for (unsigned i = 0; i < KEPT; i++) {
+        CHECK(weft_abort_handle_is_finished(h[i]));
+        weft_abort_handle_unref(h[i]);
+    }
+}
+
 /* ---- AB-12 ---- */
 
 static void ab_12_guard_aborts_on_release(struct test_env *env)
@@ -657,7 +689,8 @@ TEST_MAIN(IN_TASK(a_guard_aborts_when_its_task_panics), IN_TASK(ab_01_parked_tas
           PLAIN(ab_10_blocking_job_still_queued),
           IN_TASK(ab_11_abort_handle_outlives_the_join_handle),
           ON_MAIN(ab_11_abort_handle_outlives_the_runtime),
-          IN_TASK(ab_11_abort_handle_keeps_no_result), IN_TASK(ab_12_guard_aborts_on_release),
+          IN_TASK(ab_11_abort_handle_keeps_no_result), IN_TASK(ab_11_abort_handle_keeps_no_stack),
+          IN_TASK(ab_12_guard_aborts_on_release),
           IN_TASK(ab_12_guard_released_by_hand), IN_TASK(ab_12_guard_disarmed_does_not),
           IN_TASK(ab_12_guard_may_abort_directly), IN_TASK(ab_13_task_id_is_readable_in_cleanup),
           IN_TASK(ab_15_aborted_waiter_leaves_the_queue),
