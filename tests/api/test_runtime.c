@@ -13,12 +13,18 @@
 
 /* ---- RT-01, RT-02 ---- */
 
-static void expect_refused(const weft_config *c, const char *setting)
+/* A function of its own wherever it is called: the line in the log names a place in it. */
+static __attribute__((noinline)) void expect_refused(const weft_config *c, const char *setting)
 {
     weft_runtime *rt = NULL;
+    char line[400];
     test_log_clear();
     EXPECT_EQ(weft_runtime_create(c, &rt), -EINVAL);
     EXPECT(rt == NULL);
+    CHECK(test_log_find("(called from ", line, sizeof(line)));
+    const char *place = strrchr(line, ' ') + 1; /* "[0x...])", or "0x...)" without its object */
+    uintptr_t caller = (uintptr_t)strtoull(place + (*place == '['), NULL, 16);
+    EXPECT(caller - (uintptr_t)expect_refused < 4096);
     if (test_log_count("weft_runtime_create") != 1 || test_log_count(setting) != 1)
         test_record(__FILE__, __LINE__, "no single line names weft_runtime_create and %s", setting);
 }
