@@ -407,6 +407,7 @@ static void wake_body_on_park(void *arg)
 static void *finish_after_timer(void *arg)
 {
     CHECK_EQ(weft_sleep(10 * WEFT_MS), 0);
+    CHECK_SOON(atomic_load(&always_woken.waker) != NULL); /* the body's thread may be held up */
     atomic_store(&always_woken.done, true);
     weft_waker_wake(atomic_load(&always_woken.waker));
     return arg;
