@@ -123,12 +123,19 @@ static void js_02_in_the_order_of_their_ends(struct test_env *env)
     weft_join_set_destroy(set);
 }
 
+struct opener {
+    struct member *m;
+    atomic_int joined;
+};
+
+/* One after the other: two that may end at the same time have no order. */
 static void *open_gates(void *arg)
 {
-    struct member *m = arg;
+    struct opener *o = arg;
     for (int i = 0; i < 4; i++) {
+        CHECK_SOON(atomic_load(&o->joined) == i);
         CHECK_EQ(weft_sleep(WEFT_MS), 0);
-        gate_open(&m[i].gate);
+        gate_open(&o->m[i].gate);
     }
     return NULL;
 }
@@ -139,13 +146,15 @@ static void js_02_join_next_waits(struct test_env *env)
     struct member m[4];
     weft_outcome o;
     weft_join_set *set = set_create();
+    struct opener opener = {.m = m};
     members_init(m, 4, NULL);
     for (int i = 0; i < 4; i++)
         CHECK_EQ(weft_join_set_spawn(set, wait_at_gate, &m[i], NULL), 0);
-    weft_task *t = SPAWN(open_gates, m);
+    weft_task *t = SPAWN(open_gates, &opener);
     for (int i = 0; i < 4; i++) {
         CHECK_EQ(weft_join_set_join_next(set, &o), 0);
         CHECK(o.value == &m[i]);
+        atomic_fetch_add(&opener.joined, 1);
     }
     CHECK_EQ(weft_join_set_join_next(set, &o), -ENOENT);
     (void)test_join_value(t);
@@ -301,27 +310,40 @@ static void js_04_an_aborted_or_panicking_owner_waits_too(struct test_env *env)
     }
 }
 
-static atomic_int on_main_ended;
+static atomic_int on_main_begun, on_main_ended;
 
 static void *count_end(void *arg)
 {
+    atomic_fetch_add(&on_main_begun, 1);
     (void)weft_sleep(WEFT_NEVER);
     atomic_fetch_add(&on_main_ended, 1);
     return arg;
 }
 
-/* On a plain thread destroying does not wait: it aborts. */
+static void *see_begun(void *arg)
+{
+    CHECK_SOON(atomic_load(&on_main_begun) == 3);
+    return arg;
+}
+
+static void *see_ended(void *arg)
+{
+    CHECK_SOON(atomic_load(&on_main_ended) == 3);
+    return arg;
+}
+
+/* On a plain thread destroying does not wait: it aborts. Shutting down would abort them, too. */
 static void js_04_on_a_thread_it_aborts(struct test_env *env)
 {
     weft_spawn_options options = {.runtime = env->handle};
     weft_join_set *set = set_create();
+    atomic_store(&on_main_begun, 0);
     atomic_store(&on_main_ended, 0);
     for (int i = 0; i < 3; i++)
         CHECK_EQ(weft_join_set_spawn_with(set, &options, count_end, NULL, NULL), 0);
+    (void)test_block_on(env->rt, see_begun, NULL);
     weft_join_set_destroy(set);
-    (void)test_block_on(env->rt, test_noop, NULL);
-    test_shutdown(env);
-    CHECK(atomic_load(&on_main_ended) <= 3); /* some may never have started */
+    (void)test_block_on(env->rt, see_ended, NULL);
 }
 
 static void *destroy_own_set(void *arg)
@@ -883,6 +905,16 @@ static void js_17_a_list_of_bodies(struct test_env *env)
     int a, b;
     weft_body bodies[] = {{return_arg, &a}, {return_arg, &b}, {test_noop, NULL}};
     weft_join_set *set = set_create();
+    weft_outcome o;
+    int of_a = 0, of_b = 0, of_none = 0;
+    CHECK_EQ(weft_join_set_spawn_all(set, NULL, bodies, 3), 3);
+    while (weft_join_set_join_next(set, &o) == 0) {
+        CHECK_EQ(o.kind, WEFT_OUTCOME_VALUE);
+        of_a += o.value == &a;
+        of_b += o.value == &b;
+        of_none += o.value == NULL;
+    }
+    CHECK(of_a == 1 && of_b == 1 && of_none == 1);
     CHECK_EQ(weft_join_set_spawn_all(set, NULL, bodies, 3), 3);
     CHECK_EQ(weft_join_set_spawn_all(set, NULL, bodies, 2), 2);
     CHECK_EQ(weft_join_set_spawn_all(set, NULL, NULL, 0), 0);
