@@ -100,7 +100,7 @@ static void jm_02_a_replaced_task_is_aborted_and_never_reported(struct test_env 
 {
     (void)env;
     int first, second, key = 1, got;
-    struct slow slow = {0};
+    struct slow slow = {0}, last = {0};
     weft_outcome o;
     weft_join_map *map = map_create();
     /* one that runs */
@@ -111,14 +111,18 @@ static void jm_02_a_replaced_task_is_aborted_and_never_reported(struct test_env 
     CHECK_EQ(weft_join_map_join_next(map, &got, &o), 0);
     CHECK(o.value == &second);
     CHECK_EQ(weft_join_map_join_next(map, &got, &o), -ENOENT);
+    CHECK_SOON(atomic_load(&slow.cleaned) == 1); /* by the replacement, not by the map's end */
     /* one that has ended */
     spawn_ended(map, key, &first);
     CHECK_EQ(weft_join_map_spawn(map, &key, return_arg, &second, NULL), 0);
     CHECK_EQ(weft_join_map_join_next(map, &got, &o), 0);
     CHECK(o.value == &second);
     CHECK_EQ(weft_join_map_join_next(map, &got, &o), -ENOENT);
+    CHECK_EQ(weft_join_map_spawn(map, &key, clean_up_slowly, &last, NULL), 0);
+    CHECK_SOON(atomic_load(&last.started) == 1);
+    CHECK_EQ(weft_join_map_spawn(map, &key, return_arg, &second, NULL), 0);
     weft_join_map_destroy(map); /* waits for the replaced one as well */
-    CHECK_EQ(atomic_load(&slow.cleaned), 1);
+    CHECK_EQ(atomic_load(&last.cleaned), 1);
 }
 
 /* ---- JM-03, JM-05 ---- */
@@ -274,8 +278,8 @@ static void jm_06_a_key_that_panics_when_dropped(struct test_env *env)
     CHECK(strcmp(key, "a") == 0);
     free(key);
     CHECK_EQ(atomic_load(&keys_dropped), 1);
+    CHECK_SOON(atomic_load(&r.slow.cleaned) == 1); /* before the map's end aborts all */
     weft_join_map_destroy(r.map);
-    CHECK_EQ(atomic_load(&r.slow.cleaned), 1);
 }
 
 static void every_key_is_dropped_once(struct test_env *env)
