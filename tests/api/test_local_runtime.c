@@ -3,6 +3,7 @@
  * The local runtime: a current_thread runtime that belongs to one thread.
  */
 #include "harness.h"
+#include "local.h"
 #include "socks.h"
 #include "sync.h"
 
@@ -26,10 +27,10 @@ static weft_runtime *local_runtime(void)
 
 static void *where(void *arg)
 {
-    EXPECT(pthread_equal(pthread_self(), *(pthread_t *)arg));
+    EXPECT(is_on(*(pthread_t *)arg));
     EXPECT_EQ(weft_worker_index(), 0);
     CHECK_EQ(weft_sleep(WEFT_MS), 0);
-    EXPECT(pthread_equal(pthread_self(), *(pthread_t *)arg));
+    EXPECT(is_on(*(pthread_t *)arg));
     return arg;
 }
 
