@@ -278,6 +278,7 @@ static void sl_07_outside_a_runtime_is_misuse(struct test_env *env)
 struct moved_timer {
     weft_timer timer;
     weft_runtime *other;
+    uint64_t deadline_ns;
 };
 
 static void *await_moved(void *arg)
@@ -288,6 +289,28 @@ static void *await_moved(void *arg)
     return NULL;
 }
 
+/* Arms it from there, and lets it stand. */
+static void *reset_moved(void *arg)
+{
+    struct moved_timer *m = arg;
+    m->deadline_ns = weft_now() + 50 * WEFT_MS;
+    weft_timer_reset(&m->timer, m->deadline_ns);
+    int rc = 0;
+    WEFT_TIMEOUT(0)
+        rc = weft_await(&m->timer.future);
+    CHECK(rc == -ETIMEDOUT || weft_now() >= m->deadline_ns); /* held up by the machine */
+    return NULL;
+}
+
+static void *await_here(void *arg)
+{
+    struct moved_timer *m = arg;
+    weft_timer_reset(&m->timer, m->deadline_ns);
+    CHECK_EQ(weft_await(&m->timer.future), 0);
+    CHECK(weft_now() >= m->deadline_ns);
+    return NULL;
+}
+
 static void *init_here_await_there(void *arg)
 {
     struct moved_timer *m = arg;
@@ -295,6 +318,7 @@ static void *init_here_await_there(void *arg)
     weft_handle *there = weft_runtime_handle(m->other);
     weft_task *t = SPAWN_ON(there, await_moved, m);
     (void)test_join_value(t);
+    (void)test_join_value(SPAWN_ON(there, reset_moved, m));
     weft_handle_unref(there);
     return NULL;
 }
@@ -304,6 +328,7 @@ static void sl_07_timer_belongs_to_the_runtime_that_made_it(struct test_env *env
     struct moved_timer m = {.other = test_runtime_create(TEST_MT1)};
     (void)test_block_on(env->rt, init_here_await_there, &m);
     CHECK_EQ(weft_runtime_destroy(m.other), 0);
+    (void)test_block_on(env->rt, await_here, &m); /* which is no matter to the timer */
     weft_timer_fini(&m.timer);
 }
 
