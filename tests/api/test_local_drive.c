@@ -101,19 +101,25 @@ static void *spend(void *arg)
 
 struct budget {
     weft_local_set *set;
-    unsigned spawned, before;
     struct test_env *env;
 };
 
-/* Half of the driver's budget was spent before: the body has the other half, and the spawned task
- * one of its own. */
+/* Of the 128 of the driver 100 were spent before: the body has the rest, and what it has spawned 128
+ * each, since none is made to yield in a hundred. */
 static void *spend_rest(void *arg)
 {
     struct budget *b = arg;
+    unsigned left[4] = {100, 100, 100, 100};
     uint64_t forced = test_forced_yields(b->env);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(weft_spawn_local(spend, &left[i], NULL), 0);
     for (unsigned i = 0; i < 40; i++)
         CHECK_EQ(weft_consume_budget(), 0);
     EXPECT_EQ(test_forced_yields(b->env), forced + (b->env->flavour == TEST_CT));
+    if (b->env->flavour == TEST_CT) /* they ran in that yield */
+        EXPECT_EQ(left[0] + left[1] + left[2] + left[3], 0);
+    CHECK_EQ(weft_sleep(WEFT_MS), 0);
+    EXPECT_EQ(left[0] + left[1] + left[2] + left[3], 0);
     return NULL;
 }
 
