@@ -2,14 +2,17 @@
 #include "harness.h"
 #include "sync.h"
 
+#include <weft/io.h>
 #include <weft/net.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- RT-01, RT-02 ---- */
 
@@ -604,6 +607,53 @@ static void rt_12_someone_always_drives(struct test_env *env)
     CHECK(test_block_on(env->rt, test_noop, env) == env);
 }
 
+struct reader {
+    weft_runtime *rt;
+    int fd[2];
+    int bytes;
+};
+
+static void *read_bytes(void *arg)
+{
+    struct reader *r = arg;
+    weft_fd *in;
+    char byte;
+    CHECK_EQ(weft_fd_open(r->fd[0], WEFT_FD_OWNED, &in), 0);
+    for (int i = 0; i < r->bytes; i++)
+        CHECK_EQ(weft_fd_read(in, &byte, 1), 1);
+    CHECK_EQ(weft_fd_close(in), 0);
+    return NULL;
+}
+
+static void *drive_reads(void *arg)
+{
+    struct reader *r = arg;
+    (void)test_block_on(r->rt, read_bytes, r);
+    return NULL;
+}
+
+/* The ones leave while the others have bytes to come, until one is left. */
+static void rt_12_someone_always_drives_io(struct test_env *env)
+{
+    enum { N = 4, BYTES = 20 };
+    struct reader r[N];
+    pthread_t thread[N];
+    for (int i = 0; i < N; i++) {
+        r[i] = (struct reader){.rt = env->rt, .bytes = BYTES * (i + 1)};
+        CHECK_EQ(pipe2(r[i].fd, O_CLOEXEC), 0);
+        CHECK_EQ(pthread_create(&thread[i], NULL, drive_reads, &r[i]), 0);
+    }
+    for (int n = 0; n < BYTES * N; n++) {
+        for (int i = n / BYTES; i < N; i++)
+            CHECK_EQ(write(r[i].fd[1], "x", 1), 1);
+        test_pause();
+    }
+    for (int i = 0; i < N; i++) {
+        pthread_join(thread[i], NULL);
+        CHECK_EQ(close(r[i].fd[1]), 0);
+    }
+}
+
 /* ---- RT-13 ---- */
 
 static pthread_key_t rt_key;
@@ -803,7 +853,7 @@ TEST_MAIN(PLAIN(rt_01_bad_settings_are_refused), PLAIN(rt_01_weft_run_refuses_th
           IN_TASK(rt_09_nested_block_on_is_misuse_in_a_task),
           ON_MAIN(rt_10_runtime_made_inside_is_used_after), IN_TASK(rt_10_release_inside_is_misuse),
           ON_MAIN(rt_11_two_runtimes_exchange_messages), ON_MAIN(rt_12_someone_always_drives),
-          PLAIN(rt_13_runtime_destroyed_at_thread_exit), ON_MAIN(rt_14_worker_index),
-          PLAIN(rt_15_same_seed_same_order), PLAIN(thousand_runtimes),
+          ON_MAIN(rt_12_someone_always_drives_io), PLAIN(rt_13_runtime_destroyed_at_thread_exit),
+          ON_MAIN(rt_14_worker_index), PLAIN(rt_15_same_seed_same_order), PLAIN(thousand_runtimes),
           ON_MAIN(timers_fire_between_short_bodies), PLAIN(weft_run_works_again_and_again),
           PLAIN(weft_stop_ends_weft_run))
