@@ -3,9 +3,11 @@
 #include "harness.h"
 #include "sync.h"
 
+#include <weft/io.h>
 #include <weft/net.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -343,6 +345,46 @@ static void sc_08_blocked_worker_does_not_keep_the_driver(struct test_env *env)
     }
 }
 
+static atomic_bool byte_was_read;
+
+static void *read_then_set(void *in)
+{
+    char byte;
+    CHECK_EQ(weft_fd_read(in, &byte, 1), 1);
+    atomic_store(&byte_was_read, true);
+    return NULL;
+}
+
+/* And with a descriptor, that turns readable while its worker is held up. */
+static void *block_thread_for_byte(void *arg)
+{
+    int fd[2];
+    weft_fd *in;
+    CHECK_EQ(pipe2(fd, O_CLOEXEC), 0);
+    CHECK_EQ(weft_fd_open(fd[0], WEFT_FD_OWNED, &in), 0);
+    weft_task *t = SPAWN(read_then_set, in);
+    CHECK_SOON(test_waits(NULL, t));
+    uint64_t start = weft_now();
+    CHECK_EQ(write(fd[1], "x", 1), 1);
+    while (!atomic_load(&byte_was_read)) {
+        usleep(100);
+        CHECK(test_elapsed_ms(start) < LONG_MS);
+    }
+    (void)test_join_value(t);
+    CHECK_EQ(weft_fd_close(in), 0);
+    CHECK_EQ(close(fd[1]), 0);
+    return arg;
+}
+
+static void sc_08_blocked_worker_does_not_keep_descriptors(struct test_env *env)
+{
+    (void)env;
+    for (int i = 0; i < 5; i++) {
+        atomic_store(&byte_was_read, false);
+        (void)test_join_value(SPAWN(block_thread_for_byte, NULL));
+    }
+}
+
 /* ---- SC-09, SC-12 ---- */
 
 #define MANY 20000
@@ -484,6 +526,7 @@ TEST_MAIN(IN_BODY(sc_01_body_completes_beside_an_endless_yielder),
           IN_TASK(sc_06_task_that_rewakes_itself_does_not_starve_timers),
           PLAIN(sc_07_child_of_a_task_that_blocks_its_thread_runs),
           IN_TASK_ON(sc_08_blocked_worker_does_not_keep_the_driver, TEST_MT4),
+          IN_TASK_ON(sc_08_blocked_worker_does_not_keep_descriptors, TEST_MT1),
           IN_TASK(sc_09_local_queue_overflows_and_all_run),
           IN_TASK(sc_11_long_chains_over_bounded_channels_finish),
           IN_TASK(sc_12_stealing_neither_loses_nor_doubles))
