@@ -939,11 +939,57 @@ static void sh_07_waits_end_with_the_runtime(struct test_env *env)
     struct shutdown_reader s = {.first = 1, .later = 1};
     int fd = (int)(intptr_t)test_block_on(env->rt, set_up_reader, &s);
     test_shutdown(env);
-    CHECK(s.first == -ECANCELED || s.first == -ESHUTDOWN);
-    CHECK(s.later == -ECANCELED || s.later == -ESHUTDOWN);
+    CHECK_EQ(s.first, -ECANCELED); /* of its tasks, as of any abort */
+    CHECK_EQ(s.later, -ECANCELED);
     CHECK(!weft_error_is_shutdown(-EPIPE) && !weft_error_is_shutdown(0) &&
           !weft_error_is_shutdown(108));
     close(fd);
+}
+
+struct entered_reader {
+    weft_handle *handle;
+    weft_tcp *conn;
+    int fd;
+    atomic_bool waits;
+    ssize_t first, later;
+};
+
+static void *connect_entered(void *arg)
+{
+    struct entered_reader *r = arg;
+    socks_raw_pair(&r->conn, &r->fd);
+    return NULL;
+}
+
+static void *read_entered(void *arg)
+{
+    struct entered_reader *r = arg;
+    weft_enter_guard g;
+    char c;
+    EXPECT_EQ(weft_enter(r->handle, &g), 0);
+    atomic_store(&r->waits, true);
+    r->first = weft_tcp_read(r->conn, &c, 1);
+    r->later = weft_tcp_read(r->conn, &c, 1);
+    EXPECT_EQ(weft_leave(&g), 0);
+    return NULL;
+}
+
+/* Nobody aborts a thread: it is told what has ended. */
+static void sh_07_threads_are_told_of_the_end(struct test_env *env)
+{
+    struct entered_reader r = {.handle = env->handle};
+    pthread_t thread;
+    (void)test_block_on(env->rt, connect_entered, &r);
+    CHECK_EQ(pthread_create(&thread, NULL, read_entered, &r), 0);
+    CHECK_SOON(atomic_load(&r.waits));
+    for (int i = 0; i < 10; i++)
+        test_pause();
+    test_shutdown(env);
+    pthread_join(thread, NULL);
+    CHECK_EQ(r.first, -ESHUTDOWN);
+    CHECK_EQ(r.later, -ESHUTDOWN);
+    CHECK_EQ(weft_tcp_close(r.conn), 0);
+    close(r.fd);
 }
 
 /* Bytes and connections keep arriving while everything ends. */
@@ -1020,4 +1066,5 @@ TEST_MAIN(IN_TASK(accept_goes_on_when_descriptors_come_back),
           IN_TASK(descriptor_numbers_are_not_confused), IN_TASK(chaos_on_shared_connections),
           IN_TASK(a_forked_child_that_closes_disturbs_nobody),
           ON_MAIN(sh_14_a_socket_outlives_its_runtime), ON_MAIN(sh_07_waits_end_with_the_runtime),
+          ON_MAIN(sh_07_threads_are_told_of_the_end),
           ON_MAIN(sh_06_readiness_during_shutdown_is_harmless))
