@@ -4,6 +4,7 @@
 
 #include <weft/select.h>
 #include <weft/join_all.h>
+#include <weft/net.h>
 
 #include <errno.h>
 #include <pthread.h>
@@ -254,6 +255,35 @@ static void a_job_behind_one_that_blocks_all_of_a_sudden_runs(struct test_env *e
 
 /* ---- BP-05 ---- */
 
+static void *write_byte(void *conn)
+{
+    CHECK_EQ(weft_tcp_write(conn, "x", 1), 1);
+    return NULL;
+}
+
+static void use_sockets(struct test_env *env)
+{
+    weft_tcp_listener *l;
+    weft_tcp *here, *there;
+    weft_addr addr;
+    weft_metrics before, after;
+    char byte = 0;
+    CHECK_EQ(weft_metrics_get(env->handle, &before), 0);
+    CHECK_EQ(weft_tcp_listen("127.0.0.1:0", &l), 0);
+    CHECK_EQ(weft_tcp_listener_local_addr(l, &addr), 0);
+    CHECK_EQ(weft_tcp_connect_addr(NULL, &addr, &here), 0);
+    CHECK_EQ(weft_tcp_accept(l, &there), 0);
+    CHECK_EQ(weft_metrics_get(env->handle, &after), 0);
+    CHECK_EQ(after.fds_registered - before.fds_registered, 3);
+    weft_task *t = SPAWN(write_byte, there);
+    CHECK_EQ(weft_tcp_read(here, &byte, 1), 1);
+    CHECK_EQ(byte, 'x');
+    (void)test_join_value(t);
+    CHECK_EQ(weft_tcp_close(here), 0);
+    CHECK_EQ(weft_tcp_close(there), 0);
+    CHECK_EQ(weft_tcp_listener_close(l), 0);
+}
+
 static void *use_the_runtime(void *arg)
 {
     struct test_env *env = arg;
@@ -270,6 +300,7 @@ static void *use_the_runtime(void *arg)
         rc = weft_sleep(WEFT_NEVER);
     CHECK_EQ(rc, -ETIMEDOUT);
     CHECK_EQ(weft_yield(), 0);
+    use_sockets(env);
     return env;
 }
 
