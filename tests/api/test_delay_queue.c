@@ -332,24 +332,34 @@ static void dq_04_an_earlier_item_shortens_the_wait(struct test_env *env)
     weft_delay_queue_unref(q);
 }
 
-/* From a thread of no runtime, in real time. */
+struct outsider {
+    weft_delay_queue *queue;
+    weft_handle *handle;
+    weft_task *waiter;
+};
+
+/* From a thread of no runtime, in real time, when somebody waits for what is due in a year. */
 static void *insert_from_outside(void *arg)
 {
+    struct outsider *o = arg;
     int item = 9;
-    EXPECT_EQ(weft_delay_queue_insert(arg, &item, WEFT_MS, NULL), 0);
+    CHECK_SOON(test_waits(o->handle, o->waiter));
+    EXPECT_EQ(weft_delay_queue_insert(o->queue, &item, WEFT_MS, NULL), 0);
     return NULL;
 }
 
 static void dq_04_from_another_thread(struct test_env *env)
 {
     pthread_t thread;
-    int item = -1;
-    (void)env;
+    struct taker t;
     weft_delay_queue *q = new_queue();
     (void)insert(q, 1, YEAR);
-    CHECK_EQ(pthread_create(&thread, NULL, insert_from_outside, q), 0);
-    CHECK_EQ(weft_delay_queue_next(q, &item, NULL), 0);
-    CHECK_EQ(item, 9);
+    spawn_taker(&t, q);
+    struct outsider o = {q, env->handle, t.task};
+    CHECK_EQ(pthread_create(&thread, NULL, insert_from_outside, &o), 0);
+    (void)test_join_value(t.task);
+    CHECK_EQ(t.rc, 0);
+    CHECK_EQ(t.item, 9);
     CHECK_EQ(pthread_join(thread, NULL), 0);
     weft_delay_queue_unref(q);
 }
