@@ -5,10 +5,12 @@
  * A worker that was in the same task at two looks sticks for now: its next-to-run slot is opened to
  * thieves, its timers are fired here, and a sleeping worker is woken to take its queue and the
  * driver. One that sticks for longer gets a substitute: an extra worker, out of service again when
- * the first comes back. And one that sticks for very long is named in the log. When every worker
+ * the first comes back. What is still queued at the next look, with every other worker busy, goes
+ * to the global queue. And one that sticks for very long is named in the log. When every worker
  * sleeps for a while the monitor looks for a deadlock and sleeps too.
  */
 #include "base/model.h"
+#include "sched/queues.h"
 #include "sched/sched.h"
 #include "task/ending.h"
 #include "task/panic.h"
@@ -139,6 +141,24 @@ static bool has_queued(struct weft__worker *w)
     return weft__runq_len(&w->runq) || weft__aptr_load_relaxed(&w->slot);
 }
 
+/* To the global queue with what a worker that sticks has, at most half a ring a look. Others steal
+ * only when they have run dry; where each of them, the substitute included, has a task that is
+ * always ready none ever does, while the global queue has its turn all the same. */
+static void hand_over(struct weft__sched *s, struct weft__worker *w)
+{
+    struct weft__task *taken[WEFT__RUNQ_CAP / 2 + 1];
+    unsigned n = weft__runq_steal_some(&w->runq, taken, WEFT__RUNQ_CAP / 2);
+    struct weft__task *next = weft__worker_take_slot(w);
+    if (next)
+        taken[n++] = next;
+    if (n == 0)
+        return; /* others were faster, or the worker is back */
+    /* coverage: an assertion around a call with an effect */
+    if (!weft__inject_push_many(&s->inject, taken, n))
+        WEFT_ASSERT(!"the global queue is closed while tasks live");
+    weft__sched_wake_one(s);
+}
+
 /* Sits in the driver's seat for a moment, if it is free. */
 static void poll_in_passing(struct weft__sched *s)
 {
@@ -247,6 +267,8 @@ static void look_at(struct weft__sched *s, struct weft__worker *w, uint64_t now_
         /* before the substitute looks whether it is needed */
         weft__a32_add_seq_cst(&s->monitor_stuck, 1);
         weft__sched_add_worker(s);
+    } else if (has_queued(w) && weft__a32_load_relaxed(&s->idle_count) == 0) {
+        hand_over(s, w); /* the substitute has had its chance, and nobody is asleep */
     }
     if (!w->was_reported && age_ns >= REPORT_FACTOR * s->stuck_after_ns) {
         w->was_reported = true;

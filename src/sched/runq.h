@@ -137,6 +137,10 @@ void weft__runq_bring_forward(struct weft__runq *q, uint32_t n);
 unsigned weft__runq_steal_half(struct weft__runq *from, struct weft__runq *to,
                                struct weft__task **ret_first);
 
+/* Any thread. Takes the oldest tasks, at most max, into tasks[]; returns how many. For who has no
+ * queue of its own to put them into. */
+unsigned weft__runq_steal_some(struct weft__runq *from, struct weft__task **tasks, unsigned max);
+
 /* Owner only. Takes the older half, rounded up, at most max, into tasks[]; returns how many. For
  * spilling: half, not one, or a producer that outruns the thieves would spill on every push. */
 unsigned weft__runq_take_half(struct weft__runq *q, struct weft__task **tasks, unsigned max);

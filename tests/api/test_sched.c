@@ -312,6 +312,41 @@ static void sc_07_child_of_a_task_that_blocks_its_thread_runs(struct test_env *e
     }
 }
 
+#define CHILDREN 20
+
+static void *count_child(void *count)
+{
+    atomic_fetch_add((atomic_int *)count, 1);
+    return NULL;
+}
+
+/* Likewise, of children that lie in its worker's queue. */
+static void *block_thread_for_children(void *arg)
+{
+    atomic_int ran = 0;
+    weft_task *t[CHILDREN];
+    for (int i = 0; i < CHILDREN; i++)
+        t[i] = SPAWN(count_child, &ran);
+    uint64_t start = weft_now();
+    while (atomic_load(&ran) < CHILDREN) {
+        usleep(100);
+        CHECK(test_elapsed_ms(start) < LONG_MS);
+    }
+    for (int i = 0; i < CHILDREN; i++)
+        (void)test_join_value(t[i]);
+    return arg;
+}
+
+/* Beside workers that are never idle, and so never look what others have. */
+static void sc_07_children_run_beside_endless_yielders(struct test_env *env)
+{
+    (void)env;
+    start_busy(yield_for_ever, 16);
+    for (int i = 0; i < 3; i++)
+        (void)test_join_value(SPAWN(block_thread_for_children, NULL));
+    stop_busy(16);
+}
+
 static atomic_bool timer_fired;
 
 static void *sleep_then_set(void *arg)
@@ -525,6 +560,7 @@ TEST_MAIN(IN_BODY(sc_01_body_completes_beside_an_endless_yielder),
           IN_TASK(sc_05_endless_chain_of_spawns_starves_nobody),
           IN_TASK(sc_06_task_that_rewakes_itself_does_not_starve_timers),
           PLAIN(sc_07_child_of_a_task_that_blocks_its_thread_runs),
+          IN_TASK_ON(sc_07_children_run_beside_endless_yielders, TEST_MT4),
           IN_TASK_ON(sc_08_blocked_worker_does_not_keep_the_driver, TEST_MT4),
           IN_TASK_ON(sc_08_blocked_worker_does_not_keep_descriptors, TEST_MT1),
           IN_TASK(sc_09_local_queue_overflows_and_all_run),

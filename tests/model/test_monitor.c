@@ -232,6 +232,28 @@ static void the_slot_of_a_worker_that_sticks_is_opened(void **state)
     model_passes(&m);
 }
 
+/* It sticks for long, and nobody is asleep; or somebody is about to be, and takes it by himself. */
+static void init_stuck_with_queue(void)
+{
+    init_stuck();
+    struct weft__worker *w = weft__sched_worker(&sched, 0);
+    weft__aptr_store_relaxed(&w->slot, NULL);
+    MODEL_CHECK(weft__runq_push(&w->runq, &tasks[0]));
+    w->seen_tick = weft__a64_load_relaxed(&w->tick);
+    w->seen_stuck = w->was_reported = true;
+    sched.stuck_after_ns = 0;
+}
+
+static void the_queue_of_a_worker_that_sticks_is_handed_over(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "monitor: hands the queue of a worker that sticks over",
+                                   .init = init_stuck_with_queue,
+                                   .thread = {worker_1, look_twice},
+                                   .check = all_ran};
+    model_passes(&m);
+}
+
 /* It sticks for long, and its substitute is on its way out of service. */
 static void init_stuck_for_long(void)
 {
@@ -271,6 +293,7 @@ int main(void)
         cmocka_unit_test(the_monitor_hears_of_the_end),
         cmocka_unit_test(the_task_that_sticks_is_named),
         cmocka_unit_test(the_clock_of_a_thread_in_a_task_is_known),
+        cmocka_unit_test(the_queue_of_a_worker_that_sticks_is_handed_over),
         cmocka_unit_test(the_slot_of_a_worker_that_sticks_is_opened),
         cmocka_unit_test(a_worker_that_sticks_for_long_has_a_substitute),
     };

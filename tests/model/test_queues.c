@@ -203,6 +203,30 @@ static void two_workers_steal_from_each_other(void **state)
     model_passes(&m);
 }
 
+/* Who has no queue to steal into, beside a thief that has. */
+static void steal_two_at_most(void)
+{
+    struct weft__task *t[2];
+    unsigned n = weft__runq_steal_some(&queue, t, 2);
+    for (unsigned i = 0; i < n; i++)
+        see(t[i]);
+}
+static void push_and_pop(void)
+{
+    push_next();
+    pop_one();
+}
+
+static void who_has_no_queue_steals_too(void **state)
+{
+    (void)state;
+    static const struct model m = {.name = "runq: steal_some beside push, pop and a thief",
+                                   .init = init_three,
+                                   .thread = {push_and_pop, steal_two_at_most, thief_0},
+                                   .check = all_were_seen};
+    model_passes(&m);
+}
+
 /* "Empty" is only said when the queue was empty. */
 static void init_one(void)
 {
@@ -460,6 +484,7 @@ int main(void)
         cmocka_unit_test(slots_are_reused_under_a_thief),
         cmocka_unit_test(slots_are_reused_under_two_thieves),
         cmocka_unit_test(a_spill_against_thieves),
+        cmocka_unit_test(who_has_no_queue_steals_too),
         cmocka_unit_test(two_workers_steal_from_each_other),
         cmocka_unit_test(a_queue_in_use_never_looks_empty),
         cmocka_unit_test(a_pop_without_exchange_is_found),

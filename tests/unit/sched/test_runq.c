@@ -183,6 +183,22 @@ static void stolen_tasks_queue_behind_what_the_thief_has(void **state)
     assert_ptr_equal(weft__runq_pop(&other), fake_task(1));
 }
 
+static void who_has_no_queue_takes_the_oldest_of_another(void **state)
+{
+    (void)state;
+    static struct weft__task *tasks[WEFT__RUNQ_CAP];
+    for (unsigned max = 1; max <= WEFT__RUNQ_CAP; max++) {
+        start_at(&queue, UINT32_MAX - 1);
+        assert_int_equal(weft__runq_steal_some(&queue, tasks, max), 0);
+        push_numbers(&queue, 0, WEFT__RUNQ_CAP / 2);
+        unsigned expected = max < WEFT__RUNQ_CAP / 2 ? max : WEFT__RUNQ_CAP / 2;
+        assert_int_equal(weft__runq_steal_some(&queue, tasks, max), expected);
+        for (unsigned i = 0; i < expected; i++)
+            assert_ptr_equal(tasks[i], fake_task(i));
+        expect_numbers(&queue, expected, WEFT__RUNQ_CAP / 2 - expected);
+    }
+}
+
 static void spilling_takes_the_older_half(void **state)
 {
     (void)state;
@@ -266,6 +282,10 @@ static void *steal_until_done(void *arg)
         unsigned taken = from == mine ? 0 : weft__runq_steal_half(from, mine, &task);
         if (taken > 0)
             see(s, task);
+        struct weft__task *some[5];
+        unsigned n = pick == THIEF_COUNT ? weft__runq_steal_some(from, some, 5) : 0;
+        for (unsigned i = 0; i < n; i++)
+            see(s, some[i]);
         unsigned keep = random_next(&seed) % 4 == 0 ? 8 : 0; /* leave some for other thieves */
         while (weft__runq_len(mine) > keep && (task = weft__runq_pop(mine)) != NULL)
             see(s, task);
@@ -347,6 +367,7 @@ int main(void)
         cmocka_unit_test_setup(thief_leaves_an_empty_queue_and_its_result_alone, init_both),
         cmocka_unit_test_setup(thief_takes_no_more_than_it_has_room_for, init_both),
         cmocka_unit_test_setup(stolen_tasks_queue_behind_what_the_thief_has, init_both),
+        cmocka_unit_test_setup(who_has_no_queue_takes_the_oldest_of_another, init_both),
         cmocka_unit_test_setup(spilling_takes_the_older_half, init_both),
         cmocka_unit_test_setup(spilling_respects_the_room_given, init_both),
         cmocka_unit_test_setup(every_task_is_seen_once_by_owner_and_thieves, init_both),
