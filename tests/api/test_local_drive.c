@@ -104,8 +104,8 @@ struct budget {
     struct test_env *env;
 };
 
-/* Of the 128 of the driver 100 were spent before: the body has the rest, and what it has spawned 128
- * each, since none is made to yield in a hundred. */
+/* Of the 128 of the driver 100 were spent before: the body has the rest, and what it has spawned
+ * 128 each, since none is made to yield in a hundred. */
 static void *spend_rest(void *arg)
 {
     struct budget *b = arg;
