@@ -104,7 +104,7 @@ struct weft__thread {
     unsigned long handle; /* pthread_t */
 };
 /* Starts a thread with all signals blocked but the synchronous ones (SIGSEGV SIGBUS SIGFPE SIGILL
- * SIGTRAP SIGABRT), named `name` (at most 15 bytes shown). -EAGAIN, -ENOMEM. */
+ * SIGTRAP SIGSYS SIGABRT), named `name` (at most 15 bytes shown). -EAGAIN, -ENOMEM. */
 int weft__sys_thread_start(struct weft__thread *t, const char *name, void *(*fn)(void *),
                            void *arg);
 void weft__sys_thread_join(struct weft__thread *t);

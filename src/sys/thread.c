@@ -136,7 +136,7 @@ int weft__sys_thread_start(struct weft__thread *t, const char *name, void *(*fn)
         strncpy(start->name, name, sizeof(start->name) - 1);
 
     /* Blocked before the thread exists, so that no signal of the program's reaches it, ever. */
-    static const int synchronous[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
+    static const int synchronous[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
     sigset_t blocked, saved;
     sigfillset(&blocked);
     for (size_t i = 0; i < sizeof(synchronous) / sizeof(synchronous[0]); i++)
