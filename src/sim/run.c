@@ -291,7 +291,8 @@ int weft_sim_run(const weft_sim_config *config, int (*body)(void *arg), void *ar
     };
     struct start start = {.world = &s, .body = body, .arg = arg};
     weft__list_init(&s.conns);
-    s.port_next = (unsigned)weft__sim_below(&s, 28000);
+    s.port_count = 28000;
+    s.port_next = (unsigned)weft__sim_below(&s, s.port_count);
     int held = weft__sys_cancel_hold(); /* its threads are fibers of this one, and hold as well */
     int rc = run_world(&s, &start);
     weft__sys_cancel_restore(held);

@@ -120,8 +120,8 @@ static bool is_taken(struct weft__sim *s, const struct weft__sim_file *by,
 
 static int take_port(struct weft__sim *s, struct weft__sim_file *f, struct sockaddr_storage *addr)
 {
-    for (int tries = 0; tries < 28000; tries++) {
-        set_port(addr, 32768 + s->port_next++ % 28000);
+    for (unsigned tries = 0; tries < s->port_count; tries++) {
+        set_port(addr, 32768 + s->port_next++ % s->port_count);
         if (!is_taken(s, f, addr))
             return 0;
     }
@@ -217,9 +217,30 @@ static int bind_near(struct weft__sim *s, struct weft__sim_file *f, const struct
         return 0;
     }
     set_ip(&f->addr, &f->addr_len, f->family, &near);
-    int rc = take_port(s, f, &f->addr);
-    f->is_bound = rc == 0;
-    return rc;
+    f->is_bound = take_port(s, f, &f->addr) == 0;
+    return f->is_bound ? 0 : -EADDRNOTAVAIL;
+}
+
+static bool is_at(const struct weft__sim_side *side, const struct sockaddr_storage *addr)
+{
+    struct weft__sim_ip ip = weft__sim_ip_of((const struct sockaddr *)addr);
+    return memcmp(&side->ip, &ip, sizeof(ip)) == 0 &&
+           weft__sim_port_of((const struct sockaddr *)&side->addr) ==
+               weft__sim_port_of((const struct sockaddr *)addr);
+}
+
+/* Somebody who shares the address `from` has the connection already. */
+static bool is_connected(const struct weft__sim *s, const struct sockaddr_storage *from,
+                         const struct sockaddr_storage *to)
+{
+    for (const struct weft__node *n = s->conns.next; n != &s->conns; n = n->next) {
+        const struct weft__sim_conn *c = WEFT__CONTAINER_OF(n, struct weft__sim_conn, node);
+        for (unsigned i = 0; i < 2; i++)
+            if (c->side[i].is_open && !c->side[i].is_dead && !weft__sim_conn_is_over(c, i) &&
+                is_at(&c->side[i], from) && is_at(&c->side[1 - i], to))
+                return true;
+    }
+    return false;
 }
 
 /* Who connects to no address in particular gets to itself: IPv4 to the address that it is bound to,
@@ -261,9 +282,12 @@ int weft__sim_connect(int fd, const struct sockaddr *addr, socklen_t len)
     struct sockaddr_storage to;
     socklen_t to_len;
     set_peer(&to, &to_len, addr, len, f);
+    bool was_bound = f->is_bound; /* else nobody else has the port */
     int rc = bind_near(s, f, (const struct sockaddr *)&to);
     if (rc < 0)
         return rc;
+    if (was_bound && is_connected(s, &f->addr, &to))
+        return -EADDRNOTAVAIL;
     struct weft__sim_conn *c = weft__sim_conn_create(s);
     if (c == NULL)
         return -ENOMEM;

@@ -195,7 +195,7 @@ struct weft__sim {
     uint64_t event_next;
     struct weft__node conns;
     struct weft__sim_cut *cuts;
-    unsigned port_next;
+    unsigned port_next, port_count; /* of those that are given to who asks for none */
 };
 
 /* The world of the calling thread of the process; NULL: it simulates nothing. */

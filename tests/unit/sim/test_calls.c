@@ -128,6 +128,14 @@ static void close_both(const int fd[2])
     EXPECT_EQ(weft__sys_close(fd[1]), 0);
 }
 
+static void reset(int fd)
+{
+    struct linger now = {1, 0};
+    EXPECT_EQ(weft__sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
+    EXPECT_EQ(weft__sys_close(fd), 0);
+    let_pass(10 * WEFT_MS);
+}
+
 static int error_of(int fd)
 {
     int error = -1;
@@ -315,6 +323,31 @@ static void share_addresses(void)
     EXPECT_EQ(weft__sys_close(b), 0);
     EXPECT_EQ(bind_to(plain, port), 0); /* all have gone */
     EXPECT_EQ(weft__sys_close(plain), 0);
+}
+
+/* From an address that is shared each peer is connected to once. */
+static void connect_from_one_address(void)
+{
+    int l[2], fd[3];
+    for (int i = 0; i < 2; i++)
+        l[i] = listen_somewhere(8);
+    for (int i = 0; i < 3; i++)
+        fd[i] = reusing_socket(SO_REUSEADDR);
+    EXPECT_EQ(bind_to(fd[0], 0), 0);
+    for (int i = 1; i < 3; i++)
+        EXPECT_EQ(bind_to(fd[i], port_of(fd[0])), 0);
+    int rc = connect_to(fd[0], port_of(l[0]));
+    EXPECT(rc == 0 || rc == -EINPROGRESS);
+    EXPECT_EQ(connect_to(fd[1], port_of(l[0])), -EADDRNOTAVAIL);
+    rc = connect_to(fd[2], port_of(l[1]));
+    EXPECT(rc == 0 || rc == -EINPROGRESS);
+    let_pass(10 * WEFT_MS);
+    EXPECT_EQ(connect_to(fd[1], port_of(l[0])), -EADDRNOTAVAIL);
+    reset(fd[0]);
+    rc = connect_to(fd[1], port_of(l[0]));
+    EXPECT(rc == 0 || rc == -EINPROGRESS);
+    close_both(fd + 1);
+    close_both(l);
 }
 
 static void keep_options(void)
@@ -557,14 +590,6 @@ static void report_states(void)
     EXPECT_EQ(events_of(ep), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP);
     EXPECT_EQ(weft__sys_close(ep), 0);
     close_both(pair);
-}
-
-static void reset(int fd)
-{
-    struct linger now = {1, 0};
-    EXPECT_EQ(weft__sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
-    EXPECT_EQ(weft__sys_close(fd), 0);
-    let_pass(10 * WEFT_MS);
 }
 
 static void lose_connections(void)
@@ -827,6 +852,7 @@ BOTH(an_edge_is_reported_once, watch)
 BOTH(a_wait_without_events_takes_its_time, wait_in_vain)
 BOTH(sockets_bind_and_listen, bind_and_listen)
 BOTH(addresses_are_shared_by_those_who_say_so, share_addresses)
+BOTH(each_connection_is_made_once, connect_from_one_address)
 BOTH(options_are_kept, keep_options)
 BOTH(both_ends_know_both_addresses, tell_addresses)
 BOTH(a_client_and_a_connection_have_what_they_were_not_given, speak_and_inherit)
@@ -971,7 +997,8 @@ static void there_is_a_limit_of_threads(struct test_env *env)
 TEST_MAIN(PLAIN(closed_descriptors_are_refused), PLAIN(what_is_no_socket_is_told_from_one),
           PLAIN(an_edge_is_reported_once), PLAIN(a_wait_without_events_takes_its_time),
           PLAIN(sockets_bind_and_listen), PLAIN(addresses_are_shared_by_those_who_say_so),
-          PLAIN(options_are_kept), PLAIN(both_ends_know_both_addresses),
+          PLAIN(each_connection_is_made_once), PLAIN(options_are_kept),
+          PLAIN(both_ends_know_both_addresses),
           PLAIN(a_client_and_a_connection_have_what_they_were_not_given),
           PLAIN(any_ipv6_address_is_any_ipv4_one_too), PLAIN(bytes_pass_until_a_side_is_shut),
           PLAIN(epoll_reports_what_a_socket_is), PLAIN(lost_connections_say_so),

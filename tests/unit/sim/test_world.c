@@ -446,7 +446,35 @@ static void listeners_share_what_comes_to_their_address(struct test_env *env)
     (void)simulate_slow(choose_listeners);
 }
 
-/* ---- descriptors and threads ---- */
+/* ---- ports, descriptors and threads ---- */
+
+static int take_all_ports(void *arg)
+{
+    (void)arg;
+    weft_tcp_listener *l;
+    weft_tcp *conn[3];
+    struct sockaddr_in in = {.sin_family = AF_INET};
+    EXPECT_EQ(weft_tcp_listen("10.0.0.9:80", &l), 0);
+    weft__sim_here()->port_count = 3;
+    for (int i = 0; i < 3; i++)
+        EXPECT_EQ(weft_tcp_connect("10.0.0.9:80", &conn[i]), 0);
+    EXPECT_EQ(weft_tcp_connect("10.0.0.9:80", &conn[0]), -EADDRNOTAVAIL);
+    int fd = weft__sys_socket(AF_INET, SOCK_STREAM, 0);
+    EXPECT_EQ(weft__sys_bind(fd, (struct sockaddr *)&in, sizeof(in)), -EADDRINUSE);
+    EXPECT_EQ(weft__sys_close(fd), 0);
+    EXPECT_EQ(weft_tcp_close(conn[1]), 0);
+    EXPECT_EQ(weft_tcp_connect("10.0.0.9:80", &conn[1]), 0);
+    for (int i = 0; i < 3; i++)
+        EXPECT_EQ(weft_tcp_close(conn[i]), 0);
+    EXPECT_EQ(weft_tcp_listener_close(l), 0);
+    return 0;
+}
+
+static void ports_run_out(struct test_env *env)
+{
+    (void)env;
+    (void)simulate_slow(take_all_ports);
+}
 
 static int open_all(void *arg)
 {
@@ -766,7 +794,8 @@ TEST_MAIN(PLAIN(a_cut_meets_each_part_of_a_handshake), PLAIN(a_cut_meets_each_ki
           PLAIN(bytes_behind_a_gap_never_arrive), PLAIN(cuts_are_healed_one_by_one),
           PLAIN(clients_of_a_full_queue_give_up), PLAIN(either_side_may_leave_during_the_handshake),
           PLAIN(a_full_queue_is_tried_again), PLAIN(listeners_share_what_comes_to_their_address),
-          PLAIN(descriptors_run_out), PLAIN(a_thread_that_is_detached_cannot_be_waited_for),
+          PLAIN(ports_run_out), PLAIN(descriptors_run_out),
+          PLAIN(a_thread_that_is_detached_cannot_be_waited_for),
           PLAIN(two_threads_cannot_simulate_at_once),
           PLAIN(limits_may_be_reached_before_anything_runs),
           PLAIN(a_deadlock_with_open_sockets_is_told), PLAIN(without_memory_connections_are_lost))
