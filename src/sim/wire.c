@@ -4,8 +4,8 @@
  *
  * Everything that will happen is an event in a heap, by time. In each direction of a connection
  * segments arrive in the order in which they were sent, as TCP makes it look: one that is "lost"
- * holds up those behind it for as long as a retransmission takes. A cut link holds everything,
- * until it is healed or the sender gives up.
+ * holds up those behind it for as long as a retransmission takes. A reset alone does not wait for
+ * what was sent before it. A cut link holds everything, until it is healed or the sender gives up.
  */
 #include "sim/world.h"
 
@@ -283,9 +283,12 @@ static int send_later(struct weft__sim *s, struct weft__sim_event *e)
 {
     struct weft__sim_side *from = &e->conn->side[1 - e->side];
     e->at_ns = s->now_ns + draw_latency(s);
-    if (e->at_ns < from->last_ns)
+    /* A reset does not wait for what was sent before it: that is not sent again, and lost if it has
+     * not arrived by then. */
+    if (e->kind != WEFT__SIM_RST && e->at_ns < from->last_ns)
         e->at_ns = from->last_ns;
-    from->last_ns = e->at_ns;
+    if (from->last_ns < e->at_ns)
+        from->last_ns = e->at_ns;
     weft__sim_trace(s, TRACE_SENT, e->kind, e->at_ns);
     return add(s, e);
 }

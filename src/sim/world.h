@@ -55,7 +55,8 @@ struct weft__sim_ip {
 };
 
 enum weft__sim_event_kind {
-    /* What goes over the wire, in order in each direction, and is held up while the link is cut. */
+    /* What goes over the wire, in order in each direction but for a reset, and is held up while the
+     * link is cut. */
     WEFT__SIM_SYN,
     WEFT__SIM_REFUSED,
     WEFT__SIM_SYN_ACK,

@@ -762,7 +762,7 @@ static void each_fault_happens(struct test_env *env)
     struct talks talks = {.count = 32};
     weft_sim_config c;
     (void)env;
-    weft_sim_config_init(&c, 4);
+    weft_sim_config_init(&c, 5);
     c.refuse_ppm = c.accept_abort_ppm = c.accept_exhaust_ppm = 200000;
     c.reset_ppm = 50000;
     weft_sim_result r = simulate(&c, talk_all, &talks);
@@ -777,6 +777,63 @@ static void each_fault_happens(struct test_env *env)
     EXPECT(failed > 0 && failed < talks.count);
     EXPECT_EQ(r.fds_left, 0);
     test_log_clear();
+}
+
+/* What the answer came to: its length, or an error. */
+struct answer {
+    bool is_read_to_the_end; /* of the question, before the connection is closed */
+    int rc;
+};
+
+static void *ask(void *arg)
+{
+    struct answer *a = arg;
+    weft_tcp *conn;
+    char text[16];
+    CHECK_EQ(weft_tcp_connect("10.0.0.1:80", &conn), 0);
+    CHECK_EQ(weft_tcp_write(conn, "question", 8), 8);
+    (void)weft_tcp_shutdown(conn, SHUT_WR); /* it may be reset by then */
+    a->rc = weft_read_exact(weft_tcp_stream(conn), text, 6, NULL);
+    weft_tcp_close(conn);
+    return NULL;
+}
+
+static int answer_and_close(void *arg)
+{
+    struct answer *a = arg;
+    weft_tcp_listener *l;
+    weft_tcp *conn;
+    weft_task *client;
+    char text[16];
+    CHECK_EQ(weft_tcp_listen("10.0.0.1:80", &l), 0);
+    CHECK_EQ(weft_spawn(ask, a, &client), 0);
+    CHECK_EQ(weft_tcp_accept(l, &conn), 0);
+    CHECK_EQ(weft_read_exact(weft_tcp_stream(conn), text, 4, NULL), 0);
+    CHECK_EQ(weft_tcp_write(conn, "answer", 6), 6);
+    while (a->is_read_to_the_end && weft_tcp_read(conn, text, 1) > 0)
+        continue;
+    weft_tcp_close(conn);
+    weft_tcp_listener_close(l);
+    return join_all(&client, 1);
+}
+
+/* Who closes without having read all resets the connection, and what he wrote last may be lost. */
+static void a_reset_may_overtake_what_was_written(struct test_env *env)
+{
+    int lost[2] = {0, 0};
+    (void)env;
+    for (int i = 0; i < 200; i++) {
+        struct answer a = {.is_read_to_the_end = i % 2};
+        weft_sim_config c;
+        weft_sim_config_init(&c, (uint64_t)i);
+        weft_sim_result r = simulate(&c, answer_and_close, &a);
+        EXPECT_EQ(r.end, WEFT_SIM_DONE);
+        EXPECT_EQ(r.fds_left, 0);
+        EXPECT(a.rc == 0 || a.rc == -ECONNRESET);
+        lost[i % 2] += a.rc != 0;
+    }
+    EXPECT(lost[0] > 0 && lost[0] < 100);
+    EXPECT_EQ(lost[1], 0);
 }
 
 /* ---- links ---- */
@@ -884,4 +941,5 @@ TEST_MAIN(PLAIN(the_body_runs_and_its_result_comes_back), PLAIN(a_body_that_pani
           PLAIN(a_task_may_exit), PLAIN(a_job_has_the_stack_of_a_thread),
           PLAIN(blocking_jobs_take_part), PLAIN(a_calm_network_loses_nothing),
           PLAIN(pieces_make_up_the_whole), PLAIN(each_fault_happens),
-          PLAIN(links_are_cut_and_healed), PLAIN(a_socket_that_is_left_open_is_counted))
+          PLAIN(a_reset_may_overtake_what_was_written), PLAIN(links_are_cut_and_healed),
+          PLAIN(a_socket_that_is_left_open_is_counted))
