@@ -15,10 +15,11 @@
  * through weft_now() is real. Thread-local variables of the program are one for all threads of the
  * simulation. Numbers of tasks and addresses in memory differ between runs: what depends on them is
  * not replayed. Of TCP there is no keepalive (a peer that is cut off and sent nothing is never
- * missed) and no TIME_WAIT; buffers have the sizes of the settings, whatever is set on a socket. Of
- * other options SO_REUSEADDR, SO_REUSEPORT, IPV6_V6ONLY and an SO_LINGER of 0 do what they do on
- * Linux; the rest is kept and given back, 0 where nobody has set it. Any address is the machine's
- * own, any port may be bound, and every other host can be reached.
+ * missed), no TIME_WAIT, and no connection of a socket to itself; buffers have the sizes of the
+ * settings, whatever is set on a socket. Of other options SO_REUSEADDR, SO_REUSEPORT, IPV6_V6ONLY
+ * and an SO_LINGER of 0 do what they do on Linux; the rest is kept and given back, 0 where nobody
+ * has set it. Any address is the machine's own, any port may be bound, and every other host can be
+ * reached.
  * weft_dump() shows parked tasks as ever, weft_dump_on_signal() says only that the runtime is
  * simulated.
  *
