@@ -141,6 +141,9 @@ int weft__sim_bind(int fd, const struct sockaddr *addr, socklen_t len)
         return -EAFNOSUPPORT;
     if (f->is_bound || f->kind == WEFT__SIM_TCP)
         return -EINVAL;
+    struct weft__sim_ip ip = weft__sim_ip_of(addr);
+    if (weft__sim_is_v6only(f) && weft__sim_ip_is_v4(&ip))
+        return -EINVAL;
     struct sockaddr_storage to;
     socklen_t to_len;
     set_addr(&to, &to_len, addr, len);

@@ -510,6 +510,13 @@ static void listen_for_both(void)
     close_both((int[]){a, b});
     EXPECT_EQ(weft__sys_close(l), 0);
 
+    l = weft__sys_socket(AF_INET6, SOCK_STREAM, 0);
+    EXPECT_EQ(weft__sys_setsockopt(l, IPPROTO_IPV6, IPV6_V6ONLY, &(int){1}, sizeof(int)), 0);
+    in6 = (struct sockaddr_in6){.sin6_family = AF_INET6};
+    memcpy(&in6.sin6_addr, mapped, sizeof(mapped));
+    EXPECT_EQ(weft__sys_bind(l, (struct sockaddr *)&in6, sizeof(in6)), -EINVAL);
+    EXPECT_EQ(weft__sys_close(l), 0);
+
     l = any_ipv6_socket(1);
     rc = bind_to_port_of(l, other);
     /* On Linux others have ports as well, for a minute after the end of a connection, too. */
