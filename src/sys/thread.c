@@ -6,6 +6,7 @@
 #include "base/base.h"
 #include "sys/error.h"
 #include "sys/table.h"
+#include "sys/virtual.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -141,10 +142,15 @@ int weft__sys_thread_start(struct weft__thread *t, const char *name, void *(*fn)
     sigfillset(&blocked);
     for (size_t i = 0; i < sizeof(synchronous) / sizeof(synchronous[0]); i++)
         sigdelset(&blocked, synchronous[i]);
-    (void)pthread_sigmask(SIG_SETMASK, &blocked, &saved); /* fails for a bad `how` only */
+    /* A simulated one has no mask: it would be that of the thread that simulates, and of others
+     * that have a turn before this call ends. */
+    bool has_mask = !weft__virtual_is_here();
+    if (has_mask)
+        (void)pthread_sigmask(SIG_SETMASK, &blocked, &saved); /* fails for a bad `how` only */
     pthread_t handle;
     int rc = weft__sys_table.pthread_create(&handle, NULL, run_thread, start);
-    (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);
+    if (has_mask)
+        (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);
     if (rc != 0) {
         weft__free(start);
         return -rc;

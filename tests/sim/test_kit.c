@@ -530,6 +530,59 @@ static void a_signal_for_a_dump_changes_nothing(struct test_env *env)
     close(fd);
 }
 
+static void *make_runtimes(void *arg)
+{
+    for (int i = 0; i < 2; i++) {
+        weft_runtime *rt;
+        weft_config c;
+        weft_config_init(&c);
+        c.workers = 4;
+        if (weft_runtime_create(&c, &rt) == 0)
+            (void)weft_runtime_destroy(rt);
+    }
+    return arg;
+}
+
+static void *make_runtimes_in_place(void *arg)
+{
+    void *value;
+    return weft_block_in_place(make_runtimes, arg, &value) == 0 ? NULL : arg;
+}
+
+/* Threads are started while others are being started. */
+static int start_threads_at_once(void *arg)
+{
+    weft_task *tasks[8];
+    sigset_t mask;
+    for (int i = 0; i < 8; i++)
+        if (weft_spawn(make_runtimes_in_place, arg, &tasks[i]) < 0)
+            return -ENOMEM;
+    int rc = join_all(tasks, 8);
+    CHECK_EQ(pthread_sigmask(SIG_SETMASK, NULL, &mask), 0);
+    return rc == 0 && sigismember(&mask, SIGINT) ? -EINTR : rc;
+}
+
+/* Threads of a simulation have none of their own. */
+static void the_mask_of_signals_is_left_alone(struct test_env *env)
+{
+    sigset_t urgent, before, after;
+    (void)env;
+    (void)sigemptyset(&urgent);
+    (void)sigaddset(&urgent, SIGURG);
+    CHECK_EQ(pthread_sigmask(SIG_BLOCK, &urgent, &before), 0);
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        weft_sim_config c;
+        weft_sim_config_init(&c, seed);
+        weft_sim_result r = simulate(&c, start_threads_at_once, NULL);
+        EXPECT_EQ(r.end, WEFT_SIM_DONE);
+        EXPECT_EQ(r.rc, 0);
+        CHECK_EQ(pthread_sigmask(SIG_SETMASK, NULL, &after), 0);
+        EXPECT_EQ(sigismember(&after, SIGINT), sigismember(&before, SIGINT));
+        EXPECT(sigismember(&after, SIGURG));
+    }
+    CHECK_EQ(pthread_sigmask(SIG_SETMASK, &before, NULL), 0);
+}
+
 static int ask_for_dumps(void *arg)
 {
     return weft_dump_on_signal(SIGUSR1, *(int *)arg);
@@ -937,9 +990,9 @@ TEST_MAIN(PLAIN(the_body_runs_and_its_result_comes_back), PLAIN(a_body_that_pani
           PLAIN(a_seed_does_the_same_again), PLAIN(the_hash_is_of_the_bytes_as_well),
           PLAIN(a_limit_may_be_reached_at_any_moment), PLAIN(what_never_waits_is_ended_too),
           PLAIN(a_stuck_worker_delays_nobody), PLAIN(a_stuck_worker_is_reported_under_any_seed),
-          PLAIN(a_signal_for_a_dump_changes_nothing), PLAIN(dumps_on_a_signal_outlive_it),
-          PLAIN(a_task_may_exit), PLAIN(a_job_has_the_stack_of_a_thread),
-          PLAIN(blocking_jobs_take_part), PLAIN(a_calm_network_loses_nothing),
-          PLAIN(pieces_make_up_the_whole), PLAIN(each_fault_happens),
-          PLAIN(a_reset_may_overtake_what_was_written), PLAIN(links_are_cut_and_healed),
-          PLAIN(a_socket_that_is_left_open_is_counted))
+          PLAIN(the_mask_of_signals_is_left_alone), PLAIN(a_signal_for_a_dump_changes_nothing),
+          PLAIN(dumps_on_a_signal_outlive_it), PLAIN(a_task_may_exit),
+          PLAIN(a_job_has_the_stack_of_a_thread), PLAIN(blocking_jobs_take_part),
+          PLAIN(a_calm_network_loses_nothing), PLAIN(pieces_make_up_the_whole),
+          PLAIN(each_fault_happens), PLAIN(a_reset_may_overtake_what_was_written),
+          PLAIN(links_are_cut_and_healed), PLAIN(a_socket_that_is_left_open_is_counted))
