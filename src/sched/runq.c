@@ -84,8 +84,7 @@ unsigned weft__runq_steal_half(struct weft__runq *from, struct weft__runq *to,
 unsigned weft__runq_steal_some(struct weft__runq *from, struct weft__task **tasks, unsigned max)
 {
     for (;;) {
-        /* Both acquire, in this order, and the release below: as in steal_half. mutation: likewise
-         */
+        /* both acquire, and in this order, as in steal_half. mutation: likewise */
         uint32_t head = weft__a32_load_acquire(&from->head);
         uint32_t count = weft__runq_between(head, weft__a32_load_acquire(&from->tail));
         if (count == 0)
@@ -95,6 +94,7 @@ unsigned weft__runq_steal_some(struct weft__runq *from, struct weft__task **task
         uint32_t take = count < max ? count : max;
         for (uint32_t i = 0; i < take; i++)
             tasks[i] = weft__aptr_load_relaxed(&from->slot[(head + i) & WEFT__RUNQ_MASK]);
+        /* release: as in steal_half. mutation: likewise */
         if (weft__a32_cas_release(&from->head, &head, head + take))
             return take;
     }

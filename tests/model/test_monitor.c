@@ -240,7 +240,7 @@ static void init_stuck_with_queue(void)
     weft__aptr_store_relaxed(&w->slot, NULL);
     MODEL_CHECK(weft__runq_push(&w->runq, &tasks[0]));
     w->seen_tick = weft__a64_load_relaxed(&w->tick);
-    w->seen_stuck = w->was_reported = true;
+    w->seen_in_task = w->seen_stuck = w->was_reported = true;
     sched.stuck_after_ns = 0;
 }
 
