@@ -641,7 +641,8 @@ static void a_process_with_little_to_do_sleeps(struct test_env *env)
     CHECK_EQ(getrusage(RUSAGE_SELF, &after), 0);
     long looks = (long)((weft_now() - start_ns) / (TICK_MS * WEFT_MS));
     /* twice as many as it should be; a look each 2 ms alone would be five times as many */
-    EXPECT(after.ru_nvcsw - before.ru_nvcsw <= 2 * (TICKS + looks));
+    if (test_scaled(10) == 10) /* natively: tools have switches of their own */
+        EXPECT(after.ru_nvcsw - before.ru_nvcsw <= 2 * (TICKS + looks));
 }
 
 TEST_MAIN(PLAIN(one_worker_of_one_sleeps), PLAIN(one_worker_of_two_sleeps),
