@@ -71,8 +71,9 @@ typedef struct weft_config {
     bool disable_next_slot;
     /* Default true. Without I/O sockets, without time timers are refused with -EPERM. */
     bool enable_io, enable_time;
-    /* When a task keeps its worker this long another worker is added while it does; after ten times
-     * as long it is named in the log. At least 1 ms; 10 ms. WEFT_STUCK_MS. */
+    /* When a task keeps its worker this long, and up to twice as long where all had run shortly
+     * before, another worker is added while it does; after ten times as long it is named in the
+     * log. At least 1 ms; 10 ms. WEFT_STUCK_MS. */
     uint64_t stuck_after_ns;
     /* Workers added while others are stuck or block in place: 0 to 1024; 64. Where there are no
      * more, the tasks of a worker that blocks in place are left to those that do not. */
