@@ -13,8 +13,10 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -370,6 +372,51 @@ static void a_wait_that_is_met_for_a_moment_is_found(void **state)
     model_fails(&m, MODEL_CHECK_FAILED);
 }
 
+/* ---- what a failure prints ---- */
+
+static char printed[8192];
+
+/* What `fn` writes to stdout goes to `printed`. */
+static void print_into(void (*fn)(void))
+{
+    FILE *file = tmpfile();
+    assert_non_null(file);
+    (void)fflush(stdout);
+    int out = dup(STDOUT_FILENO);
+    assert_true(dup2(fileno(file), STDOUT_FILENO) >= 0);
+    fn();
+    (void)fflush(stdout);
+    assert_true(dup2(out, STDOUT_FILENO) >= 0);
+    (void)close(out);
+    rewind(file);
+    printed[fread(printed, 1, sizeof printed - 1, file)] = '\0';
+    (void)fclose(file);
+}
+
+static void fail_to_count(void)
+{
+    static const struct model m = {.name = "counter, traced",
+                                   .init = counter_init,
+                                   .thread = {count_in_two, count_in_two},
+                                   .check = counted_two};
+    model_fails(&m, MODEL_CHECK_FAILED);
+}
+
+static void a_trace_names_thread_object_value_and_place(void **state)
+{
+    (void)state;
+    assert_int_equal(setenv("MODEL_TRACE", "1", 1), 0);
+    print_into(fail_to_count);
+    assert_int_equal(unsetenv("MODEL_TRACE"), 0);
+    assert_non_null(strstr(printed, "model \"counter, traced\": "));
+    assert_non_null(strstr(printed, "  schedule a"));
+    assert_non_null(strstr(printed, "    a  weft__a32_load_relaxed counter -> 0x0  "
+                                    "count_in_two at test_explorer.c:"));
+    assert_non_null(strstr(printed, "    b  weft__a32_store_relaxed counter -> 0x1  "));
+    print_into(fail_to_count);
+    assert_null(strstr(printed, "    a  weft__a32"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -389,6 +436,7 @@ int main(void)
         cmocka_unit_test(time_passes_only_when_all_are_blocked),
         cmocka_unit_test(time_may_race),
         cmocka_unit_test(a_wait_that_is_met_for_a_moment_is_found),
+        cmocka_unit_test(a_trace_names_thread_object_value_and_place),
     };
     return cmocka_run_group_tests_name("model explorer", tests, NULL, NULL);
 }

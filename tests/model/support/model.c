@@ -559,13 +559,13 @@ void model__explore(const struct model *model, double seconds_max, struct model_
     ret->stale_reads = m.stale_bound;
 }
 
-void model__replay(const struct model *model, struct model__result *ret)
+void model__replay(const struct model *model, struct model__result *ret, bool is_traced)
 {
     static struct model__step schedule[STEPS_MAX + 1];
     set_model(model);
     m.replay_steps = model__schedule_parse(ret->schedule, schedule, STEPS_MAX);
     m.replay = schedule;
-    model__trace_set(true);
+    model__trace_set(is_traced);
     model__system_enter();
     run_once();
     model__system_leave();

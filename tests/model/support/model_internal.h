@@ -69,8 +69,9 @@ struct model__result {
 };
 /* seconds_max: ends the search early. 0: never. */
 void model__explore(const struct model *m, double seconds_max, struct model__result *ret);
-/* Runs the schedule of ret->schedule again with a trace on stdout; replaces failure and message. */
-void model__replay(const struct model *m, struct model__result *ret);
+/* Runs the schedule of ret->schedule again; replaces failure and message. is_traced: each operation
+ * is printed on stdout. */
+void model__replay(const struct model *m, struct model__result *ret, bool is_traced);
 
 /* ---- memory.c: what C11 lets a load return ---- */
 
