@@ -49,6 +49,12 @@ static struct weft__node *head_of(const struct weft__wheel *w, unsigned level, u
     return (struct weft__node *)&w->slot[before + slot];
 }
 
+static bool is_occupied(const struct weft__wheel *w, unsigned level, unsigned slot)
+{
+    const uint64_t *word = level == WIDE ? &w->wide[slot / 64] : &w->occupied[level];
+    return *word >> slot % 64 & 1;
+}
+
 static void mark_occupied(struct weft__wheel *w, unsigned level, unsigned slot)
 {
     if (level == WIDE) {
@@ -164,8 +170,12 @@ static void link_entry(struct weft__wheel *w, struct weft__wheel_entry *e)
     unsigned slot = slot_at(level, e->deadline_ns);
     e->level = (uint8_t)level;
     e->slot = (uint16_t)slot;
-    weft__list_push_back(head_of(w, level, slot), &e->node);
-    mark_occupied(w, level, slot);
+    struct weft__node *head = head_of(w, level, slot);
+    if (!is_occupied(w, level, slot)) {
+        weft__list_init(head);
+        mark_occupied(w, level, slot);
+    }
+    weft__list_push_back(head, &e->node);
 }
 
 /* Empties the slot into `to`, in order. */
@@ -214,8 +224,6 @@ void weft__wheel_init(struct weft__wheel *w, uint64_t now_ns)
     weft__list_init(&w->never);
     memset(w->occupied, 0, sizeof w->occupied);
     memset(w->wide, 0, sizeof w->wide);
-    for (unsigned i = 0; i < WEFT__WHEEL_SLOTS; i++)
-        weft__list_init(&w->slot[i]);
 }
 
 void weft__wheel_entry_init(struct weft__wheel_entry *e)
@@ -360,11 +368,12 @@ void weft__wheel_check(const struct weft__wheel *w)
     for (unsigned level = 0; level < WEFT__WHEEL_LEVELS; level++) {
         unsigned slots = level == WIDE ? WEFT__WHEEL_WIDE_SLOTS : SLOT_COUNT;
         for (unsigned slot = 0; slot < slots; slot++) {
+            if (level == WIDE && slot % 64 == 0)
+                WEFT_ASSERT((w->wide[slot / 64] != 0) == (w->occupied[level] >> slot / 64 & 1));
+            if (!is_occupied(w, level, slot))
+                continue;
             size_t here = check_list(w, head_of(w, level, slot), level, slot);
-            const uint64_t *word = level == WIDE ? &w->wide[slot / 64] : &w->occupied[level];
-            WEFT_ASSERT((here != 0) == (*word >> slot % 64 & 1));
-            if (level == WIDE)
-                WEFT_ASSERT((*word != 0) == (w->occupied[level] >> slot / 64 & 1));
+            WEFT_ASSERT(here != 0);
             count += here;
         }
     }

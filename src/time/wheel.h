@@ -58,7 +58,7 @@ struct weft__wheel {
     struct weft__node due;   /* out of the slots and not yet taken, or inserted at or before now */
     uint64_t due_ns;         /* none of due is earlier */
     struct weft__node never; /* deadline WEFT_NEVER: counted, removable, never taken */
-    struct weft__node slot[WEFT__WHEEL_SLOTS]; /* by level */
+    struct weft__node slot[WEFT__WHEEL_SLOTS]; /* by level; each valid while it is occupied */
 };
 
 void weft__wheel_init(struct weft__wheel *w, uint64_t now_ns);
