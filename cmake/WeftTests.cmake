@@ -1,7 +1,7 @@
 # Tests, found by where they lie:
 #
 #   tests/unit/<dir>/test_<name>.c   static library and src/ headers      label unit
-#   tests/model/test_<name>.c        src/ compiled with WEFT_MODEL        label model
+#   tests/model/test_<name>.c        src/ compiled with WEFT_MODEL        label model, WEFT_TEST_MODELS
 #   tests/api/test_<name>.c          static library, public headers       label api
 #                                    again with the shared library        label api-shared
 #   tests/sim/test_<name>.c          static library, public headers       label sim
@@ -93,6 +93,13 @@ endif()
 file(GLOB always_sources CONFIGURE_DEPENDS ${tests_dir}/support/always/*.c)
 add_library(weft_test_always OBJECT ${always_sources})
 weft_test_common(weft_test_always)
+
+# Fibers tell valgrind of their stacks where its headers are (src/fiber/valgrind.h). When these come, what was made
+# without them is made anew: looked for at each configuration until found.
+find_path(WEFT_VALGRIND_INCLUDE valgrind/memcheck.h)
+if(WEFT_VALGRIND_INCLUDE)
+    target_compile_definitions(weft_objects PRIVATE WEFT__HAVE_VALGRIND)
+endif()
 
 # Plugins, each with weft inside and beside it, for a test that loads and unloads them.
 if(NOT WEFT_TEST_UNDER)
@@ -239,11 +246,7 @@ function(weft_sources_up_to layer ret_sources)
     set(${ret_sources} ${sources} PARENT_SCOPE)
 endfunction()
 
-# The test with its part of the library compiled into it, with these flags.
-macro(weft_test_variant variant flags code)
-    weft_test_program(${T_NAME}.${variant} ${T_SOURCE} ${T_LABEL} "" ${variant_sources})
-    string(REGEX REPLACE "[/.]" "_" target "test_${T_NAME}.${variant}")
-    target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/include)
+function(weft_variant_flags target flags code)
     target_link_libraries(${target} PRIVATE weft_hardening)
     target_compile_options(${target} PRIVATE ${flags})
     target_link_options(${target} PRIVATE ${flags})
@@ -256,7 +259,28 @@ macro(weft_test_variant variant flags code)
         target_compile_options(${target} PRIVATE -fno-pic -fno-pie)
         target_link_options(${target} PRIVATE -no-pie)
     endif()
-endmacro()
+endfunction()
+
+# The test and the layers it tests, compiled with these flags. The objects of a layer are shared by its
+# tests.
+function(weft_test_variant layer variant flags code)
+    set(objects weft_${layer}_${variant})
+    if(NOT TARGET ${objects})
+        weft_sources_up_to(${layer} sources)
+        add_library(${objects} OBJECT ${sources})
+        weft_test_common(${objects})
+        target_include_directories(${objects} PRIVATE
+            ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+        if(WEFT_FIBER_UCONTEXT)
+            target_compile_definitions(${objects} PRIVATE WEFT__FIBER_UCONTEXT)
+        endif()
+        weft_variant_flags(${objects} "${flags}" ${code})
+    endif()
+    weft_test_program(${T_NAME}.${variant} ${T_SOURCE} ${T_LABEL} "" $<TARGET_OBJECTS:${objects}>)
+    string(REGEX REPLACE "[/.]" "_" target "test_${T_NAME}.${variant}")
+    target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/include)
+    weft_variant_flags(${target} "${flags}" ${code})
+endfunction()
 
 # weft_test(NAME n SOURCE s LABEL l LIBRARY lib [INTERNAL] [SERIAL] [TIMEOUT t])
 function(weft_test)
@@ -279,14 +303,13 @@ function(weft_test)
     weft_test_program(${T_NAME} ${T_SOURCE} ${T_LABEL} "${T_LIBRARY}")
     if(said_VARIANTS AND WEFT_TEST_VARIANTS)
         string(REGEX REPLACE "^.*/unit/([a-z]+)/[^/]*$" "\\1" layer ${T_SOURCE})
-        weft_sources_up_to(${layer} variant_sources)
         foreach(level O0 O2 O3)
             foreach(code pic no-pic)
-                weft_test_variant(${level}-${code} "-${level}" ${code})
+                weft_test_variant(${layer} ${level}-${code} "-${level}" ${code})
             endforeach()
         endforeach()
-        weft_test_variant(O2-lto "-O2;-flto" no-pic)
-        weft_test_variant(O2-ucontext "-O2;-DWEFT__FIBER_UCONTEXT" pic)
+        weft_test_variant(${layer} O2-lto "-O2;-flto" no-pic)
+        weft_test_variant(${layer} O2-ucontext "-O2;-DWEFT__FIBER_UCONTEXT" pic)
     endif()
 endfunction()
 
@@ -415,7 +438,7 @@ endforeach()
 # Model tests: every atomic operation of src/ is a scheduling point of the explorer.
 file(GLOB model_tests CONFIGURE_DEPENDS ${tests_dir}/model/test_*.c)
 file(GLOB model_support CONFIGURE_DEPENDS ${tests_dir}/model/support/*.c)
-if(model_tests AND NOT WEFT_SANITIZE AND NOT WEFT_COVERAGE)
+if(model_tests AND WEFT_TEST_MODELS AND NOT WEFT_SANITIZE AND NOT WEFT_COVERAGE)
     # The explorer has locks of its own, and catches assertions, in every build type.
     set(model_sources ${weft_sources})
     list(FILTER model_sources EXCLUDE REGEX "/src/sys/lock\\.c$")
