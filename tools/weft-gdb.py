@@ -154,7 +154,7 @@ class Runtime:
         task_type = gdb.lookup_type("struct weft__task")
         state_at = next(f.bitpos // 8 for f in task_type.fields() if f.name == "state")
         first = atomic(chunk["first"])
-        count = int(chunk["slot_count"])
+        count = atomic(chunk["used"])
         memory = gdb.selected_inferior().read_memory(first, count * task_type.sizeof)
         for k in range(count):
             at = k * task_type.sizeof + state_at

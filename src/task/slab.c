@@ -71,7 +71,6 @@ static bool grow(struct weft__slab *s)
     s->fresh_end = first + count;
     s->free_count += count;
     s->slot_count += count;
-    s->chunk[i].slot_count = count;
     s->chunk[i].bytes = bytes;
     /* release publishes the chunk's fields to walkers, who read the count with acquire */
     weft__aptr_store_relaxed(&s->chunk[i].first, first);
@@ -90,6 +89,10 @@ static struct weft__task *take_shared(struct weft__slab *s)
         if (s->fresh == s->fresh_end && !grow(s))
             return NULL;
         t = s->fresh++;
+        /* relaxed: what a walk must find was taken in what happens before it */
+        uint32_t last = weft__a32_load_relaxed(&s->chunk_count) - 1;
+        weft__a32_store_relaxed(&s->chunk[last].used,
+                                weft__a32_load_relaxed(&s->chunk[last].used) + 1);
     }
     s->free_count--;
     return t;
@@ -182,7 +185,9 @@ size_t weft__slab_walk(struct weft__slab *s, void (*fn)(struct weft__task *t, vo
     uint32_t chunks = weft__a32_load_acquire(&s->chunk_count);
     for (uint32_t i = 0; i < chunks; i++) {
         struct weft__task *first = weft__aptr_load_relaxed(&s->chunk[i].first);
-        for (size_t k = 0; k < s->chunk[i].slot_count; k++) {
+        /* The others have no pages yet. */
+        uint32_t used = weft__a32_load_relaxed(&s->chunk[i].used);
+        for (uint32_t k = 0; k < used; k++) {
             struct weft__task *t = weft__task_try_ref(&first[k]);
             if (t == NULL)
                 continue;

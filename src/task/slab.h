@@ -36,7 +36,8 @@ struct weft__slab {
     weft__a32 chunk_count; /* written under lock, read by walkers */
     struct {
         weft__aptr first; /* first slot */
-        size_t slot_count, bytes;
+        weft__a32 used;   /* slots that were ever taken; written under lock, read by walkers */
+        size_t bytes;
     } chunk[WEFT__SLAB_CHUNKS_MAX];
 };
 

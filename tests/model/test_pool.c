@@ -95,6 +95,8 @@ static void init_with(unsigned n, unsigned threads_max, bool may_linger)
     slab.fresh = slots;
     slab.fresh_end = slots + n;
     slab.free_count = slab.slot_count = n;
+    weft__aptr_store_relaxed(&slab.chunk[0].first, slots);
+    weft__a32_store_relaxed(&slab.chunk_count, 1);
     weft__pool_init(&pool, &core, threads_max, WEFT_MS, may_linger, &outside);
     model_name(&pool, sizeof pool, "pool");
     model_name(slots, sizeof slots, "jobs");

@@ -90,7 +90,6 @@ static void core_init(void)
     slab.fresh_end = slots + SLOTS;
     slab.free_count = slab.slot_count = SLOTS;
     weft__aptr_store_relaxed(&slab.chunk[0].first, slots);
-    slab.chunk[0].slot_count = SLOTS;
     weft__a32_store_relaxed(&slab.chunk_count, 1);
     for (int i = 0; i < SLOTS; i++)
         model_name(&slots[i], sizeof slots[i], names[i]);

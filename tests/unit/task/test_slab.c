@@ -1,9 +1,12 @@
-/* Cores of a parent's in a forked child. */
+/* The registry, and cores of a parent's in a forked child. */
 #include "task/slab.h"
+
+#include "task/state.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -63,9 +66,59 @@ static void a_forked_child_gives_up_the_last_reference_whoever_held_the_lock(voi
     assert_int_equal(frees, 1);
 }
 
+static void count_task(struct weft__task *t, void *arg)
+{
+    (void)t;
+    ++*(size_t *)arg;
+}
+
+/* Of each page that was never looked at there is none, which is what a walk would cost. */
+static size_t pages_resident(const struct weft__slab *s, uint32_t chunk)
+{
+    unsigned char resident[64] = {0};
+    size_t pages = s->chunk[chunk].bytes / (size_t)sysconf(_SC_PAGESIZE), count = 0;
+    assert_true(pages <= sizeof resident);
+    assert_int_equal(
+        mincore(weft__aptr_load_relaxed(&s->chunk[chunk].first), s->chunk[chunk].bytes, resident),
+        0);
+    for (size_t i = 0; i < pages; i++)
+        count += resident[i] & 1;
+    return count;
+}
+
+/* Through the end of the first chunk and into the second one. */
+static void a_walk_finds_all_tasks_and_touches_no_slot_that_was_never_taken(void **state)
+{
+    enum { TASKS = 400 };
+    struct weft__task *t[TASKS];
+    struct weft__core core;
+    (void)state;
+    make(&core);
+    assert_int_equal(weft__slab_walk(core.slab, count_task, &(size_t){0}), 0);
+    for (size_t i = 0; i < TASKS; i++) {
+        t[i] = weft__slab_alloc(core.slab, NULL);
+        assert_non_null(t[i]);
+        weft__a64_store_relaxed(&t[i]->state, WEFT__TASK_REF);
+        size_t called = 0;
+        assert_int_equal(weft__slab_walk(core.slab, count_task, &called), i + 1);
+        assert_int_equal(called, i + 1);
+        if (i == 0)
+            assert_int_equal(pages_resident(core.slab, 0), 1);
+    }
+    assert_int_equal(weft__a32_load_relaxed(&core.slab->chunk_count), 2);
+    assert_true(pages_resident(core.slab, 1) < core.slab->chunk[1].bytes / 4096);
+    for (size_t i = 0; i < TASKS; i++) {
+        weft__a64_store_relaxed(&t[i]->state, 0);
+        weft__slab_free(core.slab, NULL, t[i]);
+    }
+    weft__core_unref(&core);
+    assert_int_equal(frees, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_walk_finds_all_tasks_and_touches_no_slot_that_was_never_taken),
         cmocka_unit_test(the_last_reference_frees),
         cmocka_unit_test(a_forked_child_gives_up_the_last_reference_whoever_held_the_lock),
     };
