@@ -28,7 +28,7 @@
 #                  time)
 #   parallel       an api test that does not
 #   timeout=N      seconds, in place of 120 (stress: 300)
-#   label=L        another label than its directory gives (scripts)
+#   label=L        another label than its directory gives
 #   not-under=...  is left out there, for the reason in parentheses, which is printed: address,
 #                  thread, memcheck, aarch64; or musl, whatever it runs under
 #   variants       with WEFT_TEST_VARIANTS also built, library included, at -O0, -O2 and -O3, as
@@ -300,6 +300,9 @@ function(weft_test)
         set(said_SERIAL ON)
     endif()
     set(said_INTERNAL ${T_INTERNAL})
+    if(said_LABEL)
+        set(T_LABEL ${said_LABEL})
+    endif()
     weft_test_program(${T_NAME} ${T_SOURCE} ${T_LABEL} "${T_LIBRARY}")
     if(said_VARIANTS AND WEFT_TEST_VARIANTS)
         string(REGEX REPLACE "^.*/unit/([a-z]+)/[^/]*$" "\\1" layer ${T_SOURCE})

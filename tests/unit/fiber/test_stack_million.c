@@ -1,5 +1,5 @@
-/* ctest: serial timeout=300 not-under=memcheck,thread,address,aarch64 (8 GiB with their shadow
- * memory) */
+/* ctest: serial label=stress timeout=300 not-under=memcheck,thread,address,aarch64 (8 GiB with
+ * their shadow memory) */
 /*
  * A million stacks at once, each with one page touched.
  */
