@@ -1,4 +1,4 @@
-# ctest: label=api timeout=120 not-under=memcheck (they share the time of one core themselves)
+# ctest: label=api timeout=120 not-under=memcheck,address,thread (shares of the time of one core are compared)
 """A thousand busy connections share the workers evenly.
 
 Each sends its next request when it has the answer. Within the time measured the slowest connection gets
