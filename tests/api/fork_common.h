@@ -135,4 +135,12 @@ static inline unsigned count_of(const char *text, const char *part)
     return n;
 }
 
+/* So many children have returned to weft, and were ended there. None was by a check of its own that
+ * failed: a panic ends a child with the same status, and the same line. */
+static inline void expect_returned(const char *said, unsigned children)
+{
+    EXPECT_EQ(count_of(said, "a forked child has returned from"), children);
+    EXPECT_EQ(count_of(said, ": failed: "), 0);
+}
+
 #endif

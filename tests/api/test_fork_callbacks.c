@@ -400,7 +400,7 @@ static void a_child_of_what_is_no_body_runs_no_task_of_the_parent(struct test_en
         if (status != 0)
             print_message("%s: %d\n%s\n", places[i].name, status, said);
         EXPECT_EQ(status, 0);
-        EXPECT_EQ(count_of(said, "a forked child has returned from"), places[i].runtimes);
+        expect_returned(said, places[i].runtimes);
     }
 }
 
@@ -490,7 +490,7 @@ static void a_child_that_returns_from_a_function_of_the_log_ends(struct test_env
         if (status != 0)
             print_message("%s: %d\n%s\n", names[i], status, said);
         EXPECT_EQ(status, 0);
-        EXPECT_EQ(count_of(said, "a forked child has returned from"), 1);
+        expect_returned(said, 1);
     }
 }
 
