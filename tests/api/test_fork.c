@@ -105,18 +105,46 @@ static void a_child_of_an_entered_thread_does_not_wait_there(struct test_env *en
     CHECK(strstr(said, "weft_sleep: this is a forked child"));
 }
 
+/* What it dumps are its own runtimes. */
+static int dump_in_a_child(void)
+{
+    char said[4096] = "";
+    size_t len = 0;
+    ssize_t n;
+    int ends[2];
+    weft_config c;
+    weft_runtime *rt;
+    test_config(&c, TEST_CT);
+    c.name = "the child's";
+    (void)alarm(20); /* a hang is a failure */
+    if (pipe2(ends, O_CLOEXEC) < 0 || weft_dump_on_signal(SIGUSR2, ends[1]) != 0 ||
+        weft_runtime_create(&c, &rt) != 0 || raise(SIGUSR2) != 0)
+        return 23;
+    while (strstr(said, "the child's") == NULL &&
+           (n = read(ends[0], said + len, sizeof said - 1 - len)) > 0)
+        len += (size_t)n;
+    if (strstr(said, "the child's") == NULL || strstr(said, "the parent's") != NULL)
+        return 27;
+    return weft_runtime_destroy(rt) ? 28 : 0;
+}
+
 static int dumps_on_signals(void)
 {
-    weft_runtime *rt = create(TEST_MT1);
-    if (weft_dump_on_signal(SIGUSR1, STDERR_FILENO) != 0 ||
+    weft_config c;
+    weft_runtime *rt;
+    test_config(&c, TEST_MT1);
+    c.name = "the parent's";
+    if (weft_runtime_create(&c, &rt) != 0 || weft_dump_on_signal(SIGUSR1, STDERR_FILENO) != 0 ||
         weft_dump_on_signal(SIGUSR2, STDERR_FILENO) != -EBUSY)
         return 22;
     pid_t pid = fork();
-    if (pid == 0) /* what is on is the parent's */
-        _exit(weft_dump_on_signal(SIGUSR2, STDERR_FILENO) != 0   ? 23
+    if (pid == 0) { /* what is on is the parent's */
+        int rc = dump_in_a_child();
+        _exit(rc                                                 ? rc
               : weft_dump_on_signal(SIGUSR1, STDERR_FILENO) == 0 ? 24
               : weft_dump_on_signal(SIGUSR2, -1) != 0            ? 25
                                                                  : 0);
+    }
     int rc = program_status(pid);
     if (weft_dump_on_signal(SIGUSR1, -1) != 0)
         return 26;
