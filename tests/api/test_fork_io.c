@@ -99,8 +99,9 @@ static void *close_in_child(void *arg)
             _exit(1);
         if (starts_anew && weft_run(wait_for_the_parents, near) != -EPERM)
             _exit(2);
-        (void)weft_tcp_close(near); /* of a copy that is shared: the parent's goes on */
-        _exit(0);
+        int fds = test_count_fds();
+        /* Of a copy that is shared: the parent's goes on. */
+        _exit(weft_tcp_close(near) != 0 ? 3 : test_count_fds() != fds - 1 ? 4 : 0);
     }
     CHECK_EQ(program_status(pid), 0);
     weft_task *reader = SPAWN(read_one, near);
