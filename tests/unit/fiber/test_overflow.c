@@ -583,6 +583,38 @@ static void frames_that_are_not_shown_are_counted(void **state)
     weft__stack_put(NULL, s);
 }
 
+/* A record that was overwritten, and leads to itself. */
+__attribute__((noinline)) static void fault_in_a_circle(void)
+{
+    void *volatile *record = __builtin_frame_address(0);
+    record[0] = (void *)(uintptr_t)record;
+    *stray = 1;
+}
+
+static void go_in_a_circle(void *arg)
+{
+    weft__fiber_entered(arg);
+    fault_in_a_circle();
+    _exit(1);
+}
+
+/* The handler lets no signal in that would end it. */
+static void run_in_a_circle(void *arg)
+{
+    setrlimit(RLIMIT_CPU, &(struct rlimit){10, 10});
+    run_on(arg, go_in_a_circle);
+}
+
+static void a_chain_that_leads_to_itself_ends(void **state)
+{
+    (void)state;
+    int id = 4;
+    struct weft__stack *s = new_stack(&id);
+    assert_killed_by(run_child(run_in_a_circle, s, text, sizeof(text)), SIGSEGV);
+    assert_non_null(strstr(text, "weft: SIGSEGV in task 4 \"name\""));
+    weft__stack_put(NULL, s);
+}
+
 /* ---- former handlers ---- */
 
 static void former_with_info(int signo, siginfo_t *info, void *context)
@@ -756,21 +788,26 @@ static void write_fenced(void *arg)
     _exit(errno == ERANGE ? 60 : 61);
 }
 
-/* There is no place for a report, which so fails. */
-static void go_on_after_a_fault(void *arg)
+static void run_fenced(void (*entry)(void *))
 {
     int id = 5;
     struct weft__stack *s;
     struct sigaction a = {.sa_sigaction = unfence, .sa_flags = SA_SIGINFO};
-    (void)arg;
     fenced = mmap(NULL, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     sigaction(SIGSEGV, &a, NULL);
     prepare_child();
     if (fenced == MAP_FAILED || weft__stack_get(NULL, WEFT__STACK_DEFAULT, &s) < 0)
         _exit(1);
-    close(STDERR_FILENO);
     s->owner = &id;
-    run_on(s, write_fenced);
+    run_on(s, entry);
+}
+
+/* There is no place for a report, which so fails. */
+static void go_on_after_a_fault(void *arg)
+{
+    (void)arg;
+    close(STDERR_FILENO);
+    run_fenced(write_fenced);
 }
 
 static void errno_is_kept_where_a_former_handler_lets_the_process_live(void **state)
@@ -779,6 +816,33 @@ static void errno_is_kept_where_a_former_handler_lets_the_process_live(void **st
     if (is_under("memcheck"))
         skip(); /* it counts the fault as an error and changes the exit status */
     assert_int_equal(run_bare_child(go_on_after_a_fault), 60);
+}
+
+static void write_fenced_twice(void *arg)
+{
+    weft__fiber_entered(arg);
+    *(volatile int *)fenced = 1;
+    if (mprotect(fenced, 1, PROT_NONE) < 0)
+        _exit(1);
+    *(volatile int *)fenced = 2;
+    ssize_t n = pread(STDERR_FILENO, text, sizeof(text) - 1, 0);
+    text[n < 0 ? 0 : n] = '\0';
+    const char *first = strstr(text, "weft: SIGSEGV in task 5 ");
+    _exit(first != NULL && strstr(first + 1, "weft: SIGSEGV in task 5 ") != NULL ? 65 : 66);
+}
+
+static void fault_twice(void *arg)
+{
+    (void)arg;
+    run_fenced(write_fenced_twice);
+}
+
+static void each_fault_that_is_survived_is_reported(void **state)
+{
+    (void)state;
+    if (is_under("memcheck"))
+        skip(); /* it counts the fault as an error and changes the exit status */
+    assert_int_equal(run_bare_child(fault_twice), 65);
 }
 
 static void nothing(int signo)
@@ -901,6 +965,7 @@ int main(void)
         TEST(a_frame_that_reaches_a_free_stack_is_an_overflow),
         TEST(code_without_a_file_is_shown_as_such),
         TEST(frames_that_are_not_shown_are_counted),
+        TEST(a_chain_that_leads_to_itself_ends),
         TEST(a_fault_is_not_ignored),
         TEST(handlers_that_are_not_told_stay),
         TEST(an_alternate_stack_that_was_replaced_stays),
@@ -908,6 +973,7 @@ int main(void)
         TEST(a_signal_that_was_ignored_still_is),
         TEST(a_former_default_with_information_is_a_default),
         TEST(errno_is_kept_where_a_former_handler_lets_the_process_live),
+        TEST(each_fault_that_is_survived_is_reported),
         TEST(calls_are_interrupted_as_before),
         TEST(a_name_that_is_too_long_is_cut),
         TEST(an_alternate_stack_is_set_once_and_taken_away),
