@@ -1,6 +1,6 @@
 /*
  * Tests of how a process ends, or what a forked child may do: each runs the test program anew, as
- * `<program> child <name>`, which has ten seconds, and looks at how it ended and what it wrote to
+ * `<program> child <name>`, which has half a minute, and looks at how it ended and what it wrote to
  * stderr.
  */
 #ifndef WEFT_TESTS_PROGRAM_H
