@@ -182,12 +182,21 @@ void weft_task_detach(weft_task *task)
     weft__task_drop_handle(t);
 }
 
-void weft_task_abort_detach(weft_task *task)
+static void abort_detach(const char *call, weft_task *task, const void *caller)
 {
     if (task == NULL)
         return;
-    (void)weft_abort(task); /* a spent handle is reported by the detach */
+    if (weft__task_of_handle(task) == NULL) {
+        (void)spent(call, task, caller);
+        return;
+    }
+    (void)weft_abort(task); /* the handle is not spent */
     weft_task_detach(task);
+}
+
+void weft_task_abort_detach(weft_task *task)
+{
+    abort_detach("weft_task_abort_detach", task, WEFT__CALLER);
 }
 
 void weft_task_guard_release(weft_task_guard *g)
@@ -196,7 +205,7 @@ void weft_task_guard_release(weft_task_guard *g)
         return;
     weft_task *task = g->task;
     g->task = NULL;
-    weft_task_abort_detach(task);
+    abort_detach("weft_task_guard_release", task, WEFT__CALLER);
 }
 
 void weft__task_guard_at_end(void *guard)

@@ -163,6 +163,13 @@ static void spent_handles(struct test_env *env)
     test_log_clear();
     weft_task_detach(t);
     EXPECT_LOGGED("weft_task_detach");
+    weft_task_abort_detach(t);
+    EXPECT_EQ(test_log_count("weft_abort: "), 0);
+    EXPECT_LOGGED("weft_task_abort_detach: ");
+    weft_task_guard guard = {t};
+    weft_task_guard_release(&guard);
+    EXPECT_EQ(test_log_count("weft_abort: "), 0);
+    EXPECT_LOGGED("weft_task_guard_release: ");
     weft_abort_handle_unref(abort_handle);
 
     t = SPAWN(test_noop, NULL);
