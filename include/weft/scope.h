@@ -163,8 +163,9 @@ WEFT_API int weft__scope_spawn_blocking_at(weft_scope *s, const weft_spawn_optio
 WEFT_API weft_scope *weft__scope_start(weft_scope *s, const weft_scope_options *options,
                                        int *ret_rc);
 WEFT_API void weft__scope_block_leave(weft_scope *s);
-static inline weft_scope *weft__scope_block_start(weft_scope *s, const weft_scope_options *options,
-                                                  int *ret_rc)
+/* always: the place in the log is that of the block */
+static inline __attribute__((always_inline)) weft_scope *weft__scope_block_start(
+    weft_scope *s, const weft_scope_options *options, int *ret_rc)
 {
     weft__scope_start(s, options, ret_rc);
     WEFT__BLOCK_RUNS(s);

@@ -2,10 +2,8 @@
  * Bounded concurrency in one call: a scope whose children draw indices until there are none left.
  * As many tasks as may run at a time, not as many as there are calls.
  */
-#include "base/base.h"
-#include "atomic/atomic.h"
+#include "sync/scope.h"
 
-#include <weft/scope.h>
 #include <weft/task.h>
 
 #include <errno.h>
@@ -44,7 +42,7 @@ int weft_for_each_concurrent(size_t count, size_t at_most, int (*fn)(void *arg, 
     if (at_most == 0 || at_most > count)
         at_most = count;
     weft_scope scope;
-    int rc = weft_scope_enter(&scope, NULL);
+    int rc = weft__scope_enter("weft_for_each_concurrent", &scope, NULL, WEFT__CALLER);
     if (rc < 0)
         return rc;
     struct for_each f = {.count = count, .fn = fn, .arg = arg};

@@ -138,24 +138,23 @@ static void leave_early(void *arg)
     scope->left = true;
 }
 
-int weft_scope_enter(weft_scope *scope, const weft_scope_options *options)
+int weft__scope_enter(const char *call, weft_scope *scope, const weft_scope_options *options,
+                      const void *caller)
 {
     if (scope == NULL)
-        return weft__misuse("weft_scope_enter", -EINVAL, "the scope is NULL", WEFT__CALLER);
+        return weft__misuse(call, -EINVAL, "the scope is NULL", caller);
     struct weft__scope *s = weft__scope_of(scope);
     memset(scope, 0, sizeof *scope);
     s->process = weft__sys_process();
     struct weft__task *t = weft__wait_task();
     if (t == NULL)
-        return weft__wait_refused("weft_scope_enter", WEFT__CALLER);
+        return weft__wait_refused(call, caller);
     if (t->kind == WEFT__TASK_FUTURE)
-        return weft__misuse("weft_scope_enter", -EPERM, "nothing can wait in a polled future",
-                            WEFT__CALLER);
+        return weft__misuse(call, -EPERM, "nothing can wait in a polled future", caller);
     struct weft__locals *l = weft__locals_now();
     /* Leaving it has to wait, whatever is forbidden: children point into frames of the owner. */
     if (l->no_wait_depth > 0)
-        return weft__misuse("weft_scope_enter", -EPERM, "a scope inside WEFT_NO_WAIT",
-                            WEFT__CALLER);
+        return weft__misuse(call, -EPERM, "a scope inside WEFT_NO_WAIT", caller);
     weft__lock_init(&s->lock);
     weft__list_init(&s->children);
     weft__list_init(&s->free);
@@ -171,6 +170,11 @@ int weft_scope_enter(weft_scope *scope, const weft_scope_options *options)
     s->cleanup.arg = scope;
     weft__cleanup_enter(&s->cleanup);
     return 0;
+}
+
+int weft_scope_enter(weft_scope *scope, const weft_scope_options *options)
+{
+    return weft__scope_enter("weft_scope_enter", scope, options, WEFT__CALLER);
 }
 
 /* The children point into frames of the owner, and a child would wait for itself. */
@@ -199,26 +203,26 @@ static void pop_cleanup(struct weft__scope *s, const void *caller)
         *top = s->cleanup.below;
 }
 
-int weft_scope_leave(weft_scope *scope, weft_panic_info **ret_panic)
+static int leave(weft_scope *scope, weft_panic_info **ret_panic, const void *caller)
 {
     if (ret_panic)
         *ret_panic = NULL;
     if (scope == NULL)
-        return weft__misuse("weft_scope_leave", -EINVAL, "the scope is NULL", WEFT__CALLER);
+        return weft__misuse("weft_scope_leave", -EINVAL, "the scope is NULL", caller);
     struct weft__scope *s = weft__scope_of(scope);
     if (!s->is_open)
         return scope->left ? s->result : -EPERM;
     if (weft__scope_is_inherited(s))
         return leave_to_parent(scope);
-    int rc = check_owner(s, "weft_scope_leave", WEFT__CALLER);
+    int rc = check_owner(s, "weft_scope_leave", caller);
     if (rc < 0)
         return rc;
-    rc = wait_idle(s, "weft_scope_leave", WEFT__CALLER);
+    rc = wait_idle(s, "weft_scope_leave", caller);
     if (rc < 0)
         cancel_and_wait(scope);
     /* No child lives, so nobody else looks at the scope any more. */
     s->is_open = false;
-    pop_cleanup(s, WEFT__CALLER);
+    pop_cleanup(s, caller);
     weft__scope_free_children(s);
     rc = result_set(scope, s->error < 0 ? note_cause(s, s->error) : rc);
     weft_panic_info *info = s->panic;
@@ -230,9 +234,14 @@ int weft_scope_leave(weft_scope *scope, weft_panic_info **ret_panic)
     return rc;
 }
 
+int weft_scope_leave(weft_scope *scope, weft_panic_info **ret_panic)
+{
+    return weft__stay_for(leave(scope, ret_panic, WEFT__CALLER));
+}
+
 weft_scope *weft__scope_start(weft_scope *scope, const weft_scope_options *options, int *ret_rc)
 {
-    int rc = weft_scope_enter(scope, options);
+    int rc = weft__scope_enter("weft_scope_enter", scope, options, WEFT__CALLER);
     weft__scope_of(scope)->ret_rc = ret_rc;
     if (rc < 0 && ret_rc)
         *ret_rc = rc;
@@ -249,7 +258,7 @@ void weft__scope_block_leave(weft_scope *scope)
         return;
     }
     weft_panic_info *info; /* there is none with ret_rc: it counts as an error, and was reported */
-    (void)weft_scope_leave(scope, &info); /* failures other than a panic have no place to go */
+    (void)leave(scope, &info, WEFT__CALLER); /* failures other than a panic have no place to go */
     if (info)
         weft_panic_resume(info);
 }

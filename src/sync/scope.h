@@ -75,6 +75,9 @@ static inline bool weft__scope_is_inherited(const struct weft__scope *s)
     return WEFT__UNLIKELY(s->process != weft__sys_process());
 }
 
+/* weft_scope_enter(), by the public function `call`. */
+WEFT_MUST_CHECK int weft__scope_enter(const char *call, weft_scope *scope,
+                                      const weft_scope_options *options, const void *caller);
 /* Under the lock: aborts the children, and lets none begin any more. */
 void weft__scope_cancel_locked(struct weft__scope *s, struct weft__wake_list *wakes);
 /* Reports a panic that nobody else gets, and frees it. NULL: nothing. */

@@ -7,6 +7,7 @@
 #include <weft/join_queue.h>
 #include <weft/join_set.h>
 #include <weft/local.h>
+#include <weft/scope.h>
 #include <weft/select.h>
 #include <weft/task_tracker.h>
 
@@ -14,6 +15,7 @@
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -328,15 +330,51 @@ static void join_outside_a_runtime(struct test_env *env)
     CHECK(test_block_on(env->rt, join_it, t) == env); /* the handle is still good */
 }
 
+static int count_call(void *arg, size_t index)
+{
+    (void)index;
+    ++*(int *)arg;
+    return 0;
+}
+
+__attribute__((noinline)) static void sleep_here(void)
+{
+    EXPECT_EQ(weft_sleep(0), -EPERM);
+}
+
+__attribute__((noinline)) static void open_a_scope_here(void)
+{
+    WEFT_SCOPE(s)
+        weft_scope_cancel(s);
+}
+
+__attribute__((noinline)) static void call_for_each_here(void)
+{
+    int calls = 0;
+    EXPECT_EQ(weft_for_each_concurrent(3, 2, count_call, &calls), -EPERM);
+    EXPECT_EQ(calls, 0);
+}
+
+/* The one line names the call, and as its place one in fn. */
+static bool says_where(const char *call, void (*fn)(void))
+{
+    char line[400];
+    test_log_clear();
+    fn();
+    if (!test_log_find(call, line, sizeof(line)) || test_log_took("(called from ") != 1)
+        return false;
+    const char *place = strrchr(line, 'x'); /* of the last 0x */
+    uintptr_t pc = place ? (uintptr_t)strtoull(place + 1, NULL, 16) : 0;
+    return pc > (uintptr_t)fn && pc < (uintptr_t)fn + 4096;
+}
+
 /* Each line names the place of the call, or of the code that called. */
 static void log_lines_say_where(struct test_env *env)
 {
-    char line[400];
     (void)env;
-    test_log_clear();
-    EXPECT_EQ(weft_sleep(0), -EPERM);
-    CHECK(test_log_find("weft_sleep", line, sizeof(line)));
-    CHECK(strstr(line, "(called from ") != NULL && strstr(line, "0x") != NULL);
+    CHECK(says_where("weft_sleep: ", sleep_here));
+    CHECK(says_where("weft_scope_enter: ", open_a_scope_here));
+    CHECK(says_where("weft_for_each_concurrent: ", call_for_each_here));
 }
 
 /* ---- what is no misuse ---- */

@@ -180,7 +180,8 @@ static void sets_and_selects(struct test_env *env)
     FORBIDDEN("weft_select", weft_select(cases, 1));
     FORBIDDEN("weft_await_all", weft_await_all(cases, 1));
     FORBIDDEN("weft_interval_init", weft_interval_init(&interval, 1));
-    FORBIDDEN("weft_scope_enter", weft_for_each_concurrent(3, 2, call_nothing, &calls));
+    FORBIDDEN("weft_for_each_concurrent",
+              weft_for_each_concurrent(3, 2, call_nothing, &calls));
     CHECK_EQ(calls, 0);
     weft_join_set_destroy(set);
     weft_join_map_destroy(map);

@@ -814,7 +814,7 @@ static void inside_no_wait(struct test_env *env)
         EXPECT_LOGGED("not open");
         CHECK_EQ(weft_scope_leave(&s, NULL), -EPERM);
         CHECK_EQ(weft_for_each_concurrent(3, 2, never_called, NULL), -EPERM);
-        EXPECT_LOGGED("weft_scope_enter");
+        EXPECT_LOGGED("weft_for_each_concurrent: a scope inside WEFT_NO_WAIT");
     }
     CHECK_EQ(weft_scope_spawn(&outer, test_noop, NULL), 0);
     CHECK_EQ(weft_scope_leave(&outer, NULL), 0);
