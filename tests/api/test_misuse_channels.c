@@ -18,13 +18,13 @@
     do {                                                                                           \
         test_log_clear();                                                                          \
         EXPECT_EQ(call, -EINVAL);                                                                  \
-        EXPECT_LOGGED(name);                                                                       \
+        EXPECT_LOGGED(name ": ");                                                                  \
     } while (0)
 #define REFUSED_NULL(name, call)                                                                   \
     do {                                                                                           \
         test_log_clear();                                                                          \
         EXPECT((call) == NULL);                                                                    \
-        EXPECT_LOGGED(name);                                                                       \
+        EXPECT_LOGGED(name ": ");                                                                  \
     } while (0)
 
 static int copy_int(void *to, const void *from)
@@ -288,8 +288,8 @@ static void mpsc(struct test_env *env)
     REFUSED("weft_mpsc_create", weft_mpsc_create(sizeof(int), 2, NULL, NULL, &rx));
     REFUSED("weft_mpsc_create", weft_mpsc_create(sizeof(int), 2, NULL, &tx, NULL));
     REFUSED("weft_mpsc_create", weft_mpsc_create(sizeof(int), 0, NULL, &tx, &rx));
-    REFUSED("weft_mpsc_create", weft_mpsc_create_unbounded(sizeof(int), NULL, NULL, &rx));
-    REFUSED("weft_mpsc_create", weft_mpsc_create_unbounded(sizeof(int), NULL, &tx, NULL));
+    REFUSED("weft_mpsc_create_unbounded", weft_mpsc_create_unbounded(sizeof(int), NULL, NULL, &rx));
+    REFUSED("weft_mpsc_create_unbounded", weft_mpsc_create_unbounded(sizeof(int), NULL, &tx, NULL));
     EXPECT(tx == NULL && rx == NULL);
     EXPECT_EQ(weft_mpsc_create(SIZE_MAX, 2, NULL, &tx, &rx), -ENOMEM);
     EXPECT_EQ(weft_mpsc_create(SIZE_MAX / 8, 2, NULL, &tx, &rx), -ENOMEM);

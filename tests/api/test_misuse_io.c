@@ -21,7 +21,7 @@
     do {                                                                                           \
         test_log_clear();                                                                          \
         EXPECT_EQ(call, rc);                                                                       \
-        EXPECT_LOGGED(name);                                                                       \
+        EXPECT_LOGGED(name ": ");                                                                  \
     } while (0)
 #define REFUSED(name, call) FAILS(name, -EINVAL, call)
 

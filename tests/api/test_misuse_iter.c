@@ -65,12 +65,12 @@ static void expect_invalid(const char *name, int line, weft_iter *it, int taken)
     destroyed = 0;
     test_log_clear();
 }
-#define REFUSED(name, taken, call) expect_invalid(name, __LINE__, call, taken)
+#define REFUSED(name, taken, call) expect_invalid(name ": ", __LINE__, call, taken)
 #define FAILS(name, rc, call)                                                                      \
     do {                                                                                           \
         test_log_clear();                                                                          \
         EXPECT_EQ(call, rc);                                                                       \
-        EXPECT_LOGGED(name);                                                                       \
+        EXPECT_LOGGED(name ": ");                                                                  \
     } while (0)
 
 static void map_to_same(void *out, void *in, void *arg)

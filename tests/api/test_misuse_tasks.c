@@ -24,7 +24,7 @@
     do {                                                                                           \
         test_log_clear();                                                                          \
         EXPECT_EQ(call, rc);                                                                       \
-        EXPECT_LOGGED(name);                                                                       \
+        EXPECT_LOGGED(name ": ");                                                                  \
     } while (0)
 #define REFUSED(name, call) FAILS(name, -EINVAL, call)
 
@@ -222,7 +222,7 @@ static void tasks(struct test_env *env)
     o.task_id = 77;
     EXPECT(weft_outcome_describe(&o, text, sizeof(text)) > 0);
     EXPECT(strstr(text, "77 returned a value") != NULL);
-    REFUSED("weft_await_all", weft_await_all_with(1u << 9, NULL, 0));
+    REFUSED("weft_await_all_with", weft_await_all_with(1u << 9, NULL, 0));
     (void)env;
 }
 

@@ -15,7 +15,7 @@
     do {                                                                                           \
         test_log_clear();                                                                          \
         EXPECT_EQ(call, error);                                                                    \
-        EXPECT_LOGGED(name);                                                                       \
+        EXPECT_LOGGED(name ": ");                                                                  \
     } while (0)
 #define REFUSED(name, call) SAYS(-EINVAL, name, call)
 

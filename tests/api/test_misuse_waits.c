@@ -35,7 +35,7 @@
     do {                                                                                           \
         test_log_clear();                                                                          \
         EXPECT_EQ(call, rc);                                                                       \
-        EXPECT_LOGGED(name);                                                                       \
+        EXPECT_LOGGED(name ": ");                                                                  \
     } while (0)
 #define FORBIDDEN(name, call) FAILS(name, -EPERM, call)
 #define REFUSED(name, call) FAILS(name, -EINVAL, call)
@@ -169,19 +169,18 @@ static void sets_and_selects(struct test_env *env)
     CHECK_EQ(weft_join_set_create(&set), 0);
     CHECK_EQ(weft_join_map_create(&mo, &map), 0);
     CHECK_EQ(weft_join_queue_create(&queue), 0);
-    FORBIDDEN("weft_join_set", weft_join_set_join_next(set, &o));
-    FORBIDDEN("weft_join_map", weft_join_map_join_next(map, &key, &o));
-    FORBIDDEN("weft_join_queue", weft_join_queue_join_next(queue, &o));
-    FORBIDDEN("weft_join_set", weft_join_set_join_all(set, NULL, 0));
-    FORBIDDEN("weft_join_queue", weft_join_queue_join_all(queue, NULL, 0));
-    FORBIDDEN("weft_join_set", weft_join_set_shutdown(set));
-    FORBIDDEN("weft_join_map", weft_join_map_shutdown(map));
-    FORBIDDEN("weft_join_queue", weft_join_queue_shutdown(queue));
+    FORBIDDEN("weft_join_set_join_next", weft_join_set_join_next(set, &o));
+    FORBIDDEN("weft_join_map_join_next", weft_join_map_join_next(map, &key, &o));
+    FORBIDDEN("weft_join_queue_join_next", weft_join_queue_join_next(queue, &o));
+    FORBIDDEN("weft_join_set_join_all", weft_join_set_join_all(set, NULL, 0));
+    FORBIDDEN("weft_join_queue_join_all", weft_join_queue_join_all(queue, NULL, 0));
+    FORBIDDEN("weft_join_set_shutdown", weft_join_set_shutdown(set));
+    FORBIDDEN("weft_join_map_shutdown", weft_join_map_shutdown(map));
+    FORBIDDEN("weft_join_queue_shutdown", weft_join_queue_shutdown(queue));
     FORBIDDEN("weft_select", weft_select(cases, 1));
     FORBIDDEN("weft_await_all", weft_await_all(cases, 1));
     FORBIDDEN("weft_interval_init", weft_interval_init(&interval, 1));
-    FORBIDDEN("weft_for_each_concurrent",
-              weft_for_each_concurrent(3, 2, call_nothing, &calls));
+    FORBIDDEN("weft_for_each_concurrent", weft_for_each_concurrent(3, 2, call_nothing, &calls));
     CHECK_EQ(calls, 0);
     weft_join_set_destroy(set);
     weft_join_map_destroy(map);
@@ -213,10 +212,10 @@ static void sets_are_asked_for_the_impossible(struct test_env *env)
     EXPECT(map == NULL);
     mo.key_bytes = sizeof(key);
     CHECK_EQ(weft_join_set_create(&set), 0);
-    REFUSED("spawn", weft_join_set_spawn_future(set, NULL, NULL, &abort));
-    REFUSED("spawn", weft_join_set_spawn_future(set, NULL, &without_ops, &abort));
-    REFUSED("spawn", weft_join_set_spawn_future(set, NULL, &without_poll, &abort));
-    REFUSED("spawn", weft_join_set_spawn(set, NULL, NULL, &abort));
+    REFUSED("weft_join_set_spawn", weft_join_set_spawn_future(set, NULL, NULL, &abort));
+    REFUSED("weft_join_set_spawn", weft_join_set_spawn_future(set, NULL, &without_ops, &abort));
+    REFUSED("weft_join_set_spawn", weft_join_set_spawn_future(set, NULL, &without_poll, &abort));
+    REFUSED("weft_join_set_spawn", weft_join_set_spawn(set, NULL, NULL, &abort));
     EXPECT(abort == NULL);
     CHECK_EQ(weft_join_set_len(set), 0);
     weft_join_set_destroy(set);
