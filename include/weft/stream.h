@@ -189,7 +189,7 @@ WEFT_API WEFT_MUST_CHECK int weft_bufreader_create(weft_stream *s, size_t capaci
 WEFT_API void weft_bufreader_destroy(weft_bufreader *r);
 
 /* As weft_stream_read(). What is buffered comes first; with nothing buffered, a read of at least
- * the capacity goes straight to the stream. */
+ * the capacity goes straight to the stream. One that has ended is not asked again, by any call. */
 WEFT_API WEFT_MUST_CHECK ssize_t weft_bufreader_read(weft_bufreader *r, void *buf, size_t len);
 
 /* As weft_read_exact(). */

@@ -93,9 +93,13 @@ ssize_t weft_bufreader_read(weft_bufreader *r, void *buf, size_t len)
     if (len == 0)
         return 0;
     if (buffered(r) == 0) {
-        if (len >= r->capacity && !r->at_end)
-            return weft__target_read(&r->stream, buf, len);
-        ssize_t n = read_more(r);
+        ssize_t n;
+        if (len >= r->capacity && !r->at_end) {
+            n = weft__target_read(&r->stream, buf, len);
+            r->at_end = n == 0;
+            return n;
+        }
+        n = read_more(r);
         if (n <= 0)
             return n;
     }

@@ -213,7 +213,10 @@ static void a_buffer_reads_exactly_past_itself(struct test_env *env)
     EXPECT_EQ(weft_bufreader_read_exact(r, c, 4, NULL), 0);
     EXPECT_EQ(weft_bufreader_read_exact(r, c, 4, &len), -ENODATA);
     EXPECT_EQ(len, 1);
-    EXPECT_EQ(weft_bufreader_read(r, c, 8), 0); /* the end is an end for good */
+    d.left = 3; /* the end is an end for good, whatever the stream says next */
+    EXPECT_EQ(weft_bufreader_read(r, c, 8), 0);
+    EXPECT_EQ(weft_bufreader_read(r, c, 1), 0);
+    EXPECT_EQ(weft_bufreader_peek(r, 1, &data), 0);
     weft_bufreader_destroy(r);
 
     d = drip(1);
