@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,7 +19,8 @@
 /* A stream that stops in its first call, until it may go on. */
 struct stopper {
     weft_stream stream;
-    struct gate entered, go_on;
+    atomic_int inside; /* calls that have stopped */
+    struct gate go_on;
     int reads;
     char got[64];
     size_t got_len;
@@ -26,7 +28,7 @@ struct stopper {
 
 static void stop(struct stopper *s)
 {
-    gate_open(&s->entered);
+    atomic_fetch_add(&s->inside, 1);
     WEFT_SHIELD /* a half of a copy both ways that ends aborts the other */
         EXPECT_EQ(gate_wait(&s->go_on), 0);
 }
@@ -67,7 +69,6 @@ static void open_scene(struct scene *s)
 {
     memset(s, 0, sizeof(*s));
     s->stopper.stream.ops = &stopper_ops;
-    gate_init(&s->stopper.entered);
     gate_init(&s->stopper.go_on);
     s->listener = socks_listen(&s->port);
     s->peer = socks_raw_connect(s->port);
@@ -78,26 +79,31 @@ static void open_scene(struct scene *s)
 /* The connection goes, another takes its place, and its peer sends its secret and no more. */
 static void close_and_accept(struct scene *s)
 {
+    weft_stream *stream = weft_tcp_stream(s->conn);
     CHECK_EQ(weft_tcp_close(s->conn), 0);
     s->next_peer = socks_raw_connect(s->port);
     CHECK_EQ(weft_tcp_accept(s->listener, &s->next), 0);
+    EXPECT(weft_tcp_stream(s->next) == stream); /* the same slot */
     socks_raw_write(s->next_peer, "secret", 6);
     CHECK_EQ(shutdown(s->next_peer, SHUT_WR), 0);
 }
 
-/* Nothing was taken from the next owner, or written to it; and closing was no misuse. */
+/* Nothing was taken from the next owner, or written to it, nor was it shut down; and closing was no
+ * misuse. */
 static void close_scene(struct scene *s)
 {
     char buf[16];
     CHECK_EQ(weft_read_exact(weft_tcp_stream(s->next), buf, 6, NULL), 0);
     CHECK(memcmp(buf, "secret", 6) == 0);
+    CHECK_EQ(weft_tcp_write(s->next, "own", 3), 3);
     EXPECT_EQ(weft_tcp_close(s->next), 0);
+    socks_raw_read(s->next_peer, buf, 3);
+    CHECK(memcmp(buf, "own", 3) == 0);
     CHECK_EQ(recv(s->next_peer, buf, sizeof(buf), 0), 0);
     EXPECT_EQ(test_log_count("closed before"), 0);
     close(s->peer);
     close(s->next_peer);
     weft_tcp_listener_close(s->listener);
-    gate_fini(&s->stopper.entered);
     gate_fini(&s->stopper.go_on);
 }
 
@@ -124,13 +130,15 @@ static void *copy_both_ways(void *arg)
     return NULL;
 }
 
-static void copy_while_it_is_closed(weft_task_fn copy, size_t want)
+/* `ways` calls of the stopper are then under way, and none on the connection. */
+static void copy_while_it_is_closed(weft_task_fn copy, int ways, size_t want, bool ends_at_once)
 {
     struct scene s;
     open_scene(&s);
+    s.stopper.reads = ends_at_once;
     socks_raw_write(s.peer, "first", 5);
     weft_task *task = SPAWN(copy, &s);
-    CHECK_EQ(gate_wait(&s.stopper.entered), 0);
+    CHECK_SOON(atomic_load(&s.stopper.inside) == ways);
     close_and_accept(&s);
     gate_open(&s.stopper.go_on);
     test_join_value(task);
@@ -143,19 +151,62 @@ static void copy_while_it_is_closed(weft_task_fn copy, size_t want)
 static void a_copy_from_what_is_closed_meanwhile(struct test_env *env)
 {
     (void)env;
-    copy_while_it_is_closed(copy_from, 5);
+    copy_while_it_is_closed(copy_from, 1, 5, false);
 }
 
 static void a_copy_to_what_is_closed_meanwhile(struct test_env *env)
 {
     (void)env;
-    copy_while_it_is_closed(copy_to, 0);
+    copy_while_it_is_closed(copy_to, 1, 0, false);
 }
 
 static void a_copy_both_ways_with_what_is_closed_meanwhile(struct test_env *env)
 {
     (void)env;
-    copy_while_it_is_closed(copy_both_ways, 5);
+    copy_while_it_is_closed(copy_both_ways, 2, 5, false);
+    copy_while_it_is_closed(copy_both_ways, 2, 5, true); /* an end to pass on, to nobody */
+}
+
+/* The same of a descriptor, for an end to pass on. */
+struct fd_scene {
+    weft_fd *wfd;
+    struct stopper stopper;
+    int rc;
+};
+
+static void *copy_both_ways_with_a_descriptor(void *arg)
+{
+    struct fd_scene *s = arg;
+    s->rc = weft_copy_bidirectional(weft_fd_stream(s->wfd), &s->stopper.stream, NULL, NULL);
+    return NULL;
+}
+
+static void an_end_is_not_passed_on_to_the_next_descriptor(struct test_env *env)
+{
+    (void)env;
+    int first[2], next[2];
+    char buf[8];
+    struct fd_scene s = {.stopper = {.stream = {&stopper_ops}, .reads = 1}};
+    gate_init(&s.stopper.go_on);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, first), 0);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, next), 0);
+    CHECK_EQ(weft_fd_open(first[0], WEFT_FD_OWNED, &s.wfd), 0);
+    weft_stream *stream = weft_fd_stream(s.wfd);
+    socks_raw_write(first[1], "x", 1);
+    weft_task *task = SPAWN(copy_both_ways_with_a_descriptor, &s);
+    CHECK_SOON(atomic_load(&s.stopper.inside) == 2);
+    CHECK_EQ(weft_fd_close(s.wfd), 0);
+    CHECK_EQ(weft_fd_open(next[0], WEFT_FD_OWNED, &s.wfd), 0);
+    EXPECT(weft_fd_stream(s.wfd) == stream); /* the same slot */
+    gate_open(&s.stopper.go_on);
+    test_join_value(task);
+    EXPECT_EQ(s.rc, -EBADF);
+    CHECK_EQ(weft_fd_write(s.wfd, "own", 3), 3);
+    socks_raw_read(next[1], buf, 3);
+    CHECK_EQ(weft_fd_close(s.wfd), 0);
+    close(first[1]);
+    close(next[1]);
+    gate_fini(&s.stopper.go_on);
 }
 
 /* ---- buffers ---- */
@@ -420,6 +471,7 @@ static void a_stream_whose_slot_a_listener_has_is_closed(struct test_env *env)
 TEST_MAIN(IN_TASK(a_copy_from_what_is_closed_meanwhile),
           IN_TASK(a_copy_to_what_is_closed_meanwhile),
           IN_TASK(a_copy_both_ways_with_what_is_closed_meanwhile),
+          IN_TASK(an_end_is_not_passed_on_to_the_next_descriptor),
           IN_TASK(a_reader_of_what_was_closed), IN_TASK(a_writer_to_what_was_closed),
           IN_TASK(flushing_what_was_closed), IN_TASK(closed_streams_flush_nothing),
           IN_TASK_ON(loops_over_what_is_closed_meanwhile, TEST_CT),
