@@ -3,6 +3,7 @@
  * too. */
 #include "harness.h"
 #include "program.h"
+#include "socks.h"
 
 #include <weft/cancel.h>
 #include <weft/io.h>
@@ -460,7 +461,9 @@ static weft_tcp_listener *open_a_socket(void)
 
 static void *exec_in_a_task(void *arg)
 {
-    (void)open_a_socket(); /* no more than that it is open */
+    weft_tcp *connected, *accepted;
+    (void)open_a_socket(); /* no more than that they are open */
+    socks_pair(&connected, &accepted);
     (void)execv("/proc/self/exe", look_around_argv);
     return arg;
 }
