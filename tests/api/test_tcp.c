@@ -713,11 +713,12 @@ static void tc_09_a_blocking_descriptor_is_made_nonblocking(struct test_env *env
     int pipes[2];
     CHECK_EQ(pipe(pipes), 0);
     CHECK_EQ(weft_tcp_from_fd(pipes[0], &client), -ENOTSOCK);
-    close(pipes[0]);
+    CHECK_EQ(close(pipes[0]), 0);
     close(pipes[1]);
     int udp = socket(AF_INET, SOCK_DGRAM, 0);
     CHECK_EQ(weft_tcp_from_fd(udp, &client), -EPROTOTYPE);
-    close(udp);
+    CHECK_EQ(fcntl(udp, F_GETFL) & O_NONBLOCK, 0);
+    CHECK_EQ(close(udp), 0);
     CHECK_EQ(weft_tcp_from_fd(-1, &client), -EBADF);
 
     /* A listener likewise. */
@@ -729,7 +730,7 @@ static void tc_09_a_blocking_descriptor_is_made_nonblocking(struct test_env *env
     CHECK_EQ(weft_tcp_listener_from_fd(raw, &l), -EPROTOTYPE);
     weft_tcp_close(server);
     weft_tcp_listener_close(again);
-    close(raw);
+    CHECK_EQ(close(raw), 0);
 }
 
 static void *wait_to_read(void *arg)

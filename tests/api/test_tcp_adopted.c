@@ -140,13 +140,13 @@ static void what_is_no_stream_is_refused(struct test_env *env)
     int pair[2];
     int fd = unix_listener(SOCK_SEQPACKET, &addr, &len);
     CHECK_EQ(weft_tcp_listener_from_fd(fd, &l), -EPROTOTYPE);
-    close(fd); /* ours still */
+    CHECK_EQ(close(fd), 0); /* ours still */
     fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     CHECK_EQ(weft_tcp_listener_from_fd(fd, &l), -EPROTOTYPE); /* it does not listen */
-    close(fd);
+    CHECK_EQ(close(fd), 0);
     CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
     CHECK_EQ(weft_tcp_from_fd(pair[0], &conn), -EPROTOTYPE);
-    close(pair[0]);
+    CHECK_EQ(close(pair[0]), 0);
     close(pair[1]);
 }
 
