@@ -840,6 +840,7 @@ static void st_02_a_poll_that_panics_leaves_no_timer(struct test_env *env)
         weft_task *t;
         expect_panic(it);
         CHECK_EQ(weft_spawn(await_in_vain, &p.future, &t), 0);
+        CHECK_SOON(test_waits(NULL, t));
         CHECK_EQ(weft_sleep(40 * WEFT_MS), 0);
         EXPECT_EQ(p.polls, 1);
         CHECK_EQ(weft_abort(t), 0);
