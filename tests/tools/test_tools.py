@@ -210,11 +210,36 @@ def test_coverage():
           "a directory that is recorded and was not measured fails")
 
 
+# ---- check-instructions ----
+
+
+def test_instructions():
+    tool = load("check-instructions")
+    old = {"row": (1000.0, 20.07)}
+    check(not tool.compare({"row": (1040.0, 20.10)}, old), "a row that hardly grows passes")
+    check(tool.compare({"row": (1060.0, 20.07)}, old), "a row that grows by more than 5 % fails")
+    check(tool.compare({"row": (1000.0, 21.07)}, old), "a row with one locked operation more of twenty fails")
+    check(tool.compare({"row": (1000.0, 20.07), "new": (1.0, 0.0)}, old), "a row that is not recorded fails")
+    check(tool.compare({}, old), "counting no row fails")
+
+
+# ---- checks of the tree ----
+
+
+def test_empty_tree(folder):
+    (folder / "docs").mkdir()
+    (folder / "docs/behaviours.md").write_text("# Behaviours\n")
+    for name in ("check-behaviours", "check-layers", "check-tested-names"):
+        rc, out = run(TOOLS / name, folder)
+        check(rc != 0, f"{name} of a tree with nothing in it fails", out)
+
+
 def main():
-    for test in (test_sweep_faults, test_models, test_fuzz, test_matrix):
+    for test in (test_sweep_faults, test_models, test_fuzz, test_matrix, test_empty_tree):
         with tempfile.TemporaryDirectory() as folder:
             test(Path(folder))
     test_coverage()
+    test_instructions()
     print(f"{len(failures)} failures")
     return 1 if failures else 0
 
