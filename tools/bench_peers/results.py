@@ -31,8 +31,10 @@ def machine():
 
 
 def weft_version():
-    commit = run_text(['git', '-C', ROOT, 'describe', '--always', '--dirty', '--abbrev=9']).stdout.strip()
-    return commit or 'unknown'
+    """What was measured: the results that are being written do not make it another version."""
+    commit = run_text(['git', '-C', ROOT, 'describe', '--always', '--abbrev=9']).stdout.strip()
+    changed = run_text(['git', '-C', ROOT, 'status', '--porcelain', '-uno', '--', '.', ':!bench/results']).stdout.strip()
+    return (commit or 'unknown') + ('-dirty' if changed else '')
 
 
 def write_results(directory, part, section):
