@@ -380,7 +380,7 @@ target_include_directories(test_sim_bugs PRIVATE ${PROJECT_SOURCE_DIR}/src)
 target_link_libraries(test_sim_bugs PRIVATE weft_static)
 foreach(name weft__waker_wake_release weft__sys_futex_wake
         weft__runq_steal_half weft__source_deliver weft__wheel_take_due weft__timeout_disarm
-        weft__fifo_push weft_semaphore_release)
+        weft__fifo_push weft_semaphore_release weft_task_tracker_wait)
     target_link_options(test_sim_bugs PRIVATE -Wl,--wrap=${name})
 endforeach()
 set_target_properties(test_sim_bugs PROPERTIES

@@ -38,6 +38,7 @@ enum bug {
     VALUE_LOST,
     VALUE_TWICE,
     PERMIT_LOST,
+    TASK_NOT_WAITED_FOR,
     BUGS
 };
 
@@ -54,6 +55,7 @@ static const char *const names[BUGS] = {
     "a value in a queue is lost",
     "a value in a queue is there twice",
     "the second of two permits is not given back",
+    "a tracker waits for all of its tasks but the last",
 };
 
 static enum bug bug;
@@ -147,6 +149,18 @@ void __wrap_weft_semaphore_release(weft_semaphore *s, size_t n);
 void __wrap_weft_semaphore_release(weft_semaphore *s, size_t n)
 {
     __real_weft_semaphore_release(s, n > 1 && strikes(PERMIT_LOST, 1) ? n - 1 : n);
+}
+
+int __real_weft_task_tracker_wait(weft_task_tracker *t);
+int __wrap_weft_task_tracker_wait(weft_task_tracker *t);
+int __wrap_weft_task_tracker_wait(weft_task_tracker *t)
+{
+    int rc = 0;
+    if (bug != TASK_NOT_WAITED_FOR)
+        return __real_weft_task_tracker_wait(t);
+    while (rc == 0 && weft_task_tracker_len(t) > 1)
+        rc = weft_sleep(10 * WEFT_US);
+    return rc;
 }
 
 /* ---- looking for them ---- */

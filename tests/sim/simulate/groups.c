@@ -8,13 +8,27 @@
 struct member {
     struct dice dice;
     unsigned depth;
+    unsigned tracker; /* 0: none */
 };
+
+static void member_left(void *arg)
+{
+    const struct member *m = arg;
+    shared.tracked[m->tracker]--;
+}
+
+static void member_dropped(void *arg)
+{
+    member_left(arg);
+    actor_dropped(arg);
+}
 
 static void *member(void *arg)
 {
     struct member m = *(struct member *)arg;
     shared.ran++;
     WEFT_DEFER(actor_left, NULL);
+    WEFT_DEFER(member_left, &m);
     if (roll(&m.dice, 12) == 0)
         weft_panic("in a member");
     (void)act(&m.dice, m.depth); /* whatever it was */
@@ -23,11 +37,11 @@ static void *member(void *arg)
 
 static struct member make_member(struct dice *d, unsigned depth)
 {
-    return (struct member){{.state = roll(d, UINT64_MAX)}, depth + 1};
+    return (struct member){{.state = roll(d, UINT64_MAX)}, depth + 1, 0};
 }
 
 static const weft_spawn_options member_options = {.arg_bytes = sizeof(struct member),
-                                                  .drop_arg = actor_dropped};
+                                                  .drop_arg = member_dropped};
 
 static void destroy_map(void *map)
 {
@@ -69,15 +83,19 @@ static int with_tracker(struct dice *d, unsigned depth)
     if (weft_task_tracker_create(&t) < 0)
         return 0;
     WEFT_DEFER(unref_tracker, &t);
-    long ran = shared.ran, born = 0;
+    unsigned tracker = shared.trackers + 1 < TRACKERS_MAX ? ++shared.trackers : 0;
     for (uint64_t n = 1 + roll(d, 4); n > 0; n--) {
         struct member m = make_member(d, depth);
-        born += weft_task_tracker_spawn_with(t, &member_options, member, &m, NULL) == 0;
+        m.tracker = tracker;
+        shared.tracked[tracker]++;
+        if (weft_task_tracker_spawn_with(t, &member_options, member, &m, NULL) == 0)
+            shared.born++;
+        else
+            shared.tracked[tracker]--;
     }
-    shared.born += born;
     (void)weft_task_tracker_close(t);
     int rc = weft_task_tracker_wait(t);
-    if (rc == 0 && shared.ran + shared.dropped < ran + born)
+    if (rc == 0 && tracker != 0 && shared.tracked[tracker] != 0)
         weft_sim_fail("a tracker did not wait for its tasks");
     return rc;
 }

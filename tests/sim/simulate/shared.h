@@ -14,6 +14,7 @@
 #define CHANNELS 3
 #define PERMITS 3
 #define VALUES_MAX 4096
+#define TRACKERS_MAX 256
 #define PORT "7000"
 
 /* One thread of the process runs everything, and switches at calls alone: no atomics. */
@@ -43,6 +44,10 @@ struct shared {
     weft_barrier barrier;
     weft_once once;
     int inside, readers, writers, permits_out, initializers;
+
+    /* By tracker, from 1: its tasks that have not ended. */
+    int tracked[TRACKERS_MAX];
+    unsigned trackers;
 
     weft_tcp_listener *listener;
     uint64_t length;                      /* actions of a task, at most */
